@@ -1,0 +1,25 @@
+"""A model name becomes weights, a tokenizer and a chat template; an example becomes token ids.
+
+Importing this package is quick: torch and transformers are imported inside the functions.
+"""
+
+from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
+from finetune.models.find import Found, find
+from finetune.models.load import load_model, load_tokenizer
+from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT",
+    "IGNORED",
+    "Entry",
+    "Found",
+    "Rendered",
+    "Span",
+    "entry",
+    "find",
+    "load_model",
+    "load_tokenizer",
+    "prompt_ids",
+    "render",
+]

@@ -1,0 +1,152 @@
+"""Where a model's files are: a local folder, the Hub cache, the Hub, or the packaged copy.
+
+The places are tried in that order. A packaged copy that was prepared before counts as local, so
+that training and chatting use the same weights even when the Hub comes and goes.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune import settings
+from finetune.errors import ModelError
+from finetune.models import packaged
+from finetune.models.catalogue import DEFAULT
+
+HUB_SECONDS = 10
+"""How long the Hub may take to answer at all before we go on without it."""
+
+FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
+"""What is fetched: safetensors and text. Never pickles, never code."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder with a model. `source` is ``local``, ``cache``, ``hub`` or ``packaged``."""
+
+    name: str
+    folder: Path
+    source: str
+
+    @property
+    def sentence(self) -> str:
+        """Which copy is in use, in words for the page."""
+        return {
+            "local": "local folder",
+            "cache": "the Hub's files, from the local cache",
+            "hub": "fetched from the Hub",
+            "packaged": "packaged copy, 4-bit weights dequantised",
+        }[self.source]
+
+
+def find(name: str, say: Callable[[str], None] = lambda sentence: None) -> Found:
+    """Find a model's folder, fetching it when needed. `say` is told what takes time.
+
+    Raises:
+        ModelError: nothing by this name can be had here; the message names each place tried.
+
+    Example:
+        >>> find("HuggingFaceTB/SmolLM2-135M-Instruct").folder.joinpath("model.safetensors").exists()
+        True
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Found(name, _complete(folder), "local")
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(
+            "This is neither a folder here nor a Hub id.",
+            where=name[:200],
+            fix="Give a folder with config.json, or an id such as owner/model.",
+        )
+    if cached := _cached(name):
+        return Found(name, cached, "cache")
+    if name == DEFAULT and packaged.is_ready(settings.read().models):
+        return Found(name, packaged.folder(settings.read().models), "packaged")
+    reason = _unreachable(name)
+    if reason is None:
+        say(f"Fetching {name} from the Hub.")
+        return Found(name, _download(name), "hub")
+    say(f"The Hub is not used: {reason}.")
+    if name == DEFAULT:
+        return Found(name, packaged.prepare(settings.read().models, say), "packaged")
+    raise ModelError(
+        f"No local folder, nothing in the local cache, and the Hub cannot help: {reason}.",
+        where=name,
+        fix=f"Connect and log in (hf auth login), give a local folder, or use {DEFAULT}.",
+    )
+
+
+def _complete(folder: Path) -> Path:
+    config = folder / "config.json"
+    if not config.is_file() or not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            "The folder lacks config.json or safetensors weights.",
+            where=str(folder),
+            fix="Point to a folder saved with save_pretrained. Pickled weights are not loaded.",
+        )
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError("This file is not valid JSON.", where=str(config), fix="Save the model again.") from error
+    return folder.resolve()
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return _complete(Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES)))
+    except (LocalEntryNotFoundError, ModelError):
+        return None
+
+
+def _unreachable(name: str) -> str | None:
+    """Why the Hub cannot give this model, or None when it can. Waits at most `HUB_SECONDS`."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    outcome: list[str | None] = []
+    thread = threading.Thread(target=lambda: outcome.append(_ask_hub(name)), daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return outcome[0] if outcome else f"it did not answer within {HUB_SECONDS} s"
+
+
+def _ask_hub(name: str) -> str | None:
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        info = HfApi().model_info(name, timeout=HUB_SECONDS)
+    except GatedRepoError:
+        return "the model is gated, and your token has no access to it"
+    except RepositoryNotFoundError:
+        return "there is no such model, or it is private"
+    except HfHubHTTPError as error:
+        return f"it answered with status {error.response.status_code}"
+    except (httpx2.HTTPError, OSError):
+        return "it cannot be reached"
+    names = [file.rfilename for file in info.siblings or []]
+    return None if any(file.endswith(".safetensors") for file in names) else "the model has no safetensors weights"
+
+
+def _download(name: str) -> Path:
+    import httpx2
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return _complete(Path(snapshot_download(name, allow_patterns=FILES)))
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        raise ModelError(
+            f"The download from the Hub broke off ({type(error).__name__}).",
+            where=name,
+            fix="Try again: what was fetched is kept. For a gated model, accept its terms on the Hub first.",
+        ) from error

@@ -1,0 +1,63 @@
+"""A found folder becomes a tokenizer, or a model in memory. No remote code, safetensors only."""
+
+from typing import TYPE_CHECKING
+
+from finetune.errors import ModelError
+from finetune.models.find import Found
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
+    """The model's tokenizer, with a chat template and a padding token.
+
+    Raises:
+        ModelError: the files cannot be read, or there is no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"The tokenizer cannot be read ({type(error).__name__}).", where=found.name, fix="Get the model again."
+        ) from error
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            "The model has no chat template, so it is not made for conversations.",
+            where=found.name,
+            fix="Choose its instruct or chat version.",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(found: Found) -> "PreTrainedModel":
+    """The model, for training or chat: float32 on CPU, bfloat16 on a GPU.
+
+    bf16 is slower than fp32 on most CPUs.
+
+    Raises:
+        ModelError: the weights are missing, torn, pickled, or need code of their own.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    gpu = torch.cuda.is_available()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            found.folder,
+            dtype=torch.bfloat16 if gpu else torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ModelError(
+            f"The weights cannot be loaded ({type(error).__name__}).",
+            where=found.name,
+            fix="Get the model again; only safetensors weights of built-in architectures are loaded.",
+        ) from error
+    return model.to("cuda") if gpu else model

@@ -1,0 +1,74 @@
+"""Where things live and what is allowed, read from the environment and nowhere else.
+
+| variable                 | meaning                                                     | default             |
+|--------------------------|-------------------------------------------------------------|---------------------|
+| FINETUNE_HOME            | the durable folder: store, datasets, models, runs           | ~/.before-and-after |
+| FINETUNE_SHARED          | 1: strangers share this server, each sees only their runs   | 1 on a Space        |
+| FINETUNE_MAX_UPLOAD_MB   | largest file accepted from the page                         | 2048, shared: 100   |
+| FINETUNE_WORKERS         | runs trained at the same time                               | 1                   |
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One reading of the environment. `home` exists and is private to its user."""
+
+    home: Path
+    shared: bool
+    max_upload_mb: int
+    workers: int
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def datasets(self) -> Path:
+        return self.home / "datasets"
+
+
+def read() -> Settings:
+    """Read the environment; create `FINETUNE_HOME` (mode 700) when it is missing.
+
+    Raises:
+        ConfigError: a variable is not a number, or the folder cannot be made.
+
+    Example:
+        >>> read().home.is_dir()
+        True
+    """
+    shared = os.environ.get("FINETUNE_SHARED", "1" if os.environ.get("SPACE_ID") else "0") == "1"
+    home = Path(os.environ.get("FINETUNE_HOME") or Path.home() / ".before-and-after").expanduser().resolve()
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"This folder cannot be made ({error.strerror}).",
+            where="FINETUNE_HOME",
+            fix="Set FINETUNE_HOME to a folder you may write to.",
+        ) from error
+    return Settings(
+        home=home,
+        shared=shared,
+        max_upload_mb=_number("FINETUNE_MAX_UPLOAD_MB", 100 if shared else 2048),
+        workers=_number("FINETUNE_WORKERS", 1),
+    )
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{text!r} is not a whole number above 0.", where=name, fix=f"Unset it to use {default}.")
+    return int(text)
