@@ -6,7 +6,6 @@ The lock is held for a whole answer: PEFT installs hooks on the shared model for
 """
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,7 @@ from finetune.errors import ModelError, RunError
 from finetune.store import Run
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 BASE = "__base__"
 """PEFT's name for "no adapter" in a batch of several adapters."""
@@ -46,7 +44,7 @@ class Ask:
 class Reply:
     """An answer so far. `stop` is None while it grows, then ``end_of_turn``, ``length`` or ``stopped``.
 
-    `seconds` counts from the start of generation; `first` until the first token. `dropped` counts
+    `seconds` counts from the start of generation to the column's last token, `first` to its first. `dropped` counts
     the oldest turns left out because the conversation outgrew the model's context.
     """
 
@@ -71,7 +69,7 @@ class Engine:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: models.Found | None = None
-        self._model: PreTrainedModel | PeftModel | None = None
+        self._model: Any = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._adapters: set[str] = set()
 
@@ -91,11 +89,9 @@ class Engine:
         with self._lock:
             tokenizer, loaded = self._ready(model, [ask.run for ask in asks if ask.run])
             prompts, dropped = self._fit(asks, tokenizer, loaded, sampling)
-            names = [_adapter_name(ask.run) if ask.run else BASE for ask in asks]
-            started = time.monotonic()
+            names = [ask.run.id if ask.run else BASE for ask in asks]
             for rows in generate(loaded, tokenizer, prompts, names, sampling, stop or threading.Event()):
-                seconds = time.monotonic() - started
-                yield [replace(row, seconds=seconds, dropped=n) for row, n in zip(rows, dropped, strict=True)]
+                yield [replace(row, dropped=count) for row, count in zip(rows, dropped, strict=True)]
 
     def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = Sampling()) -> list[Reply]:
         """The finished replies, one per ask."""
@@ -124,12 +120,11 @@ class Engine:
         folder = train.adapter_folder(run.id)
         if not folder.is_dir():
             raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
-        name = _adapter_name(run)
         try:
             if isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(folder), adapter_name=name, use_safetensors=True)
+                self._model.load_adapter(str(folder), adapter_name=run.id, use_safetensors=True)
             else:
-                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
+                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=run.id)
                 self._model.eval()
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             self._found = None  # a half-loaded adapter must not stay: the next question loads all anew
@@ -144,10 +139,6 @@ class Engine:
         room = model.config.max_position_embeddings - sampling.max_tokens
         fitted = [_drop_oldest(ask.messages, tokenizer, room) for ask in asks]
         return [ids for ids, _ in fitted], [count for _, count in fitted]
-
-
-def _adapter_name(run: Run) -> str:
-    return run.id
 
 
 def _drop_oldest(messages: Messages, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:

@@ -55,7 +55,7 @@ class _Row:
         ended = token in self.ends
         if not ended:
             self.ids.append(token)
-        text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
         if not ended:
             text = text.rstrip("\ufffd")  # half a character: its other bytes are in tokens to come
         self.reply = Reply(
@@ -87,7 +87,7 @@ def generate(
         "stopping_criteria": StoppingCriteriaList([_Stop(stop)]),
         **_choice(sampling),
     }
-    if set(adapters) != {BASE} or hasattr(model, "peft_config"):
+    if hasattr(model, "peft_config"):
         arguments["adapter_names"] = list(adapters)
     thread = threading.Thread(target=_work, args=(model, arguments, streamer, sampling.seed), daemon=True)
     began = time.monotonic()

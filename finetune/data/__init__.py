@@ -8,7 +8,8 @@ Example:
 
 from finetune.data.example import Dataset, Example, Problem, Rejected
 from finetune.data.load import load
+from finetune.data.read import ENDINGS
 from finetune.data.samples import Sample, samples
 from finetune.data.split import held_out
 
-__all__ = ["Dataset", "Example", "Problem", "Rejected", "Sample", "held_out", "load", "samples"]
+__all__ = ["ENDINGS", "Dataset", "Example", "Problem", "Rejected", "Sample", "held_out", "load", "samples"]

@@ -70,7 +70,8 @@ def _load_file(path: Path, validation: Dataset | None = None) -> Dataset:
             severity="warning",
         )
     kind = f"{shape}_{table.kind}" if shape else None
-    return Dataset(path.stem, path, kind, examples, rejected, findings.problems(), validation)
+    name = path.parent.name if path.stem in ("train", "validation") else path.stem
+    return Dataset(name, path, kind, examples, rejected, findings.problems(), validation)
 
 
 def _convert(row: Row, shape: str | None) -> Example | DataError:

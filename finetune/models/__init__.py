@@ -5,6 +5,7 @@ Importing this package is quick: torch and transformers are imported inside the 
 
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.find import Found, find
+from finetune.models.lengths import lengths
 from finetune.models.load import load_model, load_tokenizer
 from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render
 
@@ -18,6 +19,7 @@ __all__ = [
     "Span",
     "entry",
     "find",
+    "lengths",
     "load_model",
     "load_tokenizer",
     "prompt_ids",

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from finetune.errors import ConfigError
 from finetune.models.catalogue import DEFAULT
 
-ADVANCED = {"advanced": True}
+ADVANCED: dict[str, Any] = {"advanced": True}
 
 
 class TrainConfig(BaseModel):
@@ -54,8 +54,8 @@ class TrainConfig(BaseModel):
         title="Steps",
         description="Stop after so many steps instead of counting epochs. Empty: epochs decide.",
     )
-    alpha: float = Field(
-        32, gt=0, le=4096, title="LoRA alpha", description="The adapter acts with strength alpha / rank.",
+    alpha: int = Field(
+        32, ge=1, le=4096, title="LoRA alpha", description="The adapter acts with strength alpha / rank.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
     dropout: float = Field(

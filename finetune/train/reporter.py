@@ -58,8 +58,9 @@ class Reporter(TrainerCallback):
         if self.store.run(self.run_id).stop:
             control.should_training_stop = True
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the held-out loss."""
+        metrics = kwargs["metrics"]
         data = {"step": state.global_step, "loss": metrics["eval_loss"], "tokens": metrics["eval_tokens"]}
         data |= {"seconds": metrics["eval_seconds"], "of": self.evaluations}
         self.store.add_event(self.run_id, "eval", data)

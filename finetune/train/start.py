@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import secrets
 import time
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def adapter_folder(run_id: str) -> Path:
     return run_folder(run_id) / "adapter"
 
 
-def save_dataset(store: Store, dataset: data.Dataset, owner: str, config: TrainConfig) -> DatasetRecord:
-    """Keep the accepted examples of a dataset for good, split into train and validation.
+def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> DatasetRecord:
+    """Keep the accepted examples of a dataset for good.
 
     Raises:
         DataError: no row can be trained on.
@@ -38,55 +38,49 @@ def save_dataset(store: Store, dataset: data.Dataset, owner: str, config: TrainC
             fix=f"First problem: {first.message} {first.hint}" if first else "Add examples.",
             code="data_not_trainable",
         )
-    whole = data.held_out(dataset, config.held_out, config.seed)
-    folder = settings.read().datasets / f"{int(time.time())}-{os.urandom(4).hex()}"
+    folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
     aside = folder.with_suffix(".partial")
     aside.mkdir(parents=True)
-    for part, piece in zip(PARTS, (whole, whole.validation), strict=True):
-        lines = [json.dumps({"messages": e.messages}, ensure_ascii=False) for e in piece.examples] if piece else []
-        (aside / f"{part}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    shutil.move(aside, folder)
+    for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
+        if piece and piece.examples:
+            lines = [json.dumps({"messages": e.messages}, ensure_ascii=False) for e in piece.examples]
+            with (aside / f"{part}.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+    aside.rename(folder)
     facts = {
         "format": dataset.format,
         "rows": dataset.rows,
-        "train": len(whole.examples),
-        "validation": len(whole.validation.examples) if whole.validation else 0,
-        "system": whole.system,
+        "accepted": len(dataset.examples),
+        "system": dataset.system,
     }
-    name = dataset.path.parent.name if dataset.path.stem == "train" else dataset.path.stem
-    return store.add_dataset(owner=owner, name=name, folder=str(folder), facts=facts)
+    return store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
 
 
-def open_dataset(record: DatasetRecord) -> tuple[list[data.Example], list[data.Example]]:
-    """The kept training and held-out examples of a dataset.
+def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[list[data.Example], list[data.Example]]:
+    """The training and held-out examples of a kept dataset, as a run with this config sees them.
 
     Raises:
         DataError: the files are gone.
     """
-    parts = []
-    for part in PARTS:
-        path = Path(record.folder) / f"{part}.jsonl"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.") from error
-        parts.append([data.Example(tuple(json.loads(line)["messages"]), i) for i, line in enumerate(lines, start=1)])
-    return parts[0], parts[1]
+    try:
+        kept = data.load(Path(record.folder))
+    except DataError as error:
+        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.") from error
+    whole = data.held_out(kept, config.held_out, config.seed)
+    return whole.examples, whole.validation.examples if whole.validation else []
 
 
-def start(store: Store, config: TrainConfig, dataset: data.Dataset, owner: str = "local") -> Run:
+def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str = "local") -> Run:
     """Record a run and queue it. A `Supervisor` will start it.
 
-    Raises:
-        DataError: no row can be trained on.
-
     Example:
-        >>> run = start(store, TrainConfig(epochs=1), data.load("sample_data/recipes"))
+        >>> run = start(store, TrainConfig(epochs=1), save_dataset(store, data.load("sample_data/recipes")))
         >>> run.state
         'queued'
     """
-    record = save_dataset(store, dataset, owner, config)
-    name = f"{record.name} · {config.model.rsplit('/', 1)[-1]}"
+    name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
     run = store.add_run(owner=owner, name=name, dataset=record.id, config=config.model_dump())
     run_folder(run.id).mkdir(parents=True)
     store.move(run.id, "queued", only_from=("validating",))

@@ -55,8 +55,8 @@ class Supervisor:
         """Bury the dead, end those asked to stop, start what is next."""
         for run in self.store.runs(states=("running",)):
             self._watch(run)
-        while (run := self.store.claim(settings.read().workers)) is not None:
-            self._spawn(run)
+        while (next_run := self.store.claim(settings.read().workers)) is not None:
+            self._spawn(next_run)
 
     def _spawn(self, run: Run) -> None:
         folder = run_folder(run.id)

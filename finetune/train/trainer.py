@@ -37,13 +37,15 @@ class SupervisedTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         self.tokens_read = 0
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """Cross-entropy over the supervised tokens, divided by their count in the whole effective batch."""
         total, count = self._summed_loss(model, inputs)
         loss = total / torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
-        if self.model.training:
+        if model.training:
             self.tokens_read += int(inputs["attention_mask"].sum())
         return (loss, None) if return_outputs else loss
 
@@ -57,10 +59,13 @@ class SupervisedTrainer(SFTTrainer):
             ).logits[0]
         return nn.functional.cross_entropy(logits.float(), targets[learned], reduction="sum"), learned.sum()
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Held-out loss: the mean over supervised tokens, not over batches (the Trainer's own weighs batches)."""
         began = time.monotonic()
-        model = self.model.eval()
+        model: Any = self.model
+        model.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.get_eval_dataloader(eval_dataset):

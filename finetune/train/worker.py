@@ -21,7 +21,7 @@ from finetune.train.start import adapter_folder, open_dataset
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
     from finetune.data import Example
     from finetune.train.trainer import SupervisedTrainer
@@ -46,7 +46,7 @@ class Worker:
         """Train, publish, and record the end."""
         from transformers import set_seed
 
-        train, held_out = open_dataset(self.store.dataset(self.run.dataset))
+        train, held_out = open_dataset(self.store.dataset(self.run.dataset), self.config)
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         tokenizer = models.load_tokenizer(found)
@@ -167,7 +167,7 @@ class Worker:
             report_to="none",
             disable_tqdm=True,
         )
-        callback: TrainerCallback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / every))
+        callback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / every))
         trainer = SupervisedTrainer(
             model=model,
             args=arguments,
@@ -183,7 +183,7 @@ class Worker:
 def publish(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Save an adapter and its tokenizer so that `folder` only ever appears complete."""
     aside = folder.with_name(f".{folder.name}.partial")
-    model.save_pretrained(aside)
+    model.save_pretrained(str(aside))
     tokenizer.save_pretrained(aside)
     for file in aside.iterdir():
         with file.open("rb") as handle:
@@ -193,7 +193,7 @@ def publish(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Pa
 
 def main(run_id: str) -> int:
     """Train the run; 0 when it succeeded or was stopped, 1 when it failed and said so."""
-    os.nice(5)  # chat on the same machine stays lively
+    os.nice(10)  # chat on the same machine stays lively
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     store = Store(settings.read().home)
     worker = Worker(store, store.run(run_id))
