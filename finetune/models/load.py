@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from finetune.errors import ModelError
-from finetune.models.find import Found
+from finetune.models.source import Found
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
