@@ -60,4 +60,6 @@ def load_model(found: Found) -> "PreTrainedModel":
             where=found.name,
             fix="Get the model again; only safetensors weights of built-in architectures are loaded.",
         ) from error
-    return model.cuda() if gpu else model
+    if gpu:
+        model.cuda()
+    return model

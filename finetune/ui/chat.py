@@ -10,7 +10,7 @@ from finetune import data, train
 from finetune.chat import Ask, Reply, Sampling
 from finetune.errors import FinetuneError
 from finetune.store import Run
-from finetune.ui.session import Services
+from finetune.ui.session import Browser, Services
 from finetune.ui.train import choices
 
 EXAMPLES = 5
@@ -50,7 +50,7 @@ class ChatTab:
         self._draw()
         self._listen()
 
-    def refresh(self, state: dict[str, Any], chosen: str | None = None) -> dict:
+    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
         """The runs one can talk to, the chosen one (or the newest) selected."""
         ready = [run for run in self.services.runs(state) if train.adapter_folder(run.id).is_dir()]
         ids = [run.id for run in ready]
@@ -121,7 +121,7 @@ class ChatTab:
         record = self.services.store.dataset(run.dataset)
         return train.open_dataset(record, train.TrainConfig(**run.config))[1][:EXAMPLES]
 
-    def _choose(self, run_id: str | None, state: dict[str, Any]) -> tuple:
+    def _choose(self, run_id: str | None, state: Browser) -> tuple:
         empty: tuple = (gr.update(visible=False), [], [], "", "")
         if not run_id:
             return "", gr.update(samples=[]), *empty
@@ -133,7 +133,7 @@ class ChatTab:
             raise gr.Error(str(error), print_exception=False) from error
         return system, gr.update(samples=rows), *empty
 
-    def _use_example(self, index: int, run_id: str, state: dict[str, Any]) -> tuple:
+    def _use_example(self, index: int, run_id: str, state: Browser) -> tuple:
         example = self._held_out(self.services.run(run_id, state))[index]
         return example.prompt[-1]["content"], gr.update(value=example.answer, visible=True)
 
@@ -145,7 +145,7 @@ class ChatTab:
 
     def _reply(
         self, left: list, right: list, run_id: str | None, system: str, tokens: float, heat: float, seed: float,
-        state: dict[str, Any], request: gr.Request,
+        state: Browser, request: gr.Request,
     ) -> Iterator[tuple]:  # fmt: skip
         if not left or left[-1]["role"] != "user":
             yield (gr.skip(),) * 4

@@ -1,13 +1,12 @@
 """The Data tab: pick a sample or bring a file, see what is wrong, see what will be trained."""
 
 from html import escape
-from typing import Any
 
 import gradio as gr
 
 from finetune import data, models, train
 from finetune.errors import FinetuneError
-from finetune.ui.session import Services, owner
+from finetune.ui.session import Browser, Services, known, owner
 
 FIRST_ROWS = 4
 CUT = 160
@@ -100,55 +99,52 @@ class DataTab:
 
     def _listen(self) -> None:
         shown = [self.browser, self.facts, self.table, self.row, self.preview, self.go]
-        for sample, pick in self.picks.items():
+        reads = [
             pick.click(
-                lambda state, model, path=sample.path: self._show(data.load(path), state, model),
-                [self.browser, self.model], shown, api_visibility="private",
-            )  # fmt: skip
-        gr.on(
-            [self.upload.upload, self.held.upload], self._read, [self.upload, self.held, self.browser, self.model],
-            shown, api_visibility="private",
+                lambda state, path=sample.path: self._show(data.load(path), state), self.browser, shown,
+                api_visibility="private",
+            )
+            for sample, pick in self.picks.items()
+        ]  # fmt: skip
+        reads.append(
+            gr.on(
+                [self.upload.upload, self.held.upload], self._read, [self.upload, self.held, self.browser], shown,
+                api_visibility="private",
+            )
         )  # fmt: skip
-        self.row.change(self._another, [self.row, self.browser, self.model], self.preview, api_visibility="private")
+        preview = {"fn": self._preview, "inputs": [self.row, self.browser, self.model], "outputs": self.preview}
+        for read in reads:
+            read.then(**preview, api_visibility="private")
+        gr.on([self.row.change, self.model.change], **preview, api_visibility="private")
 
-    def _show(self, dataset: data.Dataset, state: dict[str, Any], model: str) -> tuple:
+    def _show(self, dataset: data.Dataset, state: Browser) -> tuple:
+        state = known(state)
         if not dataset.examples:
             return self._nothing(summary(dataset), state)
         record = train.save_dataset(self.services.store, dataset, owner(state))
-        preview = _preview(dataset.examples[0], model)
+        seen = gr.update(visible=True)
         row = gr.update(value=1, visible=True)
-        return (
-            state | {"dataset": record.id},
-            summary(dataset),
-            first_rows(dataset),
-            row,
-            preview,
-            gr.update(visible=True),
-        )
+        return state | {"dataset": record.id}, summary(dataset), first_rows(dataset), row, "", seen
 
-    def _nothing(self, facts: str, state: dict[str, Any]) -> tuple:
+    def _nothing(self, facts: str, state: Browser) -> tuple:
         hidden = gr.update(visible=False)
-        return state | {"dataset": None}, facts, "", hidden, "", hidden
+        return known(state) | {"dataset": None}, facts, "", hidden, "", hidden
 
-    def _read(self, path: str | None, held: str | None, state: dict[str, Any], model: str) -> tuple:
+    def _read(self, path: str | None, held: str | None, state: Browser) -> tuple:
         if not path:
             return (gr.skip(),) * 6
         try:
-            return self._show(data.load(path, held), state, model)
+            return self._show(data.load(path, held), state)
         except FinetuneError as error:
             text = f"<div class='ba-problem error'><b>Not read.</b> {escape(str(error))}</div>"
             return self._nothing(f"<div class='ba-card'>{text}</div>", state)
 
-    def _another(self, number: float | None, state: dict[str, Any], model: str) -> str:
-        if not state.get("dataset"):
+    def _preview(self, number: float | None, state: Browser, model: str) -> str:
+        if not known(state)["dataset"]:
             return ""
-        record = self.services.store.dataset(state["dataset"])
-        examples = train.open_dataset(record, train.TrainConfig())[0]
-        return _preview(examples[min(max(1, int(number or 1)), len(examples)) - 1], model)
-
-
-def _preview(example: data.Example, model: str) -> str:
-    try:
-        return as_trained(example, model)
-    except FinetuneError as error:
-        return f"<div class='ba-card ba-masked'>No preview: {escape(str(error))}</div>"
+        record = self.services.store.dataset(known(state)["dataset"])
+        try:
+            examples = train.open_dataset(record, train.TrainConfig())[0]
+            return as_trained(examples[min(max(1, int(number or 1)), len(examples)) - 1], model)
+        except FinetuneError as error:
+            return f"<div class='ba-card ba-masked'>No preview: {escape(str(error))}</div>"

@@ -1,11 +1,9 @@
 """The page: its tabs in the order of the journey, and the wiring between them."""
 
-from typing import Any
-
 import gradio as gr
 
 from finetune.ui import chat, data, models, train
-from finetune.ui.session import Services, browser_secret, new_browser
+from finetune.ui.session import Browser, Services, browser_secret, known
 
 HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
@@ -28,11 +26,11 @@ def build(services: Services) -> gr.Blocks:
             with data_place:
                 data_tab = data.DataTab(services, browser, model)
 
-        def remember(state: dict[str, Any] | None) -> tuple:
-            state = state if isinstance(state, dict) and "owner" in state else new_browser()
+        def remember(state: Browser) -> tuple:
+            state = known(state)
             runs = services.runs(state)
             ids = [run.id for run in runs]
-            chosen = state.get("run") if state.get("run") in ids else next(iter(ids), None)
+            chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
             return state, gr.update(choices=train.choices(runs), value=chosen), chat_tab.refresh(state)
 
         page.load(remember, browser, [browser, train_tab.run, chat_tab.run], api_visibility="private")

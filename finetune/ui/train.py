@@ -11,7 +11,7 @@ from finetune.errors import ConfigError, FinetuneError
 from finetune.store import ENDED, Run
 from finetune.train import Progress
 from finetune.ui import form
-from finetune.ui.session import Services, owner
+from finetune.ui.session import Browser, Services, known, owner
 from finetune.ui.theme import BASE_COLOUR, TUNED_COLOUR
 
 COLOURS = {"train": BASE_COLOUR, "held-out": TUNED_COLOUR}
@@ -102,10 +102,10 @@ class TrainTab:
         )  # fmt: skip
 
     def _begin(self, values: dict[Any, Any]) -> tuple:
-        state = values[self.browser]
+        state = known(values[self.browser])
         try:
             config = train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
-            if not state.get("dataset"):
+            if not state["dataset"]:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
             record = self.services.store.dataset(state["dataset"])
             run = train.start(self.services.store, config, record, owner(state))
@@ -113,7 +113,7 @@ class TrainTab:
             raise gr.Error(str(error), print_exception=False) from error
         return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}
 
-    def _look(self, run_id: str | None, last: list | None, state: dict[str, Any]) -> tuple:
+    def _look(self, run_id: str | None, last: list | None, state: Browser) -> tuple:
         nothing_new = (gr.skip(),) * 6
         if not run_id:
             return nothing_new
@@ -135,7 +135,7 @@ class TrainTab:
             gr.update(visible=train.adapter_folder(run_id).is_dir()),
         )
 
-    def _end(self, run_id: str | None, state: dict[str, Any]) -> None:
+    def _end(self, run_id: str | None, state: Browser) -> None:
         try:
             train.stop(self.services.store, self.services.run(run_id, state).id)
         except FinetuneError as error:

@@ -111,10 +111,8 @@ def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source._unreachable("some/model") == "it did not answer within 0.05 s"
 
 
-@pytest.mark.parametrize("name", ["", "not a name", "a/b/c", "-x/y"])
+@pytest.mark.parametrize("name", ["not a name", "a/b/c", "-x/y"])
 def test_a_name_that_is_neither(name: str) -> None:
-    if name == "":
-        pytest.skip("the empty name is the working folder")
     with pytest.raises(ModelError, match="neither a folder here nor a Hub id"):
         models.find(name)
 
