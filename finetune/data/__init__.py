@@ -6,9 +6,26 @@ Example:
     True
 """
 
-from finetune.data.example import Dataset, Example, Problem, Rejected
-from finetune.data.load import load
+from finetune.data.example import Dataset, Example, Problem, Rejected, Split
+from finetune.data.load import load, with_validation
+from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.samples import Sample, samples
-from finetune.data.split import held_out
+from finetune.data.split import held_out, label_rows
+from finetune.data.texts import visible
 
-__all__ = ["Dataset", "Example", "Problem", "Rejected", "Sample", "held_out", "load", "samples"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "Mapping",
+    "Problem",
+    "Rejected",
+    "Sample",
+    "Split",
+    "guess_mapping",
+    "held_out",
+    "label_rows",
+    "load",
+    "samples",
+    "visible",
+    "with_validation",
+]
