@@ -47,9 +47,18 @@ class Example:
         return self.messages[: self._last_answer]
 
     @property
+    def asked(self) -> str:
+        """The last thing said before the answer; "" for a whole text, where nothing was."""
+        return self.prompt[-1]["content"] if self.prompt else ""
+
+    @property
     def answer(self) -> str:
         """The last assistant turn: what a model should say ("" when it only calls a tool)."""
         return self.messages[self._last_answer]["content"]
+
+    def as_row(self) -> dict[str, Any]:
+        """The example as a row of OpenAI's chat format: what to write to a file that is loaded again."""
+        return {"messages": list(self.messages)} | ({"tools": list(self.tools)} if self.tools else {})
 
     @property
     def _last_answer(self) -> int:

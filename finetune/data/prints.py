@@ -4,7 +4,7 @@ Each example leaves three 64-bit hashes (its prompt, its answer, all of it) and,
 100,000, a MinHash signature: 32 numbers of which two texts share about as many as their 5-byte
 shingles overlap. Rows whose signatures meet are then compared text by text, so a near-duplicate is
 a fact and not a guess: at least 80 % of the shingles of both the whole and the answer are shared,
-system prompt, case and punctuation aside.
+system prompt, case and spacing aside.
 
 Example:
     >>> prints = fingerprint(examples)
@@ -16,7 +16,6 @@ Example:
 
 import hashlib
 import json
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ HASHES, BANDS = 32, 8
 LONGEST = 4_096
 """Bytes of a text that are shingled."""
 
-WORDS = re.compile(r"\w+")
 _random = np.random.default_rng(0)
 _FACTORS = (_random.integers(1, 2**31, HASHES, dtype=np.uint32) * 2 + 1).astype(np.uint32)[:, None]
 _SHIFTS = _random.integers(0, 2**32, HASHES, dtype=np.uint32)[:, None]
@@ -110,8 +108,8 @@ def fingerprint(examples: Sequence[Example]) -> Prints:
 
 def shingles(text: str) -> Numbers:
     """The set of a text's 5-byte windows, hashed to 32 bits, sorted."""
-    data = np.frombuffer(text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ") + b"\0\0\0", dtype=np.uint8)
-    windows = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(data, 8)).view(np.uint64)[:, 0]
+    data = text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ") + b"\0\0\0"
+    windows = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,)).copy()
     return ((windows & _FIVE_BYTES) * _SPREAD >> np.uint64(32)).astype(np.uint32)
 
 
@@ -121,13 +119,13 @@ def signature(hashes: Numbers) -> Numbers:
 
 
 def words_of(example: Example) -> str:
-    """What near-duplicates are compared by: the words of all messages but the system prompt."""
+    """What near-duplicates are compared by: all messages but the system prompt."""
     return plain(" ".join(message["content"] for message in example.messages if message["role"] != "system"))
 
 
 def plain(text: str) -> str:
-    """A text without case, punctuation and line breaks."""
-    return " ".join(WORDS.findall(text.casefold()))
+    """A text without case, line breaks and repeated spaces."""
+    return " ".join(text.casefold().split())
 
 
 def overlap(a: str, b: str) -> float:

@@ -22,11 +22,33 @@ SECRET = re.compile(
 )
 """API keys of well-known services, JSON web tokens, and private keys."""
 
+SECRET_STARTS = (
+    "sk-",
+    "sk_",
+    "hf_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "xox",
+    "eyJ",
+    "-----BEGIN",
+)
+"""What `SECRET` begins with: looking for these first is much quicker."""
+
 EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
     r"(?<![\w.])\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w)"
     r"|\(\d{3}\) ?\d{3}-\d{4}\b|\b\d{3}-\d{3}-\d{4}\b"
 )
+PHONE_PART = re.compile(r"[+\-]\d{1,4}(?!\w)")
+"""A part of every phone number: looking for it first is quicker."""
 
 HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:example|test|invalid)\b")
 """Addresses that belong to nobody, by RFC 2606."""
@@ -56,11 +78,27 @@ def _name(found: re.Match[str]) -> str:
     return "␡" if code == 0x7F else f"[U+{code:04X}]"
 
 
+def has_control(text: str) -> bool:
+    """Whether a character of `CONTROL` stands in the text."""
+    printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()  # quicker than the pattern
+    return not printable and bool(CONTROL.search(text))
+
+
+def has_special(text: str) -> bool:
+    """Whether a chat control token stands in the text."""
+    return ("<" in text or "INST]" in text) and bool(SPECIAL.search(text))
+
+
+def has_secret(text: str) -> bool:
+    """Whether something like an API key stands in the text."""
+    return any(start in text for start in SECRET_STARTS) and bool(SECRET.search(text))
+
+
 def has_personal(text: str) -> bool:
     """Whether an e-mail address or phone number of somebody stands in the text."""
     if "@" in text and any(not HARMLESS.search(found[0]) for found in EMAIL.finditer(text)):
         return True
-    return bool(PHONE.search(text))
+    return bool(PHONE_PART.search(text)) and bool(PHONE.search(text))
 
 
 def script_of(text: str) -> str | None:

@@ -15,13 +15,20 @@ import numpy as np
 
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
 from finetune.data.prints import NEAR_ROWS, Printer, Prints
-from finetune.data.texts import CONTROL, SECRET, SPECIAL, has_personal, script_of
+from finetune.data.texts import has_control, has_personal, has_secret, has_special, script_of
 
 FEW = 10
 """Below this many examples a fine-tune is unlikely to have a noticeable effect."""
 
 CONSTANT = 0.9
 """One answer in this share of the rows makes it the only thing learned."""
+
+CODES = {
+    *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
+    *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
+    "near_not_checked",
+}
+"""Every code found here: a dataset that has changed is looked at anew for these."""
 
 MOST_SYSTEMS = 1_000
 """Different system prompts that are told apart."""
@@ -48,7 +55,7 @@ class Watch:
         if any(m["role"] == "assistant" and m["content"][:1].isspace() for m in example.messages):
             self._warn("leading_space", example, "An answer begins with a space or line break.", "Strip it: one click.")
         self._see_text("\n".join(message["content"] for message in example.messages), example)
-        if any(SPECIAL.search(message["content"]) for message in example.messages):
+        if any(has_special(message["content"]) for message in example.messages):
             self._warn(
                 "special_token_in_text",
                 example,
@@ -57,14 +64,14 @@ class Watch:
             )
 
     def _see_text(self, text: str, example: Example) -> None:
-        if CONTROL.search(text):
+        if has_control(text):
             self._warn(
                 "control_character",
                 example,
                 "A text holds characters that do not show, turn text around, or mark lost ones.",
                 "Look at the row in the preview, where they are visible, and remove them.",
             )
-        if SECRET.search(text):
+        if has_secret(text):
             self._warn(
                 "secret",
                 example,
@@ -112,7 +119,7 @@ class Watch:
 
     def _near(self, prints: Prints) -> Problem | None:
         rows = np.setdiff1d(np.array(sorted(prints.near), dtype=np.int64), prints.repeats())
-        message = f"{_rows(len(rows))} nearly an earlier row (at least 80 % of the text, case and punctuation aside)."
+        message = f"{_rows(len(rows))} nearly an earlier row (at least 80 % of the text, case and spacing aside)."
         return self._problem("near_duplicate", rows, message, "Look at them; a split keeps them on one side.")
 
     def _conflicts(self, prints: Prints) -> Problem | None:

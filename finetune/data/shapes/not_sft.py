@@ -30,6 +30,9 @@ RETRIEVAL = (
 )
 MEDIA = ("image", "images", "image_url", "image_path", "audio", "video", "pixel_values", "audio_path")
 IDS = ("input_ids", "token_ids", "tokens_ids")
+NAMES = frozenset(name for names in (*PREFERENCE, *RETRIEVAL, MEDIA, IDS, ("label",)) for name in names)
+"""A row with none of these columns needs no closer look."""
+
 YES_NO = (True, False, "true", "false", "True", "False", "0", "1")
 
 PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .]{0,40}\}\}")
@@ -38,6 +41,8 @@ ONLY_PLACEHOLDER = re.compile(r"\s*(\{\{\s*[A-Za-z_][\w .]{0,40}\}\}|\{[A-Za-z_]
 
 def not_sft(fields: dict[str, Any]) -> DataError | None:
     """The error that names another kind of data, or None."""
+    if NAMES.isdisjoint(fields):
+        return None
     if any(_all(fields, pair) for pair in PREFERENCE):
         return bad(
             "preference_pairs",
