@@ -19,8 +19,8 @@ from finetune.data.spool import example_keeper, rejected_keeper
 from finetune.data.watch import Watch
 from finetune.errors import DataError
 
-MOST_COLUMNS = 200
-"""Columns that are named; a file with more is no table."""
+MOST_COLUMNS = 2_000
+"""Columns that are noted; a file with more is no table."""
 
 
 def load(path: str | Path, validation: str | Path | None = None, mapping: Mapping | None = None) -> Dataset:
@@ -74,6 +74,8 @@ def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
     rows = _Rows(mapping)
     for row in table.rows:
         rows.take(row)
+    if mapping and rows.columns:
+        mapping.check(tuple(rows.columns))
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
     watched, prints = rows.watch.finish(examples)
     problems = in_order([*rows.findings.problems(), *watched, *_table_problems(table)])
@@ -120,8 +122,6 @@ class _Rows:
         if row.error:
             raise row.error
         if self.mapping:
-            if not self._shapes:
-                self.mapping.check(tuple(self.columns))
             self._shapes["mapped"] += 1
             return self.mapping.example(row.value, row.line)
         shape = recognise(row.value) or next(iter(self._shapes), None)

@@ -135,17 +135,14 @@ class Mapping:
         """One part for one row; empty columns leave their place empty, but not all of them may be."""
         if template in row:
             return text_of(row[template], where, remarks)
-        names = [name for name in NAMED.findall(template) if name in row]
-        if names and all(is_missing(row[name]) for name in names):
+        names = NAMED.findall(template)
+        if names and all(is_missing(row.get(name)) for name in names):
             raise bad("missing_content", f"The {where} is empty: all its columns are.", "Fill one, or drop the row.")
-        return NAMED.sub(
-            lambda found: (
-                ("" if is_missing(row[found[1]]) else text_of(row[found[1]], where, remarks))
-                if found[1] in row
-                else found[0]
-            ),
-            template,
-        )
+        return NAMED.sub(lambda found: self._cell(row.get(found[1]), where, remarks), template)
+
+    @staticmethod
+    def _cell(value: Any, where: str, remarks: Remarks) -> str:
+        return "" if is_missing(value) else text_of(value, where, remarks)
 
 
 def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None:

@@ -81,7 +81,7 @@ def _name(found: re.Match[str]) -> str:
 def has_control(text: str) -> bool:
     """Whether a character of `CONTROL` stands in the text."""
     printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()  # quicker than the pattern
-    return not printable and bool(CONTROL.search(text))
+    return (not printable or "\ufffd" in text) and bool(CONTROL.search(text))
 
 
 def has_special(text: str) -> bool:
