@@ -150,10 +150,11 @@ def _ids(
 ) -> list[int]:
     from jinja2 import TemplateError
 
-    _check_tools(messages, tokenizer, tools)
+    template = tokenizer.get_chat_template(None, list(tools) or None)
+    _check_tools(messages, template, tools)
     try:
         encoded: Any = tokenizer.apply_chat_template(
-            [{key: value for key, value in message.items() if key != "weight"} for message in messages],
+            [_as_the_template_reads(message, template) for message in messages],
             tools=list(tools) or None,
             add_generation_prompt=add_generation_prompt,
             sanitize_control_tokens=True,
@@ -168,22 +169,29 @@ def _ids(
     return list(encoded["input_ids"])
 
 
-def _check_tools(messages: Messages, tokenizer: "Tokenizer", tools: Tools) -> None:
+def _as_the_template_reads(message: dict[str, Any], template: str) -> dict[str, Any]:
+    """Thoughts go in a field of their own where there is one: tags within the text would stay text."""
+    kept = {key: value for key, value in message.items() if key != "weight"}
+    if message["role"] == "assistant" and "</think>" in message["content"] and "reasoning_content" in template:
+        thought, answer = message["content"].split("</think>", 1)
+        thought = thought.split("<think>", 1)[-1]
+        return kept | {"reasoning_content": thought.strip("\n"), "content": answer.lstrip("\n")}
+    return kept
+
+
+def _check_tools(messages: Messages, template: str, tools: Tools) -> None:
     """A template that knows no tools would leave them out without a word."""
     words = {
         "tools": bool(tools),
         "tool_calls": any("tool_calls" in message for message in messages),
         "tool": any(message["role"] == "tool" for message in messages),
     }
-    needed = [word for word, used in words.items() if used]
-    if needed:
-        template = tokenizer.get_chat_template(None, list(tools) or None)
-        if not all(word in template for word in needed):
-            raise ModelError(
-                "The model's chat template cannot show tool calls.",
-                fix="Choose a model made for tools (such as Qwen3), or drop these rows.",
-                code="template_without_tools",
-            )
+    if any(used and word not in template for word, used in words.items()):
+        raise ModelError(
+            "The model's chat template cannot show tool calls.",
+            fix="Choose a model made for tools (such as Qwen3), or drop these rows.",
+            code="template_without_tools",
+        )
 
 
 def special_ids(tokenizer: "Tokenizer") -> set[int]:
