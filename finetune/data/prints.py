@@ -10,7 +10,7 @@ Example:
     >>> prints = fingerprint(examples)
     >>> prints.repeats()        # indices of rows that repeat an earlier row exactly
     array([7])
-    >>> near_groups(prints, examples)   # {index: the first row it nearly repeats}
+    >>> near_groups(prints.signatures, prints.answers, examples)   # {index: the first row it nearly repeats}
     {9: 2}
 """
 
@@ -93,8 +93,8 @@ class Printer:
     def prints(self, examples: Sequence[Example]) -> Prints:
         """The prints of all that came by; `examples` are the same ones, to compare the candidates with."""
         signatures = np.array(self._signatures, dtype=np.uint32).reshape(-1, HASHES)
-        near = near_groups(signatures, examples)
         prompts, answers, wholes = (np.frombuffer(hashes, dtype=np.uint64) for hashes in self._hashes)
+        near = near_groups(signatures, answers, examples)
         return Prints(prompts, answers, wholes, signatures, near)
 
 
@@ -147,43 +147,54 @@ def nearly_same(a: Example, b: Example) -> bool:
     return overlap(words_of(a), words_of(b)) >= SAME
 
 
-def near_groups(signatures: Numbers, examples: Sequence[Example]) -> dict[int, int]:
+def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Example]) -> dict[int, int]:
     """``{row: earlier row it nearly (or exactly) repeats}``; chains lead to the first row of a group."""
     first: dict[int, int] = {}
-    for row, other in _meetings(signatures, signatures, within=True):
-        if row not in first and nearly_same(examples[row], examples[other]):
-            first[row] = first.get(other, other)
+    for keys in _buckets(signatures, answers):
+        order = np.argsort(keys, kind="stable")
+        _, start, size = np.unique(keys[order], return_index=True, return_counts=True)
+        heads = np.repeat(order[start], size)
+        before = np.concatenate([order[:1], order[:-1]])
+        before[start] = order[start]
+        for partners in (heads, before):
+            for row, other in _worth_comparing(signatures, order, signatures, partners):
+                if row != other and first.get(row, row) == row and nearly_same(examples[row], examples[other]):
+                    first[row] = first.get(other, other)
     return first
 
 
 def near_matches(a: Prints, rows: Sequence[Example], b: Prints, others: Sequence[Example]) -> dict[int, int]:
     """``{row of a: row of b that it nearly repeats}``."""
     found: dict[int, int] = {}
-    for row, other in _meetings(a.signatures, b.signatures, within=False):
-        if row not in found and nearly_same(rows[row], others[other]):
-            found[row] = other
+    if not len(a.signatures) or not len(b.signatures):
+        return found
+    for mine, theirs in zip(_buckets(a.signatures, a.answers), _buckets(b.signatures, b.answers), strict=True):
+        unique, where = np.unique(theirs, return_index=True)
+        place = np.searchsorted(unique, mine).clip(max=len(unique) - 1)
+        meet = np.flatnonzero(unique[place] == mine)
+        for row, other in _worth_comparing(a.signatures, meet, b.signatures, where[place[meet]]):
+            if row not in found and nearly_same(rows[row], others[other]):
+                found[row] = other
     return found
 
 
-def _meetings(rows: Numbers, others: Numbers, within: bool) -> Iterator[tuple[int, int]]:
-    """Pairs worth comparing: a band of both signatures is equal, and enough of the rest.
+def _buckets(signatures: Numbers, answers: Numbers) -> Iterator[Numbers]:
+    """Keys that near-duplicates are likely to share: a band of the signature, with and without the answer.
 
-    Of all rows that share a band only the first is a partner, so the work grows with the rows.
+    Where many prompts are alike, as in a table written by a template, only the answer tells them apart.
     """
     width = HASHES // BANDS
     for band in range(BANDS):
-        part = slice(band * width, (band + 1) * width)
-        keys = _band_keys(others[:, part])
-        unique, where = np.unique(keys, return_index=True)
-        mine = keys if within else _band_keys(rows[:, part])
-        place = np.searchsorted(unique, mine).clip(max=max(len(unique) - 1, 0))
-        if not len(unique):
-            return
-        partner = where[place]
-        meets = (unique[place] == mine) & ((partner != np.arange(len(mine))) if within else True)
-        alike = (rows == others[partner]).mean(axis=1) >= SAME - 0.2
-        for row in np.flatnonzero(meets & alike):
-            yield int(row), int(partner[row])
+        keys = _band_keys(signatures[:, band * width : (band + 1) * width])
+        yield keys
+        yield keys * _SPREAD ^ answers[: len(keys)]
+
+
+def _worth_comparing(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Iterator[tuple[int, int]]:
+    """The pairs whose signatures agree enough. A row has one partner a bucket, so the work grows with the rows."""
+    alike = (a[rows] == b[partners]).mean(axis=1) >= SAME - 0.2
+    for place in np.flatnonzero(alike):
+        yield int(rows[place]), int(partners[place])
 
 
 def _band_keys(part: Numbers) -> Numbers:
