@@ -30,6 +30,9 @@ NEAR_ROWS = 100_000
 SAME = 0.8
 """The share of shingles two texts must have in common to count as nearly the same."""
 
+SHORT = 7
+"""Two different answers of which one is so short cannot share enough shingles; labels and numbers are."""
+
 HASHES, BANDS = 32, 8
 LONGEST = 4_096
 """Bytes of a text that are shingled."""
@@ -142,7 +145,10 @@ def nearly_same(a: Example, b: Example) -> bool:
 
     The answer counts on its own so that two questions about one long passage stay two.
     """
-    if overlap(plain(_answer(a)), plain(_answer(b))) < SAME:
+    said, also = plain(_answer(a)), plain(_answer(b))
+    if said != also and min(len(said), len(also)) <= SHORT:
+        return False
+    if overlap(said, also) < SAME:
         return False
     return overlap(words_of(a), words_of(b)) >= SAME
 
@@ -150,6 +156,7 @@ def nearly_same(a: Example, b: Example) -> bool:
 def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Example]) -> dict[int, int]:
     """``{row: earlier row it nearly (or exactly) repeats}``; chains lead to the first row of a group."""
     first: dict[int, int] = {}
+    compared: set[tuple[int, int]] = set()
     for keys in _buckets(signatures, answers):
         order = np.argsort(keys, kind="stable")
         _, start, size = np.unique(keys[order], return_index=True, return_counts=True)
@@ -157,8 +164,12 @@ def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Exampl
         before = np.concatenate([order[:1], order[:-1]])
         before[start] = order[start]
         for partners in (heads, before):
-            for row, other in _worth_comparing(signatures, order, signatures, partners):
-                if row != other and first.get(row, row) == row and nearly_same(examples[row], examples[other]):
+            two = partners != order
+            for row, other in _worth_comparing(signatures, order[two], signatures, partners[two]):
+                if row in first or (row, other) in compared:
+                    continue
+                compared.add((row, other))
+                if nearly_same(examples[row], examples[other]):
                     first[row] = first.get(other, other)
     return first
 
