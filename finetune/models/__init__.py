@@ -4,9 +4,8 @@ Importing this package is quick: torch and transformers are imported inside the 
 """
 
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
-from finetune.models.lengths import lengths
 from finetune.models.load import load_model, load_tokenizer
-from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render
+from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render, thinks
 from finetune.models.source import Found, find
 
 __all__ = [
@@ -19,9 +18,9 @@ __all__ = [
     "Span",
     "entry",
     "find",
-    "lengths",
     "load_model",
     "load_tokenizer",
     "prompt_ids",
     "render",
+    "thinks",
 ]
