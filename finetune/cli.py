@@ -67,6 +67,7 @@ def _parser() -> _Parser:
         sub = verb(name, function, text)
         sub.add_argument("data", help="a .jsonl, .json or .csv file, or a folder with train.* in it")
         sub.add_argument("--model", default=models.DEFAULT, help="whose tokens to count")
+        sub.add_argument("--max-length", type=int, help="tokens of an example that are used; default: all")
     sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
     sub = verb("train", train_verb, "Fine-tune a model and wait for the run to end.")
     sub.add_argument("data", help="a dataset, or a YAML file of settings with a line data: PATH")
@@ -86,56 +87,63 @@ def _parser() -> _Parser:
 
 def check(options: argparse.Namespace) -> Answer:
     """`check FILE`: exit 0 when the data can be trained on, 1 when not, 2 when it cannot be read."""
-    answer: dict[str, Any] = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
     try:
         dataset = data.load(options.data)
     except DataError as error:
         problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
-        problem |= {"message": f"{error.where}: {error.what}", "hint": error.fix}
+        problem |= {"message": error.what, "hint": error.fix}
         print(error)
-        return 2, answer | {"problems": [problem], "tokens": {}}
-    counted = {"rows": dataset.rows, "accepted": len(dataset.examples), "rejected": len(dataset.rejected)}
-    answer |= {"format": dataset.format, **counted, "trainable": bool(dataset.examples)}
-    answer["problems"] = [found.as_dict() for found in dataset.problems]
-    answer["tokens"] = _tokens(dataset, options.model)
+        nothing: dict[str, Any] = {
+            "format": None,
+            "rows": 0,
+            "accepted": 0,
+            "rejected": 0,
+            "columns": [],
+            "fixes": [],
+            "split": None,
+        }
+        return 2, {**nothing, "trainable": False, "problems": [problem], "tokens": {}}
+    tokens, more = _tokens(dataset, options)
+    answer = data.report(dataset) | {"trainable": bool(dataset.examples), "tokens": tokens}
+    answer["problems"] += more
     print(
         f"{options.data}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected"
     )
-    for found in dataset.problems:
-        lines = ", ".join(map(str, found.lines))
-        print(f"  {found.severity}: {found.message} ({found.count}x, line {lines}) {found.hint}")
-    print(f"  tokens: {answer['tokens']}")
+    for found in answer["problems"]:
+        lines = ", ".join(map(str, found["lines"]))
+        print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
+    if tokens:
+        print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
     return (0 if dataset.examples else 1), answer
 
 
-def _tokens(dataset: data.Dataset, model: str) -> dict[str, Any]:
+def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
     try:
-        tokenizer = models.load_tokenizer(models.find(model, print))
-        return models.lengths([example.messages for example in dataset.examples], tokenizer)
+        tokenizer = models.load_tokenizer(models.find(options.model, print))
     except FinetuneError as error:
         print(f"  not counted in tokens: {error}")
-        return {}
+        return {}, []
+    numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
+    return numbers, numbers.pop("problems")
 
 
 def preview(options: argparse.Namespace) -> Answer:
     """`preview FILE --row N`: the template text, trained tokens marked."""
     dataset = data.load(options.data)
     if not 1 <= options.row <= len(dataset.examples):
-        raise DataError(
-            f"There are {len(dataset.examples)} accepted examples.", where="--row", fix="Choose one of them."
-        )
+        count = len(dataset.examples)
+        raise DataError(f"There are {count} accepted examples.", where="--row", fix="Choose one of them.")
     tokenizer = models.load_tokenizer(models.find(options.model, print))
-    rendered = models.render(dataset.examples[options.row - 1].messages, tokenizer)
-    spans = [
-        {"text": tokenizer.decode(rendered.input_ids[span.start : span.end]), "trained": span.trained}
-        for span in rendered.spans
-    ]
+    segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
     colour = sys.stderr.isatty()
-    for span in spans:
-        mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if span["trained"] else "{}"
-        print(mark.format(span["text"]), end="")
-    print(f"\n{len(rendered.input_ids)} tokens, {rendered.trained} trained")
-    return 0, {"row": options.row, "tokens": len(rendered.input_ids), "trained": rendered.trained, "spans": spans}
+    for segment in segments:
+        mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"
+        print(mark.format(segment.shown), end="")
+    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
+    tokens = sum(len(segment.ids) for segment in segments)
+    print(f"\n{tokens} tokens, {trained} trained")
+    shown = [{"text": s.text, "kind": s.kind, "trained": s.trained} for s in segments]
+    return 0, {"row": options.row, "tokens": tokens, "trained": trained, "segments": shown}
 
 
 def train_verb(options: argparse.Namespace) -> Answer:

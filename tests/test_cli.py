@@ -65,7 +65,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 def test_preview_shows_what_is_trained(tmp_path: Path, tiny: Path, small_dataset: data.Dataset) -> None:
     code, answer, _ = call("preview", str(small_dataset.path), "--row", "2", "--model", str(tiny))
     assert code == 0
-    assert [span["text"] for span in answer["spans"] if span["trained"]] == ["It is 2.<|im_end|>"]
+    assert "".join(part["text"] for part in answer["segments"] if part["trained"]) == "It is 2.<|im_end|>"
     assert call("preview", str(small_dataset.path), "--row", "99", "--model", str(tiny))[0] == 2
 
 

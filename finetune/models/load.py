@@ -61,5 +61,5 @@ def load_model(found: Found) -> "PreTrainedModel":
             fix="Get the model again; only safetensors weights of built-in architectures are loaded.",
         ) from error
     if gpu:
-        model.cuda()
+        model.to(device="cuda")  # type: ignore[call-arg]
     return model

@@ -4,9 +4,10 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from finetune import data, settings
+from finetune import data, models, settings
 from finetune.errors import DataError
 from finetune.store import DatasetRecord, Run, Store
 from finetune.train.config import TrainConfig
@@ -43,9 +44,8 @@ def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> D
     aside.mkdir(parents=True)
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
         if piece and piece.examples:
-            lines = [json.dumps({"messages": e.messages}, ensure_ascii=False) for e in piece.examples]
             with (aside / f"{part}.jsonl").open("w", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
+                file.writelines(f"{json.dumps(example.as_row())}\n" for example in piece.examples)
                 file.flush()
                 os.fsync(file.fileno())
     aside.rename(folder)
@@ -54,11 +54,14 @@ def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> D
         "rows": dataset.rows,
         "accepted": len(dataset.examples),
         "system": dataset.system,
+        "thinks": any(models.thinks(example.messages) for example in dataset.examples),
+        "applied": list(dataset.applied),
+        "mapping": dataset.mapping.as_dict() if dataset.mapping else None,
     }
     return store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
 
 
-def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[list[data.Example], list[data.Example]]:
+def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
     """The training and held-out examples of a kept dataset, as a run with this config sees them.
 
     Raises:

@@ -10,11 +10,12 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import models, settings
-from finetune.errors import DataError, FinetuneError, RunError
+from finetune.errors import DataError, FinetuneError, ModelError, RunError
 from finetune.store import Run, Store
 from finetune.train.config import TrainConfig
 from finetune.train.start import adapter_folder, open_dataset
@@ -81,30 +82,40 @@ class Worker:
         return [event.data["loss"] for event in self.store.events(self.run.id) if event.kind == "eval"]
 
     def _render(
-        self, train: "list[Example]", held_out: "list[Example]", tokenizer: "PreTrainedTokenizerBase"
+        self, train: "Sequence[Example]", held_out: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase"
     ) -> tuple[list[dict], list[dict]]:
-        rendered = [[models.render(e.messages, tokenizer) for e in part] for part in (train, held_out)]
-        longest = max(len(one.input_ids) for part in rendered for one in part)
-        length = self.config.max_length or min(LONGEST, longest)
+        parts = [self._rendered(part, tokenizer) for part in (train, held_out)]
+        longest = max((len(one.input_ids) for part in parts for one in part), default=0)
+        length = self.config.max_length or min(LONGEST, max(longest, 1))
         if self.config.max_length is None:
             self.say(f"Max length: {length} tokens (the longest row has {longest}).")
-        cut = sum(len(one.input_ids) > length for one in rendered[0])
-        if cut:
+        if cut := sum(len(one.input_ids) > length for one in parts[0]):
             self.say(f"{cut} of {len(train)} training rows are longer than {length} tokens and were cut at the end.")
-        parts = []
-        for part in rendered:
-            rows = [{"input_ids": one.input_ids[:length], "labels": one.labels[:length]} for one in part]
-            parts.append([row for row in rows if any(label != models.IGNORED for label in row["labels"])])
-        if not parts[0]:
+        rows, held_rows = ([_cut(one, length) for one in part if _learnable(one, length)] for part in parts)
+        if not rows:
             raise DataError(
                 f"Within {length} tokens no row has anything to learn: every answer is cut off.",
                 where="max_length",
                 fix="Raise the max length.",
                 code="no_trained_tokens",
             )
-        if len(parts[0]) < len(train):
-            self.say(f"{len(train) - len(parts[0])} rows were left out: their answer lies beyond {length} tokens.")
-        return parts[0], parts[1]
+        if len(rows) < len(parts[0]):
+            self.say(f"{len(parts[0]) - len(rows)} rows were left out: their answer lies beyond {length} tokens.")
+        return rows, held_rows
+
+    def _rendered(self, examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase") -> list[models.Rendered]:
+        """The examples the chat template can render; how many it refused is said."""
+        rendered, refused = [], []
+        for example in examples:
+            try:
+                rendered.append(models.render(example.messages, tokenizer, tools=example.tools))
+            except ModelError as error:
+                refused.append(error)
+        if refused and not rendered:
+            raise refused[0]
+        if refused:
+            self.say(f"{len(refused)} of {len(examples)} rows were left out. {refused[0]}")
+        return rendered
 
     def _adapted(self, model: Any) -> "PeftModel":
         from peft import LoraConfig, get_peft_model
@@ -178,6 +189,14 @@ class Worker:
         )
         callback.trainer = trainer
         return trainer
+
+
+def _learnable(one: models.Rendered, length: int) -> bool:
+    return any(label != models.IGNORED for label in one.labels[:length])
+
+
+def _cut(one: models.Rendered, length: int) -> dict[str, list[int]]:
+    return {"input_ids": one.input_ids[:length], "labels": one.labels[:length]}
 
 
 def publish(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:

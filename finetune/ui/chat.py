@@ -1,7 +1,7 @@
 """The Chat tab: one prompt, the base's answer and the tuned model's, side by side."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -117,7 +117,7 @@ class ChatTab:
         self.halt.click(end_answer, None, None, queue=False, api_visibility="private")
         self.clear.click(lambda: ([], [], "", ""), None, columns, queue=False, api_visibility="private")
 
-    def _held_out(self, run: Run) -> list[data.Example]:
+    def _held_out(self, run: Run) -> Sequence[data.Example]:
         record = self.services.store.dataset(run.dataset)
         return train.open_dataset(record, train.TrainConfig(**run.config))[1][:EXAMPLES]
 
@@ -127,7 +127,7 @@ class ChatTab:
             return "", gr.update(samples=[]), *empty
         try:
             run = self.services.run(run_id, state)
-            rows = [[example.prompt[-1]["content"]] for example in self._held_out(run)]
+            rows = [[example.asked] for example in self._held_out(run)]
             system = self.services.store.dataset(run.dataset).facts.get("system") or ""
         except FinetuneError as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -135,7 +135,7 @@ class ChatTab:
 
     def _use_example(self, index: int, run_id: str, state: Browser) -> tuple:
         example = self._held_out(self.services.run(run_id, state))[index]
-        return example.prompt[-1]["content"], gr.update(value=example.answer, visible=True)
+        return example.asked, gr.update(value=example.answer, visible=True)
 
     def _ask(self, text: str, left: list, right: list) -> tuple:
         if not text.strip():

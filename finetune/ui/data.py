@@ -41,7 +41,7 @@ def _problem(problem: data.Problem) -> str:
 def first_rows(dataset: data.Dataset) -> str:
     """The first accepted rows as an HTML table: line, prompt, answer."""
     rows = "".join(
-        f"<tr><td>{e.line}</td><td>{_cell(e.prompt[-1]['content'])}</td><td>{_cell(e.answer)}</td></tr>"
+        f"<tr><td>{e.line}</td><td>{_cell(e.asked)}</td><td>{_cell(e.answer)}</td></tr>"
         for e in dataset.examples[:FIRST_ROWS]
     )
     head = "<tr><th>line</th><th>prompt</th><th>answer</th></tr>"
@@ -52,16 +52,16 @@ def _cell(text: str) -> str:
     return escape(text if len(text) <= CUT else f"{text[:CUT]}…")
 
 
-def as_trained(example: data.Example, model: str) -> str:
-    """One example as the trainer will get it: every token in place, the trained ones coloured."""
-    tokenizer = models.load_tokenizer(models.find(model))
-    rendered = models.render(example.messages, tokenizer)
+def as_trained(example: data.Example, model: str, max_length: int | None = None) -> str:
+    """One example as the trainer will get it: every token in place, coloured by what becomes of it."""
+    segments = data.preview(example, models.load_tokenizer(models.find(model)), max_length)
     pieces = [
-        f"<span class='{'ba-trained' if span.trained else 'ba-masked'}'>"
-        f"{escape(str(tokenizer.decode(rendered.input_ids[span.start : span.end])))}</span>"
-        for span in rendered.spans
+        f"<span class='ba-{segment.kind}{' ba-learned' if segment.trained else ''}'>{escape(segment.shown)}</span>"
+        for segment in segments
     ]
-    count = f"{len(rendered.input_ids)} tokens, {rendered.trained} of them trained (coloured); the rest is only read."
+    tokens = sum(len(segment.ids) for segment in segments)
+    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
+    count = f"{tokens} tokens, {trained} of them trained (coloured); the rest is only read."
     text = f"<div class='ba-rendered' dir='auto'>{''.join(pieces)}</div>"
     return f"<div class='ba-card'>{text}<p class='ba-stats'>{count}</p></div>"
 

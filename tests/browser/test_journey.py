@@ -43,7 +43,7 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     page.goto(app)
     page.click("#sample-recipes")
     expect(page.locator("#data-facts")).to_contain_text("225")
-    expect(page.locator("#as-trained .ba-trained")).to_contain_text("<|im_end|>")
+    expect(page.locator("#as-trained .ba-special.ba-learned")).to_contain_text("<|im_end|>")
     shot(page, "data")
 
     tab(page, "Models")
