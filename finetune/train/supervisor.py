@@ -90,7 +90,7 @@ class Supervisor:
         code, reason = "worker_died", "The training process ended without a word; its last lines are in the log."
         if run.stop:
             code, reason = "cancelled_by_owner", "Stopped; it did not answer in time, so the process was ended."
-        elif (child := self._children.get(run.id)) and child.returncode == -signal.SIGKILL:
+        elif (child := self._children.pop(run.id, None)) and child.wait(GRACE) == -signal.SIGKILL:
             code = "worker_killed"
             reason = "The training process was killed, most likely for lack of memory. Lower the batch or max length."
         moved = self.store.move(
