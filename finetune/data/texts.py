@@ -91,7 +91,10 @@ def has_special(text: str) -> bool:
 
 def has_secret(text: str) -> bool:
     """Whether something like an API key stands in the text."""
-    return any(start in text for start in SECRET_STARTS) and bool(SECRET.search(text))
+    for start in SECRET_STARTS:  # a generator here takes longer than all the rest
+        if start in text:
+            return bool(SECRET.search(text))
+    return False
 
 
 def has_personal(text: str) -> bool:
