@@ -11,6 +11,7 @@ from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.load import load, with_validation
 from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.preview import Segment, preview
+from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
 from finetune.data.samples import Sample, samples
 from finetune.data.split import held_out, label_rows
@@ -18,6 +19,7 @@ from finetune.data.texts import visible
 from finetune.data.tokens import TokenStats, token_stats
 
 __all__ = [
+    "ENDINGS",
     "Dataset",
     "Example",
     "Fix",

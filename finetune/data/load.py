@@ -81,7 +81,8 @@ def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
     problems = in_order([*rows.findings.problems(), *watched, *_table_problems(table)])
     columns = tuple(rows.columns)
     form = f"{rows.shape}_{table.kind}" if rows.shape else None
-    return Dataset(path.stem, path, form, examples, rejected, problems, None, columns, mapping, prints=prints)
+    name = path.parent.name if path.stem in ("train", "validation") else path.stem
+    return Dataset(name, path, form, examples, rejected, problems, None, columns, mapping, prints=prints)
 
 
 def _table_problems(table: Table) -> list:
