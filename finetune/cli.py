@@ -93,16 +93,8 @@ def check(options: argparse.Namespace) -> Answer:
         problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
         problem |= {"message": error.what, "hint": error.fix}
         print(error)
-        nothing: dict[str, Any] = {
-            "format": None,
-            "rows": 0,
-            "accepted": 0,
-            "rejected": 0,
-            "columns": [],
-            "fixes": [],
-            "split": None,
-        }
-        return 2, {**nothing, "trainable": False, "problems": [problem], "tokens": {}}
+        counts = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
+        return 2, {**counts, "problems": [problem], "tokens": {}, "columns": [], "fixes": [], "split": None}
     tokens, more = _tokens(dataset, options)
     answer = data.report(dataset) | {"trainable": bool(dataset.examples), "tokens": tokens}
     answer["problems"] += more

@@ -22,25 +22,12 @@ SECRET = re.compile(
 )
 """API keys of well-known services, JSON web tokens, and private keys."""
 
-SECRET_STARTS = (
-    "sk-",
-    "sk_",
-    "hf_",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "xox",
-    "eyJ",
-    "-----BEGIN",
-)
-"""What `SECRET` begins with: looking for these first is much quicker."""
+SECRET_STARTS = {
+    "_": ("sk_live_", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    "-": ("sk-", "glpat-", "xox", "-----BEGIN"),
+    "": ("AKIA", "ASIA", "AIza", "eyJ"),
+}
+"""What `SECRET` begins with, by a character it needs: looking for these first is much quicker."""
 
 EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
@@ -55,6 +42,7 @@ HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:
 
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI", "HANGUL", "CJK")
 KANA = ("HIRAGANA", "KATAKANA")
+LETTERS = re.compile(r"[A-Za-z][^A-Za-z]*[A-Za-z][^A-Za-z]*[A-Za-z]")
 LOOKED_AT = 2_000
 """Characters of a text whose script is looked up."""
 
@@ -91,7 +79,12 @@ def has_special(text: str) -> bool:
 
 def has_secret(text: str) -> bool:
     """Whether something like an API key stands in the text."""
-    return any(start in text for start in SECRET_STARTS) and bool(SECRET.search(text))
+    for needed, starts in SECRET_STARTS.items():
+        if needed in text:
+            for start in starts:
+                if start in text:
+                    return bool(SECRET.search(text))
+    return False
 
 
 def has_personal(text: str) -> bool:
@@ -111,7 +104,7 @@ def script_of(text: str) -> str | None:
         ('Cyrillic', None, 'Japanese')
     """
     if text.isascii():
-        return "Latin" if sum(map(str.isalpha, text[:LOOKED_AT])) > 2 else None
+        return "Latin" if LETTERS.search(text) else None
     counts: dict[str, int] = {}
     for character in text[:LOOKED_AT]:
         if character.isalpha():

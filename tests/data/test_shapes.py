@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from finetune.data import load
 from finetune.data.shapes import recognise, to_example
 from finetune.data.shapes.content import parsed
+from finetune.errors import DataError
 
 GOOD = Path(__file__).parent / "good"
 EXPECTED = json.loads((GOOD / "expected.json").read_text(encoding="utf-8"))
@@ -61,3 +62,13 @@ def test_any_prompt_and_completion_keep_their_text(text: str) -> None:
         return
     example, _ = to_example({"prompt": "Say it.", "completion": text}, "prompt_completion", 3)
     assert (example.answer, example.line) == (text, 3)
+
+
+@pytest.mark.parametrize("broken", ["hi \ud83d", "\ude00 hello"])
+def test_half_a_character_rejects_the_row(broken: str) -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "say", "arguments": {"text": broken}}}]}
+    asked = {"role": "user", "content": "Say it."}
+    for row in ([asked, {"role": "assistant", "content": broken}], [asked, call]):
+        with pytest.raises(DataError) as caught:
+            to_example({"messages": row}, "chat", 1)
+        assert caught.value.code == "broken_character"
