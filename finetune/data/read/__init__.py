@@ -6,7 +6,7 @@
     recognise.py    JSONL, JSON or a table, from the first stretch of text
     decode.py       the text of one JSON value → the value, forgiving where nothing is lost
     lines.py        JSONL · elements.py, extent.py  JSON arrays and objects over many lines, streamed
-    delimited.py    CSV and TSV · parquet.py · sheet.py (.xlsx) · cells.py  what all tables share
+    delimited.py    CSV and TSV · parquet.py, footer.py · sheet.py (.xlsx) · cells.py  what all tables share
     table.py        Row, Note, Table and the limits
 
 Nothing holds the whole file. A row that cannot be used carries its error; a file that cannot be

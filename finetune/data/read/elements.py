@@ -12,12 +12,14 @@ from typing import TextIO
 
 from finetune.data.read.decode import RowDecoder, over_limits
 from finetune.data.read.extent import Extent
-from finetune.data.read.source import CHUNK, Text
+from finetune.data.read.source import Text
 from finetune.data.read.table import ROW_CHARS, Row, too_large
 
 BETWEEN = re.compile(r"[ \t\r\n,\ufeff]*")
 JUNK_END = re.compile(r"[,\[\]{}\n]")
 PYTHON_START = re.compile(r"[\[{\s]+'")
+CHUNK = 1 << 16
+"""Small, because the JSON reader counts lines from the window's start for every error it raises."""
 LOST = 3
 """After so many elements whose brackets never close, brackets are no longer followed to the end: each try may
 cost ten million characters, and a file could be made to ask for it at every line."""
@@ -140,7 +142,7 @@ class _Elements:
             end = JUNK_END.search(window.text, window.at + 1)
             return self._take(end.start() if end else len(window.text))
         if self._lost >= LOST:
-            return self._resync(error.pos if isinstance(error, json.JSONDecodeError) else window.at + 1)
+            return self._resync(error.pos) if isinstance(error, json.JSONDecodeError) else self._rest()
         extent = Extent(python=bool(PYTHON_START.match(window.text, window.at)))
         fed = 0
         while True:
@@ -173,6 +175,13 @@ class _Elements:
         while found is None and window.more():
             found = pattern.search(window.text, window.at)
             window.advance(found.start() if found else len(window.text))
+        return row
+
+    def _rest(self) -> Row:
+        """Brackets that open on and on and never close: there is nothing after them to go on with."""
+        row = self._take(len(self.window.text))
+        while self.window.more():
+            self.window.advance(len(self.window.text))
         return row
 
     def _element_start(self) -> re.Pattern[str]:

@@ -24,7 +24,7 @@ def line_rows(text: Text, decoder: RowDecoder) -> Iterator[Row]:
 
 def _line(line: str, number: int, decoder: RowDecoder) -> list[Row]:
     row = decoder.row(line, number)
-    if row.error is None:
+    if row.error is None or row.error.code != "invalid_json":
         return [row]
     rows = decoder.several(line, number)
     if not rows:

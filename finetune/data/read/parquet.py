@@ -8,6 +8,7 @@ from typing import Any
 
 from finetune.data.read.cells import column_names, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.footer import Chunk, chunks
 from finetune.data.read.source import Source
 from finetune.data.read.table import MOST_ROWS, Row, bad_row, too_large
 from finetune.errors import DataError
@@ -16,8 +17,11 @@ HEAVY = 32 << 20
 """A batch of more bytes is turned into Python values one row at a time, each measured first."""
 UNPACKED = 100
 """How many times larger than on disk a column may unpack, once it is heavy. Text packs 3 to 20 times."""
-VALUES = 50_000_000
-"""The most values in one column of one row group: a list of repeats takes no room on disk at all."""
+VALUES, VALUES_A_BYTE = 10_000_000, 20
+"""More values than both of these in a column: a list of repeats takes no room on disk at all."""
+LONGEST_LIST = 1_000_000
+REPEATED, REPEATED_RATIO = 1 << 30, 1_000
+"""Rows read so far may come to a gigabyte, then to a thousand times the file: one long value may stand in every row."""
 
 
 class Parquet:
@@ -36,10 +40,15 @@ class Parquet:
         self._source, self._decoder = source, decoder
         self._open = source.open()
         try:
+            found = chunks(self._open)
+            self._size = self._open.seek(0, 2)
             self._file = pq.ParquetFile(
-                self._open, buffer_size=1 << 20, thrift_string_size_limit=HEAVY, thrift_container_size_limit=VALUES
+                self._open,
+                buffer_size=1 << 20,
+                thrift_string_size_limit=HEAVY,
+                thrift_container_size_limit=LONGEST_LIST,
             )
-            self._largest = _check_footer(self._file.metadata, source.name)
+            self._largest = _check_sizes(self._file.metadata.num_rows, found, source)
             names = [str(name) for name in self._file.schema_arrow.names]
         except DataError:
             self._open.close()
@@ -50,7 +59,7 @@ class Parquet:
 
     def rows(self) -> Iterator[Row]:
         size = min(512, max(16, (256 << 20) // max(1, self._largest)))
-        number = 0
+        number = unpacked = 0
         batches = self._file.iter_batches(batch_size=size, use_threads=False)
         while True:
             try:
@@ -60,6 +69,9 @@ class Parquet:
             if batch is None:
                 self._open.close()
                 return
+            unpacked += batch.nbytes
+            if unpacked > REPEATED and unpacked > REPEATED_RATIO * self._size:
+                raise _bomb(f"{self._size:,} bytes unpack to more than {unpacked:,} by row {number:,}", self._source)
             for value in self._values(batch):
                 number += 1
                 yield self._row(value, number)
@@ -134,19 +146,19 @@ class Parquet:
         )
 
 
-def _check_footer(footer: Any, name: str) -> int:
+def _check_sizes(rows: int, found: list[Chunk], source: Source) -> int:
     """The unpacked size of the largest column chunk; DataError if sizes or counts are not those of a dataset."""
-    fix = "Check how the file was made; split it if it is really so large."
-    if not 0 <= footer.num_rows <= MOST_ROWS:
-        what = f"The file declares {footer.num_rows:,} rows; at most {MOST_ROWS:,} are read."
-        raise DataError(what, where=name, fix=fix, code="too_many_rows")
-    largest = 0
-    for group in range(footer.num_row_groups):
-        for place in range(footer.num_columns):
-            chunk = footer.row_group(group).column(place)
-            unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
-            largest = max(largest, unpacked)
-            if unpacked > HEAVY and unpacked > UNPACKED * max(1, packed) or chunk.num_values > VALUES:
-                what = f"A column of {packed:,} bytes unpacks to {unpacked:,} bytes and {chunk.num_values:,} values."
-                raise DataError(what, where=name, fix=fix, code="too_large_unpacked")
-    return largest
+    if not 0 <= rows <= MOST_ROWS:
+        what = f"The file declares {rows:,} rows; at most {MOST_ROWS:,} are read."
+        raise DataError(what, where=source.name, fix="Give a sample of its rows.", code="too_many_rows")
+    for chunk in found:
+        packed = max(1, chunk.packed)
+        heavy = chunk.unpacked > max(HEAVY, UNPACKED * packed)
+        if heavy or chunk.values > max(VALUES, VALUES_A_BYTE * packed):
+            raise _bomb(f"{packed:,} bytes unpack to {chunk.unpacked:,} and {chunk.values:,} values", source)
+    return max((chunk.unpacked for chunk in found), default=0)
+
+
+def _bomb(what: str, source: Source) -> DataError:
+    fix = "Check how the file was made, or save its rows as JSONL."
+    return DataError(f"In this Parquet file {what}.", where=source.name, fix=fix, code="too_large_unpacked")

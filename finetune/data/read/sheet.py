@@ -14,6 +14,8 @@ from finetune.data.read.table import Row, too_large
 from finetune.errors import DataError
 
 EXCEL_ROWS = 1_048_576
+BESIDE = 10
+"""So many columns to the right of the header are looked at, to find rows that hold more cells than it names."""
 HEADER_WITHIN = 1_000
 """The header must stand in the first thousand rows of its sheet."""
 UNPACKED, RATIO = 500 << 20, 100
@@ -57,21 +59,27 @@ class Sheet:
         self.columns = column_names(cells, self._header, source.name, decoder.notes)
 
     def rows(self) -> Iterator[Row]:
-        width = len(self.columns)
-        found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width + 1, values_only=True)
-        for line in range(self._header + 1, EXCEL_ROWS + 2):
+        for line, values in enumerate(self._values(), start=self._header + 1):
+            cells = [cell_text(value) for value in values]
+            if any(cells):
+                yield self._row(cells, line)
+            else:
+                skip_empty(line, self._decoder.notes)
+        self._open.close()
+
+    def _values(self) -> Iterator[tuple[Any, ...]]:
+        width = len(self.columns) + BESIDE
+        found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width, values_only=True)
+        for _ in range(EXCEL_ROWS - self._header):
             try:
                 values = next(found, None)
             except DAMAGE as error:
                 raise self._damaged(error) from error
             if values is None:
-                break
-            cells = [cell_text(value) for value in values]
-            if any(cells):
-                yield self._row(cells, line)
-            elif line <= EXCEL_ROWS:
-                skip_empty(line, self._decoder.notes)
-        self._open.close()
+                return
+            yield values
+        if next(found, None) is not None:
+            raise self._damaged(ValueError(f"it has more than {EXCEL_ROWS:,} rows"))
 
     def _row(self, cells: list[str], line: int) -> Row:
         width, text = len(self.columns), "\t".join(cells)
