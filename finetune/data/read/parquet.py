@@ -39,6 +39,7 @@ class Parquet:
         self._errors = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
         self._source, self._decoder = source, decoder
         self._open = source.open()
+        self._unpacked = 0
         try:
             found = chunks(self._open)
             self._size = self._open.seek(0, 2)
@@ -59,7 +60,7 @@ class Parquet:
 
     def rows(self) -> Iterator[Row]:
         size = min(512, max(16, (256 << 20) // max(1, self._largest)))
-        number = unpacked = 0
+        number = 0
         batches = self._file.iter_batches(batch_size=size, use_threads=False)
         while True:
             try:
@@ -69,12 +70,12 @@ class Parquet:
             if batch is None:
                 self._open.close()
                 return
-            unpacked += batch.nbytes
-            if unpacked > REPEATED and unpacked > REPEATED_RATIO * self._size:
-                raise _bomb(f"{self._size:,} bytes unpack to more than {unpacked:,} by row {number:,}", self._source)
+            self._unpacked += batch.nbytes
             for value in self._values(batch):
                 number += 1
                 yield self._row(value, number)
+                if self._unpacked > max(REPEATED, REPEATED_RATIO * self._size):
+                    raise _bomb(f"{self._size:,} bytes unpack to over a gigabyte by row {number:,}", self._source)
 
     def _values(self, batch: Any) -> Iterator[Any]:
         """Rows as dicts; a `DataError` in place of one that cannot be turned into values."""
@@ -103,6 +104,7 @@ class Parquet:
             text = json.dumps(plain, ensure_ascii=False)
         except RecursionError:
             return bad_row(number, "", "too_deep", "Values lie too deep within each other.")
+        self._unpacked += len(text)  # again, since a batch measures what it refers to many times only once
         if over_limits(text):
             return too_large(number, text)
         return self._decoder.accept(unpack(plain, number, self._decoder), text, number)
