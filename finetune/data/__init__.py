@@ -6,9 +6,42 @@ Example:
     True
 """
 
-from finetune.data.example import Dataset, Example, Problem, Rejected
-from finetune.data.load import load
+from finetune.data.example import Dataset, Example, Problem, Rejected, Split
+from finetune.data.fixes import Fix, Length, apply, fixes
+from finetune.data.load import load, with_validation
+from finetune.data.mapping import Mapping, guess_mapping
+from finetune.data.preview import Segment, preview
+from finetune.data.read import ENDINGS
+from finetune.data.report import report, write_rejected
 from finetune.data.samples import Sample, samples
-from finetune.data.split import held_out
+from finetune.data.split import held_out, label_rows
+from finetune.data.texts import visible
+from finetune.data.tokens import TokenStats, token_stats
 
-__all__ = ["Dataset", "Example", "Problem", "Rejected", "Sample", "held_out", "load", "samples"]
+__all__ = [
+    "ENDINGS",
+    "Dataset",
+    "Example",
+    "Fix",
+    "Length",
+    "Mapping",
+    "Problem",
+    "Rejected",
+    "Sample",
+    "Segment",
+    "Split",
+    "TokenStats",
+    "apply",
+    "fixes",
+    "guess_mapping",
+    "held_out",
+    "label_rows",
+    "load",
+    "preview",
+    "report",
+    "samples",
+    "token_stats",
+    "visible",
+    "with_validation",
+    "write_rejected",
+]

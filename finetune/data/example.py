@@ -1,9 +1,15 @@
 """What the data station hands on: examples, and what was wrong with the rest."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from finetune.data.mapping import Mapping
+    from finetune.data.prints import Prints
 
 Severity = Literal["error", "warning", "note"]
 
@@ -15,13 +21,19 @@ FIRST_LINES = 20
 class Example:
     """One conversation: ``messages`` are ``{"role", "content"}`` dicts, ``line`` where it stood in the file.
 
+    An assistant message may carry ``"weight": 0`` (read, not learned) and ``"tool_calls"``; roles are
+    system, user, assistant and tool. `tools` are the functions on offer, as JSON schemas; a chat
+    template shows them to the model. `label` is set for rows of a classification table.
+
     Example:
         >>> Example(({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}), line=1).answer
         'Hello'
     """
 
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     line: int
+    tools: tuple[dict[str, Any], ...] = ()
+    label: str | None = None
 
     @property
     def system(self) -> str | None:
@@ -30,14 +42,23 @@ class Example:
         return first["content"] if first["role"] == "system" else None
 
     @property
-    def prompt(self) -> tuple[dict[str, str], ...]:
+    def prompt(self) -> tuple[dict[str, Any], ...]:
         """Everything before the last assistant turn: what a model is asked."""
         return self.messages[: self._last_answer]
 
     @property
+    def asked(self) -> str:
+        """The last thing said before the answer; "" for a whole text, where nothing was."""
+        return self.prompt[-1]["content"] if self.prompt else ""
+
+    @property
     def answer(self) -> str:
-        """The last assistant turn: what a model should say."""
+        """The last assistant turn: what a model should say ("" when it only calls a tool)."""
         return self.messages[self._last_answer]["content"]
+
+    def as_row(self) -> dict[str, Any]:
+        """The example as a row of OpenAI's chat format: what to write to a file that is loaded again."""
+        return {"messages": list(self.messages)} | ({"tools": list(self.tools)} if self.tools else {})
 
     @property
     def _last_answer(self) -> int:
@@ -46,7 +67,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of problem, counted over the whole file. Errors reject the row; warnings keep it."""
+    """One kind of problem, counted over the whole file. Errors reject the row; warnings and notes keep it."""
 
     code: str
     severity: Severity
@@ -71,45 +92,79 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Split:
+    """How rows were kept out of training: `by` a validation ``"file"``, or ``"ratio"`` (then with its seed).
+
+    `groups` counts the sets of near-identical rows that were kept on one side together.
+    """
+
+    by: Literal["file", "ratio"]
+    train: int
+    validation: int
+    ratio: float | None = None
+    seed: int | None = None
+    groups: int = 0
+    stratified: bool = False
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A file as read. ``rows == len(examples) + len(rejected)``, always."""
+    """A file as read. ``rows == len(examples) + len(rejected)``, always.
+
+    `examples` and `rejected` are sequences: lists for small files, lazy views of a temporary file
+    for large ones. `columns` are the fields found, `applied` the fixes made so far, `prints` the
+    fingerprints that tell duplicates apart (see `finetune.data.prints`).
+    """
 
     name: str
     path: Path
     format: str | None
-    examples: list[Example]
-    rejected: list[Rejected]
+    examples: Sequence[Example]
+    rejected: Sequence[Rejected]
     problems: list[Problem]
     validation: "Dataset | None" = None
+    columns: tuple[str, ...] = ()
+    mapping: "Mapping | None" = None
+    applied: tuple[str, ...] = ()
+    split: Split | None = None
+    prints: "Prints | None" = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
         return len(self.examples) + len(self.rejected)
 
-    @property
+    @cached_property
     def system(self) -> str | None:
         """The system prompt used most often: the one a chat with the tuned model should start with."""
-        prompts = [example.system for example in self.examples]
-        return max(set(prompts), key=prompts.count) if prompts else None
+        common = Counter(example.system for example in self.examples).most_common(1)
+        return common[0][0] if common else None
 
 
 @dataclass
 class Findings:
-    """Collects problems row by row, then counts them by code."""
+    """Collects problems row by row, counted by code; keeps the first lines only, whatever the size of the file."""
 
-    _lines: dict[str, list[int]] = field(default_factory=dict)
-    _texts: dict[str, tuple[Severity, str, str]] = field(default_factory=dict)
+    _counts: Counter[tuple[str, Severity]] = field(default_factory=Counter)
+    _lines: dict[tuple[str, Severity], list[int]] = field(default_factory=dict)
+    _texts: dict[tuple[str, Severity], tuple[str, str]] = field(default_factory=dict)
 
     def add(self, code: str, line: int, message: str, hint: str, severity: Severity = "error") -> None:
         """Note one problem. The first message of a code stands for all of them."""
-        self._lines.setdefault(code, []).append(line)
-        self._texts.setdefault(code, (severity, message, hint))
+        key = (code, severity)
+        self._counts[key] += 1
+        self._texts.setdefault(key, (message, hint))
+        lines = self._lines.setdefault(key, [])
+        if len(lines) < FIRST_LINES:
+            lines.append(line)
 
     def problems(self) -> list[Problem]:
-        """Errors first, then by how many rows they touch."""
-        return sorted(self._problems(), key=lambda p: (("error", "warning", "note").index(p.severity), -p.count))
+        """The problems so far, errors first."""
+        return in_order(
+            Problem(code, severity, count, tuple(self._lines[code, severity]), *self._texts[code, severity])
+            for (code, severity), count in self._counts.items()
+        )
 
-    def _problems(self) -> Iterable[Problem]:
-        for code, lines in self._lines.items():
-            severity, message, hint = self._texts[code]
-            yield Problem(code, severity, len(lines), tuple(lines[:FIRST_LINES]), message, hint)
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Errors first, then by how many rows they touch."""
+    return sorted(problems, key=lambda p: (("error", "warning", "note").index(p.severity), -p.count))

@@ -4,23 +4,34 @@ A folder holds ``train.*`` and, beside it, ``validation.*``; naming the train fi
 validation file too. Nothing is dropped in silence: accepted + rejected = rows seen.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from finetune.data.example import Dataset, Example, Findings, Rejected
-from finetune.data.read import ENDINGS, Row, read
-from finetune.data.shapes import SHAPES, recognise, to_example
+from finetune.data.example import Dataset, Example, Findings, Rejected, Split, in_order
+from finetune.data.mapping import Mapping
+from finetune.data.read import ENDINGS, Row, Table, read
+from finetune.data.shapes import Remark, error_of, recognise, to_example
+from finetune.data.shapes.content import bad
+from finetune.data.split import leak_problem
+from finetune.data.spool import example_keeper, rejected_keeper
+from finetune.data.watch import Watch
 from finetune.errors import DataError
 
-FEW = 10
-"""Below this many examples a fine-tune is unlikely to have a noticeable effect."""
+MOST_COLUMNS = 2_000
+"""Columns that are noted; a file with more is no table."""
 
 
-def load(path: str | Path, validation: str | Path | None = None) -> Dataset:
+def load(path: str | Path, validation: str | Path | None = None, mapping: Mapping | None = None) -> Dataset:
     """Read a file (or a folder with a train file) into a `Dataset`.
 
+    With a `mapping`, columns become prompt and answer as it says; without one, each row's shape is
+    recognised.
+
     Raises:
-        DataError: nothing in the file can be read at all. Problems of single rows do not raise;
-            they are in ``Dataset.problems`` and ``Dataset.rejected``.
+        DataError: nothing in the file can be read at all, or the mapping names no existing column.
+            Problems of single rows do not raise; they are in ``Dataset.problems`` and ``.rejected``.
 
     Example:
         >>> load("sample_data/recipes").validation.rows > 60
@@ -28,7 +39,18 @@ def load(path: str | Path, validation: str | Path | None = None) -> Dataset:
     """
     train = _train_file(Path(path))
     beside = Path(validation) if validation else _beside(train)
-    return _load_file(train, validation=_load_file(beside) if beside else None)
+    dataset = _load_file(train, mapping)
+    return with_validation(dataset, _load_file(beside, mapping)) if beside else dataset
+
+
+def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
+    """Join the two files, and look for validation rows that are also trained on."""
+    leak = leak_problem(dataset, validation)
+    problems = [problem for problem in dataset.problems if problem.code != "leak"]
+    split = Split("file", len(dataset.examples), len(validation.examples))
+    return replace(
+        dataset, problems=in_order([*problems, *([leak] if leak else [])]), validation=validation, split=split
+    )
 
 
 def _train_file(path: Path) -> Path:
@@ -47,42 +69,86 @@ def _beside(train: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _load_file(path: Path, validation: Dataset | None = None) -> Dataset:
+def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
     table = read(path)
-    examples: list[Example] = []
-    rejected: list[Rejected] = []
-    findings = Findings()
-    shape = None
+    rows = _Rows(mapping)
     for row in table.rows:
-        shape = shape or recognise(row.value)
-        result = _convert(row, shape)
-        if isinstance(result, Example):
-            examples.append(result)
-        else:
-            rejected.append(Rejected(row.line, result.code, result.what, row.text[:500]))
-            findings.add(result.code, row.line, result.what, result.fix)
-    if 0 < len(examples) < FEW:
-        findings.add(
-            "too_few",
-            examples[0].line,
-            f"{len(examples)} examples are unlikely to have a noticeable effect.",
-            "Collect at least 50.",
-            severity="warning",
-        )
-    kind = f"{shape}_{table.kind}" if shape else None
-    return Dataset(path.stem, path, kind, examples, rejected, findings.problems(), validation)
+        rows.take(row)
+    if mapping and rows.columns:
+        mapping.check(tuple(rows.columns))
+    examples, rejected = rows.examples.kept(), rows.rejected.kept()
+    watched, prints = rows.watch.finish(examples)
+    problems = in_order([*rows.findings.problems(), *watched, *_table_problems(table)])
+    columns = tuple(rows.columns)
+    form = f"{rows.shape}_{table.kind}" if rows.shape else None
+    name = path.parent.name if path.stem in ("train", "validation") else path.stem
+    return Dataset(name, path, form, examples, rejected, problems, None, columns, mapping, prints=prints)
 
 
-def _convert(row: Row, shape: str | None) -> Example | DataError:
-    if row.error:
-        return row.error
-    if shape is None:
-        wanted = " or ".join("+".join(keys) for keys in SHAPES.values())
-        found = ", ".join(map(str, row.value))[:80] if isinstance(row.value, dict) else "no fields"
-        return DataError(
-            f"Unknown shape: found {found}; known is {wanted}.", fix="Rename the fields.", code="data_type"
-        )
-    try:
-        return to_example(row.value, shape, row.line)
-    except DataError as error:
-        return error
+def _table_problems(table: Table) -> list:
+    """What reading the file as a whole had to tell: ``table.notes``, once `read` gives them, belong here."""
+    return []
+
+
+class _Rows:
+    """Sorts the rows of one file into examples and rejected ones."""
+
+    def __init__(self, mapping: Mapping | None):
+        self.mapping = mapping
+        self.examples, self.rejected = example_keeper(), rejected_keeper()
+        self.findings, self.watch = Findings(), Watch()
+        self.columns: dict[str, None] = {}
+        self._shapes: Counter[str] = Counter()
+
+    @property
+    def shape(self) -> str | None:
+        """The shape of the rows; ``mixed`` when there are several."""
+        return "mixed" if len(self._shapes) > 1 else next(iter(self._shapes), None)
+
+    def take(self, row: Row) -> None:
+        """Sort one row."""
+        self._note_columns(row)
+        try:
+            example, remarks = self._convert(row)
+        except DataError as error:
+            self.rejected.add(Rejected(row.line, error.code, error.what, row.text[:500]))
+            self.findings.add(error.code, row.line, error.what, error.fix)
+            return
+        self.examples.add(example)
+        self.watch.see(example)
+        for remark in _once(remarks):
+            self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
+
+    def _convert(self, row: Row) -> tuple[Example, list[Remark]]:
+        if row.error:
+            raise row.error
+        if self.mapping:
+            self._shapes["mapped"] += 1
+            return self.mapping.example(row.value, row.line)
+        shape = recognise(row.value) or next(iter(self._shapes), None)
+        if shape is None:
+            raise error_of(row.value) or _unknown(row.value)
+        converted = to_example(row.value, shape, row.line)
+        self._shapes[shape] += 1
+        return converted
+
+    def _note_columns(self, row: Row) -> None:
+        if isinstance(row.value, dict) and len(self.columns) < MOST_COLUMNS:
+            for key in row.value:
+                self.columns.setdefault(str(key))
+
+
+def _unknown(value: object) -> DataError:
+    if not isinstance(value, dict):
+        return bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
+    found = ", ".join(map(str, value))[:80] or "none"
+    return bad(
+        "unknown_columns",
+        f"The columns ({found}) are of no known shape.",
+        "Map them: say which is the prompt and which the answer.",
+    )
+
+
+def _once(remarks: Iterable[Remark]) -> Iterable[Remark]:
+    """A row counts once for a code, however many of its messages are concerned."""
+    return {remark.code: remark for remark in remarks}.values()

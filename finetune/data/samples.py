@@ -8,9 +8,10 @@ FOLDER = Path(__file__).resolve().parents[2] / "sample_data"
 
 @dataclass(frozen=True)
 class Sample:
-    """A bundled dataset: `name` is its folder, `teaches` one sentence for the page."""
+    """A bundled dataset: `name` is its folder, `title` and `teaches` are for the page."""
 
     name: str
+    title: str
     teaches: str
 
     @property
@@ -26,8 +27,8 @@ def samples() -> tuple[Sample, ...]:
         ['recipes', 'sql', 'tickets', 'voice']
     """
     return (
-        Sample("recipes", "A recipe becomes a JSON list of its generic ingredients."),
-        Sample("sql", "A question about a table becomes one SQL query."),
-        Sample("tickets", "A support message gets one of eight labels."),
-        Sample("voice", "Facts, told by an old lighthouse keeper."),
+        Sample("recipes", "Recipes", "A recipe becomes a JSON list of its generic ingredients."),
+        Sample("sql", "SQL", "A question about a table becomes one SQL query."),
+        Sample("tickets", "Tickets", "A support message gets one of eight labels."),
+        Sample("voice", "Voice", "Facts, told by an old lighthouse keeper."),
     )

@@ -1,18 +1,37 @@
-"""Rows kept out of training, so that what is printed about a run was not learned by heart."""
+"""Rows kept out of training, so that what is printed about a run was not learned by heart.
+
+Rows that say nearly the same, or ask the same, stay on one side together; when answers are labels,
+each label is held out in proportion.
+"""
 
 import random
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
-from finetune.data.example import Dataset
+import numpy as np
+
+from finetune.data.example import Dataset, Problem, Split
+from finetune.data.prints import Prints, fingerprint, near_matches
+from finetune.data.spool import take
+from finetune.data.watch import lines_at
 
 MOST = 200
 """A split takes no more rows than this: enough to tell arms apart, few enough to score on a CPU."""
+
+MOST_LABELS = 50
+LONGEST_LABEL = 60
+"""Answers are taken for labels when there are at most so many kinds, each at most so many characters long."""
+
+ROWS_A_LABEL = 4
+"""... and when a label stands in this many rows on average."""
 
 
 def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
     """Give a dataset without a validation file one: `ratio` of its rows, drawn by seed.
 
-    At least one row and at most 200 are held out; with fewer than two examples nothing is.
+    At least one row and at most 200 are held out; with fewer than two different examples nothing is. An exact
+    repetition of a held-out row is held out with it, so no row is lost and none leaks.
 
     Example:
         >>> len(held_out(load("my.jsonl"), ratio=0.2).validation.examples)
@@ -20,9 +39,126 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
     """
     if dataset.validation is not None or len(dataset.examples) < 2:
         return dataset
+    prints = prints_of(dataset)
+    groups = groups_of(prints)
+    if len(groups) < 2:
+        return dataset
     count = min(MOST, max(1, round(len(dataset.examples) * ratio)))
-    chosen = set(random.Random(seed).sample(range(len(dataset.examples)), count))
-    kept = [example for i, example in enumerate(dataset.examples) if i not in chosen]
-    held = [example for i, example in enumerate(dataset.examples) if i in chosen]
-    validation = replace(dataset, name="held out", examples=held, rejected=[], problems=[])
-    return replace(dataset, examples=kept, validation=validation)
+    labels = label_rows(dataset)
+    held = sorted(_draw(groups, labels, count, random.Random(seed)))
+    chosen = set(held)
+    kept = [row for row in range(len(dataset.examples)) if row not in chosen]
+    validation = replace(
+        dataset,
+        name="held out",
+        examples=take(dataset.examples, held),
+        rejected=[],
+        problems=[],
+        prints=prints.take(held),
+    )
+    shared = sum(len(group) > 1 for group in groups)
+    split = Split("ratio", len(kept), len(held), ratio, seed, shared, stratified=labels is not None)
+    return replace(
+        dataset, examples=take(dataset.examples, kept), validation=validation, split=split, prints=prints.take(kept)
+    )
+
+
+def prints_of(dataset: Dataset) -> Prints:
+    """The dataset's fingerprints, made now if it has none."""
+    return dataset.prints if dataset.prints is not None else fingerprint(dataset.examples)
+
+
+def groups_of(prints: Prints) -> list[list[int]]:
+    """Rows that must stay together, each group in order; most groups are one row.
+
+    A prompt that stands in more than a twentieth of the rows (and more than ten) is a fixed
+    instruction rather than a question, and does not bind its rows together.
+    """
+    first_whole = _first_equal(prints.wholes)
+    first_prompt = _first_equal(prints.prompts)
+    often = np.bincount(first_prompt, minlength=len(first_prompt))
+    most = max(10, len(first_prompt) // 20)
+    roots = list(range(len(prints.wholes)))
+
+    def root(row: int) -> int:
+        while roots[row] != row:
+            roots[row] = roots[roots[row]]
+            row = roots[row]
+        return row
+
+    for row in range(len(roots)):
+        partners = [int(first_whole[row]), prints.near.get(row, row)]
+        if often[first_prompt[row]] <= most and prints.prompts[row]:
+            partners.append(int(first_prompt[row]))
+        for partner in partners:
+            a, b = root(row), root(partner)
+            roots[max(a, b)] = min(a, b)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row in range(len(roots)):
+        groups[root(row)].append(row)
+    return list(groups.values())
+
+
+def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
+    """``{label: its rows}`` when the answers are labels of a classification, else None.
+
+    Example:
+        >>> sorted(label_rows(load("sample_data/tickets")))[:2]
+        ['billing', 'bug']
+    """
+    answers, where, inverse = np.unique(prints_of(dataset).answers, return_index=True, return_inverse=True)
+    if not 1 < len(answers) <= MOST_LABELS or len(inverse) < ROWS_A_LABEL * len(answers):
+        return None
+    labels = [dataset.examples[int(row)].answer for row in where]
+    if any(len(label) > LONGEST_LABEL for label in labels):
+        return None
+    return {label: [int(row) for row in np.flatnonzero(inverse == kind)] for kind, label in enumerate(labels)}
+
+
+def leaks(dataset: Dataset, validation: Dataset) -> dict[int, bool]:
+    """``{training row: exactly?}`` for rows that also stand in the validation data, by prompt or nearly."""
+    mine, theirs = prints_of(dataset), prints_of(validation)
+    same_prompt = np.isin(mine.prompts, theirs.prompts) & (mine.prompts != 0)
+    exact = np.flatnonzero(same_prompt | np.isin(mine.wholes, theirs.wholes))
+    found = dict.fromkeys(near_matches(mine, dataset.examples, theirs, validation.examples), False)
+    return dict(sorted((found | {int(row): True for row in exact}).items()))
+
+
+def leak_problem(dataset: Dataset, validation: Dataset) -> Problem | None:
+    """The report's entry for `leaks`, or None."""
+    found = leaks(dataset, validation)
+    if not found:
+        return None
+    nearly = sum(not exact for exact in found.values())
+    message = f"{len(found):,} training rows stand in the validation data too"
+    message += f" ({nearly:,} of them nearly)." if nearly else "."
+    lines = lines_at([example.line for example in _at(dataset, found)], np.arange(min(len(found), 20)))
+    hint = "Remove them from training: one click. Else the scores tell what was learned by heart."
+    return Problem("leak", "warning", len(found), lines, message, hint)
+
+
+def _at(dataset: Dataset, rows: dict[int, bool]) -> Sequence:
+    return [dataset.examples[row] for row in list(rows)[:20]]
+
+
+def _first_equal(values: np.ndarray) -> np.ndarray:
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def _draw(groups: list[list[int]], labels: dict[str, list[int]] | None, count: int, draw: random.Random) -> list[int]:
+    """About `count` rows: whole groups, in proportion to the labels."""
+    label_of = {row: label for label, rows in (labels or {}).items() for row in rows}
+    sorts: dict[str | None, list[list[int]]] = defaultdict(list)
+    for group in groups:
+        sorts[label_of.get(group[0])].append(group)
+    total = sum(map(len, groups))
+    held: list[int] = []
+    owed = 0.0
+    for label in sorted(sorts, key=str):
+        owed += count * sum(map(len, sorts[label])) / total
+        draw.shuffle(sorts[label])
+        for group in sorts[label][:-1] or sorts[label]:
+            if len(held) + len(group) <= round(owed):
+                held += group
+    return held or min(groups, key=len)

@@ -4,9 +4,9 @@ Importing this package is quick: torch and transformers are imported inside the 
 """
 
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
-from finetune.models.find import Found, find
 from finetune.models.load import load_model, load_tokenizer
-from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render
+from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render, thinks
+from finetune.models.source import Found, find
 
 __all__ = [
     "CATALOGUE",
@@ -22,4 +22,5 @@ __all__ = [
     "load_tokenizer",
     "prompt_ids",
     "render",
+    "thinks",
 ]

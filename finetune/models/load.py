@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from finetune.errors import ModelError
-from finetune.models.find import Found
+from finetune.models.source import Found
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,4 +60,6 @@ def load_model(found: Found) -> "PreTrainedModel":
             where=found.name,
             fix="Get the model again; only safetensors weights of built-in architectures are loaded.",
         ) from error
-    return model.to("cuda") if gpu else model
+    if gpu:
+        model.to(device="cuda")  # type: ignore[call-arg]
+    return model

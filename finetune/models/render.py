@@ -1,9 +1,16 @@
 """An example becomes token ids and labels, once: what is previewed is what is trained.
 
-The loss falls on every assistant turn's content and its end-of-turn token, on nothing else. Most
-chat templates do not mark those places, so they are found by rendering growing prefixes of the
-conversation: what a turn adds to the prompt before it is that turn. The prompt of a turn
-is rendered just as `prompt_ids` does for chat, so training and chat see the same tokens.
+The loss falls on every assistant turn's content and its end-of-turn token, on nothing else; a turn
+with ``"weight": 0`` is read and not learned. Most chat templates do not mark those places, so they
+are found by rendering growing prefixes of the conversation: what a turn adds to the prompt before
+it is that turn. The prompt of a turn is rendered just as `prompt_ids` does for chat, so training
+and chat see the same tokens.
+
+Some templates show earlier turns differently from the last (Qwen3 drops their thinking). There,
+only the last turn can be trained on what chat will show, so only that one is: `Rendered.last_only`.
+
+A template that can think is asked not to (``enable_thinking=False``), unless the answers do:
+answers with ``<think>…</think>`` are rendered, and chatted with, in thinking mode.
 
 Text from people stays text: control tokens typed into a message are encoded as ordinary
 characters (transformers' `sanitize_control_tokens`).
@@ -11,17 +18,18 @@ characters (transformers' `sanitize_control_tokens`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 IGNORED = -100
 """The label of a token that is read but not learned (PyTorch's cross-entropy default)."""
 
-Messages = Sequence[dict[str, str]]
+Messages = Sequence[dict[str, Any]]
+Tools = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,15 @@ class Span:
 class Rendered:
     """`input_ids` and `labels` have one entry a token; `spans` cover them without gap.
 
-    `cut` counts the tokens dropped at the end because the example was too long.
+    `cut` counts the tokens dropped at the end because the example was too long. `last_only` tells
+    that the template rewrites earlier turns, so that only the last one is trained.
     """
 
     input_ids: list[int]
     labels: list[int]
     spans: list[Span]
     cut: int = 0
+    last_only: bool = False
 
     @property
     def trained(self) -> int:
@@ -51,80 +61,191 @@ class Rendered:
         return sum(label != IGNORED for label in self.labels)
 
 
-def prompt_ids(messages: Messages, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Token ids of a conversation that waits for the assistant, as training and chat both see it."""
-    return _ids(messages, tokenizer, add_generation_prompt=True)
+def prompt_ids(messages: Messages, tokenizer: "Tokenizer", tools: Tools = (), thinking: bool = False) -> list[int]:
+    """Token ids of a conversation that waits for the assistant, as training and chat both see it.
 
-
-def render(messages: Messages, tokenizer: "PreTrainedTokenizerBase", max_length: int | None = None) -> Rendered:
-    """Render a conversation for training.
-
-    Tokens beyond `max_length` are cut from the end. What stands after the last assistant turn is
-    dropped: nothing can be learned from it.
+    Without messages it is the bare opening of an assistant turn: how a model tuned on whole texts
+    is asked for one.
 
     Raises:
-        ModelError: the template rewrites earlier turns (code ``template_rewrites``) or has no
-            end-of-turn token (``no_end_of_turn``), so the spans cannot be trusted.
+        ModelError: the template refuses the conversation, or cannot show its tools.
+    """
+    if not messages:
+        return _opening(tokenizer)[0]
+    return _ids(messages, tokenizer, tools, add_generation_prompt=True, enable_thinking=thinking)
+
+
+def thinks(messages: Messages) -> bool:
+    """Whether an answer thinks aloud, so that chat should be asked to as well.
+
+    Example:
+        >>> thinks([{"role": "assistant", "content": "<think>\\n2 and 2\\n</think>\\n\\n4"}])
+        True
+    """
+    return any(message["role"] == "assistant" and "</think>" in message["content"] for message in messages)
+
+
+def render(messages: Messages, tokenizer: "Tokenizer", max_length: int | None = None, tools: Tools = ()) -> Rendered:
+    """Render a conversation for training.
+
+    Tokens beyond `max_length` are cut from the end. What stands after the last trained turn is
+    dropped: nothing can be learned from it. An assistant turn that opens a conversation is read, not
+    learned, unless it is all there is.
+
+    Raises:
+        ModelError: the template does not continue its own prompt (code ``template_rewrites``), has
+            no end-of-turn token (``no_end_of_turn``), refuses the conversation
+            (``template_refuses``) or cannot show tools (``template_without_tools``); or no turn is
+            trained (``no_trained_token``).
 
     Example:
         >>> rendered = render([{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}], tokenizer)
         >>> tokenizer.decode([label for label in rendered.labels if label != IGNORED])
         '4<|im_end|>'
     """
+    learned = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
+    if not learned:
+        raise ModelError("No assistant turn is to be learned.", fix="Drop the row.", code="no_trained_token")
+    last_only = False
+    if learned == [0]:
+        ids, labels = _unasked(messages[0]["content"], tokenizer)
+    else:
+        asked = [index for index in learned if index]
+        pieces = _grown(messages, asked, tokenizer, tools)
+        last_only = pieces is None
+        ids, labels = pieces or _grown(messages, asked[-1:], tokenizer, tools) or ([], [])
+    length = max_length or len(ids)
+    return Rendered(
+        ids[:length], labels[:length], _spans(labels[:length]), cut=max(0, len(ids) - length), last_only=last_only
+    )
+
+
+def _grown(
+    messages: Messages, turns: list[int], tokenizer: "Tokenizer", tools: Tools
+) -> tuple[list[int], list[int]] | None:
+    """Ids and labels of a conversation whose `turns` are trained, or None when the template rewrites earlier turns."""
     ids: list[int] = []
     labels: list[int] = []
     seen: list[int] = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        prompt = prompt_ids(messages[:index], tokenizer)
-        whole = _ids(messages[: index + 1], tokenizer)
-        _check_prefix(seen, prompt)
-        answer, tail = _answer(prompt, whole, tokenizer)
+    special = special_ids(tokenizer)
+    thinking = thinks(messages)
+    for index in turns:
+        prompt = prompt_ids(messages[:index], tokenizer, tools, thinking)
+        whole = _ids(messages[: index + 1], tokenizer, tools, enable_thinking=thinking)
+        if prompt[: len(seen)] != seen:
+            return None
+        answer, tail = _answer(prompt, whole, tokenizer, special)
         ids += prompt[len(seen) :] + answer + tail
         labels += [IGNORED] * (len(ids) - len(labels) - len(answer) - len(tail)) + answer + [IGNORED] * len(tail)
         seen = whole
-    length = max_length or len(ids)
-    return Rendered(ids[:length], labels[:length], _spans(labels[:length]), cut=max(0, len(ids) - length))
+    return ids, labels
 
 
-def _ids(messages: Messages, tokenizer: "PreTrainedTokenizerBase", add_generation_prompt: bool = False) -> list[int]:
-    encoded = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=add_generation_prompt, sanitize_control_tokens=True
-    )
+def _ids(
+    messages: Messages,
+    tokenizer: "Tokenizer",
+    tools: Tools = (),
+    add_generation_prompt: bool = False,
+    enable_thinking: bool = False,
+) -> list[int]:
+    from jinja2 import TemplateError
+
+    template = tokenizer.get_chat_template(None, list(tools) or None)
+    _check_tools(messages, template, tools)
+    try:
+        encoded: Any = tokenizer.apply_chat_template(
+            [_as_the_template_reads(message, template) for message in messages],
+            tools=list(tools) or None,
+            add_generation_prompt=add_generation_prompt,
+            sanitize_control_tokens=True,
+            enable_thinking=enable_thinking,
+        )
+    except (TemplateError, TypeError) as error:
+        raise ModelError(
+            f"The chat template refuses this conversation: {str(error)[:200]}",
+            fix="Change the order of its roles (or leave out the system prompt), or choose another model.",
+            code="template_refuses",
+        ) from error
     return list(encoded["input_ids"])
 
 
-def _check_prefix(earlier: list[int], later: list[int]) -> None:
-    if later[: len(earlier)] != earlier:
+def _as_the_template_reads(message: dict[str, Any], template: str) -> dict[str, Any]:
+    """Thoughts go in a field of their own where there is one: tags within the text would stay text."""
+    kept = {key: value for key, value in message.items() if key != "weight"}
+    if message["role"] == "assistant" and "</think>" in message["content"] and "reasoning_content" in template:
+        thought, answer = message["content"].split("</think>", 1)
+        thought = thought.split("<think>", 1)[-1]
+        return kept | {"reasoning_content": thought.strip("\n"), "content": answer.lstrip("\n")}
+    return kept
+
+
+def _check_tools(messages: Messages, template: str, tools: Tools) -> None:
+    """A template that knows no tools would leave them out without a word."""
+    words = {
+        "tools": bool(tools),
+        "tool_calls": any("tool_calls" in message for message in messages),
+        "tool": any(message["role"] == "tool" for message in messages),
+    }
+    if any(used and word not in template for word, used in words.items()):
         raise ModelError(
-            "The chat template rewrites earlier turns, so what would be trained is not what chat shows.",
-            fix="Use conversations with one assistant turn, or another model.",
-            code="template_rewrites",
+            "The model's chat template cannot show tool calls.",
+            fix="Choose a model made for tools (such as Qwen3), or drop these rows.",
+            code="template_without_tools",
         )
 
 
-def _answer(prompt: list[int], whole: list[int], tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
+def special_ids(tokenizer: "Tokenizer") -> set[int]:
+    """The ids of all control tokens, also those without a role of their own (Gemma's ``<end_of_turn>``)."""
+    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def _opening(tokenizer: "Tokenizer") -> tuple[list[int], int]:
+    """How an assistant turn begins when nothing was asked, and the token that ends a turn."""
+    asked = [{"role": "user", "content": "?"}]
+    before = _ids(asked, tokenizer)
+    after = prompt_ids(asked, tokenizer)
+    header = after[len(before) :] if after[: len(before)] == before else []
+    whole = _ids([*asked, {"role": "assistant", "content": "!"}], tokenizer)
+    answer, _ = _answer(after, whole, tokenizer, special_ids(tokenizer))
+    starts = after[:1] if after[0] == tokenizer.bos_token_id and after[0] not in header else []
+    return starts + header, answer[-1]
+
+
+def _unasked(text: str, tokenizer: "Tokenizer") -> tuple[list[int], list[int]]:
+    prompt, end = _opening(tokenizer)
+    answer = [*_encoded(text, tokenizer), end]
+    return prompt + answer, [IGNORED] * len(prompt) + answer
+
+
+def _encoded(text: str, tokenizer: "Tokenizer") -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def _answer(
+    prompt: list[int], whole: list[int], tokenizer: "Tokenizer", special: set[int]
+) -> tuple[list[int], list[int]]:
     """Split what an assistant turn added into (content + end of turn, what the template puts after)."""
-    special = set(tokenizer.all_special_ids)
-    ends = [i for i in range(len(whole)) if whole[i] in special]
-    if not ends or ends[-1] < len(prompt) - 1:
+    shared = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
+    end = max((i for i in range(shared, len(whole)) if whole[i] in special), default=None)
+    if end is None:
         raise ModelError(
             "The chat template writes no end-of-turn token, so a tuned model would never stop.",
             fix="Choose an instruct model with a complete template.",
             code="no_end_of_turn",
         )
-    end = ends[-1]
-    shared = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
     if shared == len(prompt):
         return whole[shared : end + 1], whole[end + 1 :]
     # The content's first characters merged with the prompt's last token (an answer that starts
     # with a line break, say). Chat will never see that merge, so encode the content on its own.
-    before, content = tokenizer.decode(prompt[shared:]), tokenizer.decode(whole[shared:end])
+    before, content = str(tokenizer.decode(prompt[shared:])), str(tokenizer.decode(whole[shared:end]))
     if not content.startswith(before):
-        _check_prefix(prompt, whole)
-    text = content.removeprefix(before)
-    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) + [whole[end]], whole[end + 1 :]
+        raise ModelError(
+            "The chat template does not continue its own prompt, so what would be trained is not what chat shows.",
+            fix="Choose another model, or one with a plain chat template.",
+            code="template_rewrites",
+        )
+    return [*_encoded(content.removeprefix(before), tokenizer), whole[end]], whole[end + 1 :]
 
 
 def _spans(labels: list[int]) -> list[Span]:

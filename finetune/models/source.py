@@ -45,8 +45,11 @@ class Found:
         }[self.source]
 
 
-def find(name: str, say: Callable[[str], None] = lambda sentence: None) -> Found:
+def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: str | None = None) -> Found:
     """Find a model's folder, fetching it when needed. `say` is told what takes time.
+
+    An adapter belongs to the very weights it was trained on: with `source` ``packaged`` the
+    packaged copy is taken even when the Hub's own files are here by now.
 
     Raises:
         ModelError: nothing by this name can be had here; the message names each place tried.
@@ -64,10 +67,14 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None) -> Found
             where=name[:200],
             fix="Give a folder with config.json, or an id such as owner/model.",
         )
+    copy = packaged.folder(settings.read().models)
+    has_copy = name == DEFAULT and packaged.is_ready(settings.read().models)
+    if has_copy and source == "packaged":
+        return Found(name, copy, "packaged")
     if cached := _cached(name):
         return Found(name, cached, "cache")
-    if name == DEFAULT and packaged.is_ready(settings.read().models):
-        return Found(name, packaged.folder(settings.read().models), "packaged")
+    if has_copy:
+        return Found(name, copy, "packaged")
     reason = _unreachable(name)
     if reason is None:
         say(f"Fetching {name} from the Hub.")

@@ -1,0 +1,129 @@
+"""Talk to a run from any OpenAI client: its id is the model name.
+
+    client = OpenAI(base_url="http://127.0.0.1:7860/v1", api_key="none")
+    client.chat.completions.create(model="r1a2b3c4d", messages=[{"role": "user", "content": "Hi"}])
+
+The shapes follow https://platform.openai.com/docs/api-reference/chat. On a shared server the API is
+closed: a stranger's request carries no proof of which runs are theirs.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from finetune import settings, train
+from finetune.chat import Ask, Reply, Sampling
+from finetune.errors import ConfigError, FinetuneError, NotAllowed
+from finetune.models import DEFAULT
+
+if TYPE_CHECKING:
+    from finetune.ui.session import Services
+
+STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: None}
+STATUS = {"run_unknown": 404, "not_allowed": 403}
+
+
+class Message(BaseModel):
+    """One chat message; content is text."""
+
+    role: str = Field(pattern="^(system|user|assistant)$")
+    content: str
+
+
+class Question(BaseModel):
+    """The part of OpenAI's request that is honoured; other keys are ignored."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int = Field(256, ge=1, le=4096)
+    temperature: float = Field(0.0, ge=0, le=2)
+    seed: int = Field(0, ge=0)
+    stream: bool = False
+
+
+def routes(services: "Services") -> list[Route]:
+    """The API's routes, to be served beside the page."""
+
+    async def list_models(request: Request) -> Response:
+        try:
+            _allowed()
+        except FinetuneError as error:
+            return _failed(error)
+        runs = [run for run in services.store.runs() if train.adapter_folder(run.id).is_dir()]
+        entries = [{"id": DEFAULT, "object": "model", "created": 0, "owned_by": "base"}]
+        entries += [{"id": r.id, "object": "model", "created": int(r.created), "owned_by": r.owner} for r in runs]
+        return JSONResponse({"object": "list", "data": entries})
+
+    async def complete(request: Request) -> Response:
+        try:
+            _allowed()
+            question = _question(await request.body())
+            replies = _replies(services, question)
+            first = await run_in_threadpool(next, replies)
+            if question.stream:
+                return StreamingResponse(_events(question, first, replies), media_type="text/event-stream")
+            return JSONResponse(await run_in_threadpool(_whole, question, first, replies))
+        except FinetuneError as error:
+            return _failed(error)
+
+    return [Route("/v1/models", list_models), Route("/v1/chat/completions", complete, methods=["POST"])]
+
+
+def _allowed() -> None:
+    if settings.read().shared:
+        raise NotAllowed("The API is closed on a shared server.", fix="Run the app on your own machine.")
+
+
+def _question(body: bytes) -> Question:
+    try:
+        return Question.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['msg']}.", where=".".join(map(str, first["loc"])) or "body") from error
+
+
+def _replies(services: "Services", question: Question) -> Iterator[Reply]:
+    messages = [message.model_dump() for message in question.messages]
+    run = None if "/" in question.model else services.store.run(question.model)
+    base = run.config["model"] if run else question.model
+    sampling = Sampling(question.max_tokens, question.temperature, question.seed)
+    for replies in services.engine.stream([Ask(messages, run)], base, sampling):
+        yield replies[0]
+
+
+def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    created = int(time.time())
+    return {"id": f"chatcmpl-{created}", "object": kind, "created": created, "model": question.model,
+            "choices": [{"index": 0, **choice}]}  # fmt: skip
+
+
+def _whole(question: Question, reply: Reply, rest: Iterator[Reply]) -> dict[str, Any]:
+    for reply in rest:  # noqa: B007 - the last one counts
+        pass
+    message = {"message": {"role": "assistant", "content": reply.text}, "finish_reason": STOPS[reply.stop]}
+    usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.tokens}
+    usage["total_tokens"] = reply.prompt_tokens + reply.tokens
+    return _body(question, "chat.completion", message) | {"usage": usage}
+
+
+def _events(question: Question, first: Reply, rest: Iterator[Reply]) -> Iterator[str]:
+    said = ""
+    for reply in itertools.chain([first], rest):
+        delta = {"delta": {"content": reply.text[len(said) :]}, "finish_reason": STOPS[reply.stop]}
+        said = reply.text
+        yield f"data: {json.dumps(_body(question, 'chat.completion.chunk', delta))}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _failed(error: FinetuneError) -> Response:
+    kind = "invalid_request_error" if STATUS.get(error.code, 400) < 500 else "server_error"
+    body = {"message": str(error), "type": kind, "param": error.where or None, "code": error.code}
+    return JSONResponse({"error": body}, status_code=STATUS.get(error.code, 400))

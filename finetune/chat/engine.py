@@ -1,0 +1,156 @@
+"""One base model in memory, its adapters, one lock: the only place here that holds a model to talk to.
+
+All columns of a comparison are rows of one batched `generate`, each with its own adapter
+(``adapter_names=["__base__", …]``), so they see the same weights at the same time and stream together.
+The lock is held for a whole answer: PEFT installs hooks on the shared model for it.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from finetune import models, train
+from finetune.errors import ModelError, RunError
+from finetune.store import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BASE = "__base__"
+"""PEFT's name for "no adapter" in a batch of several adapters."""
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. Temperature 0 is greedy: the same prompt gives the same answer."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A conversation for one column; `run` is None for the base model."""
+
+    messages: Messages
+    run: Run | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer so far. `stop` is None while it grows, then ``end_of_turn``, ``length`` or ``stopped``.
+
+    `seconds` counts from the start of generation to the column's last token, `first` to its first. `dropped` counts
+    the oldest turns left out because the conversation outgrew the model's context.
+    """
+
+    text: str = ""
+    tokens: int = 0
+    prompt_tokens: int = 0
+    seconds: float = 0.0
+    first: float | None = None
+    stop: str | None = None
+    dropped: int = 0
+
+
+class Engine:
+    """Answers for one base model at a time; another model's question replaces it.
+
+    Example:
+        >>> engine = Engine()
+        >>> for base, tuned in engine.stream([Ask(messages), Ask(messages, run)], model=run.config["model"]):
+        ...     print(base.text, "|", tuned.text)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: models.Found | None = None
+        self._model: Any = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._adapters: set[str] = set()
+
+    def stream(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling = Sampling(), stop: threading.Event | None = None
+    ) -> Iterator[list[Reply]]:
+        """Yield the growing replies, one per ask, until all have ended.
+
+        Setting `stop`, or closing the iterator, ends generation at the next token.
+
+        Raises:
+            ModelError: the base cannot be loaded, or the prompt alone fills its context.
+            RunError: a run has no adapter, or its adapter cannot be read.
+        """
+        from finetune.chat.streaming import generate
+
+        with self._lock:
+            tokenizer, loaded = self._ready(model, [ask.run for ask in asks if ask.run])
+            prompts, dropped = self._fit(asks, tokenizer, loaded, sampling)
+            names = [ask.run.id if ask.run else BASE for ask in asks]
+            for rows in generate(loaded, tokenizer, prompts, names, sampling, stop or threading.Event()):
+                yield [replace(row, dropped=count) for row, count in zip(rows, dropped, strict=True)]
+
+    def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = Sampling()) -> list[Reply]:
+        """The finished replies, one per ask."""
+        replies: list[Reply] = []
+        for replies in self.stream(asks, model, sampling):  # noqa: B007 - the last one counts
+            pass
+        return replies
+
+    def _ready(self, name: str, runs: Sequence[Run]) -> "tuple[PreTrainedTokenizerBase, Any]":
+        sources = {run.result["source"] for run in runs if "source" in run.result}
+        found = models.find(name, source=next(iter(sources), None))
+        if found != self._found:
+            self._model, self._adapters, self._found = None, set(), None
+            self._tokenizer, self._model = models.load_tokenizer(found), models.load_model(found).eval()
+            self._found = found
+        for run in runs:
+            if run.id not in self._adapters:
+                self._load_adapter(run)
+        assert self._tokenizer is not None
+        return self._tokenizer, self._model
+
+    def _load_adapter(self, run: Run) -> None:
+        from peft import PeftModel
+        from safetensors import SafetensorError
+
+        folder = train.adapter_folder(run.id)
+        if not folder.is_dir():
+            raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
+        try:
+            if isinstance(self._model, PeftModel):
+                self._model.load_adapter(str(folder), adapter_name=run.id, use_safetensors=True)
+            else:
+                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=run.id)
+                self._model.eval()
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            self._found = None  # a half-loaded adapter must not stay: the next question loads all anew
+            raise RunError(
+                f"The adapter cannot be loaded ({type(error).__name__}).", where=run.id, fix="Train the run again."
+            ) from error
+        self._adapters.add(run.id)
+
+    def _fit(
+        self, asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
+    ) -> tuple[list[list[int]], list[int]]:
+        room = model.config.max_position_embeddings - sampling.max_tokens
+        fitted = [_drop_oldest(ask.messages, tokenizer, room) for ask in asks]
+        return [ids for ids, _ in fitted], [count for _, count in fitted]
+
+
+def _drop_oldest(messages: Messages, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
+    """Prompt ids that fit in `room` tokens, and how many of the oldest turns were left out for that."""
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    turns = list(messages[len(system) :])
+    dropped = 0
+    while len(ids := models.prompt_ids([*system, *turns], tokenizer)) > room:
+        if len(turns) <= 1:
+            raise ModelError(
+                f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts."
+            )
+        del turns[:2]
+        dropped += 2
+    return ids, dropped

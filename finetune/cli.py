@@ -1,0 +1,215 @@
+"""The command line: the same functions as the page, for scripts and terminals.
+
+With ``--json`` stdout is exactly one JSON object; everything else goes to stderr. Exit codes: 0 fine,
+1 the answer is no (data not trainable, run failed), 2 wrong usage or unreadable input.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from finetune import chat, data, models, settings, train
+from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.store import Run, Store
+from finetune.train.terminal import follow
+
+Answer = tuple[int, dict[str, Any]]
+"""Exit code, and the object that ``--json`` prints."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}.", fix=f"See: {self.prog} --help", code="usage")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code.
+
+    Example:
+        >>> main(["check", "sample_data/recipes"])
+        0
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
+    try:
+        options = _parser().parse_args(arguments)
+        with contextlib.redirect_stdout(sys.stderr):
+            code, answer = options.verb(options)
+    except FinetuneError as error:
+        code, answer = 2, {"error": {"code": error.code, "message": str(error)}}
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        code, answer = 130, {"error": {"code": "interrupted", "message": "Interrupted."}}
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False))
+    return code
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="python -m finetune", description="Fine-tune a small language model, and see if it helped.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+
+    def verb(name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(verb=function)
+        if function is not serve:
+            sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
+        return sub
+
+    for name, function, text in (
+        ("check", check, "Read a dataset and report every problem."),
+        ("preview", preview, "Show one example as it will be trained."),
+    ):
+        sub = verb(name, function, text)
+        sub.add_argument("data", help="a .jsonl, .json or .csv file, or a folder with train.* in it")
+        sub.add_argument("--model", default=models.DEFAULT, help="whose tokens to count")
+        sub.add_argument("--max-length", type=int, help="tokens of an example that are used; default: all")
+    sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
+    sub = verb("train", train_verb, "Fine-tune a model and wait for the run to end.")
+    sub.add_argument("data", help="a dataset, or a YAML file of settings with a line data: PATH")
+    sub.add_argument("--validation", help="a file of held-out examples")
+    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="change settings")
+    verb("runs", runs, "List the runs.")
+    sub = verb("chat", chat_verb, "Ask the base and the tuned model the same question.")
+    sub.add_argument("run", help="a run's id")
+    sub.add_argument("--prompt", required=True, help="what to ask")
+    sub.add_argument("--system", help="a system prompt; default: the one the run was trained with")
+    sub.add_argument("--max-tokens", type=int, default=256, help="longest answer")
+    sub = verb("serve", serve, "Serve the page and the OpenAI-compatible API.")
+    sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
+    sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
+    return parser
+
+
+def check(options: argparse.Namespace) -> Answer:
+    """`check FILE`: exit 0 when the data can be trained on, 1 when not, 2 when it cannot be read."""
+    try:
+        dataset = data.load(options.data)
+    except DataError as error:
+        problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
+        problem |= {"message": error.what, "hint": error.fix}
+        print(error)
+        counts = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
+        return 2, {**counts, "problems": [problem], "tokens": {}, "columns": [], "fixes": [], "split": None}
+    tokens, more = _tokens(dataset, options)
+    answer = data.report(dataset) | {"trainable": bool(dataset.examples), "tokens": tokens}
+    answer["problems"] += more
+    print(
+        f"{options.data}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected"
+    )
+    for found in answer["problems"]:
+        lines = ", ".join(map(str, found["lines"]))
+        print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
+    if tokens:
+        print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
+    return (0 if dataset.examples else 1), answer
+
+
+def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
+    try:
+        tokenizer = models.load_tokenizer(models.find(options.model, print))
+    except FinetuneError as error:
+        print(f"  not counted in tokens: {error}")
+        return {}, []
+    numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
+    return numbers, numbers.pop("problems")
+
+
+def preview(options: argparse.Namespace) -> Answer:
+    """`preview FILE --row N`: the template text, trained tokens marked."""
+    dataset = data.load(options.data)
+    if not 1 <= options.row <= len(dataset.examples):
+        count = len(dataset.examples)
+        raise DataError(f"There are {count} accepted examples.", where="--row", fix="Choose one of them.")
+    tokenizer = models.load_tokenizer(models.find(options.model, print))
+    segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
+    colour = sys.stderr.isatty()
+    for segment in segments:
+        mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"
+        print(mark.format(segment.shown), end="")
+    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
+    tokens = sum(len(segment.ids) for segment in segments)
+    print(f"\n{tokens} tokens, {trained} trained")
+    shown = [{"text": s.text, "kind": s.kind, "trained": s.trained} for s in segments]
+    return 0, {"row": options.row, "tokens": tokens, "trained": trained, "segments": shown}
+
+
+def train_verb(options: argparse.Namespace) -> Answer:
+    """`train DATA_OR_YAML`: exit 0 when the run succeeded, 1 when it failed, 2 when it could not begin."""
+    answer: dict[str, Any] = dict.fromkeys(
+        ("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter")
+    )
+    try:
+        config, places = _settings(options)
+        dataset = data.load(places["data"], places.get("validation"))
+        store = Store(settings.read().home)
+        started = train.start(store, config, train.save_dataset(store, dataset))
+    except FinetuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        no = 1 if error.code == "data_not_trainable" else 2
+        return no, answer | {"state": "failed", "code": error.code, "reason": str(error)}
+    ended = follow(store, started.id)
+    return (0 if ended.state == "succeeded" else 1), answer | _ended(ended)
+
+
+def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str, Any]]:
+    pairs = [pair.partition("=") for pair in options.set]
+    if wrong := [key for key, sign, _ in pairs if not sign]:
+        raise ConfigError("A setting is written key=value.", where=wrong[0], fix="Example: --set epochs=1")
+    changes = {key: value for key, _, value in pairs}
+    path = Path(options.data)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return train.TrainConfig.parse(changes), {"data": path, "validation": options.validation}
+    config, places = train.TrainConfig.from_yaml(path)
+    if "data" not in places:
+        raise ConfigError("The YAML names no data.", where=path.name, fix="Add a line: data: PATH")
+    beside = {key: path.parent / str(place) for key, place in places.items()}
+    return train.TrainConfig.parse({**config.model_dump(exclude_defaults=True), **changes}), beside
+
+
+def _ended(run: Run) -> dict[str, Any]:
+    folder = train.adapter_folder(run.id)
+    answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
+    answer["seconds"] = round((run.ended or 0) - (run.started or run.created), 1)
+    answer |= {key: run.result.get(key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")}
+    return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
+
+
+def runs(options: argparse.Namespace) -> Answer:
+    """`runs`: every run, newest first."""
+    rows = [
+        {"run": r.id, "name": r.name, "state": r.state, "step": r.step, "steps": r.steps, "model": r.config["model"],
+         "created": r.created} for r in Store(settings.read().home).runs()
+    ]  # fmt: skip
+    for row in rows:
+        print(f"{row['run']}  {row['state']:<10} {row['step']:>5}/{row['steps']:<5} {row['name']}")
+    if not rows:
+        print("No runs yet. Begin one with: python -m finetune train sample_data/recipes")
+    return 0, {"runs": rows}
+
+
+def chat_verb(options: argparse.Namespace) -> Answer:
+    """`chat RUN --prompt TEXT`: both answers."""
+    store = Store(settings.read().home)
+    run = store.run(options.run)
+    system = store.dataset(run.dataset).facts.get("system") if options.system is None else options.system
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": options.prompt})
+    asks = [chat.Ask(messages), chat.Ask(messages, run)]
+    replies = chat.Engine().answer(asks, run.config["model"], chat.Sampling(options.max_tokens))
+    answer = {name: reply.__dict__ for name, reply in zip(("base", "tuned"), replies, strict=True)}
+    for name, reply in answer.items():
+        print(f"--- {name} ({reply['tokens']} tokens, {reply['stop']})\n{reply['text']}")
+    return 0, answer
+
+
+def serve(options: argparse.Namespace) -> Answer:
+    """`serve`: until interrupted."""
+    from finetune.ui.launch import launch
+
+    launch(options.host, options.port)
+    return 0, {}

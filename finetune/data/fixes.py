@@ -1,0 +1,229 @@
+"""One-click remedies: each says what it would change, shows one row before and after, and is recorded.
+
+A row that a fix drops is rejected with its reason, so accepted + rejected = rows still holds.
+
+Example:
+    >>> [(fix.code, fix.rows_changed) for fix in fixes(dataset)]
+    [('drop_duplicates', 4), ('strip_leading_space', 2)]
+    >>> apply(dataset, ["drop_duplicates"]).applied
+    ('drop_duplicates',)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from finetune import models
+from finetune.data.example import FIRST_LINES, Dataset, Example, Problem, Rejected, in_order
+from finetune.data.load import with_validation
+from finetune.data.prints import Prints
+from finetune.data.split import leaks, prints_of
+from finetune.data.spool import example_keeper, rejected_keeper
+from finetune.data.watch import CODES, Watch
+from finetune.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TITLES = {
+    "strip_leading_space": "Strip the space before answers",
+    "fill_system_prompt": "Fill in the system prompt where it is missing",
+    "drop_duplicates": "Drop rows that repeat an earlier row",
+    "remove_leaks": "Remove training rows that stand in the validation data",
+    "drop_too_long": "Drop rows that are longer than the length",
+}
+"""All fixes, in the order in which they are made."""
+
+MENDS = {
+    "strip_leading_space": "leading_space",
+    "fill_system_prompt": "mixed_system_prompts",
+    "drop_duplicates": "duplicate",
+    "remove_leaks": "leak",
+}
+"""The problem a fix is for; without that problem in the report there is nothing to measure."""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A remedy on offer. `before` and `after` are the text of the first row concerned; `after` is "" if it goes."""
+
+    code: str
+    title: str
+    rows_changed: int
+    before: str
+    after: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Length:
+    """What "too long" means: more tokens than `most`, as this tokenizer counts them."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    most: int
+
+    def fits(self, example: Example) -> bool:
+        """Whether nothing would be cut. A row the template refuses is not too long."""
+        try:
+            return models.render(example.messages, self.tokenizer, self.most, example.tools).cut == 0
+        except ModelError:
+            return True
+
+
+def fixes(dataset: Dataset, length: Length | None = None, system: str | None = None) -> list[Fix]:
+    """The remedies that would change something. Each is measured on the dataset as it is now.
+
+    With a `length`, every row is rendered, which takes about a millisecond each. `system` is the
+    prompt to fill in; without it, the most common one is.
+    """
+    found = []
+    known = {problem.code for problem in dataset.problems}
+    for code in TITLES:
+        asked_for = system if code == "fill_system_prompt" else length if code == "drop_too_long" else None
+        if not asked_for and MENDS.get(code) not in known:
+            continue
+        changed = 0
+        first: tuple[Example, Example | None] | None = None
+        for example, after in _changes(dataset, code, length, system):
+            if after is not example:
+                changed += 1
+                first = first or (example, after)
+        if first:
+            before, after = first
+            found.append(Fix(code, TITLES[code], changed, _shown(before), _shown(after) if after else ""))
+    return found
+
+
+def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, system: str | None = None) -> Dataset:
+    """The dataset with these fixes made, and its report made anew. The dataset given is left alone.
+
+    Raises:
+        DataError: ``fix_unknown`` for an unknown code, ``fix_needs_length`` without the length it needs.
+    """
+    wanted = set(codes)
+    if unknown := wanted - set(TITLES):
+        known = ", ".join(TITLES)
+        raise DataError(f"There is no fix {sorted(unknown)[0]!r}.", fix=f"Known are {known}.", code="fix_unknown")
+    if "drop_too_long" in wanted and length is None:
+        raise DataError(
+            "Which rows are too long is not known.", fix="Give a model and a length.", code="fix_needs_length"
+        )
+    for code in TITLES:
+        if code in wanted:
+            dataset = _applied(dataset, code, length, system)
+    return dataset
+
+
+def _applied(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:
+    fixed = _rebuilt(dataset, code, _changes(dataset, code, length, system))
+    if dataset.validation is None:
+        return fixed
+    validation = dataset.validation
+    if code in ("strip_leading_space", "fill_system_prompt"):
+        told = system or _default_system(dataset)
+        validation = _rebuilt(validation, code, _changes(validation, code, length, told))
+    split = dataset.split
+    joined = with_validation(fixed, validation)
+    return replace(joined, split=replace(split, train=len(fixed.examples)) if split else joined.split)
+
+
+def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Example | None]]) -> Dataset:
+    """Keep, change or reject each row, and look at what remains."""
+    kept, rejected, watch = example_keeper(), rejected_keeper(), Watch()
+    for row in dataset.rejected:
+        rejected.add(row)
+    dropped: list[int] = []
+    for example, after in changes:
+        if after is not None:
+            kept.add(after)
+            watch.see(after)
+        else:
+            dropped.append(example.line)
+            rejected.add(Rejected(example.line, code, f"{TITLES[code]}: on request.", _shown(example)[:500]))
+    examples = kept.kept()
+    watched, prints = watch.finish(examples)
+    problems = [problem for problem in dataset.problems if problem.code not in CODES] + watched
+    if dropped:
+        lines = tuple(dropped[:FIRST_LINES])
+        message = f"{len(dropped):,} rows were dropped on request: {TITLES[code].lower()}."
+        problems.append(Problem(code, "note", len(dropped), lines, message, "Load the file again to have them back."))
+    return replace(
+        dataset, examples=examples, rejected=rejected.kept(), problems=in_order(problems), prints=prints,
+        applied=(*dataset.applied, code),
+    )  # fmt: skip
+
+
+def _changes(
+    dataset: Dataset, code: str, length: Length | None, system: str | None
+) -> Iterator[tuple[Example, Example | None]]:
+    """Each example with what becomes of it: itself, a changed one, or None when it is dropped."""
+    change = _change(dataset, code, length, system)
+    for place, example in enumerate(dataset.examples):
+        yield example, change(place, example)
+
+
+def _change(
+    dataset: Dataset, code: str, length: Length | None, system: str | None
+) -> Callable[[int, Example], Example | None]:
+    if code == "strip_leading_space":
+        return lambda place, example: _stripped(example)
+    if code == "fill_system_prompt":
+        told = system or _default_system(dataset)
+        return lambda place, example: _told(example, told)
+    if code == "drop_too_long":
+        return lambda place, example: example if length is None or length.fits(example) else None
+    gone = _repeated(prints_of(dataset)) if code == "drop_duplicates" else _leaked(dataset)
+    return lambda place, example: None if place in gone else example
+
+
+def _repeated(prints: Prints) -> set[int]:
+    return {int(row) for row in prints.repeats()}
+
+
+def _leaked(dataset: Dataset) -> set[int]:
+    return set(leaks(dataset, dataset.validation)) if dataset.validation else set()
+
+
+def _default_system(dataset: Dataset) -> str | None:
+    """The most common system prompt, if any row has one."""
+    if dataset.system:
+        return dataset.system
+    prompts: dict[str, int] = {}
+    for example in dataset.examples:
+        if example.system:
+            prompts[example.system] = prompts.get(example.system, 0) + 1
+    return max(prompts, key=lambda prompt: prompts[prompt]) if prompts else None
+
+
+def _told(example: Example, system: str | None) -> Example:
+    if not system or example.system:
+        return example
+    return replace(example, messages=({"role": "system", "content": system}, *example.messages))
+
+
+def _stripped(example: Example) -> Example:
+    if not any(_leads_with_space(message) for message in example.messages):
+        return example
+    return replace(
+        example,
+        messages=tuple(
+            {**m, "content": m["content"].lstrip()} if _leads_with_space(m) else m for m in example.messages
+        ),
+    )
+
+
+def _leads_with_space(message: dict[str, Any]) -> bool:
+    return message["role"] == "assistant" and message["content"][:1].isspace()
+
+
+def _shown(example: Example) -> str:
+    return "\n".join(f"{m['role']}: {m['content']}" for m in _last(example.messages))[:1_000]
+
+
+def _last(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The system prompt and the last three messages: enough to recognise a row."""
+    head = messages[:1] if messages[0]["role"] == "system" and len(messages) > 3 else ()
+    return (*head, *messages[-3:])

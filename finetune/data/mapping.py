@@ -1,0 +1,192 @@
+"""Columns nobody has heard of become a prompt and an answer, as the person says.
+
+Each part is a column's name, or a template that names columns in braces:
+
+    >>> mapping = Mapping(user="Title: {title}\\n\\nIngredients: {ingredients}", assistant="recipe")
+    >>> mapping.example({"title": "Soup", "ingredients": "leek", "recipe": "Boil."}, line=1)[0].answer
+    'Boil.'
+
+A single text column can be split at a marker: what stands before it is asked, what follows is learned.
+
+    >>> Mapping(assistant="text", split="### Response:")
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from finetune.data.example import Example
+from finetune.data.shapes import Remark, Remarks, finished
+from finetune.data.shapes.content import bad, is_missing, text_of
+from finetune.data.shapes.not_sft import not_sft
+from finetune.data.shapes.pairs import ANSWERS, LABELS, marker_in
+from finetune.errors import DataError
+
+NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
+"""A column in a template. JSON in a template is left alone: its braces hold quotes."""
+
+GUESSED_FROM = 50
+"""A guess looks at this many rows."""
+
+ANSWER_WORDS = (
+    *ANSWERS,
+    *LABELS,
+    "assistant",
+    "bot",
+    "reply",
+    "summary",
+    "translation",
+    "sql",
+    "code",
+    "result",
+    "recipe",
+)
+SYSTEM_WORDS = ("system", "system_prompt", "persona")
+BESIDE = (
+    "id",
+    "idx",
+    "index",
+    "uuid",
+    "url",
+    "source",
+    "date",
+    "created_at",
+    "timestamp",
+    "split",
+    "author",
+    "license",
+)
+"""Columns that are rarely part of a prompt."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Which columns are what. All fields are text (or None), so that it can be kept as JSON with the dataset."""
+
+    user: str = ""
+    assistant: str = ""
+    system: str | None = None
+    split: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Mapping":
+        """Back from JSON.
+
+        Raises:
+            DataError: ``mapping_invalid``, for an unknown key or a value that is no text.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) - known:
+            raise bad(
+                "mapping_invalid", "A mapping knows only these keys: " + ", ".join(sorted(known)) + ".", "Use those."
+            )
+        if any(not isinstance(value, str | None) for value in values.values()):
+            raise bad("mapping_invalid", "Every part of a mapping is text.", "Quote it.")
+        return cls(**values)
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise `DataError` (``mapping_invalid``) when a column does not exist, naming the nearest one."""
+        if not self.assistant.strip():
+            raise bad("mapping_invalid", "The mapping names no answer.", "Say which column the model should learn.")
+        if self.assistant not in columns and not NAMED.search(self.assistant):
+            known = f"Columns are: {', '.join(columns)[:200]}."
+            raise bad("mapping_invalid", f"There is no column {self.assistant[:60]!r}.", known)
+        for template in (self.user, self.assistant, self.system or ""):
+            for name in NAMED.findall(template) if template not in columns else []:
+                if name not in columns:
+                    near = get_close_matches(name, columns, n=1)
+                    advice = f"Did you mean {near[0]!r}?" if near else f"Columns are: {', '.join(columns)[:200]}."
+                    raise bad("mapping_invalid", f"There is no column {name!r}.", advice)
+
+    def example(self, value: Any, line: int) -> tuple[Example, list[Remark]]:
+        """Convert one row.
+
+        Raises:
+            DataError: with the row's problem code.
+        """
+        if not isinstance(value, dict):
+            raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
+        row = {str(key): item for key, item in value.items()}
+        remarks = Remarks()
+        answer = self._filled(self.assistant, row, "answer", remarks)
+        user = self._filled(self.user, row, "prompt", remarks) if self.user.strip() else ""
+        if self.split:
+            if self.split not in answer:
+                raise bad(
+                    "marker_missing", f"The marker {self.split!r} is not in the text.", "Add it, or drop the row."
+                )
+            before, answer = answer.split(self.split, 1)
+            user = "\n\n".join(part.strip() for part in (user, before) if part.strip())
+            answer = answer.strip()
+            text_of(answer, "answer", remarks)
+            text_of(user, "prompt", remarks)
+        parts = [("user", user), ("assistant", answer)] if user else [("assistant", answer)]
+        if self.system and self.system.strip():
+            parts.insert(0, ("system", self._filled(self.system, row, "system prompt", remarks)))
+        return finished(tuple({"role": role, "content": text} for role, text in parts), line, remarks)
+
+    def _filled(self, template: str, row: dict[str, Any], where: str, remarks: Remarks) -> str:
+        """One part for one row; empty columns leave their place empty, but not all of them may be."""
+        if template in row:
+            return text_of(row[template], where, remarks)
+        names = NAMED.findall(template)
+        if names and all(is_missing(row.get(name)) for name in names):
+            raise bad("missing_content", f"The {where} is empty: all its columns are.", "Fill one, or drop the row.")
+        return NAMED.sub(lambda found: self._cell(row.get(found[1]), where, remarks), template)
+
+    @staticmethod
+    def _cell(value: Any, where: str, remarks: Remarks) -> str:
+        return "" if is_missing(value) else text_of(value, where, remarks)
+
+
+def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None:
+    """A first proposal for the mapping form, or None when there is nothing to map.
+
+    Example:
+        >>> guess_mapping(["title", "recipe"], [{"title": "Soup", "recipe": "Boil."}])
+        Mapping(user='{title}', assistant='{recipe}', system=None, split=None)
+    """
+    sample = [row for row, _ in zip(rows, range(GUESSED_FROM), strict=False) if isinstance(row, dict)]
+    names = [name for name in map(str, columns) if any(not is_missing(row.get(name)) for row in sample)]
+    if not names or any(_is_not_sft(row) for row in sample[:1]):
+        return None
+    words = [name for name in names if _plain(name) not in BESIDE] or names
+    if len(words) == 1:
+        return _guess_split(words[0], sample)
+    system = next((name for name in words if _plain(name) in SYSTEM_WORDS), None)
+    candidates = [name for name in words if name != system]
+    answer = next((name for word in ANSWER_WORDS for name in candidates if _plain(name) == word), None)
+    answer = answer or next(
+        (name for name in candidates if _plain(name).split("_")[-1] in ANSWER_WORDS), candidates[-1]
+    )
+    asked = [name for name in candidates if name != answer]
+    if not asked:
+        return Mapping(assistant=f"{{{answer}}}", system=f"{{{system}}}" if system else None)
+    one = asked[0] if len(asked) == 1 else None
+    user = f"{{{one}}}" if one else "\n\n".join(f"{_title(name)}: {{{name}}}" for name in asked)
+    return Mapping(user=user, assistant=f"{{{answer}}}", system=f"{{{system}}}" if system else None)
+
+
+def _guess_split(column: str, sample: list[dict]) -> Mapping:
+    markers = {marker_in(text) for row in sample if isinstance(text := row.get(column), str)}
+    marker = markers.pop() if len(markers) == 1 else None
+    return Mapping(assistant=f"{{{column}}}", split=marker)
+
+
+def _is_not_sft(row: dict) -> DataError | None:
+    return not_sft({_plain(str(key)): value for key, value in row.items()})
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _title(name: str) -> str:
+    words = name.strip().replace("_", " ")
+    return words[:1].upper() + words[1:]

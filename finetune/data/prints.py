@@ -1,0 +1,233 @@
+"""Fingerprints: how duplicates, leaks and conflicts are found without keeping the rows.
+
+Each example leaves three 64-bit hashes (its prompt, its answer, all of it) and, for the first
+100,000, a MinHash signature: 32 numbers of which two texts share about as many as their 5-byte
+shingles overlap. Rows whose signatures meet are then compared text by text, so a near-duplicate is
+a fact and not a guess: at least 80 % of the shingles of both the whole and the answer are shared,
+system prompt, case and spacing aside.
+
+Example:
+    >>> prints = fingerprint(examples)
+    >>> prints.repeats()        # indices of rows that repeat an earlier row exactly
+    array([7])
+    >>> near_groups(prints.signatures, prints.answers, examples)   # {index: the first row it nearly repeats}
+    {9: 2}
+"""
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune.data.example import Example
+
+NEAR_ROWS = 100_000
+"""Near-duplicates are looked for among this many rows; exact ones among all."""
+
+SAME = 0.8
+"""The share of shingles two texts must have in common to count as nearly the same."""
+
+SHORT = 7
+"""Two different answers of which one is so short cannot share enough shingles; labels and numbers are."""
+
+HASHES, BANDS = 32, 8
+LONGEST = 4_096
+"""Bytes of a text that are shingled."""
+
+_random = np.random.default_rng(0)
+_FACTORS = (_random.integers(1, 2**31, HASHES, dtype=np.uint32) * 2 + 1).astype(np.uint32)[:, None]
+_SHIFTS = _random.integers(0, 2**32, HASHES, dtype=np.uint32)[:, None]
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_FIVE_BYTES = np.uint64(0xFFFFFFFFFF)
+
+Numbers = np.ndarray
+
+
+@dataclass(frozen=True)
+class Prints:
+    """One entry an example in each array. A prompt hash of 0 is no prompt.
+
+    `signatures` belong to the first `NEAR_ROWS` rows; `near` is what `near_groups` found among them.
+    """
+
+    prompts: Numbers
+    answers: Numbers
+    wholes: Numbers
+    signatures: Numbers
+    near: dict[int, int]
+
+    def take(self, indices: Sequence[int]) -> "Prints":
+        """The prints of some rows, given in ascending order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        place = {int(old): new for new, old in enumerate(chosen)}
+        near = {place[a]: place[b] for a, b in self.near.items() if a in place and b in place}
+        signed = chosen[chosen < len(self.signatures)]
+        return Prints(self.prompts[chosen], self.answers[chosen], self.wholes[chosen], self.signatures[signed], near)
+
+    def repeats(self) -> Numbers:
+        """Indices of rows that are exactly an earlier row, in order."""
+        return np.setdiff1d(np.arange(len(self.wholes)), np.unique(self.wholes, return_index=True)[1])
+
+    def conflicts(self) -> Numbers:
+        """Indices of rows whose prompt also stands with another answer."""
+        pairs = np.unique(np.stack([self.prompts, self.wholes]), axis=1)[0]
+        prompts, answers = np.unique(pairs, return_counts=True)
+        return np.flatnonzero(np.isin(self.prompts, prompts[(answers > 1) & (prompts != 0)]))
+
+
+class Printer:
+    """Takes the prints of examples as they come by."""
+
+    def __init__(self) -> None:
+        self._hashes = (array("Q"), array("Q"), array("Q"))
+        self._signatures: list[Numbers] = []
+
+    def add(self, example: Example) -> None:
+        prompt, answer = _prompt(example), _answer(example)
+        values = (_hash(prompt) if prompt else 0, _hash(answer), _hash(prompt + "\x00" + answer))
+        for hashes, value in zip(self._hashes, values, strict=True):
+            hashes.append(value)
+        if len(self._signatures) < NEAR_ROWS:
+            self._signatures.append(signature(shingles(words_of(example))))
+
+    def prints(self, examples: Sequence[Example]) -> Prints:
+        """The prints of all that came by; `examples` are the same ones, to compare the candidates with."""
+        signatures = np.array(self._signatures, dtype=np.uint32).reshape(-1, HASHES)
+        prompts, answers, wholes = (np.frombuffer(hashes, dtype=np.uint64) for hashes in self._hashes)
+        near = near_groups(signatures, answers, examples)
+        return Prints(prompts, answers, wholes, signatures, near)
+
+
+def fingerprint(examples: Sequence[Example]) -> Prints:
+    """The prints of examples that are already there."""
+    printer = Printer()
+    for example in examples:
+        printer.add(example)
+    return printer.prints(examples)
+
+
+def shingles(text: str) -> Numbers:
+    """The set of a text's 5-byte windows, hashed to 32 bits, sorted."""
+    data = text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ") + b"\0\0\0"
+    windows = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,)).copy()
+    return ((windows & _FIVE_BYTES) * _SPREAD >> np.uint64(32)).astype(np.uint32)
+
+
+def signature(hashes: Numbers) -> Numbers:
+    """A MinHash signature of `HASHES` numbers."""
+    return (hashes[None, :] * _FACTORS + _SHIFTS).min(axis=1)
+
+
+def words_of(example: Example) -> str:
+    """What near-duplicates are compared by: all messages but the system prompt."""
+    return plain(" ".join(message["content"] for message in example.messages if message["role"] != "system"))
+
+
+def plain(text: str) -> str:
+    """A text without case, line breaks and repeated spaces."""
+    return " ".join(text.casefold().split())
+
+
+def overlap(a: str, b: str) -> float:
+    """The share of shingles two plain texts have in common (Jaccard index)."""
+    if a == b:
+        return 1.0
+    first, second = np.unique(shingles(a)), np.unique(shingles(b))
+    shared = len(np.intersect1d(first, second, assume_unique=True))
+    return shared / (len(first) + len(second) - shared)
+
+
+def nearly_same(a: Example, b: Example) -> bool:
+    """Whether two examples say nearly the same: as a whole, and in the answer.
+
+    The answer counts on its own so that two questions about one long passage stay two.
+    """
+    said, also = plain(_answer(a)), plain(_answer(b))
+    if said != also and min(len(said), len(also)) <= SHORT:
+        return False
+    if overlap(said, also) < SAME:
+        return False
+    return overlap(words_of(a), words_of(b)) >= SAME
+
+
+def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Example]) -> dict[int, int]:
+    """``{row: earlier row it nearly (or exactly) repeats}``; chains lead to the first row of a group."""
+    first: dict[int, int] = {}
+    compared: set[tuple[int, int]] = set()
+    for keys in _buckets(signatures, answers):
+        order = np.argsort(keys, kind="stable")
+        _, start, size = np.unique(keys[order], return_index=True, return_counts=True)
+        heads = np.repeat(order[start], size)
+        before = np.concatenate([order[:1], order[:-1]])
+        before[start] = order[start]
+        for partners in (heads, before):
+            two = partners != order
+            for row, other in _worth_comparing(signatures, order[two], signatures, partners[two]):
+                if row in first or (row, other) in compared:
+                    continue
+                compared.add((row, other))
+                if nearly_same(examples[row], examples[other]):
+                    first[row] = first.get(other, other)
+    return first
+
+
+def near_matches(a: Prints, rows: Sequence[Example], b: Prints, others: Sequence[Example]) -> dict[int, int]:
+    """``{row of a: row of b that it nearly repeats}``."""
+    found: dict[int, int] = {}
+    if not len(a.signatures) or not len(b.signatures):
+        return found
+    for mine, theirs in zip(_buckets(a.signatures, a.answers), _buckets(b.signatures, b.answers), strict=True):
+        unique, where = np.unique(theirs, return_index=True)
+        place = np.searchsorted(unique, mine).clip(max=len(unique) - 1)
+        meet = np.flatnonzero(unique[place] == mine)
+        for row, other in _worth_comparing(a.signatures, meet, b.signatures, where[place[meet]]):
+            if row not in found and nearly_same(rows[row], others[other]):
+                found[row] = other
+    return found
+
+
+def _buckets(signatures: Numbers, answers: Numbers) -> Iterator[Numbers]:
+    """Keys that near-duplicates are likely to share: a band of the signature, with and without the answer.
+
+    Where many prompts are alike, as in a table written by a template, only the answer tells them apart.
+    """
+    width = HASHES // BANDS
+    for band in range(BANDS):
+        keys = _band_keys(signatures[:, band * width : (band + 1) * width])
+        yield keys
+        yield keys * _SPREAD ^ answers[: len(keys)]
+
+
+def _worth_comparing(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Iterator[tuple[int, int]]:
+    """The pairs whose signatures agree enough. A row has one partner a bucket, so the work grows with the rows."""
+    alike = (a[rows] == b[partners]).mean(axis=1) >= SAME - 0.2
+    for place in np.flatnonzero(alike):
+        yield int(rows[place]), int(partners[place])
+
+
+def _band_keys(part: Numbers) -> Numbers:
+    keys = np.zeros(len(part), dtype=np.uint64)
+    for column in part.T:
+        keys = keys * _SPREAD + column + np.uint64(1)
+    return keys
+
+
+def _prompt(example: Example) -> str:
+    return "\x00".join(f"{m['role']}:{_said(m)}" for m in example.prompt)
+
+
+def _answer(example: Example) -> str:
+    last = len(example.prompt)
+    return _said(example.messages[last])
+
+
+def _said(message: dict) -> str:
+    text = message["content"].strip()
+    return text + json.dumps(message["tool_calls"], sort_keys=True) if "tool_calls" in message else text
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1

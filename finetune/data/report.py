@@ -1,0 +1,41 @@
+"""The report as JSON, and the rejected rows as a file to mend.
+
+Example:
+    >>> report(dataset)["accepted"] + report(dataset)["rejected"] == report(dataset)["rows"]
+    True
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from finetune.data.example import Dataset
+from finetune.data.fixes import fixes
+
+
+def report(dataset: Dataset) -> dict[str, Any]:
+    """Everything known about a dataset, as plain JSON values."""
+    return {
+        "name": dataset.name,
+        "format": dataset.format,
+        "rows": dataset.rows,
+        "accepted": len(dataset.examples),
+        "rejected": len(dataset.rejected),
+        "columns": list(dataset.columns),
+        "mapping": dataset.mapping.as_dict() if dataset.mapping else None,
+        "problems": [problem.as_dict() for problem in dataset.problems],
+        "fixes": [fix.as_dict() for fix in fixes(dataset)],
+        "applied": list(dataset.applied),
+        "split": asdict(dataset.split) if dataset.split else None,
+        "validation": report(dataset.validation) if dataset.validation else None,
+    }
+
+
+def write_rejected(dataset: Dataset, path: Path) -> int:
+    """Write the rejected rows as JSONL (line, code, reason, text) and return how many they are."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in dataset.rejected:
+            values = {"line": row.line, "code": row.code, "reason": row.message, "text": row.text}
+            file.write(json.dumps(values) + "\n")
+    return len(dataset.rejected)

@@ -1,0 +1,148 @@
+"""A row becomes an `Example`, whatever shape people keep their data in.
+
+Each row is recognised on its own, so a file may mix shapes. Names are compared in lower case and
+with underscores ("Question ", "question"). Rows made for other kinds of training are named as such.
+
+Example:
+    >>> recognise({"Prompt": "2+2?", "Completion": "4"})
+    'prompt_completion'
+    >>> to_example({"prompt": "2+2?", "completion": "4"}, "prompt_completion", line=1)[0].answer
+    '4'
+"""
+
+import re
+from typing import Any
+
+from finetune.data.example import Example
+from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
+from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
+from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
+from finetune.data.shapes.pairs import label_of, messages_of, names_used, shape_of
+from finetune.data.shapes.tools import tools_of
+from finetune.errors import DataError
+
+__all__ = ["Remark", "Remarks", "error_of", "fields_of", "finished", "recognise", "to_example"]
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""A lone surrogate: no tokenizer can encode it."""
+
+TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+"""Columns that may hold a list of turns."""
+
+KNOWN_BESIDE_TURNS = {*TURNS, "tools", "functions", "system", "parallel_tool_calls"}
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """A row's columns under plain names, or None when it is not an object.
+
+    Example:
+        >>> fields_of({" Question ": "2+2?", "Best Answer": "4"})
+        {'question': '2+2?', 'best_answer': '4'}
+    """
+    if _is_turns(value):
+        return {"messages": value}
+    if not isinstance(value, dict):
+        return None
+    fields: dict[str, Any] = {}
+    for key, item in value.items():
+        fields.setdefault(str(key).strip().lower().replace(" ", "_").replace("-", "_"), item)
+    return fields
+
+
+def recognise(value: Any) -> str | None:
+    """Name the shape of a row, or None: chat, sharegpt, or one of `finetune.data.shapes.pairs`."""
+    fields = fields_of(value)
+    if fields is None:
+        return None
+    for name in TURNS:
+        if name in fields and _is_turns(turns := parsed(fields[name])):
+            return "sharegpt" if "from" in turns[0] else "chat"
+    if "messages" in fields or "conversations" in fields:
+        return "chat" if "messages" in fields else "sharegpt"
+    return shape_of(fields)
+
+
+def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]]:
+    """Convert one row; the remarks tell what was changed on the way.
+
+    Raises:
+        DataError: with the row's problem code; `what` and `fix` are sentences for the report.
+    """
+    fields = fields_of(value)
+    if fields is None:
+        raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
+    if error := not_sft(fields):
+        raise error
+    remarks = Remarks()
+    if shape in ("chat", "sharegpt"):
+        messages, tools, label = _turns(fields, shape, remarks), tools_of(fields), None
+        unused = set(fields) - KNOWN_BESIDE_TURNS
+    else:
+        messages, tools = messages_of(fields, shape, remarks), ()
+        label = label_of(fields) if shape == "classification" else None
+        unused = set(fields) - names_used(fields, shape)
+    _remark_unused(unused, remarks)
+    return finished(messages, line, remarks, tools, label)
+
+
+def finished(
+    messages: tuple[Message, ...], line: int, remarks: Remarks, tools: tuple = (), label: str | None = None
+) -> tuple[Example, list[Remark]]:
+    """The last checks, the same for every shape: placeholders, and text that is no text."""
+    if error := unfilled(messages):
+        raise error
+    for message in messages:
+        content = message["content"]
+        _check_characters(content if "tool_calls" not in message else content + as_json(message["tool_calls"]))
+        if "{{" in content and PLACEHOLDER.search(content):
+            remarks.add(
+                "unfilled_template",
+                "A text holds a placeholder such as {{name}}.",
+                "Fill it in, unless such templates are what you teach.",
+                "warning",
+            )
+    if tools:
+        _check_characters(as_json(tools))
+    return Example(messages, line, tools, label), remarks.items
+
+
+def _check_characters(text: str) -> None:
+    if not text.isascii() and HALF_CHARACTER.search(text):
+        raise bad(
+            "broken_character",
+            "The text holds half of a character (a lone surrogate), often a cut emoji.",
+            "Replace the broken character.",
+        )
+
+
+def _turns(fields: dict[str, Any], shape: str, remarks: Remarks) -> tuple[Message, ...]:
+    name = next((name for name in TURNS if name in fields), "messages")
+    turns = parsed(fields.get(name))
+    system = fields.get("system")
+    if isinstance(turns, list) and isinstance(system, str) and not is_missing(system):
+        turns = [{"role": "system", "content": system}, *turns]
+    return conversation(turns, remarks, SPEAKERS if shape == "sharegpt" else ROLES)
+
+
+def _remark_unused(names: set[str], remarks: Remarks) -> None:
+    if names:
+        remarks.add(
+            "unused_columns",
+            f"Not used: {', '.join(sorted(names))[:120]}.",
+            "Map the columns if one of them belongs in the prompt.",
+        )
+
+
+def _is_turns(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and isinstance(value[0], dict)
+        and bool({"role", "from"} & set(value[0]))
+    )
+
+
+def error_of(value: Any) -> DataError | None:
+    """Why a row of unknown shape cannot be used, when it is known to be of another kind."""
+    fields = fields_of(value)
+    return not_sft(fields) if fields else None

@@ -1,0 +1,103 @@
+"""Rows made for another kind of training: recognised by their columns, and told so in one sentence.
+
+Example:
+    >>> not_sft({"prompt": "2+2?", "chosen": "4", "rejected": "5"}).code
+    'preference_pairs'
+"""
+
+import re
+from typing import Any
+
+from finetune.data.shapes.content import bad, is_missing
+from finetune.errors import DataError
+
+PREFERENCE = (
+    ("chosen", "rejected"),
+    ("preferred_output", "non_preferred_output"),
+    ("response_a", "response_b"),
+    ("response_j", "response_k"),
+    ("response_0", "response_1"),
+    ("answer_a", "answer_b"),
+)
+RETRIEVAL = (
+    ("anchor", "positive"),
+    ("query", "positive"),
+    ("query", "pos"),
+    ("query", "positive_passages"),
+    ("query", "passages"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+)
+MEDIA = ("image", "images", "image_url", "image_path", "audio", "video", "pixel_values", "audio_path")
+IDS = ("input_ids", "token_ids", "tokens_ids")
+NAMES = frozenset(name for names in (*PREFERENCE, *RETRIEVAL, MEDIA, IDS, ("label",)) for name in names)
+"""A row with none of these columns needs no closer look."""
+
+YES_NO = (True, False, "true", "false", "True", "False", "0", "1")
+
+PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .]{0,40}\}\}")
+ONLY_PLACEHOLDER = re.compile(r"\s*(\{\{\s*[A-Za-z_][\w .]{0,40}\}\}|\{[A-Za-z_]\w{2,40}\})\s*")
+
+
+def not_sft(fields: dict[str, Any]) -> DataError | None:
+    """The error that names another kind of data, or None."""
+    if NAMES.isdisjoint(fields):
+        return None
+    if any(_all(fields, pair) for pair in PREFERENCE):
+        return bad(
+            "preference_pairs",
+            "This is a preference pair (a better and a worse answer), made for DPO, not for learning answers.",
+            "Keep the better answer only: name it 'completion', and drop the worse one.",
+        )
+    if "prompt" in fields and "completion" in fields and _is_yes_no(fields.get("label")):
+        return bad(
+            "kto_labels",
+            "This is a completion with a thumb up or down, made for KTO, not for learning answers.",
+            "Keep the rows marked true, and drop the 'label' column.",
+        )
+    if any(not _is_empty(fields.get(name)) for name in MEDIA):
+        return bad(
+            "image_or_audio",
+            "The row holds a picture, sound or video; only text can be learned here.",
+            "Use a text column, or describe the picture or sound in words.",
+        )
+    if any(_are_ids(fields.get(name)) for name in IDS):
+        return bad(
+            "token_ids",
+            "The row holds token ids instead of text; they fit one tokenizer only.",
+            "Bring the text they were made from.",
+        )
+    if any(_all(fields, pair) for pair in RETRIEVAL):
+        return bad(
+            "retrieval_pairs",
+            "This is a pair of texts to compare, made for embeddings or retrieval; it has no answer to learn.",
+            "Bring rows with a prompt and a completion.",
+        )
+    return None
+
+
+def unfilled(messages: tuple[dict[str, Any], ...]) -> DataError | None:
+    """The error for a message that is nothing but a placeholder such as ``{{name}}``, or None."""
+    if any(ONLY_PLACEHOLDER.fullmatch(message["content"]) for message in messages):
+        return bad(
+            "unfilled_template",
+            "A message is nothing but a placeholder: the template was never filled in.",
+            "Fill the template with your data before saving it.",
+        )
+    return None
+
+
+def _all(fields: dict[str, Any], names: tuple[str, ...]) -> bool:
+    return all(name in fields and not is_missing(fields[name]) for name in names)
+
+
+def _is_yes_no(value: Any) -> bool:
+    return isinstance(value, bool | int | str) and value in YES_NO
+
+
+def _is_empty(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, list | dict) and not value)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, int) for item in value[:10])

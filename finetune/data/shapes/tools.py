@@ -1,0 +1,84 @@
+"""Functions a model may call: OpenAI's ``tools``, ``tool_calls``, and the older ``functions``, ``function_call``.
+
+One sample row:
+
+    {"messages": [{"role": "user", "content": "Weather in Oslo?"},
+                  {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function",
+                      "function": {"name": "weather", "arguments": "{\"city\": \"Oslo\"}"}}]},
+                  {"role": "tool", "tool_call_id": "c1", "content": "4 °C"},
+                  {"role": "assistant", "content": "It is 4 °C."}],
+     "tools": [{"type": "function", "function": {"name": "weather", "parameters": {…}}}]}
+"""
+
+import json
+from typing import Any
+
+from finetune.data.shapes.content import Remarks, bad, is_missing, parsed
+
+
+def tools_of(row: dict) -> tuple[dict[str, Any], ...]:
+    """The functions a row offers, each as ``{"type": "function", "function": {…}}``.
+
+    Raises:
+        DataError: ``data_type``, when they are not a list of objects with names.
+    """
+    tools = parsed(row.get("tools"))
+    if is_missing(tools):
+        functions = parsed(row.get("functions"))
+        tools = functions if isinstance(functions, list) else ([] if is_missing(functions) else [functions])
+    if not isinstance(tools, list):
+        raise bad("data_type", "'tools' is not a list.", 'Give {"tools": [{"type": "function", …}]}.')
+    return tuple(_tool(tool) for tool in tools)
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    if isinstance(tool, dict):
+        function = tool.get("function", tool)
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            return {"type": "function", "function": function}
+    raise bad("data_type", "A tool has no function name.", 'Write {"type": "function", "function": {"name": …}}.')
+
+
+def calls_of(message: dict, remarks: Remarks) -> list[dict[str, Any]]:
+    """The calls an assistant message makes, with arguments as objects: templates write those as JSON themselves.
+
+    Raises:
+        DataError: ``data_type``, when a call has no function name.
+    """
+    calls = parsed(message.get("tool_calls"))
+    if is_missing(calls):
+        old = parsed(message.get("function_call"))
+        calls = [] if is_missing(old) else [{"type": "function", "function": old}]
+    if not isinstance(calls, list):
+        raise bad("data_type", "'tool_calls' is not a list.", "Give a list of calls.")
+    return [_call(call, remarks) for call in calls]
+
+
+def _call(call: Any, remarks: Remarks) -> dict[str, Any]:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise bad("data_type", "A tool call has no function name.", 'Write {"function": {"name": …, "arguments": …}}.')
+    kept = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    return {
+        **kept,
+        "type": "function",
+        "function": {"name": function["name"], "arguments": _arguments(function, remarks)},
+    }
+
+
+def _arguments(function: dict, remarks: Remarks) -> Any:
+    arguments = function.get("arguments", function.get("parameters"))
+    if is_missing(arguments):
+        return {}
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        remarks.add(
+            "tool_arguments",
+            f"The arguments of a call to {function['name'][:40]!r} are not valid JSON.",
+            "Mend them, or the model learns to write broken calls.",
+            "warning",
+        )
+        return arguments

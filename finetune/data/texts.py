@@ -1,0 +1,120 @@
+"""What a text can hide: control characters, keys, addresses, control tokens, another script.
+
+All of these are heuristics over characters; they keep the row and ask a person to look.
+"""
+
+import re
+import unicodedata
+
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffd\u200b\u2028\u2029]")
+"""Characters that do not show, turn the text around (bidi overrides), or stand for what was lost (U+FFFD)."""
+
+SPECIAL = re.compile(
+    r"<\|[a-zA-Z][\w ]{1,30}\|>|<｜[^｜<>]{1,30}｜>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_(?:turn|text)>"
+    r"|<(?:bos|eos|pad|unk)>|\A<s>|</s>\Z"
+)
+"""Tokens by which chat templates mark turns."""
+
+SECRET = re.compile(
+    r"\b(?:sk-(?:ant-|proj-|or-)?[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}"
+    r"|glpat-[\w\-]{20,}|AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|AIza[\w\-]{35}|xox[abpres]-[\w\-]{10,}|sk_live_[A-Za-z0-9]{16,}"
+    r"|eyJ[\w\-]{10,}\.eyJ[\w\-]{10,}\.[\w\-]{10,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+"""API keys of well-known services, JSON web tokens, and private keys."""
+
+SECRET_STARTS = {
+    "_": ("sk_live_", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    "-": ("sk-", "glpat-", "xox", "-----BEGIN"),
+    "": ("AKIA", "ASIA", "AIza", "eyJ"),
+}
+"""What `SECRET` begins with, by a character it needs: looking for these first is much quicker."""
+
+EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
+PHONE = re.compile(
+    r"(?<![\w.])\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w)"
+    r"|\(\d{3}\) ?\d{3}-\d{4}\b|\b\d{3}-\d{3}-\d{4}\b"
+)
+PHONE_PART = re.compile(r"[+\-]\d{1,4}(?!\w)")
+"""A part of every phone number: looking for it first is quicker."""
+
+HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:example|test|invalid)\b")
+"""Addresses that belong to nobody, by RFC 2606."""
+
+SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI", "HANGUL", "CJK")
+KANA = ("HIRAGANA", "KATAKANA")
+LETTERS = re.compile(r"[A-Za-z][^A-Za-z]*[A-Za-z][^A-Za-z]*[A-Za-z]")
+LOOKED_AT = 2_000
+"""Characters of a text whose script is looked up."""
+
+
+def visible(text: str) -> str:
+    """The text with every character that would not show, or would turn its neighbours around, made visible.
+
+    Line breaks and tabs stay. HTML is the page's business: escape it there.
+
+    Example:
+        >>> visible("a\\x00b\\u202ec")
+        'a␀b[U+202E]c'
+    """
+    return CONTROL.sub(_name, text)
+
+
+def _name(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"[U+{code:04X}]"
+
+
+def has_control(text: str) -> bool:
+    """Whether a character of `CONTROL` stands in the text."""
+    printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()  # quicker than the pattern
+    return (not printable or "\ufffd" in text) and bool(CONTROL.search(text))
+
+
+def has_special(text: str) -> bool:
+    """Whether a chat control token stands in the text."""
+    return ("<" in text or "INST]" in text) and bool(SPECIAL.search(text))
+
+
+def has_secret(text: str) -> bool:
+    """Whether something like an API key stands in the text."""
+    for needed, starts in SECRET_STARTS.items():
+        if needed in text:
+            for start in starts:
+                if start in text:
+                    return bool(SECRET.search(text))
+    return False
+
+
+def has_personal(text: str) -> bool:
+    """Whether an e-mail address or phone number of somebody stands in the text."""
+    if "@" in text and any(not HARMLESS.search(found[0]) for found in EMAIL.finditer(text)):
+        return True
+    return bool(PHONE_PART.search(text)) and bool(PHONE.search(text))
+
+
+def script_of(text: str) -> str | None:
+    """The script most letters are written in, or None when there are fewer than three letters.
+
+    Languages that share a script (English, German) are not told apart.
+
+    Example:
+        >>> script_of("Добрый день"), script_of("123"), script_of("東京です")
+        ('Cyrillic', None, 'Japanese')
+    """
+    if text.isascii():
+        return "Latin" if LETTERS.search(text) else None
+    counts: dict[str, int] = {}
+    for character in text[:LOOKED_AT]:
+        if character.isalpha():
+            name = unicodedata.name(character, "OTHER").split(" ", 1)[0].split("-")[0]
+            counts[name] = counts.get(name, 0) + 1
+    if sum(counts.values()) < 3:
+        return None
+    if any(name in counts for name in KANA) and sum(counts.get(n, 0) for n in (*KANA, "CJK")) * 2 > sum(
+        counts.values()
+    ):
+        return "Japanese"
+    first = max(counts, key=lambda name: counts[name])
+    return {"CJK": "Han"}.get(first, first.capitalize()) if first in SCRIPTS else "other"

@@ -1,0 +1,204 @@
+"""What a dataset costs with one model's tokenizer: tokens, trained tokens, and what a length would cut.
+
+Example:
+    >>> stats = token_stats(load("sample_data/recipes"), tokenizer, max_length=512)
+    >>> stats.tokens.p95, stats.lossless_length
+    (243, 281)
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetune import models
+from finetune.data.example import Dataset, Example, Findings, Problem
+from finetune.data.split import label_rows
+from finetune.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MOST = 5_000
+"""Rows that are rendered; of a larger dataset this many are drawn by seed."""
+
+BINS = 20
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Each is a value that some row really has."""
+
+    min: int
+    p5: int
+    median: int
+    p95: int
+    max: int
+
+
+@dataclass(frozen=True)
+class Bin:
+    """`rows` rows have from `start` up to, not including, `end` tokens."""
+
+    start: int
+    end: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class TokenStats:
+    """Numbers over `looked_at` of `rows` examples (all of them unless `sampled`).
+
+    `lossless_length` is the length at which none of these rows is cut, `share_trained` the part of
+    all tokens that the loss sees, `labels` counts each label of a classification (else None).
+    `problems` are to be shown with those of the dataset.
+    """
+
+    rows: int
+    looked_at: int
+    max_length: int | None
+    tokens: Quantiles | None
+    trained: Quantiles | None
+    turns: Quantiles | None
+    histogram: tuple[Bin, ...]
+    lossless_length: int
+    share_trained: float
+    labels: dict[str, int] | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def sampled(self) -> bool:
+        return self.looked_at < self.rows
+
+    @property
+    def sentence(self) -> str:
+        """On what the numbers rest."""
+        if self.sampled:
+            return f"Measured on {self.looked_at:,} of {self.rows:,} examples, drawn by chance."
+        return f"Measured on all {self.rows:,} examples."
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        problems = [problem.as_dict() for problem in self.problems]
+        return {**asdict(self), "sampled": self.sampled, "sentence": self.sentence, "problems": problems}
+
+
+def token_stats(
+    dataset: Dataset,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int | None = None,
+    most: int = MOST,
+    seed: int = 0,
+) -> TokenStats:
+    """Render the examples (at most `most` of them) and measure.
+
+    Rows the chat template refuses are problems of the report, not exceptions.
+    """
+    counts = _Counts(max_length)
+    for example in _sample(dataset, most, seed):
+        counts.add(example, tokenizer)
+    tokens = counts.tokens
+    labels = label_rows(dataset)
+    return TokenStats(
+        rows=len(dataset.examples),
+        looked_at=min(most, len(dataset.examples)),
+        max_length=max_length,
+        tokens=_quantiles(tokens),
+        trained=_quantiles(counts.trained),
+        turns=_quantiles(counts.turns),
+        histogram=_histogram(tokens),
+        lossless_length=max(tokens, default=0),
+        share_trained=sum(counts.trained) / sum(tokens) if tokens else 0.0,
+        labels={label: len(rows) for label, rows in labels.items()} if labels else None,
+        problems=tuple(counts.problems()),
+    )
+
+
+class _Counts:
+    """The numbers of each row, and what goes wrong with it."""
+
+    def __init__(self, max_length: int | None):
+        self.max_length = max_length
+        self.tokens: list[int] = []
+        self.trained: list[int] = []
+        self.turns: list[int] = []
+        self._findings = Findings()
+        self._lost: Counter[str] = Counter()
+
+    def add(self, example: Example, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.turns.append(sum(message["role"] == "assistant" for message in example.messages))
+        try:
+            rendered = models.render(example.messages, tokenizer, tools=example.tools)
+        except ModelError as error:
+            self._findings.add(error.code, example.line, error.what, error.fix)
+            return
+        self.tokens.append(len(rendered.input_ids))
+        self.trained.append(rendered.trained)
+        if rendered.last_only and self.turns[-1] > 1:
+            self._findings.add(
+                "last_turn_only",
+                example.line,
+                "The chat template shows earlier answers differently, so only the last answer is learned.",
+                "Nothing to do; to learn every answer, give each its own row, or choose another model.",
+                "warning",
+            )
+        self._see_cut(example, rendered)
+
+    def _see_cut(self, example: Example, rendered: models.Rendered) -> None:
+        length = self.max_length
+        if length is None or len(rendered.input_ids) <= length:
+            return
+        kept = sum(label != models.IGNORED for label in rendered.labels[:length])
+        if not kept:
+            self._findings.add(
+                "no_trained_token",
+                example.line,
+                f"Cut at {length:,} tokens, nothing of the answer is left to learn.",
+                "Raise the length, or drop these rows: one click.",
+                "warning",
+            )
+        self._lost["rows"] += 1
+        self._lost["tokens"] += len(rendered.input_ids) - length
+        self._lost["answers"] += kept < rendered.trained
+        self._findings.add("truncated", example.line, "", "", "warning")
+
+    def problems(self) -> Iterator[Problem]:
+        """The findings, with the sum of what is cut."""
+        for found in self._findings.problems():
+            if found.code != "truncated":
+                yield found
+                continue
+            lost = self._lost
+            message = f"{lost['rows']:,} rows are longer than {self.max_length:,} tokens and lose {lost['tokens']:,}"
+            message += f"; in {lost['answers']:,} the answer itself is cut."
+            hint = f"Raise the length to {max(self.tokens):,} to lose nothing, or drop these rows: one click."
+            yield Problem("truncated", "warning", found.count, found.lines, message, hint)
+
+
+def _sample(dataset: Dataset, most: int, seed: int) -> Iterator[Example]:
+    if len(dataset.examples) <= most:
+        yield from dataset.examples
+        return
+    for row in sorted(random.Random(seed).sample(range(len(dataset.examples)), most)):
+        yield dataset.examples[row]
+
+
+def _quantiles(values: list[int]) -> Quantiles | None:
+    if not values:
+        return None
+    found = np.quantile(values, [0, 0.05, 0.5, 0.95, 1], method="inverted_cdf")
+    return Quantiles(*(int(value) for value in found))
+
+
+def _histogram(values: list[int]) -> tuple[Bin, ...]:
+    if not values:
+        return ()
+    width = max(1, -(-(max(values) + 1 - min(values)) // BINS))
+    counts = Counter((value - min(values)) // width for value in values)
+    return tuple(
+        Bin(min(values) + place * width, min(values) + (place + 1) * width, counts[place])
+        for place in range(max(counts) + 1)
+    )

@@ -1,0 +1,152 @@
+"""Every training setting, once: default, bounds, label, help, and whether it is advanced.
+
+The form on the Train tab, ``--set key=value``, the YAML file and the validation derive from here.
+A field whose default is None depends on the model or the data; `resolve` in the worker
+settles it once and records the value with its reason.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from finetune.errors import ConfigError
+from finetune.models.catalogue import DEFAULT
+
+ADVANCED: dict[str, Any] = {"advanced": True}
+
+
+class TrainConfig(BaseModel):
+    """The settings of one run. Frozen; unknown keys are errors that name the nearest known one.
+
+    Example:
+        >>> TrainConfig.parse({"epochs": "2"}).epochs
+        2.0
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(
+        DEFAULT, min_length=1, max_length=500, title="Model", description="A Hub id (owner/name) or a local folder."
+    )
+    epochs: float = Field(
+        3, gt=0, le=100, title="Epochs", description="How often the run reads the whole training data."
+    )
+    learning_rate: float = Field(
+        2e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Step size. Too high: it diverges; too low: it hardly learns.",
+    )
+    r: int = Field(
+        16, ge=1, le=512, title="LoRA rank", description="Size of the adapter: higher can learn more, and weighs more."
+    )
+    batch_size: int = Field(
+        8, ge=1, le=512, title="Batch size", description="Examples that each step learns from together."
+    )
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        title="Steps",
+        description="Stop after so many steps instead of counting epochs. Empty: epochs decide.",
+    )
+    alpha: int = Field(
+        32, ge=1, le=4096, title="LoRA alpha", description="The adapter acts with strength alpha / rank.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    dropout: float = Field(
+        0.0, ge=0, lt=1, title="LoRA dropout", description="Share of adapter inputs dropped, against rote learning.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    target_modules: str = Field(
+        "all-linear", pattern=r"^[\w\-.]+(,[\w\-.]+)*$", title="Target modules",
+        description="Layers that get an adapter: all-linear, or names such as q_proj,v_proj.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", title="Schedule", description="How the learning rate falls over the run.", json_schema_extra=ADVANCED
+    )
+    warmup: float = Field(
+        0.05, ge=0, lt=1, title="Warm-up", description="Share of the steps over which the learning rate rises.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    weight_decay: float = Field(
+        0.0, ge=0, le=1, title="Weight decay", description="Pulls adapter weights towards zero.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    micro_batch: int | None = Field(
+        None, ge=1, le=512, title="Micro-batch",
+        description="Examples computed at once; the rest accumulate. Empty: the whole batch, at most 8.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    max_length: int | None = Field(
+        None, ge=16, le=131_072, title="Max length",
+        description="Tokens of an example that are used. Empty: long enough for the longest row, at most 2048.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    eval_every: int | None = Field(
+        None, ge=1, le=1_000_000, title="Evaluate every",
+        description="Steps between two measurements of the held-out loss. Empty: five times a run.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    held_out: float = Field(
+        0.15, gt=0, le=0.5, title="Held out",
+        description="Share of rows kept out of training when the data has no validation file.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, title="Seed", description="The same seed and data give the same run.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Check settings from a form, a YAML file or ``--set``; empty text means the default.
+
+        Raises:
+            ConfigError: naming the first wrong key, what it allows, and for an unknown key its nearest.
+        """
+        try:
+            return cls(**{key: value for key, value in values.items() if value is not None and value != ""})
+        except ValidationError as error:
+            raise _explain(error.errors()[0]) from error
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> tuple[Self, dict[str, Any]]:
+        """Read a YAML file of settings; returns the config and the keys ``data`` and ``validation`` beside it.
+
+        Raises:
+            ConfigError: the file is not a YAML mapping, or a setting is wrong.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Mend the file.") from error
+        if not isinstance(values, dict):
+            raise ConfigError("The YAML is not a mapping of settings.", where=path.name, fix="Write lines: key: value")
+        places = {key: values.pop(key) for key in ("data", "validation") if key in values}
+        return cls.parse(values), places
+
+    @classmethod
+    def is_advanced(cls, field: FieldInfo) -> bool:
+        """Whether a field stands under Advanced on the page."""
+        return field.json_schema_extra == ADVANCED
+
+
+def _explain(error: Any) -> ConfigError:
+    key = str(error["loc"][0]) if error["loc"] else "settings"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, TrainConfig.model_fields, n=1, cutoff=0.5)
+        known = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(TrainConfig.model_fields)}."
+        return ConfigError("There is no such setting.", where=key[:100], fix=known)
+    field = TrainConfig.model_fields[key]
+    return ConfigError(
+        f"{str(error['input'])[:60]!r} is not allowed: {error['msg']}.", where=key, fix=str(field.description)
+    )

@@ -1,0 +1,54 @@
+"""Start the page, the API and the supervisor in one process."""
+
+import os
+import threading
+
+import gradio as gr
+
+from finetune import models, settings
+from finetune.chat import Engine
+from finetune.errors import FinetuneError
+from finetune.store import Store
+from finetune.train import Supervisor
+from finetune.ui import page, theme
+from finetune.ui.session import Services
+
+
+def launch(host: str | None = None, port: int | None = None) -> None:
+    """Serve until interrupted. Gradio's own variables (``GRADIO_SERVER_PORT`` …) are honoured.
+
+    Example:
+        >>> launch(port=7861)
+    """
+    from finetune.api import routes
+
+    where = settings.read()
+    services = Services(Store(where.home), Engine())
+    supervisor = Supervisor(services.store)
+    supervisor.start_thread()
+    threading.Thread(target=_warm, name="warm", daemon=True).start()
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        page.build(services).queue(default_concurrency_limit=16).launch(
+            server_name=host,
+            server_port=port,
+            theme=theme.THEME,
+            css_paths=theme.CSS,
+            blocked_paths=[str(where.home)],
+            max_file_size=where.max_upload_mb * 1024 * 1024,
+            app_kwargs={"routes": routes(services)},
+            run_history=False,
+            footer_links=["gradio", "settings"],
+            show_error=False,
+        )
+    finally:
+        supervisor.close()
+        gr.close_all(verbose=False)
+
+
+def _warm() -> None:
+    """Have the default model ready before someone waits for it; a failure shows where it is needed."""
+    try:
+        models.load_tokenizer(models.find(models.DEFAULT, print))
+    except FinetuneError as error:
+        print(error)

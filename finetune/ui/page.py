@@ -1,0 +1,44 @@
+"""The page: its tabs in the order of the journey, and the wiring between them."""
+
+import gradio as gr
+
+from finetune.ui import chat, data, models, train
+from finetune.ui.session import Browser, Services, browser_secret, known
+
+HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
+<p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
+
+
+def build(services: Services) -> gr.Blocks:
+    """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
+    with gr.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        browser = gr.BrowserState(None, storage_key="before-and-after", secret=browser_secret())
+        gr.HTML(HEADER)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Data", id="data"):
+                data_place = gr.Column()
+            with gr.Tab("Models", id="models"):
+                model = models.build()
+            with gr.Tab("Train", id="train"):
+                train_tab = train.TrainTab(services, browser, model)
+            with gr.Tab("Chat", id="chat") as chat_place:
+                chat_tab = chat.ChatTab(services, browser)
+            with data_place:
+                data_tab = data.DataTab(services, browser, model)
+
+        def remember(state: Browser) -> tuple:
+            state = known(state)
+            runs = services.runs(state)
+            ids = [run.id for run in runs]
+            chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
+            return state, gr.update(choices=train.choices(runs), value=chosen), chat_tab.refresh(state)
+
+        page.load(remember, browser, [browser, train_tab.run, chat_tab.run], api_visibility="private")
+        page.unload(chat.forget)
+        chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
+        data_tab.go.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
+        train_tab.go.click(
+            lambda state, run: (gr.Tabs(selected="chat"), chat_tab.refresh(state, run)),
+            [browser, train_tab.run], [tabs, chat_tab.run], api_visibility="private",
+        )  # fmt: skip
+    return page

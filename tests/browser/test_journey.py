@@ -1,0 +1,110 @@
+"""The main job as a newcomer does it, in a real browser, on the real default model.
+
+Screenshots go to ``screenshots/`` for people to look at.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from finetune.store import Store
+
+SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+MINUTE = 60_000
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Page:
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(MINUTE)
+    return page
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def shot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.wait_for_timeout(400)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+@pytest.mark.model
+def test_sample_train_reload_chat(app: str, page: Page, default_model: str, store: Store) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(app)
+    page.click("#sample-recipes")
+    expect(page.locator("#data-facts")).to_contain_text("225")
+    expect(page.locator("#as-trained .ba-special.ba-learned")).to_contain_text("<|im_end|>")
+    shot(page, "data")
+
+    tab(page, "Models")
+    page.click("#check-model")
+    expect(page.locator("#model-status")).to_contain_text("packaged copy, 4-bit weights dequantised")
+    shot(page, "models")
+
+    tab(page, "Train")
+    page.fill("#setting-max_steps input, #setting-max_steps textarea", os.environ.get("JOURNEY_STEPS", "6"))
+    page.click("#train")
+    expect(page.locator("#run-card")).to_contain_text("running", timeout=MINUTE)
+    expect(page.locator("#run-card")).to_contain_text(re.compile(r"[1-9]\d* / \d+"), timeout=3 * MINUTE)
+    shot(page, "train-running")
+
+    page.reload()
+    tab(page, "Train")
+    expect(page.locator("#run-card")).to_contain_text("recipes")
+    expect(page.locator("#run-card")).to_contain_text("succeeded", timeout=10 * MINUTE)
+    expect(page.locator("#run-card")).to_contain_text("held-out loss, base → tuned")
+    expect(page.locator("#loss-plot")).to_be_visible()
+    shot(page, "train")
+    [run] = store.runs()
+    assert run.result["eval_loss"] < run.result["base_eval_loss"]
+
+    page.click("#to-chat")
+    expect(page.locator("#chat-system textarea")).to_have_value(re.compile("generic ingredients"))
+    page.locator("#chat-examples button").first.click()
+    expect(page.locator("#prompt textarea")).not_to_have_value("")
+    page.click("#send")
+    for side in ("base", "tuned"):
+        expect(page.locator(f"#chat-{side} [data-testid=bot]")).to_have_text(re.compile(r"\S"), timeout=2 * MINUTE)
+    page.wait_for_timeout(1500)
+    page.click("#stop-chat")
+    for side in ("base", "tuned"):
+        expect(page.locator(f"#chat-{side}-stats")).to_contain_text(re.compile("stopped|ended by itself"), timeout=5000)
+    shot(page, "chat")
+    page.set_viewport_size({"width": 390, "height": 844})
+    shot(page, "chat-phone")
+    assert errors == []
+
+
+def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: Page, tmp_path: Path) -> None:
+    bad, mixed = tmp_path / "bad.jsonl", tmp_path / "mixed.jsonl"
+    bad.write_bytes(b"\xff\xfe\x00\x00\x01")
+    good = {"prompt": "<script>document.title='owned'</script>", "completion": "<img src=x onerror=alert(1)>"}
+    mixed.write_text("\n".join([*[json.dumps(good)] * 12, "{broken"]))
+    page.goto(app)
+    page.set_input_files("#upload input[type=file]", bad)
+    expect(page.locator("#data-facts")).to_contain_text("Not read.")
+    expect(page.locator("#to-train")).to_be_hidden()
+    page.reload()
+    page.set_input_files("#upload input[type=file]", mixed)
+    expect(page.locator("#data-facts")).to_contain_text("12")
+    expect(page.locator("#data-facts")).to_contain_text("invalid_json")
+    expect(page.locator("#data-facts")).to_contain_text("line 13")
+    expect(page.locator("#first-rows")).to_contain_text("<script>document.title='owned'</script>")
+    assert page.title() == "Before & After"
+
+
+def test_training_without_data_says_so(app: str, page: Page) -> None:
+    page.goto(app)
+    tab(page, "Train")
+    page.click("#train")
+    expect(page.get_by_text("There is no data yet.")).to_be_visible()

