@@ -2,7 +2,8 @@
 
 Forgiving where nothing is lost, and then it says so once: Python-style dicts, raw control characters,
 NaN and Infinity (read as null, since no JSON holds them), a key that stands twice (the last one counts,
-as in every JSON reader), half of a surrogate pair (read as U+FFFD, since it can never be written again).
+as in every JSON reader). Half of a surrogate pair makes the row a bad one: no tokenizer can encode
+it, and no file or answer could hold it again.
 """
 
 import ast
@@ -15,7 +16,6 @@ from finetune.data.read.table import MOST_DEPTH, ROW_CHARS, ROW_VALUES, Notes, R
 PYTHON = re.compile(r"[{\[,:]\s*(?:'|True\b|False\b|None\b)")
 PYTHON_CHARS, PYTHON_VALUES = 1_000_000, 50_000
 """Python's own parser needs about a kilobyte a value, so its share is smaller than JSON's."""
-HALVES = re.compile("[\ud800-\udfff]")
 INFINITY = float("inf")
 FORGIVEN = {
     "not_a_number": ("NaN or Infinity stands where JSON has no such number; it was read as null.", "Write null."),
@@ -82,8 +82,9 @@ class RowDecoder:
         self._say_forgiven(line)
         if text.count("{") + text.count("[") > MOST_DEPTH and _depth(value) > MOST_DEPTH:
             return _too_deep(line, text)
-        if "\\ud" in text or "\\uD" in text:
-            value = self._whole_characters(value, line)
+        if ("\\ud" in text or "\\uD" in text) and not _encodable(value):
+            what = "The text holds half of a character (a lone surrogate), often a cut emoji."
+            return bad_row(line, text, "broken_character", what, "Replace the broken character.")
         return Row(line, value, text)
 
     def _decoder(self, strict: bool) -> json.JSONDecoder:
@@ -147,20 +148,6 @@ class RowDecoder:
         )
         return self.accept(value, text, line)
 
-    def _whole_characters(self, value: Any, line: int) -> Any:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            self.notes.once(
-                "broken_character",
-                line,
-                "Half of a two-part character (often an emoji cut in two) was read as \ufffd.",
-                "Write the whole character, or remove it.",
-                "warning",
-            )
-            return _mended(value)
-        return value
-
 
 def over_limits(text: str) -> bool:
     """True if a row's text is longer, or holds more values, than is read."""
@@ -180,14 +167,12 @@ def _plain(value: Any) -> Any:
     raise ValueError(type(value).__name__)
 
 
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return HALVES.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
-    return value
+def _encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _depth(value: Any) -> int:
