@@ -1,0 +1,84 @@
+"""What every table shares: names for its columns, and cells that hold JSON."""
+
+import re
+from typing import Any
+
+from finetune.data.read.decode import RowDecoder
+from finetune.data.read.table import MOST_COLUMNS, Notes
+from finetune.errors import DataError
+
+STRUCTURED = frozenset((
+    "messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "history", "tools",
+    "functions", "function_call", "tool_calls", "instances", "chosen", "rejected",
+))  # fmt: skip
+"""Columns whose cells are parsed when they hold a JSON list or object. In any other column only a list of turns
+is: a completion that is JSON must be trained on exactly as it is written."""
+
+TURNS = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content|from|value)[\"']\s*:")
+
+
+def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple[str, ...]:
+    """Names that are all there and all different.
+
+    Raises:
+        DataError: more columns than any dataset has.
+
+    Example:
+        >>> column_names(["", "text", "text"], 1, "a.csv", Notes())
+        ('column 1', 'text', 'text (3)')
+    """
+    if len(header) > MOST_COLUMNS:
+        raise DataError(
+            f"The table has {len(header):,} columns; at most {MOST_COLUMNS:,} are read.",
+            where=name,
+            fix="Keep the columns that hold text.",
+            code="too_large_file",
+        )
+    names: list[str] = []
+    for place, title in enumerate((title.strip() for title in header), start=1):
+        if not title:
+            title = f"column {place}"
+        elif title in names:
+            notes.once(
+                "duplicate_column",
+                line,
+                f"The header names {title!r} twice; the later one is called '{title} ({place})'.",
+                "Give each column its own name.",
+                "warning",
+            )
+            title = f"{title} ({place})"
+        names.append(title)
+    return tuple(names)
+
+
+def unpack(cells: dict[str, Any], line: int, decoder: RowDecoder) -> dict[str, Any]:
+    """Parse the cells that hold messages or the like; leave all other text as it is.
+
+    Example:
+        >>> unpack({"messages": '[{"role": "user"}]', "completion": '{"a":1}'}, 2, RowDecoder(Notes()))
+        {'messages': [{'role': 'user'}], 'completion': '{"a":1}'}
+    """
+    return {name: _cell(name, cell, line, decoder) for name, cell in cells.items()}
+
+
+def _cell(name: str, cell: Any, line: int, decoder: RowDecoder) -> Any:
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+        return cell
+    if name.lower() not in STRUCTURED and not TURNS.match(cell):
+        return cell
+    row = decoder.row(cell, line)
+    if row.error is None:
+        return row.value
+    decoder.notes.once(
+        "cell_not_json",
+        line,
+        f"A cell of {name!r} looks like a list but cannot be read as one: {row.error.what}",
+        "Write the list with json.dumps, or save the table as JSONL or Parquet.",
+        "warning",
+    )
+    return cell
+
+
+def skip_empty(line: int, notes: Notes) -> None:
+    """Say that rows without any content, which spreadsheets leave at the end, are not counted as rows."""
+    notes.once("empty_rows", line, "Rows with only empty cells were passed over.", "Nothing need be done.")

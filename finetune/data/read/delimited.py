@@ -1,0 +1,188 @@
+"""CSV and TSV, and tables separated by ``;`` or ``|``: records that may run over several lines."""
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from finetune.data.read.cells import column_names, skip_empty, unpack
+from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.source import Text, physical_lines
+from finetune.data.read.table import ROW_CHARS, Row, bad_row, too_large
+from finetune.errors import DataError
+
+CELL_LINES = 10_000
+"""A quoted cell may hold this many line breaks; one that holds more was surely never closed."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How cells are told apart, how many the header has, and what share of the first records has as many."""
+
+    delimiter: str
+    quoted: bool
+    columns: int
+    agreement: float
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: where it starts, its text, and its cells, or the error that stands in their place."""
+
+    line: int
+    text: str
+    cells: list[str]
+    error: Row | None = None
+
+
+def recognise_cells(head: str, whole: bool, ending: str) -> Cells:
+    """The separator that gives the header the most cells and the records as many.
+
+    Example:
+        >>> recognise_cells("a;b\\n1;2\\n", True, ".csv").delimiter
+        ';'
+    """
+    lines = head.split("\n")[: 200 if whole else -1][:200]
+    skip = 1 if lines and lines[0].startswith("sep=") else 0  # Excel's own first line
+    usual = "\t" if ending in (".tsv", ".tab") else ","
+    marked = lines[0][4:5] if skip else ""
+    candidates = [marked] if marked else [usual, *(sign for sign in ",\t;|" if sign != usual)]
+    found = [_try(lines[skip:], sign, True, skip) for sign in candidates]
+    found += [_try(lines[skip:], "\t", False, skip)] * ("\t" in candidates)  # TSV is often written without quoting
+    wide = [cells for cells in found if cells.columns > 1]
+    return max(wide, key=lambda cells: round(cells.agreement, 1), default=found[0])
+
+
+def _try(lines: list[str], delimiter: str, quoted: bool, skip: int) -> Cells:
+    counts: list[int] = []
+    reader = _reader(iter([line + "\n" for line in lines]), delimiter, quoted)
+    while True:
+        try:
+            counts.append(len(next(reader)))
+        except StopIteration:
+            break
+        except csv.Error:
+            counts.append(-1)
+    counts = [count for count in counts if count]
+    columns = max(counts[0], 0) if counts else 0
+    agreeing = sum(count == columns for count in counts[1:])
+    return Cells(delimiter, quoted, columns, agreeing / max(1, len(counts) - 1), skip)
+
+
+def _reader(lines: Iterator[str], delimiter: str, quoted: bool) -> "Iterator[list[str]]":
+    csv.field_size_limit(2 * ROW_CHARS)  # the limit on whole records is kept by _Lines
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+
+
+class _Lines:
+    """Hands lines to the CSV reader, remembers those of the present record, and can take them back."""
+
+    def __init__(self, lines: Iterator[tuple[int, str, bool]]):
+        self._fresh = lines
+        self._again: deque[tuple[int, str, bool]] = deque()
+        self.taken: list[tuple[int, str, bool]] = []
+        self._chars = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        item = self._again.popleft() if self._again else next(self._fresh)
+        self.taken.append(item)
+        self._chars += len(item[1])
+        if not item[2] or self._chars > ROW_CHARS or len(self.taken) > CELL_LINES:
+            raise csv.Error("it is too long")
+        return item[1]
+
+    def begin(self) -> None:
+        self.taken, self._chars = [], 0
+
+    def give_back_all_but_first(self) -> None:
+        self._again.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
+
+
+def records(text: Text, cells: Cells) -> Iterator[Record]:
+    """Every record that is not blank. After a quote that goes wrong, reading starts afresh on the next line."""
+    with text.open() as stream:
+        lines = _Lines(physical_lines(stream))
+        reader = _reader(lines, cells.delimiter, cells.quoted)
+        while True:
+            lines.begin()
+            try:
+                found = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _failed(lines, error)
+                continue
+            line, first, _ = lines.taken[0]
+            raw = first if len(lines.taken) == 1 else "".join(part for _, part, _ in lines.taken)
+            if line > cells.skip and found:
+                bad = too_large(line, raw) if over_limits(raw) else None
+                yield Record(line, raw.rstrip("\n"), found, bad)
+
+
+def _failed(lines: _Lines, error: csv.Error) -> Record:
+    last = lines.taken[-1][0]
+    lines.give_back_all_but_first()
+    line, text, whole = lines.taken[0]
+    if not whole:
+        return Record(line, text, [], too_large(line, text))
+    text = text.rstrip("\n")
+    what = f"A quoted cell starts in this row and is not closed properly (line {last}: {error})."
+    fix = "Close the quotes, and double the quotes inside a cell."
+    return Record(line, text, [], bad_row(line, text, "invalid_csv", what, fix))
+
+
+class Delimited:
+    """A table in text: its `columns`, then its rows.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+
+    def __init__(self, text: Text, cells: Cells, decoder: RowDecoder):
+        self._decoder, self._cells = decoder, cells
+        self._records = records(text, cells)
+        header = next(self._records, None)
+        if header is None or header.error:
+            raise DataError(
+                "The header of the table cannot be read.",
+                where=text.source.name,
+                fix="Write the names of the columns in the first line, with every quote closed.",
+                code="invalid_csv",
+            )
+        self.columns = column_names(header.cells, header.line, text.source.name, decoder.notes)
+
+    def rows(self) -> Iterator[Row]:
+        for record in self._records:
+            if record.error:
+                yield self._plain(record) or record.error
+            elif any(record.cells):
+                yield self._row(record)
+            else:
+                skip_empty(record.line, self._decoder.notes)
+
+    def _row(self, record: Record) -> Row:
+        cells, width = record.cells, len(self.columns)
+        value = dict(zip(self.columns, cells, strict=False))
+        if len(cells) < width or any(cells[width:]):
+            what = f"{len(cells)} cells where the header has {width}."
+            fix = f"Put quotes around a cell that holds {self._cells.delimiter!r} or a line break."
+            return Row(record.line, value, record.text, DataError(what, fix=fix, code="ragged_row"))
+        return Row(record.line, unpack(value, record.line, self._decoder), record.text)
+
+    def _plain(self, record: Record) -> Row | None:
+        """Many TSV files never quote: a quote mark is then part of the text, and the line alone is the row."""
+        cells = record.text.split("\t")
+        if self._cells.delimiter != "\t" or len(cells) != len(self.columns) or len(cells) < 2:
+            return None
+        self._decoder.notes.once(
+            "quotes_as_text",
+            record.line,
+            "Quote marks that do not pair were read as part of the text.",
+            "Nothing need be done; if cells should span lines, double the quotes inside them.",
+        )
+        return self._row(Record(record.line, record.text, cells))

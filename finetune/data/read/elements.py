@@ -1,0 +1,236 @@
+"""JSON that is not one value a line: an array, ``{"data": […]}``, or objects one after another over many lines.
+
+Read element by element from a window on the text. A broken element becomes one bad row; reading goes
+on where its brackets close or, when its quotes or brackets are wrong too, at the next line that
+begins like an element.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TextIO
+
+from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.extent import Extent
+from finetune.data.read.source import Text
+from finetune.data.read.table import ROW_CHARS, Row, too_large
+
+BETWEEN = re.compile(r"[ \t\r\n,\ufeff]*")
+JUNK_END = re.compile(r"[,\[\]{}\n]")
+PYTHON_START = re.compile(r"[\[{\s]+'")
+CHUNK = 1 << 16
+"""Small, because the JSON reader counts lines from the window's start for every error it raises."""
+LOST = 3
+"""After so many elements whose brackets never close, brackets are no longer followed to the end: each try may
+cost ten million characters, and a file could be made to ask for it at every line."""
+
+
+class Window:
+    """A stretch of text that moves on; `at` is where reading stands and `line` its line number."""
+
+    def __init__(self, stream: TextIO):
+        self.text, self.at, self.line = "", 0, 1
+        self._stream = stream
+        self._first_column = 0
+
+    @property
+    def held(self) -> int:
+        return len(self.text) - self.at
+
+    @property
+    def column(self) -> int:
+        """How many characters stand before `at` on its line."""
+        newline = self.text.rfind("\n", 0, self.at)
+        return self.at - newline - 1 if newline >= 0 else self._first_column + self.at
+
+    @property
+    def indent(self) -> str | None:
+        """The space before `at` if nothing else stands before it on its line, else None."""
+        before = self.text[max(0, self.at - self.column, self.at - 200) : self.at]
+        return before if len(before) == self.column and not before.strip() else None
+
+    def advance(self, to: int) -> None:
+        self.line += self.text.count("\n", self.at, to)
+        self.at = to
+
+    def more(self) -> bool:
+        """Take in the next chunk, at least as long as what is held; False at the end of the file."""
+        chunk = self._stream.read(max(CHUNK, self.held))
+        if chunk:
+            drop = max(0, self.at - 200)
+            newline = self.text.rfind("\n", 0, drop)
+            self._first_column = drop - newline - 1 if newline >= 0 else self._first_column + drop
+            self.text = self.text[drop:] + chunk
+            self.at -= drop
+        return bool(chunk)
+
+    def next_char(self) -> str:
+        """Pass over space and commas; the character found, or "" at the end."""
+        while True:
+            between = BETWEEN.match(self.text, self.at)
+            self.advance(between.end() if between else self.at)
+            if self.held or not self.more():
+                return self.text[self.at : self.at + 1]
+
+
+def element_rows(text: Text, decoder: RowDecoder, start: int = 0) -> Iterator[Row]:
+    """The elements of an array that begins at character `start`, or every object of the file.
+
+    Example:
+        >>> text = Text(Source("a.json", pasted=b'[\\n{"a": 1},\\n{"a": 2}]'), "utf-8")
+        >>> [row.line for row in element_rows(text, RowDecoder(Notes()))]
+        [2, 3]
+    """
+    with text.open() as stream:
+        window = Window(stream)
+        while window.held < start and window.more():
+            pass
+        window.advance(min(start, len(window.text)))
+        yield from _Elements(window, decoder).rows(wrapped=start > 0)
+
+
+class _Elements:
+    def __init__(self, window: Window, decoder: RowDecoder):
+        self.window, self.decoder, self.notes = window, decoder, decoder.notes
+        self._lost = 0
+
+    def rows(self, wrapped: bool) -> Iterator[Row]:
+        inside, outside_count = False, 0
+        while char := self.window.next_char():
+            if inside and char == "]":
+                self.window.advance(self.window.at + 1)
+                inside = False
+                if wrapped:
+                    self._remark_rest()
+                    return
+            elif not inside and char == "[":
+                self.window.advance(self.window.at + 1)
+                inside = True
+            else:
+                outside_count += not inside
+                if outside_count == 2:
+                    self._remark_no_array()
+                yield self._element(char)
+        if inside:
+            self._remark_unclosed()
+
+    def _element(self, char: str) -> Row:
+        window = self.window
+        while True:
+            try:
+                value, end = self.decoder.prefix(window.text, window.at)
+            except (ValueError, RecursionError) as error:
+                if self._cut_off(error) and window.held < ROW_CHARS and window.more():
+                    continue
+                return self._broken(char, error)
+            if end == len(window.text) and char not in '{["' and window.more():
+                continue  # a number may go on
+            break
+        text, line = window.text[window.at : end], window.line
+        window.advance(end)
+        return too_large(line, text) if over_limits(text) else self.decoder.accept(value, text, line)
+
+    def _cut_off(self, error: Exception) -> bool:
+        """True if the window's end may be the only thing wrong; an escape or ``-Infinity`` is under 16 long."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated") or error.pos > len(self.window.text) - 16
+
+    def _broken(self, char: str, error: Exception) -> Row:
+        window = self.window
+        if char not in "{[":
+            end = JUNK_END.search(window.text, window.at + 1)
+            return self._take(end.start() if end else len(window.text))
+        if self._lost >= LOST:
+            return self._resync(error.pos) if isinstance(error, json.JSONDecodeError) else self._rest()
+        extent = Extent(python=bool(PYTHON_START.match(window.text, window.at)))
+        fed = 0
+        while True:
+            extent.feed(window.text, window.at + fed)
+            if extent.end is not None:
+                return self._take(extent.end)
+            if extent.broken is not None:
+                return self._resync(extent.broken)
+            fed = window.held
+            if fed > ROW_CHARS:
+                return self._pass_over(extent)
+            if not window.more():
+                self._lost += 1
+                return self._resync(window.at + 1)
+
+    def _take(self, end: int) -> Row:
+        window = self.window
+        row = self.decoder.row(window.text[window.at : end], window.line, window.column)
+        window.advance(end)
+        return row
+
+    def _resync(self, start: int) -> Row:
+        """The broken element ends before the next line from `start` on that begins like an element."""
+        window, pattern, offset = self.window, self._element_start(), start - self.window.at
+        while (found := pattern.search(window.text, window.at + offset)) is None:
+            offset = max(offset, window.held - 1000)
+            if window.held > ROW_CHARS or not window.more():
+                break
+        row = self._take(found.start() if found else len(window.text))
+        while found is None and window.more():
+            found = pattern.search(window.text, window.at)
+            window.advance(found.start() if found else len(window.text))
+        return row
+
+    def _rest(self) -> Row:
+        """Brackets that open on and on and never close: there is nothing after them to go on with."""
+        row = self._take(len(self.window.text))
+        while self.window.more():
+            self.window.advance(len(self.window.text))
+        return row
+
+    def _element_start(self) -> re.Pattern[str]:
+        """A line that opens a bracket as far in as this element, or closes the array further out."""
+        indent = self.window.indent
+        opening = r"[ \t]*" if indent is None else re.escape(indent)
+        outer = max(len(indent or "") - 1, 0)
+        return re.compile(rf"\n(?:{opening}(?=[\[{{])|[ \t]{{0,{outer}}}(?=\]))")
+
+    def _pass_over(self, extent: Extent) -> Row:
+        """An element over the limit: read on to its end in pieces, unless a later line shows it was just unclosed."""
+        window = self.window
+        if self._element_start().search(window.text, window.at):
+            self._lost += 1
+            return self._resync(window.at + 1)
+        row = too_large(window.line, window.text[window.at : window.at + 1000])
+        while True:
+            stop = extent.end if extent.end is not None else extent.broken
+            if stop is not None:
+                window.advance(stop)
+                return row
+            window.advance(len(window.text))
+            if not window.more():
+                return row
+            extent.feed(window.text, window.at)
+
+    def _remark_no_array(self) -> None:
+        self.notes.once(
+            "objects_in_sequence",
+            self.window.line,
+            "Objects stand one after another, neither in an array nor one a line; each was read as a row.",
+            "Nothing need be done; to share the file, write one object a line (JSONL).",
+        )
+
+    def _remark_rest(self) -> None:
+        if self.window.next_char() not in ("}", ""):
+            self.notes.once(
+                "keys_not_read",
+                self.window.line,
+                "The list of rows was read; what stands after it in the file was not.",
+                "Give each list of rows as a file of its own if you need it too.",
+                "warning",
+            )
+
+    def _remark_unclosed(self) -> None:
+        self.notes.once(
+            "array_not_closed",
+            self.window.line,
+            "The array is not closed: the file may have been cut off.",
+            "Check that the last row is the one you expect; if not, save or download the file again.",
+            "warning",
+        )

@@ -1,0 +1,136 @@
+"""The door: which reader a file needs, and the limits every row keeps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from finetune.data.read.decode import RowDecoder
+from finetune.data.read.delimited import Delimited
+from finetune.data.read.elements import element_rows
+from finetune.data.read.encoding import find_encoding
+from finetune.data.read.lines import line_rows
+from finetune.data.read.parquet import Parquet
+from finetune.data.read.recognise import Layout, recognise
+from finetune.data.read.refuse import is_workbook, refuse
+from finetune.data.read.sheet import Sheet
+from finetune.data.read.source import Source, Text
+from finetune.data.read.table import MOST_ROWS, Notes, Row, Table, bad_row
+from finetune.errors import DataError
+
+KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+}
+ENDINGS = tuple(KINDS)
+TITLES = {
+    "jsonl": "one JSON object a line (JSONL)",
+    "json": "JSON",
+    "csv": "a table with separators (CSV)",
+    "tsv": "a table with tabs (TSV)",
+    "parquet": "Parquet",
+    "xlsx": "an Excel workbook",
+}
+
+
+def read(path: str | Path) -> Table:
+    """Open a file and read its rows one at a time, by what it holds rather than by its name.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or not a dataset. Taking rows may raise it too,
+            when a binary file breaks half-way or the file has more rows than are read.
+
+    Example:
+        >>> table = read("sample_data/recipes/train.jsonl")
+        >>> table.kind, next(table.rows).line
+        ('jsonl', 1)
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "This is a folder, not a file." if path.is_dir() else "There is no such file."
+        raise DataError(what, where=str(path), fix="Check the path.", code="no_such_file")
+    return _read(Source(path.name, path))
+
+
+def read_text(text: str, name: str = "pasted") -> Table:
+    """Read what was pasted: JSON, CSV, or cells copied from a spreadsheet.
+
+    Example:
+        >>> [row.value for row in read_text("prompt\\tcompletion\\nHi\\tHello").rows]
+        [{'prompt': 'Hi', 'completion': 'Hello'}]
+    """
+    return _read(Source(name, pasted=text.encode("utf-8", "replace")))
+
+
+def _read(source: Source) -> Table:
+    notes = Notes()
+    decoder = RowDecoder(notes)
+    with source.open() as file:
+        head = file.read(512)
+    if not head:
+        raise _empty(source)
+    if head.startswith(b"PAR1"):
+        return _finish(source, "parquet", Parquet(source, decoder), notes)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and is_workbook(source):
+        return _finish(source, "xlsx", Sheet(source, decoder), notes)
+    refuse(source, head)
+    return _read_text(find_encoding(source, notes), decoder)
+
+
+def _read_text(text: Text, decoder: RowDecoder) -> Table:
+    source, notes = text.source, decoder.notes
+    head, whole = text.head()
+    if not head.strip():
+        raise _empty(source)
+    layout = recognise(head, whole, source.ending, source.name)
+    if layout.cells:
+        return _finish(source, layout.kind, Delimited(text, layout.cells, decoder), notes, text)
+    rows = line_rows(text, decoder) if layout.kind == "jsonl" else element_rows(text, decoder, layout.start)
+    _say_wrapped(layout, notes)
+    _say_kind(source, layout.kind, notes)
+    return Table(layout.kind, _within_limits(rows, source, text), notes, (), text.encoding)
+
+
+def _finish(
+    source: Source, kind: str, table: Delimited | Parquet | Sheet, notes: Notes, text: Text | None = None
+) -> Table:
+    _say_kind(source, kind, notes)
+    rows = _within_limits(table.rows(), source, text)
+    return Table(kind, rows, notes, table.columns, text.encoding if text else None)
+
+
+def _within_limits(rows: Iterator[Row], source: Source, text: Text | None) -> Iterator[Row]:
+    """Stops at the most rows, and marks those whose bytes did not fit the encoding."""
+    doubtful = text is not None and text.doubtful
+    for count, row in enumerate(rows, start=1):
+        if count > MOST_ROWS:
+            raise DataError(
+                f"The file has more than {MOST_ROWS:,} rows.",
+                where=source.name,
+                fix="Give a sample: a few thousand good rows teach a small model more than millions.",
+                code="too_many_rows",
+            )
+        if doubtful and row.error is None and "\ufffd" in row.text:
+            what = f"The row holds bytes that are not {text.encoding if text else ''} text."
+            row = bad_row(row.line, row.text, "invalid_encoding", what, "Save the file as UTF-8, or mend the row.")
+        yield row
+
+
+def _say_wrapped(layout: Layout, notes: Notes) -> None:
+    if layout.key:
+        message = f"The rows were taken from the list under the key {layout.key[:40]!r}."
+        notes.once("rows_under_key", 1, message, "Nothing need be done.")
+
+
+def _say_kind(source: Source, kind: str, notes: Notes) -> None:
+    expected = KINDS.get(source.ending)
+    if source.ending and kind != expected:
+        message = f"The file is named {source.ending[:20]} but holds {TITLES[kind]}; it was read as that."
+        notes.once("ending_mismatch", 1, message, "Nothing need be done; other tools may want the right ending.")
+
+
+def _empty(source: Source) -> DataError:
+    return DataError("The file is empty.", where=source.name, fix="Add at least one example.", code="empty_file")

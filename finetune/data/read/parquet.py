@@ -1,0 +1,166 @@
+"""Parquet, a few rows at a time. The footer is checked first: a small file may unpack to any size."""
+
+import datetime
+import decimal
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from finetune.data.read.cells import column_names, unpack
+from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.footer import Chunk, chunks
+from finetune.data.read.source import Source
+from finetune.data.read.table import MOST_ROWS, Row, bad_row, too_large
+from finetune.errors import DataError
+
+HEAVY = 32 << 20
+"""A batch of more bytes is turned into Python values one row at a time, each measured first."""
+UNPACKED = 100
+"""How many times larger than on disk a column may unpack, once it is heavy. Text packs 3 to 20 times."""
+VALUES, VALUES_A_BYTE = 10_000_000, 20
+"""More values than both of these in a column: a list of repeats takes no room on disk at all."""
+LONGEST_LIST = 1_000_000
+REPEATED, REPEATED_RATIO = 1 << 30, 1_000
+"""Rows read so far may come to a gigabyte, then to a thousand times the file: one long value may stand in every row."""
+
+
+class Parquet:
+    """A Parquet file: its `columns`, then its rows; a row's line is its number, from 1.
+
+    Raises:
+        DataError: the file is damaged, or unpacks to more than can be read safely.
+    """
+
+    def __init__(self, source: Source, decoder: RowDecoder):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        # pyarrow raises its own exceptions and, for damage it meets in passing, these of Python
+        self._errors = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
+        self._source, self._decoder = source, decoder
+        self._open = source.open()
+        self._unpacked = 0
+        try:
+            found = chunks(self._open)
+            self._size = self._open.seek(0, 2)
+            self._file = pq.ParquetFile(
+                self._open,
+                buffer_size=1 << 20,
+                thrift_string_size_limit=HEAVY,
+                thrift_container_size_limit=LONGEST_LIST,
+            )
+            self._largest = _check_sizes(self._file.metadata.num_rows, found, source)
+            names = [str(name) for name in self._file.schema_arrow.names]
+        except DataError:
+            self._open.close()
+            raise
+        except self._errors as error:
+            raise self._damaged(error, "its footer") from error
+        self.columns = column_names(names, 1, source.name, decoder.notes)
+
+    def rows(self) -> Iterator[Row]:
+        size = min(512, max(16, (256 << 20) // max(1, self._largest)))
+        number = 0
+        batches = self._file.iter_batches(batch_size=size, use_threads=False)
+        while True:
+            try:
+                batch = next(batches, None)
+            except self._errors as error:
+                raise self._damaged(error, f"row {number + 1:,}") from error
+            if batch is None:
+                self._open.close()
+                return
+            self._unpacked += batch.nbytes
+            for value in self._values(batch):
+                number += 1
+                yield self._row(value, number)
+                if self._unpacked > max(REPEATED, REPEATED_RATIO * self._size):
+                    raise _bomb(f"{self._size:,} bytes unpack to over a gigabyte by row {number:,}", self._source)
+
+    def _values(self, batch: Any) -> Iterator[Any]:
+        """Rows as dicts; a `DataError` in place of one that cannot be turned into values."""
+        if batch.nbytes <= HEAVY:
+            try:
+                yield from batch.rename_columns(list(self.columns)).to_pylist()
+                return
+            except self._errors:
+                pass  # one bad value spoils the batch: below, it spoils its own row only
+        for place in range(batch.num_rows):
+            yield self._one(batch.slice(place, 1))
+
+    def _one(self, row: Any) -> Any:
+        if row.nbytes > HEAVY:
+            return too_large(1, "").error
+        try:
+            return row.rename_columns(list(self.columns)).to_pylist()[0]
+        except self._errors as error:
+            return DataError(f"A value cannot be read: {error}.", fix="Mend or drop the row.", code="invalid_value")
+
+    def _row(self, value: Any, number: int) -> Row:
+        if isinstance(value, DataError):
+            return Row(number, None, "", value)
+        try:
+            plain = {name: self._plain(cell, number) for name, cell in value.items()}
+            text = json.dumps(plain, ensure_ascii=False)
+        except RecursionError:
+            return bad_row(number, "", "too_deep", "Values lie too deep within each other.")
+        self._unpacked += len(text)  # again, since a batch measures what it refers to many times only once
+        if over_limits(text):
+            return too_large(number, text)
+        return self._decoder.accept(unpack(plain, number, self._decoder), text, number)
+
+    def _plain(self, value: Any, number: int) -> Any:
+        """A value as JSON would hold it: times as ISO text, bytes as text if they are text, NaN as null."""
+        if value is None or isinstance(value, str | bool | int):
+            return value
+        if isinstance(value, float):
+            return value if value - value == 0 else None
+        if isinstance(value, dict):
+            return {str(key): self._plain(item, number) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._plain(item, number) for item in value]
+        if isinstance(value, bytes):
+            return self._from_bytes(value, number)
+        if isinstance(value, datetime.date | datetime.time):
+            return value.isoformat()
+        return str(value) if isinstance(value, decimal.Decimal | datetime.timedelta) else repr(value)
+
+    def _from_bytes(self, value: bytes, number: int) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            self._decoder.notes.once(
+                "binary_cell",
+                number,
+                "A cell holds bytes that are not text (an image or a sound?); its size stands in its place.",
+                "Choose the columns that hold text.",
+                "warning",
+            )
+            return f"<{len(value):,} bytes>"
+
+    def _damaged(self, error: BaseException, where: str) -> DataError:
+        self._open.close()
+        return DataError(
+            f"The Parquet file breaks off or is damaged at {where}: {str(error)[:200]}.",
+            where=self._source.name,
+            fix="Save or download it again.",
+            code="damaged_file",
+        )
+
+
+def _check_sizes(rows: int, found: list[Chunk], source: Source) -> int:
+    """The unpacked size of the largest column chunk; DataError if sizes or counts are not those of a dataset."""
+    if not 0 <= rows <= MOST_ROWS:
+        what = f"The file declares {rows:,} rows; at most {MOST_ROWS:,} are read."
+        raise DataError(what, where=source.name, fix="Give a sample of its rows.", code="too_many_rows")
+    for chunk in found:
+        packed = max(1, chunk.packed)
+        heavy = chunk.unpacked > max(HEAVY, UNPACKED * packed)
+        if heavy or chunk.values > max(VALUES, VALUES_A_BYTE * packed):
+            raise _bomb(f"{packed:,} bytes unpack to {chunk.unpacked:,} and {chunk.values:,} values", source)
+    return max((chunk.unpacked for chunk in found), default=0)
+
+
+def _bomb(what: str, source: Source) -> DataError:
+    fix = "Check how the file was made, or save its rows as JSONL."
+    return DataError(f"In this Parquet file {what}.", where=source.name, fix=fix, code="too_large_unpacked")

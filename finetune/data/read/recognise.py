@@ -1,0 +1,146 @@
+"""What a text file is, from its beginning: JSONL, JSON or a table. Its name only settles a tie."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.data.read.cells import STRUCTURED
+from finetune.data.read.decode import RowDecoder
+from finetune.data.read.delimited import Cells, recognise_cells
+from finetune.data.read.table import Notes
+from finetune.errors import DataError
+
+LINES, JSON = (".jsonl", ".ndjson"), (".json",)
+TABLES = (".csv", ".tsv", ".tab")
+KEY = re.compile(r'[\s,]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
+TURN_KEYS = {"role", "from"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to read a text: its `kind`, for JSON the `key` whose list holds the rows and where that `start`s."""
+
+    kind: str
+    cells: Cells | None = None
+    start: int = 0
+    key: str = ""
+
+
+def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
+    """Decide from `head`, the first stretch of text; `whole` if the file ends with it.
+
+    Raises:
+        DataError: it is none of the kinds we read, or a table turned on its side.
+
+    Example:
+        >>> recognise('{"a": 1}\\n{"a": 2}', whole=True, ending=".csv", name="x.csv").kind
+        'jsonl'
+    """
+    first = head.lstrip(" \t\r\n\ufeff")[:1]
+    lines = [line for line in head.split("\n", 50)[:50] if line.strip(" \t\ufeff")]
+    if first == "[":
+        one_a_line = len(lines) > 1 and lines[1].startswith("[") and _complete(lines[0])
+        return Layout("jsonl" if one_a_line else "json")
+    if first == "{":
+        return _objects(head, whole, lines, ending, name)
+    if 2 * sum(line.lstrip().startswith("{") for line in lines[:10]) >= len(lines[:10]):
+        return Layout("jsonl")
+    cells = recognise_cells(head, whole, ending)
+    scalars = ending in LINES + JSON and all(map(_complete_json, lines[:5]))
+    if not scalars and (ending in TABLES or (cells.columns > 1 and cells.agreement >= 0.5)):
+        return Layout("tsv" if cells.delimiter == "\t" else "csv", cells)
+    if ending in LINES + JSON:
+        return Layout("jsonl")
+    raise DataError(
+        "This is neither JSON nor a table with a header and at least two columns.",
+        where=name,
+        fix="Give JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx).",
+        code="not_a_dataset",
+    )
+
+
+def _objects(head: str, whole: bool, lines: list[str], ending: str, name: str) -> Layout:
+    """The text starts with ``{``: one object a line, one object that wraps them all, or objects over many lines."""
+    alone = whole and len(lines) == 1
+    if not alone and any(map(_one_a_line, lines[:2])):
+        return Layout("jsonl")
+    layout = _wrapper(head, whole, name)
+    if layout:
+        return layout
+    next_opens = len(lines) < 2 or lines[1].startswith("{")
+    return Layout("jsonl" if ending in LINES and next_opens else "json")
+
+
+def _one_a_line(line: str) -> bool:
+    line = line.strip(" \t\r\ufeff")
+    if not line.startswith("{"):
+        return False
+    closed = line.endswith(("}", "},")) and line.count("{") == line.count("}") and line.count("[") == line.count("]")
+    return closed or _complete(line)
+
+
+def _complete(line: str) -> bool:
+    return RowDecoder(Notes()).row(line, 1).error is None
+
+
+def _complete_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _wrapper(head: str, whole: bool, name: str) -> Layout | None:
+    """The layout of ``{"data": [{…}, …]}``; None if the object is itself a row.
+
+    When the object ends within `head`, what follows tells: more objects mean that each is a row.
+    """
+    begin = head.index("{")
+    value, end = _value(head, begin)
+    if isinstance(value, dict):
+        if head[end:].strip(" \t\r\n,") or not whole:
+            return None
+        _refuse_columns(value, name)
+    key, start = _first_list_of_objects(head, begin + 1)
+    if not key or key.lower() in STRUCTURED:
+        return None
+    element, _ = _value(head, head.index("{", start))
+    if isinstance(element, dict) and TURN_KEYS & element.keys():
+        return None
+    return Layout("json", start=start, key=key)
+
+
+def _first_list_of_objects(head: str, at: int) -> tuple[str, int]:
+    """The first key whose value is a list of objects, and where that list starts; ("", 0) if there is none."""
+    while match := KEY.match(head, at):
+        start = match.end()
+        if re.compile(r"\[\s*\{").match(head, start):
+            return str(_value(head, match.start(1))[0]), start
+        _, at = _value(head, start)
+        if at < 0:
+            break
+    return "", 0
+
+
+def _value(head: str, at: int) -> tuple[Any, int]:
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(head, at)
+    except (ValueError, RecursionError):
+        return None, -1
+
+
+def _refuse_columns(value: dict[str, Any], name: str) -> None:
+    """pandas' to_json and Dataset.to_dict write columns: {"prompt": {"0": …}} or {"prompt": […, …]}."""
+    columns = list(value.values())
+    numbered = all(isinstance(column, dict) and "0" in column for column in columns)
+    listed = all(isinstance(column, list) and all(isinstance(cell, str) for cell in column) for column in columns)
+    equal = len({len(column) for column in columns if isinstance(column, dict | list)}) == 1
+    if len(columns) > 1 and equal and (numbered or (listed and columns[0])):
+        raise DataError(
+            "The file holds columns, not rows.",
+            where=name,
+            fix='Save it with df.to_json(path, orient="records", lines=True), or Dataset.to_json(path).',
+            code="column_oriented",
+        )

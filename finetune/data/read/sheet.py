@@ -1,0 +1,154 @@
+"""Excel workbooks (.xlsx): the first sheet that holds rows, streamed. A row's line is its number in the sheet."""
+
+import datetime
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from finetune.data.read.cells import column_names, skip_empty, unpack
+from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.source import Source
+from finetune.data.read.table import Row, too_large
+from finetune.errors import DataError
+
+EXCEL_ROWS = 1_048_576
+BESIDE = 10
+"""So many columns to the right of the header are looked at, to find rows that hold more cells than it names."""
+HEADER_WITHIN = 1_000
+"""The header must stand in the first thousand rows of its sheet."""
+UNPACKED, RATIO = 500 << 20, 100
+"""Refused: more unpacked bytes than this, or more than 20 MB that unpacked over a hundredfold. Sheets pack 5 to 30."""
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError,
+    SyntaxError, NotImplementedError, RuntimeError, ArithmeticError, AssertionError,
+)  # fmt: skip
+"""What openpyxl and its XML and zip readers were seen to raise for damaged files; it has no exception of its own."""
+
+
+class Sheet:
+    """A sheet: its `columns`, then its rows as text, the way a CSV of it would read.
+
+    Raises:
+        DataError: the workbook is damaged, empty, or unpacks to more than can be read safely.
+    """
+
+    def __init__(self, source: Source, decoder: RowDecoder):
+        _check_sizes(source)
+        import openpyxl
+
+        warnings.filterwarnings("ignore", module="openpyxl")  # about styles and print areas, nothing of the data
+        self._source, self._decoder = source, decoder
+        self._open = source.open()
+        try:
+            self._book = openpyxl.load_workbook(self._open, read_only=True, data_only=True, keep_links=False)
+            self._sheet, self._header, cells = self._first_with_rows()
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+        if self._sheet is None:
+            self._open.close()
+            raise DataError(
+                "The workbook has no sheet with a header.",
+                where=source.name,
+                fix="Write the names of the columns in the first row.",
+                code="empty_file",
+            )
+        while cells and not cells[-1]:
+            cells.pop()
+        self.columns = column_names(cells, self._header, source.name, decoder.notes)
+
+    def rows(self) -> Iterator[Row]:
+        for line, values in enumerate(self._values(), start=self._header + 1):
+            cells = [cell_text(value) for value in values]
+            if any(cells):
+                yield self._row(cells, line)
+            else:
+                skip_empty(line, self._decoder.notes)
+        self._open.close()
+
+    def _values(self) -> Iterator[tuple[Any, ...]]:
+        width = len(self.columns) + BESIDE
+        found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width, values_only=True)
+        for _ in range(EXCEL_ROWS - self._header):
+            try:
+                values = next(found, None)
+            except DAMAGE as error:
+                raise self._damaged(error) from error
+            if values is None:
+                return
+            yield values
+        if next(found, None) is not None:
+            raise self._damaged(ValueError(f"it has more than {EXCEL_ROWS:,} rows"))
+
+    def _row(self, cells: list[str], line: int) -> Row:
+        width, text = len(self.columns), "\t".join(cells)
+        value = dict(zip(self.columns, cells + [""] * width, strict=False))
+        if over_limits(text):
+            return too_large(line, text)
+        if any(cells[width:]):
+            what = f"More cells than the {width} of the header."
+            error = DataError(what, fix="Name every column in the header.", code="ragged_row")
+            return Row(line, value, text, error)
+        return Row(line, unpack(value, line, self._decoder), text)
+
+    def _first_with_rows(self) -> tuple[Any, int, list[str]]:
+        for sheet in self._book.worksheets:
+            sheet.reset_dimensions()  # the declared size is often wrong, and may be a million columns
+            for line, values in enumerate(sheet.iter_rows(max_row=HEADER_WITHIN, values_only=True), start=1):
+                cells = [cell_text(value) for value in values]
+                if any(cells):
+                    self._say_which(sheet.title)
+                    return sheet, line, cells
+        return None, 0, []
+
+    def _say_which(self, title: str) -> None:
+        others = [name for name in self._book.sheetnames if name != title]
+        if others:
+            self._decoder.notes.once(
+                "sheet_chosen",
+                1,
+                f"The sheet {title!r} was read; {', '.join(map(repr, others[:5]))} was not.",
+                "Save another sheet as a file of its own if you need it.",
+            )
+
+    def _damaged(self, error: BaseException) -> DataError:
+        self._open.close()
+        return DataError(
+            f"The Excel file is damaged: {type(error).__name__}: {str(error)[:200]}.",
+            where=self._source.name,
+            fix="Open it in a spreadsheet and save it again.",
+            code="damaged_file",
+        )
+
+
+def cell_text(value: Any) -> str:
+    """A cell as a CSV would show it.
+
+    Example:
+        >>> [cell_text(value) for value in (None, 3.0, True, datetime.datetime(2024, 5, 1))]
+        ['', '3', 'TRUE', '2024-05-01']
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat().removesuffix("T00:00:00")
+    return str(value)
+
+
+def _check_sizes(source: Source) -> None:
+    """Zip bombs are refused before anything is unpacked; a zip reader gives no more than the declared sizes."""
+    with source.open() as file, zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        packed = sum(entry.compress_size for entry in archive.infolist())
+    if unpacked > UNPACKED or (unpacked > 20 << 20 and unpacked > RATIO * max(1, packed)):
+        raise DataError(
+            f"The Excel file of {packed:,} bytes unpacks to {unpacked:,} bytes.",
+            where=source.name,
+            fix="Save the sheet as CSV and give that.",
+            code="too_large_unpacked",
+        )
