@@ -21,9 +21,6 @@ def run(store: Store, default_model: str) -> Run:
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     model = get_peft_model(models.load_model(models.find(default_model)), config)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            weight.data *= 0.2
     record = store.add_dataset(owner="local", name="none", folder="none", facts={})
     run = store.add_run(owner="local", name="drawn", dataset=record.id, config={"model": default_model})
     model.save_pretrained(str(train.adapter_folder(run.id)))
