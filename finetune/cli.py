@@ -196,10 +196,12 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     """`chat RUN --prompt TEXT`: both answers."""
     store = Store(settings.read().home)
     run = store.run(options.run)
-    system = store.dataset(run.dataset).facts.get("system") if options.system is None else options.system
+    facts = store.dataset(run.dataset).facts
+    system = facts.get("system") if options.system is None else options.system
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": options.prompt})
-    asks = [chat.Ask(messages), chat.Ask(messages, run)]
+    thinking = bool(facts.get("thinks"))
+    asks = [chat.Ask(messages, None, thinking), chat.Ask(messages, run, thinking)]
     replies = chat.Engine().answer(asks, run.config["model"], chat.Sampling(options.max_tokens))
     answer = {name: reply.__dict__ for name, reply in zip(("base", "tuned"), replies, strict=True)}
     for name, reply in answer.items():

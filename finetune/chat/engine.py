@@ -34,10 +34,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Ask:
-    """A conversation for one column; `run` is None for the base model."""
+    """A conversation for one column; `run` is None for the base model.
+
+    `thinking` opens the answer as a template does for thinking aloud: as the run was trained.
+    """
 
     messages: Messages
     run: Run | None = None
+    thinking: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,16 +141,16 @@ class Engine:
         self, asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
     ) -> tuple[list[list[int]], list[int]]:
         room = model.config.max_position_embeddings - sampling.max_tokens
-        fitted = [_drop_oldest(ask.messages, tokenizer, room) for ask in asks]
+        fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
         return [ids for ids, _ in fitted], [count for _, count in fitted]
 
 
-def _drop_oldest(messages: Messages, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
+def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
     """Prompt ids that fit in `room` tokens, and how many of the oldest turns were left out for that."""
-    system = [message for message in messages[:1] if message["role"] == "system"]
-    turns = list(messages[len(system) :])
+    system = [message for message in ask.messages[:1] if message["role"] == "system"]
+    turns = list(ask.messages[len(system) :])
     dropped = 0
-    while len(ids := models.prompt_ids([*system, *turns], tokenizer)) > room:
+    while len(ids := models.prompt_ids([*system, *turns], tokenizer, thinking=ask.thinking)) > room:
         if len(turns) <= 1:
             raise ModelError(
                 f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts."

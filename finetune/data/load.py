@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from finetune.data.example import Dataset, Example, Findings, Rejected, Split, in_order
+from finetune.data.example import Dataset, Example, Findings, Problem, Rejected, Split, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, read
 from finetune.data.shapes import Remark, error_of, recognise, to_example
@@ -85,9 +85,9 @@ def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
     return Dataset(name, path, form, examples, rejected, problems, None, columns, mapping, prints=prints)
 
 
-def _table_problems(table: Table) -> list:
-    """What reading the file as a whole had to tell: ``table.notes``, once `read` gives them, belong here."""
-    return []
+def _table_problems(table: Table) -> list[Problem]:
+    """What reading the file as a whole had to tell."""
+    return [Problem(n.code, n.severity, 1, (n.line,), n.message, n.hint) for n in table.notes]
 
 
 class _Rows:

@@ -140,6 +140,15 @@ class TrainConfig(BaseModel):
         return field.json_schema_extra == ADVANCED
 
 
+def settings_table() -> str:
+    """The settings as a Markdown table; the README's is this one, and a test holds it to that."""
+    lines = ["| setting | default | what it does |", "|---|---|---|"]
+    for name, field in TrainConfig.model_fields.items():
+        default = "automatic" if field.default is None else f"`{field.default}`"
+        lines.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
 def _explain(error: Any) -> ConfigError:
     key = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":

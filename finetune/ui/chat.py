@@ -153,7 +153,8 @@ class ChatTab:
         event = _stops[request.session_hash or ""] = threading.Event()
         try:
             run = self.services.run(run_id, state)
-            asks = [Ask(history(left, system)), Ask(history(right, system), run)]
+            thinking = bool(self.services.store.dataset(run.dataset).facts.get("thinks"))
+            asks = [Ask(history(left, system), None, thinking), Ask(history(right, system), run, thinking)]
             sampling = Sampling(int(tokens), heat, int(seed or 0))
             for replies in self.services.engine.stream(asks, run.config["model"], sampling, event):
                 texts = [{"role": "assistant", "content": reply.text} for reply in replies]

@@ -150,3 +150,16 @@ def test_chat_sees_the_prompt_that_was_trained(tiny: Path) -> None:
     prompt = models.prompt_ids(turns, tokenizer)
     trained = models.render([*turns, {"role": "assistant", "content": "2"}], tokenizer)
     assert trained.input_ids[: len(prompt)] == prompt
+
+
+def test_thinking_opens_the_answer_as_it_was_trained(tiny: Path) -> None:
+    tokenizer = models.load_tokenizer(models.find(str(tiny)))
+    opening = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    thought = opening + "{% if not enable_thinking %}{{ '<think></think>' }}{% endif %}"
+    tokenizer.chat_template = tokenizer.chat_template.replace(opening, thought)
+    from finetune.chat.engine import _drop_oldest
+
+    plain, _ = _drop_oldest(Ask(ask("Hi")), tokenizer, 500)
+    aloud, _ = _drop_oldest(Ask(ask("Hi"), thinking=True), tokenizer, 500)
+    assert tokenizer.decode(plain).endswith("<think></think>")
+    assert tokenizer.decode(aloud).endswith("<|im_start|>assistant\n")
