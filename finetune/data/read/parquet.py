@@ -20,8 +20,8 @@ UNPACKED = 100
 VALUES, VALUES_A_BYTE = 10_000_000, 20
 """More values than both of these in a column: a list of repeats takes no room on disk at all."""
 LONGEST_LIST = 1_000_000
-REPEATED, REPEATED_RATIO = 256 << 20, 1_000
-"""Rows read so far may come to a quarter of a gigabyte, then to a thousand times the file: one long value may stand in every row."""
+REPEATED, REPEATED_RATIO = 256 << 20, 300
+"""Rows may come to so many bytes, then to 300 times the file: one long value may stand in every row."""
 
 
 class Parquet:
