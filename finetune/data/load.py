@@ -7,6 +7,7 @@ validation file too. Nothing is dropped in silence: accepted + rejected = rows s
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from finetune.data.example import Dataset, Example, Findings, Problem, Rejected, Split, in_order
@@ -41,6 +42,17 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
     beside = Path(validation) if validation else _beside(train)
     dataset = _load_file(train, mapping)
     return with_validation(dataset, _load_file(beside, mapping)) if beside else dataset
+
+
+def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
+    """The first rows as they stand in the file, with their lines: what a mapping is tried on.
+
+    Example:
+        >>> raw_rows(Path("sample_data/voice/train.csv"))[0][1].keys()
+        dict_keys(['prompt', 'completion'])
+    """
+    fit = ((row.line, row.value) for row in read(path).rows if row.error is None and isinstance(row.value, dict))
+    return list(islice(fit, count))
 
 
 def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:

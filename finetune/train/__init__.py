@@ -5,17 +5,23 @@ line) starts a separate worker process for it. Importing this package is quick.
 """
 
 from finetune.train.config import TrainConfig
+from finetune.train.kept import FixedWith, fixed_with, keep_dataset, open_dataset, reload, reopen, save_dataset
 from finetune.train.progress import Progress, progress
-from finetune.train.start import adapter_folder, open_dataset, run_folder, save_dataset, start, stop
+from finetune.train.start import adapter_folder, run_folder, start, stop
 from finetune.train.supervisor import Supervisor
 
 __all__ = [
+    "FixedWith",
     "Progress",
     "Supervisor",
     "TrainConfig",
     "adapter_folder",
+    "fixed_with",
+    "keep_dataset",
     "open_dataset",
     "progress",
+    "reload",
+    "reopen",
     "run_folder",
     "save_dataset",
     "start",
