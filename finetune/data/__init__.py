@@ -8,6 +8,7 @@ Example:
 
 from finetune.data.example import Dataset, Example, Problem, Rejected, Split
 from finetune.data.fixes import Fix, Length, apply, fixes
+from finetune.data.hub import load_hub
 from finetune.data.load import load, raw_rows, with_validation
 from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.preview import Segment, preview
@@ -38,6 +39,7 @@ __all__ = [
     "held_out",
     "label_rows",
     "load",
+    "load_hub",
     "preview",
     "raw_rows",
     "report",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from finetune.data import hub
 from finetune.data.example import Dataset, Example, Findings, Problem, Rejected, Split, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, read
@@ -25,7 +26,7 @@ MOST_COLUMNS = 2_000
 
 
 def load(path: str | Path, validation: str | Path | None = None, mapping: Mapping | None = None) -> Dataset:
-    """Read a file (or a folder with a train file) into a `Dataset`.
+    """Read a file (or a folder with a train file, or ``hub:owner/name[:config[:split]]``) into a `Dataset`.
 
     With a `mapping`, columns become prompt and answer as it says; without one, each row's shape is
     recognised.
@@ -38,6 +39,9 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
         >>> load("sample_data/recipes").validation.rows > 60
         True
     """
+    if str(path).startswith(hub.PREFIX):
+        dataset = hub.load_hub(*hub.parse(str(path)), mapping)
+        return with_validation(dataset, _load_file(Path(validation), mapping)) if validation else dataset
     train = _train_file(Path(path))
     beside = Path(validation) if validation else _beside(train)
     dataset = _load_file(train, mapping)

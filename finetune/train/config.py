@@ -18,6 +18,9 @@ from finetune.models.catalogue import DEFAULT
 
 ADVANCED: dict[str, Any] = {"advanced": True}
 
+LONGEST = 2048
+"""Tokens of an example that are used when no max length is set, however long the longest is."""
+
 MOST_AT_ONCE = 8
 """Examples computed at once when nothing else is asked for."""
 

@@ -97,22 +97,26 @@ def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.D
     Raises:
         DataError: the files are gone, or the mapping names no existing column.
     """
+    return replace(data.load(*originals(record), mapping), name=record.name)
+
+
+def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
+    """The kept copies of the files that were brought: the train file, and the validation file if there was one."""
     folder, facts = Path(record.folder) / "original", record.facts
-    if not facts.get("train_file"):
+    if not facts.get("train_file") or not folder.is_dir():
         raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
-    validation = folder / facts["validation_file"] if facts["validation_file"] else None
-    dataset = data.load(folder / facts["train_file"], validation, mapping)
-    return replace(dataset, name=record.name)
+    return folder / facts["train_file"], folder / facts["validation_file"] if facts["validation_file"] else None
 
 
-def reopen(record: DatasetRecord) -> data.Dataset:
-    """The dataset as it was kept, report and all: its originals with its mapping and its fixes.
+def reopen(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:
+    """The dataset as it was kept, report and all: its originals with its mapping (or a new one) and its fixes.
 
     Raises:
-        DataError: the files are gone. ModelError: a fix counted tokens of a model that is gone.
+        DataError: the files are gone, or the mapping names no existing column.
+        ModelError: a fix counted tokens of a model that cannot be had any more.
     """
-    mapping, told = record.facts.get("mapping"), fixed_with(record)
-    dataset = reload(record, data.Mapping.from_dict(mapping) if mapping else None)
+    kept, told = record.facts.get("mapping"), fixed_with(record)
+    dataset = reload(record, mapping or (data.Mapping.from_dict(kept) if kept else None))
     for code in record.facts["applied"]:
         dataset = data.apply(dataset, [code], told.length(), told.system)
     return dataset

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import models, settings
 from finetune.errors import DataError, FinetuneError, ModelError, RunError
 from finetune.store import Run, Store
-from finetune.train.config import MOST_AT_ONCE, TrainConfig
+from finetune.train.config import LONGEST, MOST_AT_ONCE, TrainConfig
 from finetune.train.kept import open_dataset
 from finetune.train.start import adapter_folder
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from finetune.data import Example
     from finetune.train.trainer import SupervisedTrainer
 
-LONGEST = 2048
 EVALUATIONS = 5
 
 
