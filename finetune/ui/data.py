@@ -9,8 +9,7 @@ import gradio as gr
 
 from finetune import data, models, train
 from finetune.errors import DataError, FinetuneError
-from finetune.ui import report
-from finetune.ui.mapping import MappingForm
+from finetune.ui import mapping, report
 from finetune.ui.opened import Opened
 from finetune.ui.remedies import Remedies
 from finetune.ui.rows import RowView, max_length
@@ -45,10 +44,11 @@ class DataTab:
     def _draw(self) -> None:
         self.facts = gr.HTML("<div class='ba-card ba-masked'>No data yet.</div>", elem_id="data-facts")
         self.remedies = Remedies()
-        self.mapping = MappingForm()
         self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
         self.numbers = gr.HTML(elem_id="data-numbers")
         self.table = gr.HTML(elem_id="first-rows")
+        self.mapping = mapping.MappingForm()
+        self.remedies.draw_system()
         self.rejected = gr.HTML(elem_id="rejected-rows")
         self.download = gr.DownloadButton(
             "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
@@ -153,7 +153,7 @@ class DataTab:
         if not dataset_id:
             return ""
         try:
-            return self.mapping.try_on(self.opened.get(dataset_id, state), self.mapping.read(*fields))
+            return mapping.tried(self.opened.get(dataset_id, state), mapping.described(*fields))
         except FinetuneError as error:
             return report.refused(str(error))
 
@@ -185,15 +185,15 @@ class DataTab:
     def _undo(self, dataset_id: str, state: Browser) -> tuple:
         return self._reload(self.opened.get(dataset_id, state).mapping, dataset_id, state)
 
-    def _reload(self, mapping: data.Mapping | None, dataset_id: str, state: Browser) -> tuple:
+    def _reload(self, chosen: data.Mapping | None, dataset_id: str, state: Browser) -> tuple:
         record = self.services.dataset(dataset_id, state)
-        return take(self.opened, lambda: train.reload(record, mapping), state)
+        return take(self.opened, lambda: train.reload(record, chosen), state)
 
     def _map(self, *values: Any) -> tuple:
         *fields, dataset_id, state = values
         try:
             record = self.services.dataset(dataset_id, state)
-            mapped = train.reopen(record, self.mapping.read(*fields))
+            mapped = train.reopen(record, mapping.described(*fields))
             if not mapped.examples:
                 raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
         except FinetuneError as error:

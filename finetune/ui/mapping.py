@@ -1,5 +1,6 @@
 """The mapping form: unknown columns become a prompt and an answer, with an example that follows every change."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,9 @@ from finetune.ui.rows import as_chat
 
 MOST_COLUMNS = 40
 """Columns that are named in the form."""
+
+TRIED_ROWS = 20
+"""Rows that a mapping is tried on before it is said to fit none."""
 
 
 class MappingForm:
@@ -34,16 +38,16 @@ class MappingForm:
 
     def _draw_fields(self) -> None:
         self.user = gr.Textbox(
-            label="Prompt", info="Text with columns in braces.", lines=2, max_lines=8, elem_id="mapping-user"
+            "", label="Prompt", info="Text with columns in braces.", lines=2, max_lines=8, elem_id="mapping-user"
         )
         self.assistant = gr.Dropdown(
             [], label="Answer: what the model learns", allow_custom_value=True, elem_id="mapping-assistant"
         )
         self.system = gr.Textbox(
-            label="System prompt", placeholder="none", lines=1, max_lines=6, elem_id="mapping-system"
+            "", label="System prompt", placeholder="none", lines=1, max_lines=6, elem_id="mapping-system"
         )
         self.marker = gr.Textbox(
-            label="Marker", info="For one text column that holds both.", placeholder="### Response:", max_lines=1,
+            "", label="Marker", info="For one text column that holds both.", placeholder="### Response:", max_lines=1,
             elem_id="mapping-marker",
         )  # fmt: skip
         self.confirmed = gr.Checkbox(
@@ -58,15 +62,13 @@ class MappingForm:
 
     def fill(self, dataset: data.Dataset | None) -> list[Any]:
         """Updates that show the mapping of a dataset, or a guess; open when nothing can be trained without one."""
-        guess = self._mapping(dataset) if dataset else None
+        guess = proposed(dataset) if dataset else None
         if dataset is None or guess is None:
             return [gr.update(visible=False), *[gr.skip()] * 7]
         names = list(map(_braced, dataset.columns[:MOST_COLUMNS]))
-        more = f" and {len(dataset.columns) - MOST_COLUMNS:,} more" if len(dataset.columns) > MOST_COLUMNS else ""
-        chips = " ".join(f"<code>{shown(name, 60)}</code>" for name in names)
         return [
             gr.update(visible=True, open=not dataset.examples),
-            f"<p class='ba-stats'>Columns of the file: {chips}{more}</p>",
+            named(dataset.columns),
             guess.user,
             gr.update(choices=names, value=guess.assistant),
             guess.system or "",
@@ -75,38 +77,44 @@ class MappingForm:
             gr.update(visible=dataset.mapping is not None),
         ]
 
-    @staticmethod
-    def _mapping(dataset: data.Dataset) -> data.Mapping | None:
-        if dataset.mapping or not dataset.columns:
-            return dataset.mapping
-        rows = [row for _, row in data.raw_rows(dataset.path)]
-        return data.guess_mapping(dataset.columns, rows)
 
-    @staticmethod
-    def read(user: str, assistant: str | None, system: str, marker: str, confirmed: bool) -> data.Mapping:
-        """The mapping that the form describes.
+def proposed(dataset: data.Dataset) -> data.Mapping | None:
+    """The mapping of a dataset, or a guess; None when there is nothing to map."""
+    if dataset.mapping or not dataset.columns:
+        return dataset.mapping
+    return data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset.path)])
 
-        Example:
-            >>> MappingForm.read("{title}", "{recipe}", "", "### Answer:", False).split is None
-            True
-        """
-        return data.Mapping(
-            user, assistant or "", system.strip() or None, (marker.strip() or None) if confirmed else None
-        )
 
-    def try_on(self, dataset: data.Dataset, mapping: data.Mapping) -> str:
-        """The first row that the mapping fits, as a conversation; or why none does."""
-        problem: FinetuneError | None = None
+def described(user: str, assistant: str | None, system: str, marker: str, confirmed: bool) -> data.Mapping:
+    """The mapping that the form describes. A marker counts only when it was confirmed.
+
+    Example:
+        >>> described("{title}", "{recipe}", "", "### Answer:", False).split is None
+        True
+    """
+    return data.Mapping(user, assistant or "", system.strip() or None, (marker.strip() or None) if confirmed else None)
+
+
+def tried(dataset: data.Dataset, mapping: data.Mapping) -> str:
+    """The first row that the mapping fits, as a conversation; or why none does."""
+    problem: FinetuneError | None = None
+    try:
+        mapping.check(dataset.columns)
+    except DataError as error:
+        return _sorry(error)
+    for line, row in data.raw_rows(dataset.path, TRIED_ROWS):
         try:
-            mapping.check(dataset.columns)
+            return as_chat(mapping.example(row, line)[0])
         except DataError as error:
-            return _sorry(error)
-        for line, row in data.raw_rows(dataset.path, 20):
-            try:
-                return as_chat(mapping.example(row, line)[0])
-            except DataError as error:
-                problem = problem or error
-        return _sorry(problem) if problem else ""
+            problem = problem or error
+    return _sorry(problem) if problem else ""
+
+
+def named(columns: Sequence[str]) -> str:
+    """The columns as a template names them."""
+    chips = " ".join(f"<code>{shown(_braced(name), 60)}</code>" for name in columns[:MOST_COLUMNS])
+    more = f" and {len(columns) - MOST_COLUMNS:,} more" if len(columns) > MOST_COLUMNS else ""
+    return f"<p class='ba-stats'>Columns of the file: {chips}{more}</p>"
 
 
 def _sorry(error: FinetuneError) -> str:

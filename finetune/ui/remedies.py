@@ -30,11 +30,14 @@ class Remedies:
             with gr.Row():
                 self.together = gr.Button("Apply the ticked fixes", size="sm", min_width=180, elem_id="fix-ticked")
                 self.undo = gr.Button("Undo all fixes", size="sm", min_width=140, visible=False, elem_id="fix-undo")
+
+    def draw_system(self) -> None:
+        """The form for a system prompt of one's own, wherever it should stand."""
         with gr.Accordion(
             "Give every row a system prompt", open=False, visible=False, elem_id="fix-system"
         ) as self.more:
             self.system = gr.Textbox(
-                label="System prompt", info="For rows that have none; chat starts with it too.", lines=2,
+                "", label="System prompt", info="For rows that have none; chat starts with it too.", lines=2,
                 elem_id="fix-system-text",
             )  # fmt: skip
             self.system_change = gr.HTML()

@@ -88,20 +88,22 @@ class RowView:
                 self.row = gr.Number(
                     1, label="Row", precision=0, minimum=1, min_width=90, scale=1, elem_id="preview-row"
                 )
-                self.back = gr.Button("← Previous", min_width=100, scale=1, elem_id="row-back")
-                self.ahead = gr.Button("Next →", min_width=100, scale=1, elem_id="row-next")
+                self.back = gr.Button("Previous", min_width=90, scale=1, elem_id="row-back")
+                self.ahead = gr.Button("Next", min_width=90, scale=1, elem_id="row-next")
                 self.query = gr.Textbox(
-                    label="Search", placeholder="A text, or: line 12", max_lines=1, min_width=200, scale=3,
+                    "", label="Search", placeholder="A text, or: line 12", max_lines=1, min_width=200, scale=3,
                     elem_id="row-search",
                 )  # fmt: skip
                 self.length = gr.Textbox(
-                    label="Max length", placeholder="automatic", max_lines=1, min_width=130, scale=1,
+                    "", label="Max length", placeholder="automatic", max_lines=1, min_width=130, scale=1,
                     elem_id="row-length",
                 )  # fmt: skip
-            self.said = gr.HTML(elem_id="row-said", elem_classes="ba-stats")
+            self.said = gr.HTML(visible=False, elem_id="row-said")
             with gr.Row(equal_height=False):
-                self.chat = gr.HTML(elem_id="as-chat", min_width=320)
-                self.trained = gr.HTML(elem_id="as-trained", min_width=320)
+                with gr.Column(min_width=320):
+                    self.chat = gr.HTML(elem_id="as-chat")
+                with gr.Column(min_width=320):
+                    self.trained = gr.HTML(elem_id="as-trained")
         self._listen()
 
     def _listen(self) -> None:
@@ -144,12 +146,17 @@ class RowView:
 
     def _search(self, query: str, row: float | None, dataset_id: str | None, state: Browser) -> tuple:
         if not dataset_id or not query.strip():
-            return gr.skip(), ""
+            return gr.skip(), gr.update(visible=False)
         dataset = self.opened.get(dataset_id, state)
         place = found(dataset.examples, query, _place(row, len(dataset.examples)))
         if place is None:
-            return gr.skip(), _not_found(dataset, query)
-        return place + 1, f"Found in row {place + 1}, line {dataset.examples[place].line}. Enter finds the next."
+            return gr.skip(), _said(_not_found(dataset, query))
+        line = dataset.examples[place].line
+        return place + 1, _said(f"Found in row {place + 1}, line {line}. Enter finds the next.")
+
+
+def _said(sentence: str) -> dict:
+    return gr.update(value=f"<p class='ba-stats'>{sentence}</p>", visible=True)
 
 
 def _not_found(dataset: data.Dataset, query: str) -> str:

@@ -42,20 +42,20 @@ class Sources:
         self._draw_files()
         with gr.Accordion("Paste a table or JSON", open=False):
             self.pasted = gr.Textbox(
-                show_label=False, lines=5, max_lines=12, placeholder="prompt,completion\nHi,Hello", elem_id="paste"
+                "", show_label=False, lines=5, max_lines=12, placeholder="prompt,completion\nHi,Hello", elem_id="paste"
             )
             self.paste = gr.Button("Read it", size="sm", elem_id="paste-read")
         with gr.Accordion("Take a dataset from the Hub", open=False):
-            self.hub = gr.Textbox(label="Dataset", placeholder="owner/name", max_lines=1, elem_id="hub-name")
+            self.hub = gr.Textbox("", label="Dataset", placeholder="owner/name", max_lines=1, elem_id="hub-name")
             with gr.Row():
-                self.config = gr.Textbox(label="Config", placeholder="the only one", max_lines=1, min_width=100)
+                self.config = gr.Textbox("", label="Config", placeholder="the only one", max_lines=1, min_width=100)
                 self.split = gr.Textbox("train", label="Split", max_lines=1, min_width=100)
             self.fetch = gr.Button("Fetch it", size="sm", elem_id="hub-fetch")
 
     def _draw_files(self) -> None:
         kinds = list(data.ENDINGS)
-        self.upload = gr.File(label="Examples", file_types=kinds, elem_id="upload", height=120)
-        self.held = gr.File(label="Held-out examples (optional)", file_types=kinds, elem_id="upload-held", height=120)
+        self.upload = gr.File(label="Examples", file_types=kinds, elem_id="upload", height=130)
+        self.held = gr.File(label="Held-out examples (optional)", file_types=kinds, elem_id="upload-held", height=130)
         gr.HTML(f"<p class='ba-stats'>{', '.join(kinds)}: chat messages, prompt and answer, or any columns.</p>")
 
     def listen(self, taken: dict[str, Any]) -> None:
