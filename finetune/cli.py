@@ -65,7 +65,7 @@ def _parser() -> _Parser:
         ("preview", preview, "Show one example as it will be trained."),
     ):
         sub = verb(name, function, text)
-        sub.add_argument("data", help="a .jsonl, .json or .csv file, or a folder with train.* in it")
+        sub.add_argument("data", help="a file, a folder with train.* in it, or hub:owner/name[:config[:split]]")
         sub.add_argument("--model", default=models.DEFAULT, help="whose tokens to count")
         sub.add_argument("--max-length", type=int, help="tokens of an example that are used; default: all")
     sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
@@ -167,7 +167,9 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
     config, places = train.TrainConfig.from_yaml(path)
     if "data" not in places:
         raise ConfigError("The YAML names no data.", where=path.name, fix="Add a line: data: PATH")
-    beside = {key: path.parent / str(place) for key, place in places.items()}
+    beside = {
+        key: place if str(place).startswith("hub:") else path.parent / str(place) for key, place in places.items()
+    }
     return train.TrainConfig.parse({**config.model_dump(exclude_defaults=True), **changes}), beside
 
 

@@ -8,17 +8,19 @@ Example:
 
 from finetune.data.example import Dataset, Example, Problem, Rejected, Split
 from finetune.data.fixes import Fix, Length, apply, fixes
-from finetune.data.load import load, with_validation
+from finetune.data.hub import load_hub
+from finetune.data.load import load, raw_rows, with_validation
 from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
-from finetune.data.samples import Sample, samples
+from finetune.data.samples import DIRTY, Sample, samples
 from finetune.data.split import held_out, label_rows
 from finetune.data.texts import visible
 from finetune.data.tokens import TokenStats, token_stats
 
 __all__ = [
+    "DIRTY",
     "ENDINGS",
     "Dataset",
     "Example",
@@ -37,7 +39,9 @@ __all__ = [
     "held_out",
     "label_rows",
     "load",
+    "load_hub",
     "preview",
+    "raw_rows",
     "report",
     "samples",
     "token_stats",

@@ -7,8 +7,10 @@ validation file too. Nothing is dropped in silence: accepted + rejected = rows s
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
+from finetune.data import hub
 from finetune.data.example import Dataset, Example, Findings, Problem, Rejected, Split, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, read
@@ -24,7 +26,7 @@ MOST_COLUMNS = 2_000
 
 
 def load(path: str | Path, validation: str | Path | None = None, mapping: Mapping | None = None) -> Dataset:
-    """Read a file (or a folder with a train file) into a `Dataset`.
+    """Read a file (or a folder with a train file, or ``hub:owner/name[:config[:split]]``) into a `Dataset`.
 
     With a `mapping`, columns become prompt and answer as it says; without one, each row's shape is
     recognised.
@@ -37,10 +39,24 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
         >>> load("sample_data/recipes").validation.rows > 60
         True
     """
+    if str(path).startswith(hub.PREFIX):
+        dataset = hub.load_hub(*hub.parse(str(path)), mapping)
+        return with_validation(dataset, _load_file(Path(validation), mapping)) if validation else dataset
     train = _train_file(Path(path))
     beside = Path(validation) if validation else _beside(train)
     dataset = _load_file(train, mapping)
     return with_validation(dataset, _load_file(beside, mapping)) if beside else dataset
+
+
+def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
+    """The first rows as they stand in the file, with their lines: what a mapping is tried on.
+
+    Example:
+        >>> raw_rows(Path("sample_data/voice/train.csv"))[0][1].keys()
+        dict_keys(['prompt', 'completion'])
+    """
+    fit = ((row.line, row.value) for row in read(path).rows if row.error is None and isinstance(row.value, dict))
+    return list(islice(fit, count))
 
 
 def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:

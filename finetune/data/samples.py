@@ -8,7 +8,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "sample_data"
 
 @dataclass(frozen=True)
 class Sample:
-    """A bundled dataset: `name` is its folder, `title` and `teaches` are for the page."""
+    """A bundled dataset: `name` is its folder or file, `title` and `teaches` are for the page."""
 
     name: str
     title: str
@@ -17,6 +17,10 @@ class Sample:
     @property
     def path(self) -> Path:
         return FOLDER / self.name
+
+
+DIRTY = Sample("dirty.jsonl", "Deliberately dirty", "Garden questions with every problem a file can have.")
+"""Not to be trained on: it shows what the report can do."""
 
 
 def samples() -> tuple[Sample, ...]:

@@ -64,6 +64,7 @@ class TokenStats:
     trained: Quantiles | None
     turns: Quantiles | None
     histogram: tuple[Bin, ...]
+    mean: float
     lossless_length: int
     share_trained: float
     labels: dict[str, int] | None
@@ -110,6 +111,7 @@ def token_stats(
         trained=_quantiles(counts.trained),
         turns=_quantiles(counts.turns),
         histogram=_histogram(tokens),
+        mean=sum(tokens) / len(tokens) if tokens else 0.0,
         lossless_length=max(tokens, default=0),
         share_trained=sum(counts.trained) / sum(tokens) if tokens else 0.0,
         labels={label: len(rows) for label, rows in labels.items()} if labels else None,

@@ -6,6 +6,7 @@ settles it once and records the value with its reason.
 """
 
 import difflib
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +17,12 @@ from finetune.errors import ConfigError
 from finetune.models.catalogue import DEFAULT
 
 ADVANCED: dict[str, Any] = {"advanced": True}
+
+LONGEST = 2048
+"""Tokens of an example that are used when no max length is set, however long the longest is."""
+
+MOST_AT_ONCE = 8
+"""Examples computed at once when nothing else is asked for."""
 
 
 class TrainConfig(BaseModel):
@@ -102,6 +109,23 @@ class TrainConfig(BaseModel):
         0, ge=0, le=2**31 - 1, title="Seed", description="The same seed and data give the same run.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
+
+    @property
+    def micro_and_accumulate(self) -> tuple[int, int]:
+        """Examples computed at once, and how many such rounds make one step."""
+        micro = self.micro_batch or min(self.batch_size, MOST_AT_ONCE)
+        return micro, max(1, self.batch_size // micro)
+
+    def steps_for(self, rows: int) -> int:
+        """Steps of a run over so many training rows.
+
+        Example:
+            >>> TrainConfig(epochs=3, batch_size=8).steps_for(225)
+            87
+        """
+        micro, accumulate = self.micro_and_accumulate
+        per_epoch = math.ceil(rows / (micro * accumulate))
+        return self.max_steps or max(1, math.ceil(per_epoch * self.epochs))
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:

@@ -50,6 +50,20 @@ def progress(run: Run, events: Sequence[Event], now: float | None = None) -> Pro
     )
 
 
+def seconds_for(tokens: float, runs: Sequence[Run], model: str) -> float | None:
+    """How long reading so many tokens took at the speed of the newest succeeded run of this model; None without one.
+
+    Example:
+        >>> seconds_for(90_000, store.runs(), "HuggingFaceTB/SmolLM2-135M-Instruct")
+        240.7
+    """
+    speeds = (
+        run.result.get("tokens_per_second") for run in runs if run.state == "succeeded" and run.config["model"] == model
+    )
+    speed = next((speed for speed in speeds if speed), None)
+    return tokens / speed if speed else None
+
+
 def _eta(run: Run, recent: list[Event], evaluations: list[Event]) -> float | None:
     if len(recent) < 2 or not run.steps:
         return None

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from finetune import models, settings
 from finetune.errors import DataError, FinetuneError, ModelError, RunError
 from finetune.store import Run, Store
-from finetune.train.config import TrainConfig
-from finetune.train.start import adapter_folder, open_dataset
+from finetune.train.config import LONGEST, MOST_AT_ONCE, TrainConfig
+from finetune.train.kept import open_dataset
+from finetune.train.start import adapter_folder
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from finetune.data import Example
     from finetune.train.trainer import SupervisedTrainer
 
-LONGEST = 2048
-MOST_AT_ONCE = 8
 EVALUATIONS = 5
 
 
@@ -145,10 +144,8 @@ class Worker:
         from finetune.train.trainer import SupervisedTrainer
 
         config = self.config
-        micro = config.micro_batch or min(config.batch_size, MOST_AT_ONCE)
-        accumulate = max(1, config.batch_size // micro)
-        per_epoch = math.ceil(len(rows) / (micro * accumulate))
-        steps = config.max_steps or max(1, math.ceil(per_epoch * config.epochs))
+        micro, accumulate = config.micro_and_accumulate
+        steps = config.steps_for(len(rows))
         every = config.eval_every or max(1, math.ceil(steps / EVALUATIONS))
         self.say(f"{len(rows)} rows, {len(held_rows)} held out; {steps} steps of {micro * accumulate} examples.")
         self.store.update(self.run.id, steps=steps)

@@ -1,150 +1,202 @@
-"""The Data tab: pick a sample or bring a file, see what is wrong, see what will be trained."""
+"""The Data tab: bring data, see what is wrong with it, mend it, see what will be trained."""
 
-from html import escape
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from finetune import data, models, train
-from finetune.errors import FinetuneError
-from finetune.ui.session import Browser, Services, known, owner
+from finetune.errors import DataError, FinetuneError
+from finetune.ui import mapping, report
+from finetune.ui.opened import Opened
+from finetune.ui.remedies import Remedies
+from finetune.ui.rows import RowView, max_length
+from finetune.ui.session import Browser, Services
+from finetune.ui.sources import Sources, take
 
-FIRST_ROWS = 4
-CUT = 160
-"""Characters of a cell shown in the table of first rows."""
-
-
-def summary(dataset: data.Dataset) -> str:
-    """The dataset in numbers, and its problems, as HTML."""
-    held = dataset.validation
-    facts = [(f"{dataset.rows:,}", "rows seen"), (f"{len(dataset.examples):,}", "accepted")]
-    facts.append((f"{len(dataset.rejected):,}", "rejected"))
-    facts.append((f"{len(held.examples):,}" if held else "15 %", "held out" if held else "will be held out"))
-    cells = "".join(f"<div><b>{value}</b><small>{label}</small></div>" for value, label in facts)
-    kind = escape((dataset.format or "unknown format").replace("_", " "))
-    problems = [*dataset.problems, *(held.problems if held else [])]
-    lines = "".join(_problem(problem) for problem in problems)
-    if not lines:
-        lines = "<div class='ba-problem ba-good'><b>✓ No problems found.</b></div>"
-    cells += f"<div><b>{kind}</b><small>format</small></div>"
-    return f"<div class='ba-card'><div class='ba-facts'>{cells}</div>{lines}</div>"
-
-
-def _problem(problem: data.Problem) -> str:
-    lines = ", ".join(map(str, problem.lines[:6])) + ("…" if problem.count > 6 else "")
-    rows = "row" if problem.count == 1 else "rows"
-    return (
-        f"<div class='ba-problem {problem.severity}'><b>{problem.count} {rows}</b> · {escape(problem.message)} "
-        f"{escape(problem.hint)} <span class='ba-masked'>line {lines} · {problem.code}</span></div>"
-    )
-
-
-def first_rows(dataset: data.Dataset) -> str:
-    """The first accepted rows as an HTML table: line, prompt, answer."""
-    rows = "".join(
-        f"<tr><td>{e.line}</td><td>{_cell(e.asked)}</td><td>{_cell(e.answer)}</td></tr>"
-        for e in dataset.examples[:FIRST_ROWS]
-    )
-    head = "<tr><th>line</th><th>prompt</th><th>answer</th></tr>"
-    return f"<div class='ba-card'><table class='ba-rows ba-first'>{head}{rows}</table></div>"
-
-
-def _cell(text: str) -> str:
-    return escape(text if len(text) <= CUT else f"{text[:CUT]}…")
-
-
-def as_trained(example: data.Example, model: str, max_length: int | None = None) -> str:
-    """One example as the trainer will get it: every token in place, coloured by what becomes of it."""
-    segments = data.preview(example, models.load_tokenizer(models.find(model)), max_length)
-    pieces = [
-        f"<span class='ba-{segment.kind}{' ba-learned' if segment.trained else ''}'>{escape(segment.shown)}</span>"
-        for segment in segments
-    ]
-    tokens = sum(len(segment.ids) for segment in segments)
-    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
-    count = f"{tokens} tokens, {trained} of them trained (coloured); the rest is only read."
-    text = f"<div class='ba-rendered' dir='auto'>{''.join(pieces)}</div>"
-    return f"<div class='ba-card'>{text}<p class='ba-stats'>{count}</p></div>"
+TOO_LONG = "drop_too_long"
 
 
 class DataTab:
-    """Draws the tab and answers its events. `go` leads on to training; the browser remembers the dataset's id."""
+    """Draws the tab and answers its events. `go` leads on to training, `length` is the max length looked at.
+
+    Everything that makes a dataset (a source, a fix, a mapping) puts its id into `dataset`, and so
+    does a reload of the page; whatever changes that id has the rest of the tab drawn anew.
+    """
 
     def __init__(self, services: Services, browser: gr.BrowserState, model: gr.Dropdown):
         self.services, self.browser, self.model = services, browser, model
-        self._draw()
-        self._listen()
-
-    def _draw(self) -> None:
+        self.opened = Opened(services)
+        self.dataset = gr.State(None)
+        self._rejected = tempfile.TemporaryDirectory(prefix="rejected-")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
-                gr.Markdown("### Start with a sample")
-                self.picks = {
-                    sample: gr.Button(f"{sample.title}: {sample.teaches}", elem_id=f"sample-{sample.name}", size="sm")
-                    for sample in data.samples()
-                }
-                gr.Markdown("### or bring your own")
-                kinds = list(data.ENDINGS)
-                label = "Examples: OpenAI chat JSONL, or prompt + completion (JSONL, CSV)"
-                self.upload = gr.File(label=label, file_types=kinds, elem_id="upload", height=160)
-                label = "Held-out examples (optional)"
-                self.held = gr.File(label=label, file_types=kinds, elem_id="upload-held", height=160)
+                self.sources = Sources(self.opened, browser)
             with gr.Column(scale=3, min_width=320):
-                self.facts = gr.HTML("<div class='ba-card ba-masked'>No data yet.</div>", elem_id="data-facts")
-                self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
-                self.table = gr.HTML(elem_id="first-rows")
-                self.row = gr.Number(
-                    1, label="As trained: row", precision=0, minimum=1, visible=False, elem_id="preview-row"
-                )
-                self.preview = gr.HTML(elem_id="as-trained")
+                self._draw()
+        self.rows = RowView(self.opened, browser, model, self.dataset)
+        self.length = self.rows.length
+        self._listen_to_changes()
+        self._listen_to_dataset()
 
-    def _listen(self) -> None:
-        shown = [self.browser, self.facts, self.table, self.row, self.preview, self.go]
-        reads = [
-            pick.click(
-                lambda state, path=sample.path: self._show(data.load(path), state), self.browser, shown,
-                api_visibility="private",
-            )
-            for sample, pick in self.picks.items()
-        ]  # fmt: skip
-        reads.append(
-            gr.on(
-                [self.upload.upload, self.held.upload], self._read, [self.upload, self.held, self.browser], shown,
-                api_visibility="private",
-            )
-        )  # fmt: skip
-        preview = {"fn": self._preview, "inputs": [self.row, self.browser, self.model], "outputs": self.preview}
-        for read in reads:
-            read.then(**preview, api_visibility="private")
-        gr.on([self.row.change, self.model.change], **preview, api_visibility="private")
+    def _draw(self) -> None:
+        self.facts = gr.HTML("<div class='ba-card ba-masked'>No data yet.</div>", elem_id="data-facts")
+        self.remedies = Remedies()
+        self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
+        self.numbers = gr.HTML(elem_id="data-numbers")
+        self.table = gr.HTML(elem_id="first-rows")
+        self.mapping = mapping.MappingForm()
+        self.remedies.draw_system()
+        self.rejected = gr.HTML(elem_id="rejected-rows")
+        self.download = gr.DownloadButton(
+            "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
+        )
 
-    def _show(self, dataset: data.Dataset, state: Browser) -> tuple:
-        state = known(state)
-        if not dataset.examples:
-            return self._nothing(summary(dataset), state)
-        record = train.save_dataset(self.services.store, dataset, owner(state))
-        seen = gr.update(visible=True)
-        row = gr.update(value=1, visible=True)
-        return state | {"dataset": record.id}, summary(dataset), first_rows(dataset), row, "", seen
+    def _listen_to_changes(self) -> None:
+        """What makes a new dataset."""
+        taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.facts], "api_visibility": "private"}
+        self.sources.listen(taken)
+        remedies, here = self.remedies, [self.dataset, self.browser]
+        told = [self.model, self.length, remedies.system, *here]
+        for code, remedy in remedies.each.items():
+            remedy.button.click(lambda *values, code=code: self._fix([code], *values), told, **taken)
+        ticks = [remedy.tick for remedy in remedies.each.values()]
+        remedies.together.click(self._fix_ticked, [*ticks, *told], **taken)
+        remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), told, **taken)
+        remedies.undo.click(self._undo, here, **taken)
+        self.mapping.remove.click(lambda *where: self._reload(None, *where), here, **taken)
+        taken["outputs"] = [self.browser, self.dataset, self.mapping.example]
+        self.mapping.apply.click(self._map, [*self.mapping.fields, *here], **taken)
 
-    def _nothing(self, facts: str, state: Browser) -> tuple:
+    def _listen_to_dataset(self) -> None:
+        """What is drawn of it."""
+        here = [self.dataset, self.browser]
+        parts = [self.facts, self.go, self.table, self.rejected, self.download, self.rows.box, self.rows.row]
+        count: dict[str, Any] = {
+            "fn": self._count, "inputs": [self.model, self.length, *here],
+            "outputs": [self.numbers, *self.remedies.one(TOO_LONG)], "api_visibility": "private",
+        }  # fmt: skip
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        changed = self.dataset.change(
+            self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], api_visibility="private"
+        )
+        changed.then(**self.rows.refresh())
+        changed.then(**count)
+        gr.on([self.model.change, self.length.submit, self.length.blur], **count)
+        fields = self.mapping.fields
+        example: dict[str, Any] = {
+            "fn": self._try_mapping,
+            "inputs": [*fields, *here],
+            "outputs": self.mapping.example,
+            **quiet,
+        }
+        changed.then(**example)
+        gr.on([field.change for field in fields], **example)
+        system = self.remedies.system
+        system.change(self._try_system, [system, *here], self.remedies.system_change, **quiet)
+
+    # Drawing
+
+    def _show(self, dataset_id: str | None, state: Browser) -> list[Any]:
         hidden = gr.update(visible=False)
-        return known(state) | {"dataset": None}, facts, "", hidden, "", hidden
-
-    def _read(self, path: str | None, held: str | None, state: Browser) -> tuple:
-        if not path:
-            return (gr.skip(),) * 6
+        if not dataset_id:
+            nothing: list[Any] = [gr.skip(), hidden, "", "", hidden, hidden, 1]
+            return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
         try:
-            return self._show(data.load(path, held), state)
+            dataset = self.opened.get(dataset_id, state)
         except FinetuneError as error:
-            text = f"<div class='ba-problem error'><b>Not read.</b> {escape(str(error))}</div>"
-            return self._nothing(f"<div class='ba-card'>{text}</div>", state)
+            nothing = [report.refused(str(error)), hidden, "", "", hidden, hidden, 1]
+            return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
+        split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
+        ready = gr.update(visible=bool(dataset.examples))
+        shown: list[Any] = [report.summary(dataset, split), ready, report.first_rows(dataset), report.rejected(dataset)]
+        shown += [self._download(dataset_id, dataset), ready, 1]
+        return [*shown, *self.remedies.offer(data.fixes(dataset), dataset), *self.mapping.fill(dataset)]
 
-    def _preview(self, number: float | None, state: Browser, model: str) -> str:
-        if not known(state)["dataset"]:
+    def _download(self, dataset_id: str, dataset: data.Dataset) -> dict:
+        if not dataset.rejected:
+            return gr.update(visible=False)
+        path = Path(self._rejected.name) / f"rejected-{dataset_id}.jsonl"
+        data.write_rejected(dataset, path)
+        return gr.update(visible=True, value=str(path))
+
+    def _count(self, model: str, length: str, dataset_id: str | None, state: Browser) -> list[Any]:
+        nothing = self.remedies.offer_one(None)
+        if not dataset_id:
+            return ["", *nothing]
+        try:
+            dataset = self.opened.get(dataset_id, state)
+            if not dataset.examples:
+                return ["", *nothing]
+            most, tokenizer = max_length(length), models.load_tokenizer(models.find(model))
+        except FinetuneError as error:
+            return [report.card(f"<span class='ba-masked'>Not counted: {report.shown(str(error))}</span>"), *nothing]
+        stats = data.token_stats(dataset, tokenizer, most)
+        html = report.numbers(stats, model, self._estimate(dataset, stats, model, most, state))
+        if all(problem.code != "truncated" for problem in stats.problems):
+            return [html, *nothing]
+        offered = data.fixes(replace(dataset, problems=[]), data.Length(tokenizer, most))
+        return [html, *self.remedies.offer_one(next(iter(offered), None))]
+
+    def _estimate(self, dataset: data.Dataset, stats: data.TokenStats, model: str, most: int, state: Browser) -> str:
+        config = train.TrainConfig()
+        split = data.held_out(dataset, config.held_out, config.seed).split
+        rows = split.train if split else len(dataset.examples)
+        tokens = rows * config.epochs * min(stats.mean, most)
+        seconds = train.seconds_for(tokens, self.services.runs(state), model)
+        return report.estimate(config.steps_for(rows), config.epochs, seconds)
+
+    def _try_mapping(self, *values: Any) -> str:
+        *fields, dataset_id, state = values
+        if not dataset_id:
             return ""
-        record = self.services.store.dataset(known(state)["dataset"])
         try:
-            examples = train.open_dataset(record, train.TrainConfig())[0]
-            return as_trained(examples[min(max(1, int(number or 1)), len(examples)) - 1], model)
+            return mapping.tried(self.opened.get(dataset_id, state), mapping.described(*fields))
         except FinetuneError as error:
-            return f"<div class='ba-card ba-masked'>No preview: {escape(str(error))}</div>"
+            return report.refused(str(error))
+
+    def _try_system(self, system: str, dataset_id: str | None, state: Browser) -> str:
+        if not dataset_id or not system.strip():
+            return ""
+        fixes = data.fixes(self.opened.get(dataset_id, state), system=system.strip())
+        filled = [fix for fix in fixes if fix.code == "fill_system_prompt"]
+        return report.fix(filled[0]) if filled else "<p class='ba-stats'>Every row has one already.</p>"
+
+    # Changing
+
+    def _fix(self, codes: list[str], model: str, length: str, system: str, dataset_id: str, state: Browser) -> tuple:
+        try:
+            told = train.fixed_with(self.services.dataset(dataset_id, state))
+            if TOO_LONG in codes:
+                told = replace(told, model=model, most=max_length(length))
+            if "fill_system_prompt" in codes:
+                told = replace(told, system=system.strip() or told.system)
+            fixed = data.apply(self.opened.get(dataset_id, state), codes, told.length(), told.system)
+        except FinetuneError as error:
+            raise gr.Error(report.shown(str(error)), print_exception=False) from error
+        return take(self.opened, lambda: fixed, state, told)
+
+    def _fix_ticked(self, *values: Any) -> tuple:
+        codes = [code for code, ticked in zip(self.remedies.each, values, strict=False) if ticked]
+        return self._fix(codes, *values[len(self.remedies.each) :]) if codes else (gr.skip(),) * 3
+
+    def _undo(self, dataset_id: str, state: Browser) -> tuple:
+        return self._reload(self.opened.get(dataset_id, state).mapping, dataset_id, state)
+
+    def _reload(self, chosen: data.Mapping | None, dataset_id: str, state: Browser) -> tuple:
+        record = self.services.dataset(dataset_id, state)
+        return take(self.opened, lambda: train.reload(record, chosen), state)
+
+    def _map(self, *values: Any) -> tuple:
+        *fields, dataset_id, state = values
+        try:
+            record = self.services.dataset(dataset_id, state)
+            mapped = train.reopen(record, mapping.described(*fields))
+            if not mapped.examples:
+                raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
+        except FinetuneError as error:
+            return gr.skip(), gr.skip(), report.refused(str(error))
+        kept, mapped_id, _ = take(self.opened, lambda: mapped, state, train.fixed_with(record))
+        return kept, mapped_id, gr.skip()

@@ -31,12 +31,21 @@ def build(services: Services) -> gr.Blocks:
             runs = services.runs(state)
             ids = [run.id for run in runs]
             chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
-            return state, gr.update(choices=train.choices(runs), value=chosen), chat_tab.refresh(state)
+            return (
+                state,
+                gr.update(choices=train.choices(runs), value=chosen),
+                chat_tab.refresh(state),
+                state["dataset"],
+            )
 
-        page.load(remember, browser, [browser, train_tab.run, chat_tab.run], api_visibility="private")
+        remembered = [browser, train_tab.run, chat_tab.run, data_tab.dataset]
+        page.load(remember, browser, remembered, api_visibility="private")
         page.unload(chat.forget)
         chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
         data_tab.go.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
+        data_tab.length.change(
+            lambda length: length, data_tab.length, train_tab.inputs["max_length"], api_visibility="private"
+        )
         train_tab.go.click(
             lambda state, run: (gr.Tabs(selected="chat"), chat_tab.refresh(state, run)),
             [browser, train_tab.run], [tabs, chat_tab.run], api_visibility="private",

@@ -7,7 +7,7 @@ from typing import Any
 from finetune import settings
 from finetune.chat import Engine
 from finetune.errors import RunError
-from finetune.store import Run, Store
+from finetune.store import DatasetRecord, Run, Store
 
 LOCAL = "local"
 
@@ -29,6 +29,13 @@ class Services:
         if run.owner != owner(browser):
             raise RunError("There is no such run.", where=run.id, code="run_unknown")
         return run
+
+    def dataset(self, dataset_id: str | None, browser: Browser) -> DatasetRecord:
+        """A dataset the visitor may see. Raises `RunError`, the same for a missing and for another's."""
+        record = self.store.dataset(dataset_id or "none")
+        if record.owner != owner(browser):
+            raise RunError("There is no such dataset.", where=record.id, code="dataset_unknown")
+        return record
 
     def runs(self, browser: Browser) -> list[Run]:
         """The visitor's runs, newest first."""

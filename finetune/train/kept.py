@@ -1,0 +1,159 @@
+"""Datasets kept for good: what is trained on, the file it came from, and how the one became the other.
+
+    <dataset folder>/
+        train.jsonl, validation.jsonl     the accepted examples: what a run reads
+        original/train.csv, …             the files as they were brought
+        report.json                       what was found in them
+
+The facts of a record name the mapping and the fixes, so that the same dataset can be made from the
+originals again, with one fix more or one less.
+
+Example:
+    >>> record = keep_dataset(store, data.apply(data.load("my.csv"), ["drop_duplicates"]))
+    >>> reopen(record).applied
+    ('drop_duplicates',)
+"""
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from finetune import data, models, settings
+from finetune.errors import DataError
+from finetune.store import DatasetRecord, Store
+from finetune.train.config import TrainConfig
+
+PARTS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class FixedWith:
+    """What the fixes were told: the system prompt to fill in, and whose tokens a row may have how many of."""
+
+    system: str | None = None
+    model: str | None = None
+    most: int | None = None
+
+    def length(self) -> data.Length | None:
+        """For `data.fixes` and `data.apply`. Raises `ModelError` when the model cannot be had."""
+        if not self.model or not self.most:
+            return None
+        return data.Length(models.load_tokenizer(models.find(self.model)), self.most)
+
+
+def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> DatasetRecord:
+    """Keep a dataset for training.
+
+    Raises:
+        DataError: no row can be trained on.
+    """
+    if not dataset.examples:
+        first = dataset.problems[0] if dataset.problems else None
+        raise DataError(
+            f"None of the {dataset.rows} rows can be trained on.",
+            where=dataset.path.name,
+            fix=f"First problem: {first.message} {first.hint}" if first else "Add examples.",
+            code="data_not_trainable",
+        )
+    return keep_dataset(store, dataset, owner)
+
+
+def keep_dataset(
+    store: Store, dataset: data.Dataset, owner: str = "local", fixed_with: FixedWith | None = None
+) -> DatasetRecord:
+    """Keep a dataset for good, also one that needs a mapping before it can be trained on."""
+    folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
+    aside = folder.with_suffix(".partial")
+    (aside / "original").mkdir(parents=True)
+    files: dict[str, str | None] = {"train_file": None, "validation_file": None}
+    for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
+        if piece:
+            files[f"{part}_file"] = _keep_original(piece.path, aside / "original" / part)
+            _write_examples(piece.examples, aside / f"{part}.jsonl")
+    _write(aside / "report.json", [json.dumps(data.report(dataset))])
+    aside.rename(folder)
+    facts = {
+        "format": dataset.format,
+        "rows": dataset.rows,
+        "accepted": len(dataset.examples),
+        "system": dataset.system,
+        "thinks": any(models.thinks(example.messages) for example in dataset.examples),
+        "applied": list(dataset.applied),
+        "mapping": dataset.mapping.as_dict() if dataset.mapping else None,
+        "fixed_with": asdict(fixed_with or FixedWith()),
+        **files,
+    }
+    return store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+
+
+def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:
+    """The kept originals, read again: as they were brought, or with a mapping.
+
+    Raises:
+        DataError: the files are gone, or the mapping names no existing column.
+    """
+    return replace(data.load(*originals(record), mapping), name=record.name)
+
+
+def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
+    """The kept copies of the files that were brought: the train file, and the validation file if there was one."""
+    folder, facts = Path(record.folder) / "original", record.facts
+    if not facts.get("train_file") or not folder.is_dir():
+        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
+    return folder / facts["train_file"], folder / facts["validation_file"] if facts["validation_file"] else None
+
+
+def reopen(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:
+    """The dataset as it was kept, report and all: its originals with its mapping (or a new one) and its fixes.
+
+    Raises:
+        DataError: the files are gone, or the mapping names no existing column.
+        ModelError: a fix counted tokens of a model that cannot be had any more.
+    """
+    kept, told = record.facts.get("mapping"), fixed_with(record)
+    dataset = reload(record, mapping or (data.Mapping.from_dict(kept) if kept else None))
+    for code in record.facts["applied"]:
+        dataset = data.apply(dataset, [code], told.length(), told.system)
+    return dataset
+
+
+def fixed_with(record: DatasetRecord) -> FixedWith:
+    """What the fixes of a kept dataset were told."""
+    return FixedWith(**record.facts.get("fixed_with", {}))
+
+
+def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """The training and held-out examples of a kept dataset, as a run with this config sees them.
+
+    Raises:
+        DataError: the files are gone.
+    """
+    try:
+        kept = data.load(Path(record.folder))
+    except DataError as error:
+        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.") from error
+    whole = data.held_out(kept, config.held_out, config.seed)
+    return whole.examples, whole.validation.examples if whole.validation else []
+
+
+def _keep_original(source: Path, place: Path) -> str:
+    kept = place.with_name(place.name + source.suffix[:20])
+    shutil.copyfile(source, kept)
+    return kept.name
+
+
+def _write_examples(examples: Sequence[data.Example], path: Path) -> None:
+    if examples:
+        _write(path, (f"{json.dumps(example.as_row())}\n" for example in examples))
+
+
+def _write(path: Path, texts: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(texts)
+        file.flush()
+        os.fsync(file.fileno())

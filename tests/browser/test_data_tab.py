@@ -1,0 +1,150 @@
+"""The Data tab in a real browser: report, fixes, mapping, search, download, reload, and a hostile file.
+
+Screenshots go to ``screenshots/`` for people to look at.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from finetune.store import Store
+
+SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+SECONDS = 30_000
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page on which no script may fail and no dialog may open."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(SECONDS)
+    surprises: list[str] = []
+    page.on("pageerror", lambda error: surprises.append(str(error)))
+    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
+    yield page
+    assert surprises == []
+    page.close()
+
+
+def shot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.wait_for_timeout(300)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def shows(page: Page, place: str, text: str) -> None:
+    expect(page.locator(place)).to_contain_text(text, timeout=SECONDS)
+
+
+def fill(page: Page, place: str, text: str) -> None:
+    page.locator(f"{place} textarea, {place} input").first.fill(text)
+
+
+def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) -> None:
+    page.goto(app)
+    page.click("#sample-dirty")
+    for text in ("63", "51", "12", "invalid_json", "line 7", "18 more"):
+        shows(page, "#data-facts", text)
+    shows(page, "#fix-drop-duplicates", "(3 rows)")
+    shows(page, "#fix-strip-leading-space", "␣Two metres")
+    shows(page, "#data-numbers", "tokens lose nothing")
+    shot(page, "data-dirty")
+
+    page.click("#apply-drop-duplicates")
+    shows(page, "#data-facts", "drop duplicates")
+    shows(page, "#data-facts", "48")
+    expect(page.locator("#fix-drop-duplicates")).to_be_hidden()
+    page.click("#fix-ticked")
+    shows(page, "#data-facts", "fill system prompt")
+    expect(page.locator("#fix-strip-leading-space")).to_be_hidden()
+
+    fill(page, "#row-search", "RAISED BED")
+    page.keyboard.press("Enter")
+    shows(page, "#row-said", "No accepted row")
+    fill(page, "#row-search", "lavender")
+    page.keyboard.press("Enter")
+    shows(page, "#row-said", "line 9")
+    shows(page, "#as-chat", "When do I cut back lavender?")
+    shows(page, "#as-trained", "When do I cut back lavender?")
+    fill(page, "#row-length", "30")
+    page.keyboard.press("Enter")
+    expect(page.locator("#as-trained .ba-cut").first).to_be_visible()
+    shows(page, "#fix-drop-too-long", "longer than the length")
+    page.click("#row-next")
+    shows(page, "#as-chat", "Do strawberries come back")
+
+    with page.expect_download() as download:
+        page.click("#rejected-download")
+    lines = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    assert len(lines) == 15
+    assert lines[0]["code"] == "invalid_json"
+
+    page.reload()
+    shows(page, "#data-facts", "drop duplicates")
+    shows(page, "#as-trained", "<|im_end|>")
+    expect(page.locator("#to-train")).to_be_visible()
+    page.click("#fix-undo")
+    shows(page, "#data-facts", "51")
+    expect(page.locator("#fix-drop-duplicates")).to_be_visible()
+
+
+def test_unknown_columns_become_trainable(app: str, page: Page, tmp_path: Path) -> None:
+    odd = tmp_path / "küche.csv"
+    rows = [f"Suppe {i},Lauch und {i} Zwiebeln,{i} Minuten kochen" for i in range(1, 31)]
+    odd.write_text("\n".join(["Gericht,Zutaten,Zubereitung", *rows]), encoding="utf-8")
+    page.goto(app)
+    page.set_input_files("#upload input[type=file]", odd)
+    shows(page, "#data-facts", "unknown_columns")
+    expect(page.locator("#to-train")).to_be_hidden()
+    shows(page, "#mapping-example", "Zutaten: Lauch und 1 Zwiebeln")
+    fill(page, "#mapping-user", "Wie koche ich {Gericht}?")
+    shows(page, "#mapping-example", "Wie koche ich Suppe 1?")
+    fill(page, "#mapping-system", "Antworte {kurz}.")
+    shows(page, "#mapping-example", "There is no column 'kurz'.")
+    fill(page, "#mapping-system", "Antworte kurz.")
+    shows(page, "#mapping-example", "Antworte kurz.")
+    shot(page, "data-mapping")
+    page.click("#mapping-apply")
+    shows(page, "#data-facts", "columns mapped")
+    shows(page, "#as-trained", "Wie koche ich Suppe 1?")
+    expect(page.locator("#to-train")).to_be_visible()
+    page.reload()
+    shows(page, "#data-facts", "columns mapped")
+
+    page.get_by_text("Paste a table or JSON").click()
+    fill(page, "#paste", "prompt\tcompletion\n" + "\n".join(f"{i} + 1?\t{i + 1}" for i in range(12)))
+    page.click("#paste-read")
+    shows(page, "#first-rows", "0 + 1?")
+    shows(page, "#data-facts", "pasted")
+
+
+def test_a_hostile_file_stays_text(app: str, page: Page, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>=cmd|' /C calc'!A0 \u202etxt.exe"
+    turns = [{"role": role, "content": f" {evil}"} for role in ("system", "user", "assistant")]
+    arabic = [{"role": "user", "content": "كيف حالك اليوم؟"}, {"role": "assistant", "content": "بخير، شكرا لك."}]
+    rows = [*[{"messages": turns, evil: 1}] * 12, {"messages": arabic}, {evil: evil}, evil]
+    file = tmp_path / "<img src=x onerror=alert(4)>.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    page.goto(app)
+    page.set_input_files("#upload input[type=file]", file)
+    for place in ("#first-rows", "#as-chat", "#as-trained", "#fix-strip-leading-space"):
+        shows(page, place, "<script>alert(1)</script>")
+    page.get_by_text("Columns: which is the prompt").click()
+    shows(page, "#mapping-columns", "<script>alert(1)</script>")
+    page.locator("#rejected-rows summary").click()
+    shows(page, "#rejected-rows", "<script>alert(1)</script>")
+    assert "\u202e" not in page.locator("#as-trained").inner_text()
+    shows(page, "#as-trained", "[U+202E]txt.exe")
+    fill(page, "#row-search", "line 13")
+    page.keyboard.press("Enter")
+    shows(page, "#as-chat", "كيف حالك")
+    direction = "element => getComputedStyle(element).direction"
+    assert page.locator("#as-chat .ba-bubble.user [dir]").evaluate(direction) == "rtl"
+    shot(page, "data-hostile")
+    page.wait_for_timeout(500)
+    assert page.locator("#tabs script, #tabs img[src=x], #tabs svg[onload]").count() == 0

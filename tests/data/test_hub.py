@@ -1,0 +1,165 @@
+"""A dataset from the Hub: a loopback stand-in with two configs, one gated and one silent."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from finetune import data
+from finetune.data import hub
+from finetune.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+SHA = "0123456789abcdef0123456789abcdef01234567"
+CARD = """---
+configs:
+- config_name: sums
+  data_files: [{split: train, path: sums/train.jsonl}, {split: test, path: sums/test.jsonl}]
+- config_name: odd
+  data_files: odd.jsonl
+---
+"""
+
+
+def rows(count: int) -> bytes:
+    return b"".join(
+        json.dumps({"prompt": f"{i} + {i}?", "completion": str(2 * i)}).encode() + b"\n" for i in range(count)
+    )
+
+
+FILES = {"README.md": CARD.encode(), "sums/train.jsonl": rows(30), "sums/test.jsonl": rows(5), "odd.jsonl": rows(3)}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The calls `datasets` makes for one public dataset; ``some/gated`` is gated, ``some/silent`` never answers."""
+
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.asked.append(f"{self.command} {path}")
+        if "some/silent" in path:
+            threading.Event().wait(30)
+        elif "some/gated" in path:
+            self._send(b"{}", status=403, more={"X-Error-Code": "GatedRepo"})
+        elif path.startswith(f"/api/datasets/some/sums/tree/{SHA}") or path.startswith(
+            "/api/datasets/some/sums/tree/main"
+        ):
+            self._send(json.dumps(tree(path.split("/", 7)[-1] if path.count("/") > 6 else "")).encode())
+        elif path.startswith("/api/datasets/some/sums/paths-info/"):
+            self._paths_info()
+        elif path.startswith("/api/datasets/some/sums"):
+            siblings = [{"rfilename": name} for name in FILES]
+            about = {"id": "some/sums", "sha": SHA, "siblings": siblings, "private": False, "gated": False, "tags": []}
+            self._send(json.dumps(about).encode())
+        elif path.startswith("/datasets/some/sums/resolve/") and path.split("/", 6)[-1] in FILES:
+            self._send(FILES[path.split("/", 6)[-1]], "application/octet-stream")
+        else:
+            self._send(b"{}", status=404, more={"X-Error-Code": "RepoNotFound" if "other" in path else "EntryNotFound"})
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        self._paths_info() if "/paths-info/" in self.path else self._send(b"{}", status=404)
+
+    def _paths_info(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        wanted = json.loads(body or b"{}").get("paths", [])
+        self._send(json.dumps([entry for entry in tree("", deep=True) if entry["path"] in wanted]).encode())
+
+    def _send(self, body: bytes, kind: str = "application/json", status: int = 200, more: dict | None = None) -> None:
+        self.send_response(status)
+        headers = {"Content-Type": kind, "Content-Length": len(body), "X-Repo-Commit": SHA}
+        headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
+        for name, value in {**headers, **(more or {})}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def tree(folder: str, deep: bool = False) -> list[dict]:
+    """The entries of a folder as the Hub lists them."""
+    entries = [{"type": "file", "path": name, "size": len(body), "oid": "0" * 40} for name, body in FILES.items()]
+    entries.append({"type": "directory", "path": "sums", "size": 0, "oid": "1" * 40})
+    return entries if deep else [entry for entry in entries if str(Path(str(entry["path"])).parent) == (folder or ".")]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def check(where: str, tmp_path: Path, endpoint: str) -> tuple[int, dict]:
+    """`check --json` in a fresh process: huggingface_hub reads its environment once."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "finetune", "check", where, "--json", "--model", "nowhere/none"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_config_and_a_split(address: str, tmp_path: Path) -> None:
+    code, answer = check("hub:some/sums:sums:test", tmp_path, address)
+    assert (code, answer.get("rows"), answer["name"]) == (0, 5, "some/sums"), (answer, Hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("hub:some/sums", "several configs. Choose one of: sums, odd."),
+        ("hub:some/sums:none", "There is no config 'none'. Choose one of: sums, odd."),
+        ("hub:some/sums:sums:dev", "There is no split 'dev'. Choose one of: train, test."),
+        ("hub:some/gated", "The dataset is gated"),
+        ("hub:some/other", "no such dataset on the Hub"),
+    ],
+)
+def test_what_is_missing_is_named(address: str, tmp_path: Path, where: str, said: str) -> None:
+    code, answer = check(where, tmp_path, address)
+    [problem] = answer["problems"]
+    assert code == 2
+    assert said in f"{problem['message']} {problem['hint']}"
+
+
+def test_no_hub_is_one_sentence(tmp_path: Path) -> None:
+    code, answer = check("hub:some/sums", tmp_path, "http://127.0.0.1:9")
+    assert (code, answer["problems"][0]["message"]) == (2, "The Hub cannot be reached.")
+
+
+def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "SECONDS", 0.05)
+    monkeypatch.setattr(hub, "_ask", lambda name: threading.Event().wait(5))
+    with pytest.raises(DataError, match=r"did not answer within 0\.05 s"):
+        data.load_hub("some/silent")
+
+
+def test_too_many_rows_are_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.loads(line) for line in rows(30).splitlines()]
+    monkeypatch.setattr(hub, "_ask", lambda name: None)
+    monkeypatch.setattr(hub, "_config", lambda name, config: "sums")
+    monkeypatch.setattr(hub, "_stream", lambda name, config, split: iter(lines))
+    whole = data.load("hub:some/sums")
+    assert (whole.name, whole.rows) == ("some/sums", 30)
+    cut = data.load_hub("some/sums", most=20)
+    assert (cut.name, cut.rows) == ("some/sums (first 20 rows)", 20)
+    assert "hub_rows_cut" in {problem.code for problem in cut.problems}
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b/c", "finetune/data", "hub:a:b:c:d", "/root"])
+def test_names_that_are_no_dataset(name: str) -> None:
+    with pytest.raises(DataError):
+        data.load(name if name.startswith("hub:") else f"hub:{name}")

@@ -1,0 +1,60 @@
+"""A dataset is kept with the file it came from, so that it can be opened, mapped and fixed again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetune import data, models, train
+from finetune.errors import DataError
+from finetune.store import Store
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A table nobody has heard of, with one row twice."""
+    path = tmp_path / "odd.csv"
+    rows = [f"stone {i},its weight is {i} kg" for i in [1, 1, *range(2, 14)]]
+    path.write_text("\n".join(["thing,saying", *rows]))
+    return path
+
+
+def test_it_opens_as_it_was_kept(store: Store, odd: Path) -> None:
+    mapping = data.Mapping(user="Weigh {thing}", assistant="{saying}")
+    fixed = data.apply(data.load(odd, odd, mapping=mapping), ["drop_duplicates"])
+    record = train.keep_dataset(store, fixed)
+    odd.unlink()
+    opened = train.reopen(store.dataset(record.id))
+    assert (opened.name, opened.applied, opened.mapping) == ("odd", ("drop_duplicates",), mapping)
+    assert list(opened.examples) == list(fixed.examples)
+    assert opened.problems == fixed.problems
+    assert opened.validation is not None
+    report = json.loads((Path(record.folder) / "report.json").read_text())
+    assert (report["accepted"], report["applied"]) == (13, ["drop_duplicates"])
+
+
+def test_what_the_fixes_were_told_is_kept(store: Store, odd: Path, tiny: Path) -> None:
+    mapped = data.load(odd, mapping=data.Mapping(user="{thing}", assistant="{saying}", system="Weigh things."))
+    tokens = data.token_stats(mapped, models.load_tokenizer(models.find(str(tiny)))).tokens
+    told = train.FixedWith(model=str(tiny), most=tokens.min)
+    fixed = data.apply(mapped, ["drop_too_long"], told.length())
+    record = train.keep_dataset(store, fixed, fixed_with=told)
+    opened = train.reopen(record)
+    assert 0 < len(opened.examples) == len(fixed.examples) < 14
+    assert train.fixed_with(record) == told
+
+
+def test_unknown_columns_are_kept_for_a_mapping_but_not_trained(store: Store, odd: Path) -> None:
+    record = train.keep_dataset(store, data.load(odd))
+    assert record.facts["accepted"] == 0
+    with pytest.raises(DataError, match="None of the rows can be trained on"):
+        train.start(store, train.TrainConfig(), record)
+    again = train.reload(record, data.Mapping(user="{thing}", assistant="{saying}"))
+    assert len(again.examples) == 14
+
+
+def test_a_kept_dataset_that_is_gone_is_one_sentence(store: Store, odd: Path) -> None:
+    record = train.keep_dataset(store, data.load(odd))
+    with pytest.raises(DataError, match="is gone"):
+        train.reload(replace(record, facts=record.facts | {"train_file": None}))

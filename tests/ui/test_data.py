@@ -1,0 +1,205 @@
+"""What the Data tab shows: every part of the report, and never a cell of the file as HTML."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from finetune import chat, data, models, train
+from finetune.errors import ConfigError, RunError
+from finetune.store import Store
+from finetune.ui import report, rows
+from finetune.ui.mapping import described, named, tried
+from finetune.ui.opened import Opened
+from finetune.ui.session import Services
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
+OURS = {
+    "div",
+    "b",
+    "i",
+    "small",
+    "span",
+    "p",
+    "h4",
+    "h5",
+    "table",
+    "tr",
+    "td",
+    "th",
+    "code",
+    "br",
+    "details",
+    "summary",
+}
+
+
+class Tags(HTMLParser):
+    """Collects every tag and attribute of a piece of HTML."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+
+def load(tmp_path: Path, *values: object) -> data.Dataset:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(value if isinstance(value, str) else json.dumps(value) for value in values))
+    return data.load(path)
+
+
+@pytest.fixture(scope="module")
+def dirty() -> data.Dataset:
+    return data.load(data.DIRTY.path)
+
+
+def test_cells_of_a_file_are_never_html(tmp_path: Path, tiny: Path) -> None:
+    tools = [{"type": "function", "function": {"name": HOSTILE, "parameters": {}}}]
+    asked = [{"role": "system", "content": HOSTILE}, {"role": "user", "content": HOSTILE}]
+    hostile = {"messages": [*asked, {"role": "assistant", "content": f" {HOSTILE}"}]}
+    dataset = load(tmp_path, *[hostile | {HOSTILE: 1}] * 2, hostile | {"tools": tools}, {HOSTILE: HOSTILE}, HOSTILE)
+    example = dataset.examples[0]
+    mapping = data.Mapping(user=HOSTILE, assistant=f"{{{HOSTILE}}}")
+    parts = [
+        report.summary(dataset), report.first_rows(dataset), report.rejected(dataset), report.refused(HOSTILE),
+        *map(report.fix, data.fixes(dataset)), rows.as_trained(example, str(tiny)),
+        *map(rows.as_chat, dataset.examples), rows._not_found(dataset, HOSTILE),
+        tried(dataset, mapping), named(dataset.columns),
+    ]  # fmt: skip
+    for html in parts:
+        tags = Tags(html)
+        assert tags.tags <= OURS | {"mark"}, html
+        assert tags.attributes <= {"class", "dir", "title", "style"}, html
+        assert "\u202e" not in html
+        assert "\x00" not in html
+    assert "[U+202E]txt.exe␀" in "".join(parts)
+    assert "&lt;script&gt;alert(1)" in "".join(parts)
+
+
+def test_the_report_says_everything(dirty: data.Dataset) -> None:
+    html = report.summary(dirty, data.held_out(dirty).split)
+    for problem in dirty.problems:
+        assert f"<code>{problem.code}</code>" in html
+        assert report.shown(problem.hint) in html
+    for severity in ("error", "warning", "note"):
+        assert f"ba-problem {severity}" in html
+    for text in (
+        "<b>63</b>",
+        "<b>51</b>",
+        "<b>12</b>",
+        "line 7",
+        "lines 37, 38, 41",
+        "drawn by seed 0",
+        "more</summary>",
+    ):
+        assert text in html
+
+
+def test_long_lists_are_folded() -> None:
+    problem = data.Problem("duplicate", "warning", 1234, tuple(range(1, 21)), "Repeated.", "Drop them.")
+    html = report.problem(problem)
+    assert "<summary>lines 1, 2, 3, 4, 5, 6 …</summary>" in html
+    assert "19, 20, and 1,214 more" in html
+
+
+def test_what_was_done_is_said(dirty: data.Dataset) -> None:
+    html = report.summary(data.apply(dirty, ["drop_duplicates"]))
+    assert "drop duplicates</span>" in html
+    assert "<b>48</b>" in html
+
+
+def test_numbers_with_labels(tiny: Path) -> None:
+    dataset = data.load("sample_data/tickets")
+    stats = data.token_stats(dataset, models.load_tokenizer(models.find(str(tiny))), 300)
+    html = report.numbers(stats, str(tiny), report.estimate(100, 3, None))
+    for text in (
+        "median",
+        "8 labels",
+        "billing",
+        "ba-long",
+        f"{stats.lossless_length:,}",
+        "Measured on all",
+        "truncated",
+    ):
+        assert text in html
+    assert "100 steps" in html
+    assert "the first run will measure" in html
+    assert html.count("height:") == len(stats.histogram)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(240, "about 4 min"), (30, "about 30 s"), (0.2, "about 1 s")])
+def test_a_time_is_told_only_when_measured(seconds: float, said: str) -> None:
+    assert said in report.estimate(10, 3, seconds)
+
+
+def test_the_newest_run_of_the_model_tells_the_speed(store: Store) -> None:
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    for model, state, speed in (
+        ("a", "succeeded", 50),
+        ("a", "succeeded", 100),
+        ("a", "failed", 1),
+        ("b", "succeeded", 2),
+    ):
+        run = store.add_run(owner="local", name="r", dataset=dataset.id, config={"model": model})
+        store.move(run.id, state, only_from=("validating",), result={"tokens_per_second": speed})
+    assert train.seconds_for(1000, store.runs(), "a") == 10
+    assert train.seconds_for(1000, store.runs(), "c") is None
+
+
+def test_a_row_as_trained_shows_its_cut_tail(tiny: Path, small_dataset: data.Dataset) -> None:
+    example = small_dataset.examples[3]
+    whole, cut = rows.as_trained(example, str(tiny)), rows.as_trained(example, str(tiny), 30)
+    assert "ba-special ba-learned" in whole
+    assert "cut off" not in whole
+    assert re.search(r"class='ba-cut'>[^<]", cut)
+    assert "cut off" in cut
+
+
+def test_search_goes_round(small_dataset: data.Dataset) -> None:
+    examples = small_dataset.examples
+    assert rows.found(examples, "WHAT IS 7 ", after=0) == 7
+    assert rows.found(examples, "what is 1", after=1) == 10
+    assert rows.found(examples, "what is 1", after=19) == 1
+    assert rows.found(examples, "line 5", after=9) == 4
+    assert rows.found(examples, "nowhere", after=0) is None
+
+
+def test_a_rejected_line_is_explained(dirty: data.Dataset) -> None:
+    assert "Line 7 was rejected: Not valid JSON" in rows._not_found(dirty, "line 7")
+
+
+def test_a_wrong_length_is_named() -> None:
+    assert rows.max_length("") == train.LONGEST
+    with pytest.raises(ConfigError, match="max_length"):
+        rows.max_length("many")
+
+
+def test_the_marker_counts_only_when_confirmed() -> None:
+    assert described("", "{text}", "", "### Answer:", False) == data.Mapping(assistant="{text}")
+    assert described("", "{text}", " ", "### Answer:", True).split == "### Answer:"
+
+
+def test_another_visitors_dataset_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    mine, other = ({"owner": name * 16, "dataset": None, "run": None} for name in "ab")
+    opened = Opened(Services(store, chat.Engine()))
+    record = opened.keep(data.load("sample_data/voice"), mine)
+    assert len(opened.get(record.id, mine).examples) > 100
+    for state in (other, None):
+        with pytest.raises(RunError, match="no such dataset"):
+            opened.get(record.id, state)
+
+
+def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) -> None:
+    opened = Opened(Services(store, chat.Engine()))
+    records = [opened.keep(small_dataset, None) for _ in range(6)]
+    assert len(opened._open) == 4
+    assert opened.get(records[0].id, None).examples == small_dataset.examples
