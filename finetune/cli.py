@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments
     try:
         options = _parser().parse_args(arguments)
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             code, answer = options.verb(options)
     except FinetuneError as error:
         code, answer = 2, {"error": {"code": error.code, "message": str(error)}}
@@ -45,16 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code, answer = 130, {"error": {"code": "interrupted", "message": "Interrupted."}}
     if as_json:
-        print(json.dumps(answer, ensure_ascii=False))
+        print(json.dumps(answer))
     return code
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="python -m finetune", description="Fine-tune a small language model, and see if it helped.")
+    parser = _Parser(
+        prog="python -m finetune",
+        allow_abbrev=False,
+        description="Fine-tune a small language model, and see if it helped.",
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
 
     def verb(name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=help_text, description=help_text)
+        sub = verbs.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
         sub.set_defaults(verb=function)
         if function is not serve:
             sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
@@ -67,7 +71,7 @@ def _parser() -> _Parser:
         sub = verb(name, function, text)
         sub.add_argument("data", help="a file, a folder with train.* in it, or hub:owner/name[:config[:split]]")
         sub.add_argument("--model", default=models.DEFAULT, help="whose tokens to count")
-        sub.add_argument("--max-length", type=int, help="tokens of an example that are used; default: all")
+        sub.add_argument("--max-length", type=_positive, help="tokens of an example that are used; default: all")
     sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
     sub = verb("train", train_verb, "Fine-tune a model and wait for the run to end.")
     sub.add_argument("data", help="a dataset, or a YAML file of settings with a line data: PATH")
@@ -78,11 +82,21 @@ def _parser() -> _Parser:
     sub.add_argument("run", help="a run's id")
     sub.add_argument("--prompt", required=True, help="what to ask")
     sub.add_argument("--system", help="a system prompt; default: the one the run was trained with")
-    sub.add_argument("--max-tokens", type=int, default=256, help="longest answer")
+    sub.add_argument("--max-tokens", type=_positive, default=256, help="longest answer")
     sub = verb("serve", serve, "Serve the page and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def check(options: argparse.Namespace) -> Answer:
@@ -111,7 +125,7 @@ def check(options: argparse.Namespace) -> Answer:
 
 def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
     try:
-        tokenizer = models.load_tokenizer(models.find(options.model, print))
+        tokenizer = models.load_tokenizer(models.find(options.model, _log))
     except FinetuneError as error:
         print(f"  not counted in tokens: {error}")
         return {}, []
@@ -125,9 +139,9 @@ def preview(options: argparse.Namespace) -> Answer:
     if not 1 <= options.row <= len(dataset.examples):
         count = len(dataset.examples)
         raise DataError(f"There are {count} accepted examples.", where="--row", fix="Choose one of them.")
-    tokenizer = models.load_tokenizer(models.find(options.model, print))
+    tokenizer = models.load_tokenizer(models.find(options.model, _log))
     segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
-    colour = sys.stderr.isatty()
+    colour = sys.stdout.isatty()
     for segment in segments:
         mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"
         print(mark.format(segment.shown), end="")
@@ -170,6 +184,8 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
     beside = {
         key: place if str(place).startswith("hub:") else path.parent / str(place) for key, place in places.items()
     }
+    if options.validation:
+        beside["validation"] = options.validation
     return train.TrainConfig.parse({**config.model_dump(exclude_defaults=True), **changes}), beside
 
 

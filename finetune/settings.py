@@ -14,6 +14,8 @@ from pathlib import Path
 
 from finetune.errors import ConfigError
 
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -47,7 +49,7 @@ def read() -> Settings:
         >>> read().home.is_dir()
         True
     """
-    shared = os.environ.get("FINETUNE_SHARED", "1" if os.environ.get("SPACE_ID") else "0") == "1"
+    shared = _switch("FINETUNE_SHARED", default=bool(os.environ.get("SPACE_ID")))
     home = Path(os.environ.get("FINETUNE_HOME") or Path.home() / ".before-and-after").expanduser().resolve()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,6 +65,13 @@ def read() -> Settings:
         max_upload_mb=_number("FINETUNE_MAX_UPLOAD_MB", 100 if shared else 2048),
         workers=_number("FINETUNE_WORKERS", 1),
     )
+
+
+def _switch(name: str, *, default: bool) -> bool:
+    text = os.environ.get(name, "").strip().lower()
+    if text in ("", *ON, *OFF):
+        return default if not text else text in ON
+    raise ConfigError(f"{text!r} is neither 1 nor 0.", where=name, fix="Set it to 1 or 0.")
 
 
 def _number(name: str, default: int) -> int:

@@ -168,11 +168,11 @@ class Store:
     def run(self, run_id: str) -> Run:
         """The run with this id. Raises `RunError` when there is none."""
         with self._connect() as db:
-            row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
+            row = db.execute("SELECT * FROM runs WHERE id=?", (_text(run_id),)).fetchone()
         if row is None:
             raise RunError(
                 "There is no such run.",
-                where=run_id,
+                where=_text(run_id),
                 fix="See the list with: python -m finetune runs",
                 code="run_unknown",
             )
@@ -181,9 +181,11 @@ class Store:
     def runs(self, *, owner: str | None = None, states: tuple[str, ...] = STATES) -> list[Run]:
         """Runs in these states, newest first; only this owner's when one is named."""
         marks = ",".join("?" * len(states))
-        query = f"SELECT * FROM runs WHERE state IN ({marks})" + (" AND owner=?" if owner else "")
+        query = f"SELECT * FROM runs WHERE state IN ({marks})" + (" AND owner=?" if owner is not None else "")
         with self._connect() as db:
-            rows = db.execute(f"{query} ORDER BY created DESC, rowid DESC", (*states, *([owner] if owner else [])))
+            rows = db.execute(
+                f"{query} ORDER BY created DESC, rowid DESC", (*states, *([owner] if owner is not None else []))
+            )
             return [_run(row) for row in rows]
 
     def move(self, run_id: str, to: str, *, only_from: tuple[str, ...], **fields: Any) -> bool:
@@ -236,6 +238,11 @@ class Store:
         with self._connect() as db:
             rows = db.execute("SELECT * FROM events WHERE run=? AND seq>? ORDER BY seq", (run_id, after))
             return [Event(r["run"], r["seq"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
+
+
+def _text(given: str) -> str:
+    """What a person typed, without the half characters that SQLite refuses."""
+    return given.encode("utf-8", "replace").decode()
 
 
 def _new_id(prefix: str) -> str:

@@ -64,3 +64,25 @@ def test_a_shared_server_keeps_the_api_closed(client: TestClient, monkeypatch: p
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     assert client.get("/v1/models").status_code == 403
     assert client.post("/v1/chat/completions", json={"model": "r0", "messages": HI}).status_code == 403
+
+
+def test_clients_that_hang_up_give_the_engine_back(client: TestClient, run: Run) -> None:
+    ask = {"model": run.id, "messages": HI, "max_tokens": 300, "stream": True}
+    for _ in range(6):
+        with client.stream("POST", "/v1/chat/completions", json=ask) as response:
+            next(response.iter_lines())
+        short = {"model": run.id, "messages": HI, "max_tokens": 3}
+        assert client.post("/v1/chat/completions", json=short).status_code == 200
+
+
+def test_parts_nulls_and_developer_are_understood(client: TestClient, run: Run) -> None:
+    messages = [
+        {"role": "developer", "content": "Add."},
+        {"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "1"}]},
+    ]
+    ask = {"model": run.id, "messages": messages, "max_tokens": None, "temperature": None, "max_completion_tokens": 4}
+    answer = client.post("/v1/chat/completions", json=ask)
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["completion_tokens"] <= 4
+    assert client.post("/v1/chat/completions", json={**ask, "seed": 2**64}).status_code == 400
+    assert client.post("/v1/chat/completions", json={**ask, "max_completion_tokens": 4096}).status_code == 400

@@ -121,4 +121,4 @@ def test_runs_are_printed_for_people(
 ) -> None:
     run = train_tiny(store, tiny, small_dataset, max_steps=1)
     assert main(["runs"]) == 0
-    assert run.id in capsys.readouterr().err
+    assert run.id in capsys.readouterr().out

@@ -7,17 +7,19 @@ The shapes follow https://platform.openai.com/docs/api-reference/chat. On a shar
 closed: a stranger's request carries no proof of which runs are theirs.
 """
 
-import itertools
+import contextlib
 import json
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
+from anyio import CancelScope
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from finetune import settings, train
 from finetune.chat import Ask, Reply, Sampling
@@ -31,11 +33,23 @@ STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: Non
 STATUS = {"run_unknown": 404, "not_allowed": 403}
 
 
-class Message(BaseModel):
-    """One chat message; content is text."""
+class Part(BaseModel):
+    """A part of a message; only text can be read."""
 
-    role: str = Field(pattern="^(system|user|assistant)$")
-    content: str
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One chat message; content is text, or parts of type text."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    def plain(self) -> dict[str, str]:
+        """As the chat template wants it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class Question(BaseModel):
@@ -43,10 +57,32 @@ class Question(BaseModel):
 
     model: str
     messages: list[Message] = Field(min_length=1)
-    max_tokens: int = Field(256, ge=1, le=4096)
-    temperature: float = Field(0.0, ge=0, le=2)
-    seed: int = Field(0, ge=0)
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+    temperature: float | None = Field(None, ge=0, le=2)
+    seed: int | None = Field(None, ge=0, lt=2**63)
     stream: bool = False
+
+    @property
+    def sampling(self) -> Sampling:
+        """What was asked for; greedy, where nothing was."""
+        most = self.max_completion_tokens or self.max_tokens or Sampling.max_tokens
+        return Sampling(most, self.temperature or 0.0, self.seed or 0)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events that give the engine back however the client goes, even before the first one."""
+
+    def __init__(self, question: Question, first: Reply, replies: Generator[Reply]):
+        self.replies = replies
+        super().__init__(_events(question, first, replies), media_type="text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await run_in_threadpool(self.replies.close)
 
 
 def routes(services: "Services") -> list[Route]:
@@ -69,7 +105,7 @@ def routes(services: "Services") -> list[Route]:
             replies = _replies(services, question)
             first = await run_in_threadpool(next, replies)
             if question.stream:
-                return StreamingResponse(_events(question, first, replies), media_type="text/event-stream")
+                return _Stream(question, first, replies)
             return JSONResponse(await run_in_threadpool(_whole, question, first, replies))
         except FinetuneError as error:
             return _failed(error)
@@ -90,13 +126,13 @@ def _question(body: bytes) -> Question:
         raise ConfigError(f"{first['msg']}.", where=".".join(map(str, first["loc"])) or "body") from error
 
 
-def _replies(services: "Services", question: Question) -> Iterator[Reply]:
-    messages = [message.model_dump() for message in question.messages]
+def _replies(services: "Services", question: Question) -> Generator[Reply]:
+    messages = [message.plain() for message in question.messages]
     run = None if "/" in question.model else services.store.run(question.model)
     base = run.config["model"] if run else question.model
-    sampling = Sampling(question.max_tokens, question.temperature, question.seed)
-    for replies in services.engine.stream([Ask(messages, run)], base, sampling):
-        yield replies[0]
+    with contextlib.closing(services.engine.stream([Ask(messages, run)], base, question.sampling)) as stream:
+        for replies in stream:
+            yield replies[0]
 
 
 def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
@@ -114,12 +150,16 @@ def _whole(question: Question, reply: Reply, rest: Iterator[Reply]) -> dict[str,
     return _body(question, "chat.completion", message) | {"usage": usage}
 
 
-def _events(question: Question, first: Reply, rest: Iterator[Reply]) -> Iterator[str]:
-    said = ""
-    for reply in itertools.chain([first], rest):
-        delta = {"delta": {"content": reply.text[len(said) :]}, "finish_reason": STOPS[reply.stop]}
-        said = reply.text
-        yield f"data: {json.dumps(_body(question, 'chat.completion.chunk', delta))}\n\n"
+async def _events(question: Question, first: Reply, rest: Iterator[Reply]) -> AsyncIterator[str]:
+    envelope = _body(question, "chat.completion.chunk", {})
+    reply: Reply | None = first
+    said, delta = "", {"role": "assistant"}
+    while reply is not None:
+        delta |= {"content": reply.text[len(said) :]}
+        choice = {"index": 0, "delta": delta, "finish_reason": STOPS[reply.stop]}
+        said, delta = reply.text, {}
+        yield f"data: {json.dumps(envelope | {'choices': [choice]})}\n\n"
+        reply = await run_in_threadpool(next, rest, None)
     yield "data: [DONE]\n\n"
 
 

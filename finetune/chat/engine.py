@@ -6,7 +6,7 @@ The lock is held for a whole answer: PEFT installs hooks on the shared model for
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ class Engine:
 
     def stream(
         self, asks: Sequence[Ask], model: str, sampling: Sampling = Sampling(), stop: threading.Event | None = None
-    ) -> Iterator[list[Reply]]:
+    ) -> Generator[list[Reply]]:
         """Yield the growing replies, one per ask, until all have ended.
 
         Setting `stop`, or closing the iterator, ends generation at the next token.
@@ -141,6 +141,12 @@ class Engine:
         self, asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
     ) -> tuple[list[list[int]], list[int]]:
         room = model.config.max_position_embeddings - sampling.max_tokens
+        if room < 1:
+            raise ModelError(
+                f"{sampling.max_tokens:,} tokens are more than the model can write: its context has "
+                f"{model.config.max_position_embeddings:,}.",
+                fix="Lower max tokens.",
+            )
         fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
         return [ids for ids, _ in fitted], [count for _, count in fitted]
 
@@ -151,10 +157,11 @@ def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> t
     turns = list(ask.messages[len(system) :])
     dropped = 0
     while len(ids := models.prompt_ids([*system, *turns], tokenizer, thinking=ask.thinking)) > room:
-        if len(turns) <= 1:
+        later = next((i for i, turn in enumerate(turns) if i and turn["role"] == "user"), None)
+        if later is None:
             raise ModelError(
                 f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts."
             )
-        del turns[:2]
-        dropped += 2
+        del turns[:later]
+        dropped += later
     return ids, dropped

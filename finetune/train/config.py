@@ -1,8 +1,8 @@
 """Every training setting, once: default, bounds, label, help, and whether it is advanced.
 
 The form on the Train tab, ``--set key=value``, the YAML file and the validation derive from here.
-A field whose default is None depends on the model or the data; `resolve` in the worker
-settles it once and records the value with its reason.
+A field whose default is None depends on the model or the data; the worker settles it once and
+writes the value with its reason to the run's log.
 """
 
 import difflib
@@ -87,7 +87,7 @@ class TrainConfig(BaseModel):
     )  # fmt: skip
     micro_batch: int | None = Field(
         None, ge=1, le=512, title="Micro-batch",
-        description="Examples computed at once; the rest accumulate. Empty: the whole batch, at most 8.",
+        description="Most examples computed at once; the rest of a batch accumulate. Empty: at most 8.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
     max_length: int | None = Field(
@@ -112,9 +112,15 @@ class TrainConfig(BaseModel):
 
     @property
     def micro_and_accumulate(self) -> tuple[int, int]:
-        """Examples computed at once, and how many such rounds make one step."""
-        micro = self.micro_batch or min(self.batch_size, MOST_AT_ONCE)
-        return micro, max(1, self.batch_size // micro)
+        """Examples computed at once, and how many such rounds make one step: together exactly the batch size.
+
+        Example:
+            >>> TrainConfig(batch_size=12).micro_and_accumulate
+            (6, 2)
+        """
+        most = min(self.batch_size, self.micro_batch or MOST_AT_ONCE)
+        micro = next(size for size in range(most, 0, -1) if self.batch_size % size == 0)
+        return micro, self.batch_size // micro
 
     def steps_for(self, rows: int) -> int:
         """Steps of a run over so many training rows.
@@ -156,7 +162,8 @@ class TrainConfig(BaseModel):
         if not isinstance(values, dict):
             raise ConfigError("The YAML is not a mapping of settings.", where=path.name, fix="Write lines: key: value")
         places = {key: values.pop(key) for key in ("data", "validation") if key in values}
-        return cls.parse(values), places
+        places = {key: place for key, place in places.items() if place}
+        return cls.parse({str(key): value for key, value in values.items()}), places
 
     @classmethod
     def is_advanced(cls, field: FieldInfo) -> bool:

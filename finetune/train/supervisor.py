@@ -5,6 +5,7 @@ Every process that wants runs to go on (the server, a waiting command line) has 
 terminal nor a killed server takes them along.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from finetune.store import Run, Store
 from finetune.train.start import run_folder
 
 GRACE = 8.0
-"""Seconds a worker gets to stop by itself before its process group is killed."""
+"""Seconds a worker gets to stop by itself, beside three of its steps, before its process group is killed."""
 
 LOG_LINES = 20
 
@@ -49,7 +50,10 @@ class Supervisor:
 
     def _loop(self) -> None:
         while not self._over.wait(0.5):
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                logging.exception("The supervisor could not look after the runs; it tries again")
 
     def tick(self) -> None:
         """Bury the dead, end those asked to stop, start what is next."""
@@ -59,10 +63,22 @@ class Supervisor:
             self._spawn(next_run)
 
     def _spawn(self, run: Run) -> None:
+        try:
+            child = self._start(run)
+        except OSError as error:
+            reason = f"The training process could not be started: {error.strerror or error}."
+            self.store.move(
+                run.id, "failed", only_from=("running",), ended=time.time(), code="worker_not_started", reason=reason
+            )
+            return
+        self._children[run.id] = child
+        self.store.update(run.id, pid=child.pid, pid_started=psutil.Process(child.pid).create_time())
+
+    def _start(self, run: Run) -> subprocess.Popen:
         folder = run_folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "worker.log").open("ab") as log:
-            child = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "finetune.train.worker", run.id],
                 cwd=Path(__file__).parents[2],
                 env={**os.environ, "FINETUNE_HOME": str(settings.read().home)},
@@ -71,8 +87,6 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._children[run.id] = child
-        self.store.update(run.id, pid=child.pid, pid_started=psutil.Process(child.pid).create_time())
 
     def _watch(self, run: Run) -> None:
         if child := self._children.get(run.id):
@@ -82,7 +96,8 @@ class Supervisor:
             self._bury(run)
         elif run.stop and run.pid:
             asked = self._stopping.setdefault(run.id, time.monotonic())
-            if time.monotonic() - asked > GRACE:
+            steps = [event.data["seconds"] for event in self.store.events(run.id) if event.kind == "step"]
+            if time.monotonic() - asked > GRACE + 3 * max(steps[-5:], default=0):
                 _kill_group(run.pid)
 
     def _bury(self, run: Run) -> None:

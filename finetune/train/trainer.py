@@ -7,7 +7,7 @@ gradients: the tests compare them with TRL's.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,8 @@ def only_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
 class SupervisedTrainer(SFTTrainer):
     """Trains on ``input_ids`` and ``labels`` as given (columns of both datasets, one list a row).
 
+    `stopping` is asked between the batches of an evaluation, which then ends without a figure.
+
     Example:
         >>> SupervisedTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer).train()
     """
@@ -36,6 +38,7 @@ class SupervisedTrainer(SFTTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.tokens_read = 0
+        self.stopping: Callable[[], bool] = lambda: False
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -69,6 +72,10 @@ class SupervisedTrainer(SFTTrainer):
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.get_eval_dataloader(eval_dataset):
+                if self.stopping():  # half a measurement is none
+                    self.control.should_training_stop = True
+                    model.train()
+                    return {}
                 total, count = self._summed_loss(model, self._prepare_inputs(batch))
                 sums += torch.tensor([float(total), float(count)], dtype=torch.float64)
         model.train()

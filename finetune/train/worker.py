@@ -120,6 +120,8 @@ class Worker:
         from peft import LoraConfig, get_peft_model
 
         modules = self.config.target_modules
+        if "lm_head" in modules.split(","):
+            raise RunError("The output layer lm_head takes no adapter.", where="target_modules", fix="Use all-linear.")
         adapter = LoraConfig(
             r=self.config.r,
             lora_alpha=self.config.alpha,
@@ -185,6 +187,7 @@ class Worker:
             callbacks=[callback],
         )
         callback.trainer = trainer
+        trainer.stopping = lambda: bool(self.store.run(self.run.id).stop)
         return trainer
 
 

@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from html import escape, unescape
 from typing import Any
 
 import gradio as gr
 
 from finetune import data, train
 from finetune.chat import Ask, Reply, Sampling
-from finetune.errors import FinetuneError
+from finetune.errors import FinetuneError, RunError
 from finetune.store import Run
 from finetune.ui.session import Browser, Services
 from finetune.ui.train import choices
@@ -21,15 +22,19 @@ _stops: dict[str, threading.Event] = {}
 
 
 def plain(content: Any) -> str:
-    """The text of a chatbot message, which Gradio hands back as a list of parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(part if isinstance(part, str) else part.get("text", "") for part in content)
+    """The text of a chatbot message, which Gradio hands back as a list of parts; undoes `shown`."""
+    parts = [content] if isinstance(content, str) else content
+    return unescape("".join(part if isinstance(part, str) else part.get("text", "") for part in parts))
 
 
-def history(shown: list[dict[str, Any]], system: str) -> list[dict[str, str]]:
+def shown(text: str) -> str:
+    """A text as the chatbot must get it: even without Markdown it would take ``a<b`` for the start of a tag."""
+    return escape(text, quote=False)
+
+
+def history(turns: list[dict[str, Any]], system: str) -> list[dict[str, str]]:
     """A chatbot's messages as the model gets them, behind the system prompt (if any)."""
-    messages = [{"role": message["role"], "content": plain(message["content"])} for message in shown]
+    messages = [{"role": turn["role"], "content": plain(turn["content"])} for turn in turns]
     return [{"role": "system", "content": system}, *messages] if system.strip() else messages
 
 
@@ -85,19 +90,19 @@ class ChatTab:
         with gr.Accordion("Sampling", open=False), gr.Row():
             self.most = gr.Slider(16, 1024, value=256, step=16, label="Max tokens")
             self.heat = gr.Slider(0, 2, value=0, step=0.1, label="Temperature", info="0 is greedy: honest to compare.")
-            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31)
 
     def _column(self, label: str, name: str) -> tuple[gr.Chatbot, gr.HTML]:
         with gr.Column(min_width=320):
             chatbot = gr.Chatbot(
-                label=label, elem_id=name, height=440, render_markdown=False, buttons=["copy"], feedback_options=None,
+                label=label, elem_id=name, height=440, render_markdown=False, buttons=[], feedback_options=None,
                 placeholder="Both columns get the same prompt.", allow_file_downloads=False,
             )  # fmt: skip
             return chatbot, gr.HTML(elem_classes="ba-stats", elem_id=f"{name}-stats")
 
     def _listen(self) -> None:
         chats = [self.base[0], self.tuned[0]]
-        columns = [*chats, self.base[1], self.tuned[1]]
+        columns = [*chats, self.base[1], self.tuned[1], self.prompt]
         asked = gr.on(
             [self.prompt.submit, self.send.click], self._ask, [self.prompt, *chats], [self.prompt, *chats], queue=False,
             api_visibility="private",
@@ -115,14 +120,14 @@ class ChatTab:
             api_visibility="private",
         )  # fmt: skip
         self.halt.click(end_answer, None, None, queue=False, api_visibility="private")
-        self.clear.click(lambda: ([], [], "", ""), None, columns, queue=False, api_visibility="private")
+        self.clear.click(lambda: ([], [], "", "", ""), None, columns, queue=False, api_visibility="private")
 
     def _held_out(self, run: Run) -> Sequence[data.Example]:
         record = self.services.store.dataset(run.dataset)
         return train.open_dataset(record, train.TrainConfig(**run.config))[1][:EXAMPLES]
 
     def _choose(self, run_id: str | None, state: Browser) -> tuple:
-        empty: tuple = (gr.update(visible=False), [], [], "", "")
+        empty: tuple = (gr.update(visible=False), [], [], "", "", gr.skip())
         if not run_id:
             return "", gr.update(samples=[]), *empty
         try:
@@ -140,7 +145,7 @@ class ChatTab:
     def _ask(self, text: str, left: list, right: list) -> tuple:
         if not text.strip():
             return (gr.skip(),) * 3
-        turn = {"role": "user", "content": text}
+        turn = {"role": "user", "content": shown(text)}
         return "", [*left, turn], [*right, turn]
 
     def _reply(
@@ -148,18 +153,21 @@ class ChatTab:
         state: Browser, request: gr.Request,
     ) -> Iterator[tuple]:  # fmt: skip
         if not left or left[-1]["role"] != "user":
-            yield (gr.skip(),) * 4
+            yield (gr.skip(),) * 5
             return
         event = _stops[request.session_hash or ""] = threading.Event()
         try:
+            if not run_id:
+                raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
             run = self.services.run(run_id, state)
             thinking = bool(self.services.store.dataset(run.dataset).facts.get("thinks"))
             asks = [Ask(history(left, system), None, thinking), Ask(history(right, system), run, thinking)]
             sampling = Sampling(int(tokens), heat, int(seed or 0))
             for replies in self.services.engine.stream(asks, run.config["model"], sampling, event):
-                texts = [{"role": "assistant", "content": reply.text} for reply in replies]
-                yield [*left, texts[0]], [*right, texts[1]], *map(stats, replies)
+                texts = [{"role": "assistant", "content": shown(reply.text)} for reply in replies]
+                yield [*left, texts[0]], [*right, texts[1]], *map(stats, replies), gr.skip()
         except FinetuneError as error:
+            yield left[:-1], right[:-1], "", "", plain(left[-1]["content"])  # the question goes back where it was typed
             raise gr.Error(str(error), print_exception=False) from error
 
 

@@ -1,5 +1,6 @@
 """Who is looking: what every tab needs besides its own components."""
 
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from finetune.errors import RunError
 from finetune.store import DatasetRecord, Run, Store
 
 LOCAL = "local"
+OWNER = re.compile("[0-9a-f]{32}")
+"""A browser's secret: whoever can name it is its owner, so it is 128 random bits."""
 
 
 Browser = dict[str, Any] | None
@@ -49,7 +52,7 @@ def owner(browser: Browser) -> str:
 
 def known(browser: Browser) -> dict[str, Any]:
     """What the browser remembers; for one that was never here, or was tampered with, a new memory."""
-    if isinstance(browser, dict) and isinstance(browser.get("owner"), str):
+    if isinstance(browser, dict) and OWNER.fullmatch(str(browser.get("owner"))):
         return {"dataset": None, "run": None, **browser}
     return {"owner": secrets.token_hex(16), "dataset": None, "run": None}
 

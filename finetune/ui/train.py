@@ -107,7 +107,7 @@ class TrainTab:
             config = train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
             if not state["dataset"]:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-            record = self.services.store.dataset(state["dataset"])
+            record = self.services.dataset(state["dataset"], state)
             run = train.start(self.services.store, config, record, owner(state))
         except FinetuneError as error:
             raise gr.Error(str(error), print_exception=False) from error

@@ -163,3 +163,16 @@ def test_thinking_opens_the_answer_as_it_was_trained(tiny: Path) -> None:
     aloud, _ = _drop_oldest(Ask(ask("Hi"), thinking=True), tokenizer, 500)
     assert tokenizer.decode(plain).endswith("<think></think>")
     assert tokenizer.decode(aloud).endswith("<|im_start|>assistant\n")
+
+
+def test_a_question_is_never_dropped_to_make_room(tiny: Path) -> None:
+    turns = [{"role": "user", "content": "word " * 600}, {"role": "user", "content": "and now?"}]
+    reply = Engine().answer([Ask(turns)], str(tiny), SHORT)[0]
+    tokenizer = models.load_tokenizer(models.find(str(tiny)))
+    assert reply.prompt_tokens == len(models.prompt_ids(turns[1:], tokenizer))
+    assert reply.dropped == 1
+
+
+def test_more_tokens_than_the_context_holds_is_one_sentence(tiny: Path) -> None:
+    with pytest.raises(ModelError, match="Lower max tokens"):
+        Engine().answer([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=4096))

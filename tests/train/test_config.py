@@ -53,3 +53,22 @@ def test_every_field_explains_itself() -> None:
         assert field.description
         basic += not TrainConfig.is_advanced(field)
     assert basic <= 6
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "expected"),
+    [(8, None, (8, 1)), (12, None, (6, 2)), (8, 16, (8, 1)), (7, 4, (1, 7)), (64, 4, (4, 16))],
+)
+def test_a_step_learns_from_exactly_the_batch(batch: int, micro: int | None, expected: tuple[int, int]) -> None:
+    config = TrainConfig.parse({"batch_size": batch, "micro_batch": micro})
+    assert config.micro_and_accumulate == expected
+    assert expected[0] * expected[1] == batch
+
+
+def test_yaml_with_an_empty_place_and_a_number_as_key(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("data: a.jsonl\nvalidation:\n")
+    assert TrainConfig.from_yaml(path)[1] == {"data": "a.jsonl"}
+    path.write_text("1: 2\n")
+    with pytest.raises(ConfigError, match="1: There is no such setting"):
+        TrainConfig.from_yaml(path)

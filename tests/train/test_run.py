@@ -147,3 +147,31 @@ def test_a_relative_model_folder_is_found_by_the_worker(
     config = train.TrainConfig.parse({"model": tiny.name, "max_steps": 1})
     run = train.start(store, config, train.save_dataset(store, small_dataset))
     assert run_to_end(store, run).state == "succeeded"
+
+
+def test_stopping_during_an_evaluation_keeps_the_adapter(store: Store, tiny: Path, tmp_path: Path) -> None:
+    rows = [{"messages": conversation(f"What is {i} plus {i}?", f"It is {2 * i}.")} for i in range(1200)]
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 5000, "eval_every": 1, "held_out": 0.5})
+    run = train.start(store, config, train.save_dataset(store, data.load(path)))
+    supervisor = train.Supervisor(store)
+    while store.run(run.id).step < 1:
+        supervisor.tick()
+        time.sleep(0.05)
+    train.stop(store, run.id)  # most of the time is spent evaluating
+    ended = run_to_end(store, run, supervisor=supervisor)
+    assert (ended.state, ended.code) == ("cancelled", "cancelled_by_owner")
+    assert train.adapter_folder(run.id).is_dir()
+
+
+def test_a_worker_that_cannot_start_fails_and_the_next_run_goes_on(
+    store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 1})
+    record = train.save_dataset(store, small_dataset)
+    broken, fine = train.start(store, config, record), train.start(store, config, record)
+    (train.run_folder(broken.id) / "worker.log").mkdir()
+    supervisor = train.Supervisor(store)
+    assert run_to_end(store, broken, supervisor=supervisor).code == "worker_not_started"
+    assert run_to_end(store, fine, supervisor=supervisor).state == "succeeded"
