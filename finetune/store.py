@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import RunError
+from finetune.errors import ConfigError, RunError
 
 STATES = ("validating", "queued", "running", "succeeded", "failed", "cancelled")
 ENDED = ("succeeded", "failed", "cancelled")
@@ -91,14 +91,25 @@ class Event:
 
 
 class Store:
-    """The database file of one home. Cheap to make: connections are opened per call."""
+    """The database file of one home. Cheap to make: connections are opened per call.
+
+    Raises:
+        ConfigError: the file cannot be made or is no database.
+    """
 
     def __init__(self, home: Path):
         self.path = home / "finetune.db"
-        home.mkdir(parents=True, exist_ok=True)
-        with self._connect() as db:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(_SCHEMA)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with self._connect() as db:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.executescript(_SCHEMA)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise ConfigError(
+                f"The record cannot be opened ({error}).",
+                where=str(self.path),
+                fix="Set FINETUNE_HOME to a folder you may write to; a damaged file must be moved away first.",
+            ) from error
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

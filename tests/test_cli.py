@@ -104,7 +104,7 @@ def test_training_cannot_begin(small_dataset: data.Dataset, tmp_path: Path) -> N
     code, answer, _ = call("train", str(small_dataset.path), "--set", "epocs=1")
     assert (code, answer["state"], answer["code"]) == (2, "failed", "config_invalid")
     code, answer, _ = call("train", str(tmp_path / "nothing.jsonl"))
-    assert (code, answer["code"]) == (2, "data_unreadable")
+    assert (code, answer["code"]) == (2, "no_such_file")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"messages": []}\n')
     code, answer, _ = call("train", str(bad))

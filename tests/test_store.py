@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.errors import RunError
+from finetune.errors import ConfigError, RunError
 from finetune.store import Run, Store
 
 
@@ -63,3 +63,9 @@ def test_runs_are_listed_per_owner_newest_first(store: Store) -> None:
 def test_a_missing_run_is_one_sentence(store: Store) -> None:
     with pytest.raises(RunError, match="r0: There is no such run. See the list"):
         store.run("r0")
+
+
+def test_a_record_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "finetune.db").write_text("this was never a database, and it is longer than a header " * 9)
+    with pytest.raises(ConfigError, match="The record cannot be opened"):
+        Store(tmp_path)

@@ -216,7 +216,7 @@ def _band_keys(part: Numbers) -> Numbers:
 
 
 def _prompt(example: Example) -> str:
-    return "\x00".join(f"{m['role']}:{_said(m)}" for m in example.prompt)
+    return "\x00".join([f"{m['role']}:{_said(m)}" for m in example.prompt])
 
 
 def _answer(example: Example) -> str:

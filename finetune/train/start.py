@@ -37,6 +37,8 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
+    if (folder := Path(config.model).expanduser()).is_dir():  # the worker starts in another folder
+        config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
     run = store.add_run(owner=owner, name=name, dataset=record.id, config=config.model_dump())
     run_folder(run.id).mkdir(parents=True)

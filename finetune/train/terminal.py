@@ -1,7 +1,10 @@
-"""Follow a run in a terminal: a bar with the time left, or plain lines when nobody watches."""
+"""Follow a run in a terminal: a bar with the measured time left, or plain lines when nobody watches."""
 
 import sys
 import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from finetune.store import ENDED, Run, Store
 from finetune.train.progress import progress
@@ -20,39 +23,60 @@ def follow(store: Store, run_id: str) -> Run:
         'succeeded'
     """
     supervisor = Supervisor(store)
-    line = _Line()
-    while (run := store.run(run_id)).state not in ENDED:
-        try:
-            supervisor.tick()
-            line.show(store, run)
-            time.sleep(0.3)
-        except KeyboardInterrupt:
-            print("\nStopping at the next step…", file=sys.stderr)
-            stop(store, run_id)
-    line.show(store, run, last=True)
+    with _View() as view:
+        while (run := store.run(run_id)).state not in ENDED:
+            try:
+                supervisor.tick()
+                view.show(store, run)
+                time.sleep(0.3)
+            except KeyboardInterrupt:
+                view.say("Stopping at the next step…")
+                stop(store, run_id)
+        view.show(store, run, last=True)
     return run
 
 
-class _Line:
+class _View:
+    """A rich progress bar on a terminal, lines on a pipe; both on stderr."""
+
     def __init__(self) -> None:
-        self._shown, self._logged, self._at = "", 0, 0.0
+        self._console = Console(file=sys.stderr)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[now]}"),
+        )
+        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("run", total=None, now="")
+        self._said, self._printed, self._at = 0, "", 0.0
+
+    def __enter__(self) -> "_View":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, store: Store, run: Run, last: bool = False) -> None:
         now = progress(run, store.events(run.id))
-        for text in now.lines[self._logged :]:
-            print(f"\n{text}" if self._shown and sys.stderr.isatty() else text, file=sys.stderr)
-        self._logged = len(now.lines)
-        left = "" if now.eta is None else f", {now.eta:.0f} s left"
-        loss = f", loss {now.train[-1][1]:.3f}" if now.train else ""
-        held = f", held-out {now.held_out[-1][1]:.3f}" if now.held_out else ""
-        text = f"{run.id} {run.state} {run.step}/{run.steps or '?'}{loss}{held}{left}"
-        if text == self._shown:
-            return
-        if sys.stderr.isatty():
-            print(f"\r{text:<100}", end="\n" if last else "", file=sys.stderr, flush=True)
-        elif last or time.monotonic() - self._at > PLAIN_EVERY:
-            print(text, file=sys.stderr, flush=True)
-            self._at = time.monotonic()
-        self._shown = text
+        for text in now.lines[self._said :]:
+            self.say(text)
+        self._said = len(now.lines)
+        parts = [f"loss {now.train[-1][1]:.3f}"] if now.train else []
+        parts += [f"held-out {now.held_out[-1][1]:.3f}"] if now.held_out else []
+        parts += [f"{now.eta:.0f} s left"] if now.eta is not None else []
+        self._bar.update(
+            self._task, description=f"{run.id} {run.state}", completed=run.step, total=run.steps or None,
+            now=", ".join(parts),
+        )  # fmt: skip
+        if not self._console.is_terminal and (last or time.monotonic() - self._at > PLAIN_EVERY):
+            line = f"{run.id} {run.state} {run.step}/{run.steps or '?'} {', '.join(parts)}"
+            if line != self._printed:
+                self.say(line)
+            self._printed, self._at = line, time.monotonic()
         if last and run.reason:
-            print(run.reason, file=sys.stderr)
+            self.say(run.reason)

@@ -138,3 +138,12 @@ def test_the_kept_dataset_is_the_uploaded_one(store: Store, small_dataset: data.
 
 def _frozen(example: data.Example) -> data.Example:
     return data.Example(tuple(tuple(m.items()) for m in example.messages), 0)  # type: ignore[arg-type]
+
+
+def test_a_relative_model_folder_is_found_by_the_worker(
+    store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny.parent)
+    config = train.TrainConfig.parse({"model": tiny.name, "max_steps": 1})
+    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    assert run_to_end(store, run).state == "succeeded"

@@ -57,15 +57,22 @@ class Window:
         """Take in the next chunk, at least as long as what is held; False at the end of the file."""
         chunk = self._stream.read(max(CHUNK, self.held))
         if chunk:
-            drop = max(0, self.at - 200)
-            newline = self.text.rfind("\n", 0, drop)
-            self._first_column = drop - newline - 1 if newline >= 0 else self._first_column + drop
-            self.text = self.text[drop:] + chunk
-            self.at -= drop
+            self._forget()
+            self.text += chunk
         return bool(chunk)
+
+    def _forget(self) -> None:
+        """Drop what has been read, but for a little that `indent` looks back on."""
+        drop = max(0, self.at - 200)
+        newline = self.text.rfind("\n", 0, drop)
+        self._first_column = drop - newline - 1 if newline >= 0 else self._first_column + drop
+        self.text = self.text[drop:]
+        self.at -= drop
 
     def next_char(self) -> str:
         """Pass over space and commas; the character found, or "" at the end."""
+        if self.at > CHUNK:
+            self._forget()
         while True:
             between = BETWEEN.match(self.text, self.at)
             self.advance(between.end() if between else self.at)

@@ -61,9 +61,10 @@ def _wide(head: bytes) -> str | None:
     """UTF-16 without a mark: in Latin keys and brackets every other byte is NUL, always the same one."""
     pairs = len(head) // 2
     even, odd = head[0 : pairs * 2 : 2].count(0), head[1 : pairs * 2 : 2].count(0)
-    if odd * 10 >= pairs > 0 and odd > even * 20:
+    few = max(3, pairs // 10)
+    if odd >= few and odd > even * 20:
         return "utf-16-le"
-    if even * 10 >= pairs > 0 and even > odd * 20:
+    if even >= few and even > odd * 20:
         return "utf-16-be"
     return None
 

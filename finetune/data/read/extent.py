@@ -11,8 +11,8 @@ _SIGNS = {
 class Extent:
     """Follows brackets and quotes from the start of a value, over any number of chunks.
 
-    After `feed`, `end` is where the value closes (in the chunk last fed), or `broken` is where a line
-    ends inside a string, which neither JSON nor Python allows: there the quotes went wrong.
+    After `feed`, `end` is where the value closes (in the chunk last fed), or `broken` is where it went
+    wrong beyond doubt: a line ends inside a string, or a bracket closes one of the other kind.
     With ``python=True`` single quotes hold strings too.
 
     Example:
@@ -25,7 +25,7 @@ class Extent:
         self.end: int | None = None
         self.broken: int | None = None
         self._signs = _SIGNS[python]
-        self._depth = 0
+        self._open = bytearray()  # one byte a bracket: there may be millions
         self._quote = ""
         self._escaping = False
 
@@ -51,8 +51,9 @@ class Extent:
         elif sign in "\"'":
             self._quote = sign
         elif sign in "{[":
-            self._depth += 1
+            self._open += b"}" if sign == "{" else b"]"
         elif sign in "}]":
-            self._depth -= 1
-            if self._depth <= 0:
+            if self._open and self._open.pop() != ord(sign):
+                self.broken = at
+            elif not self._open:
                 self.end = at + 1

@@ -20,8 +20,8 @@ UNPACKED = 100
 VALUES, VALUES_A_BYTE = 10_000_000, 20
 """More values than both of these in a column: a list of repeats takes no room on disk at all."""
 LONGEST_LIST = 1_000_000
-REPEATED, REPEATED_RATIO = 1 << 30, 1_000
-"""Rows read so far may come to a gigabyte, then to a thousand times the file: one long value may stand in every row."""
+REPEATED, REPEATED_RATIO = 256 << 20, 300
+"""Rows may come to so many bytes, then to 300 times the file: one long value may stand in every row."""
 
 
 class Parquet:
@@ -59,23 +59,33 @@ class Parquet:
         self.columns = column_names(names, 1, source.name, decoder.notes)
 
     def rows(self) -> Iterator[Row]:
-        size = min(512, max(16, (256 << 20) // max(1, self._largest)))
         number = 0
+        with self._open:
+            for batch in self._batches():
+                self._unpacked += batch.nbytes
+                for value in self._values(batch):
+                    number += 1
+                    yield self._row(value, number)
+                    self._check_repeats(number)
+
+    def _batches(self) -> Iterator[Any]:
+        """At most 512 rows at once, fewer if one long value may stand in each of them."""
+        size = min(512, max(16, (256 << 20) // max(1, self._largest)))
         batches = self._file.iter_batches(batch_size=size, use_threads=False)
+        done = 0
         while True:
             try:
                 batch = next(batches, None)
             except self._errors as error:
-                raise self._damaged(error, f"row {number + 1:,}") from error
+                raise self._damaged(error, f"row {done + 1:,}") from error
             if batch is None:
-                self._open.close()
                 return
-            self._unpacked += batch.nbytes
-            for value in self._values(batch):
-                number += 1
-                yield self._row(value, number)
-                if self._unpacked > max(REPEATED, REPEATED_RATIO * self._size):
-                    raise _bomb(f"{self._size:,} bytes unpack to over a gigabyte by row {number:,}", self._source)
+            done += batch.num_rows
+            yield batch
+
+    def _check_repeats(self, number: int) -> None:
+        if self._unpacked > max(REPEATED, REPEATED_RATIO * self._size):
+            raise _bomb(f"{self._size:,} bytes unpack to {self._unpacked:,} by row {number:,}", self._source)
 
     def _values(self, batch: Any) -> Iterator[Any]:
         """Rows as dicts; a `DataError` in place of one that cannot be turned into values."""

@@ -59,13 +59,13 @@ class Sheet:
         self.columns = column_names(cells, self._header, source.name, decoder.notes)
 
     def rows(self) -> Iterator[Row]:
-        for line, values in enumerate(self._values(), start=self._header + 1):
-            cells = [cell_text(value) for value in values]
-            if any(cells):
-                yield self._row(cells, line)
-            else:
-                skip_empty(line, self._decoder.notes)
-        self._open.close()
+        with self._open:
+            for line, values in enumerate(self._values(), start=self._header + 1):
+                cells = [cell_text(value) for value in values]
+                if any(cells):
+                    yield self._row(cells, line)
+                else:
+                    skip_empty(line, self._decoder.notes)
 
     def _values(self) -> Iterator[tuple[Any, ...]]:
         width = len(self.columns) + BESIDE

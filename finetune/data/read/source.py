@@ -72,9 +72,9 @@ def physical_lines(stream: TextIO) -> Iterator[tuple[int, str, bool]]:
         [(1, 'a\\n', True), (2, 'b', True)]
     """
     number = 0
-    while line := stream.readline(ROW_CHARS):
+    while line := stream.readline(ROW_CHARS + 1):
         number += 1
-        whole = len(line) < ROW_CHARS or line.endswith("\n")
+        whole = len(line) <= ROW_CHARS or line.endswith("\n")
         if not whole:
             line = line[:1000]
             while (rest := stream.readline(CHUNK)) and not rest.endswith("\n"):

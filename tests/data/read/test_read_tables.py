@@ -1,0 +1,191 @@
+"""CSV, TSV, Parquet and Excel: columns, cells and the line where each record starts."""
+
+import datetime
+import decimal
+import json
+from pathlib import Path
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from finetune.data.read import read, read_text
+from finetune.errors import DataError
+from tests.data.read.conftest import codes, errors, lines, values
+
+TURNS = [{"role": "user", "content": 'Say "hi"'}, {"role": "assistant", "content": "hi"}]
+
+
+def test_csv_lines_are_where_records_start(taken) -> None:
+    table, rows = taken('prompt,completion\n"two\nlines",b\n\nc,"d ""quoted"", e"\nf,g\n', "rows.csv")
+    assert (table.kind, table.columns) == ("csv", ("prompt", "completion"))
+    assert lines(rows) == [2, 5, 6]
+    assert values(rows)[:2] == [
+        {"prompt": "two\nlines", "completion": "b"},
+        {"prompt": "c", "completion": 'd "quoted", e'},
+    ]
+    assert rows[0].text == '"two\nlines",b'
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_csv_with_any_line_end(taken, end: str) -> None:
+    _, rows = taken(end.join(["a,b", "1,2", f'"x{end}y",3', "4,5,6", "7,8"]), "rows.csv")
+    assert lines(rows) == [2, 3, 5, 6]
+    assert rows[1].value == {"a": "x\ny", "b": "3"}
+    assert errors(rows) == {5: "ragged_row"}
+
+
+@pytest.mark.parametrize(("sign", "kind"), [(",", "csv"), ("\t", "tsv"), (";", "csv"), ("|", "csv")])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.txt", "rows.jsonl"])
+def test_the_separator_is_found(taken, sign: str, kind: str, name: str) -> None:
+    table, rows = taken(f"question{sign}answer\nWhat, then?{sign}x\n".replace(", ", " ") + f"b{sign}c\n", name)
+    assert (table.kind, table.columns) == (kind, ("question", "answer"))
+    assert rows[1].value == {"question": "b", "answer": "c"}
+    assert ("ending_mismatch" in codes(table)) == (name != f"rows.{kind}")
+
+
+def test_text_with_commas_does_not_hide_the_separator(taken) -> None:
+    table, rows = taken("q;a\nOne, two, three;x\nFour, five;y\n", "rows.csv")
+    assert values(rows) == [{"q": "One, two, three", "a": "x"}, {"q": "Four, five", "a": "y"}]
+    table, rows = taken("sep=;\nq;a\n1;2\n", "rows.csv")
+    assert (table.columns, lines(rows)) == (("q", "a"), [3])
+
+
+def test_ragged_rows_keep_their_cells_and_empty_ones_are_said(taken) -> None:
+    table, rows = taken("a,b\n1\n1,2,3\n1,2,,\n,\n5,6\n", "rows.csv")
+    assert errors(rows) == {2: "ragged_row", 3: "ragged_row"}
+    assert lines(rows) == [2, 3, 4, 6]
+    assert rows[0].value == {"a": "1"}
+    assert codes(table) == {"empty_rows": 5}
+
+
+def test_a_quote_that_is_not_closed_spoils_one_row(taken) -> None:
+    _, rows = taken('a,b\n1,"open\n2,x\n3,"y"\n4,"bad"quote\n5,z\n', "rows.csv")
+    assert errors(rows) == {2: "invalid_csv", 5: "invalid_csv"}
+    assert [row.line for row in rows if not row.error] == [3, 4, 6]
+
+
+def test_tsv_without_quoting_keeps_its_quote_marks(taken) -> None:
+    _, rows = taken('a\tb\n"Hi" she said\tx\n"open\ty\nz\tw\n', "rows.tsv")
+    assert [row.value["a"] for row in rows] == ['"Hi" she said', '"open', "z"]
+    assert lines(rows) == [2, 3, 4]
+
+
+def test_header_names_are_all_there_and_all_different(taken) -> None:
+    table, _ = taken(",text, text\n0,a,b\n", "rows.csv")
+    assert table.columns == ("column 1", "text", "text (3)")
+    assert "duplicate_column" in codes(table)
+
+
+def test_one_column_is_a_table_only_where_the_name_says_so(taken) -> None:
+    table, rows = taken("text\nHello there\n", "rows.csv")
+    assert values(rows) == [{"text": "Hello there"}]
+    with pytest.raises(DataError, match="neither JSON nor a table"):
+        taken("Just a letter.\nWith two lines, and commas, here.\nBye.", "letter.txt")
+
+
+def test_cells_with_turns_are_parsed_and_other_json_is_left_as_written(taken) -> None:
+    cell = json.dumps(TURNS).replace('"', '""')
+    python = str(TURNS).replace('"', '""')
+    content = f'messages,mine,completion,tools\n"{cell}","{cell}","{{""a"":1}}","[]"\n"{python}",x,"[1,2]",\n'
+    table, rows = taken(content, "rows.csv")
+    assert rows[0].value == {"messages": TURNS, "mine": TURNS, "completion": '{"a":1}', "tools": []}
+    assert rows[1].value == {"messages": TURNS, "mine": "x", "completion": "[1,2]", "tools": ""}
+    assert codes(table) == {"python_literals": 3}
+
+
+def test_a_cell_that_only_looks_like_turns_stays_text(taken) -> None:
+    table, rows = taken("messages,b\n[{'role': 'user'} {'role': 'x'}],1\n", "rows.csv")
+    assert rows[0].value["messages"] == "[{'role': 'user'} {'role': 'x'}]"
+    assert codes(table) == {"cell_not_json": 2}
+
+
+def test_pasted_cells() -> None:
+    table = read_text('prompt\tcompletion\n"two\nlines"\tb\n\nc\td\n')
+    assert [(row.line, row.value["completion"]) for row in table.rows] == [(2, "b"), (5, "d")]
+    assert (table.kind, list(table.notes)) == ("tsv", [])
+    assert read_text("a,b\n1,2").kind == "csv"
+
+
+def test_parquet_rows_are_numbered_and_hold_what_json_can(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    data = {
+        "messages": [TURNS, None],
+        "turns": [json.dumps(TURNS), "no"],
+        "when": [datetime.datetime(2024, 5, 1, 12), None],
+        "price": [decimal.Decimal("1.50"), None],
+        "score": [float("nan"), 0.5],
+        "raw": [b"caf\xc3\xa9", b"\xff\xfe\x00"],
+        "n": [1, 2],
+    }
+    pq.write_table(pa.table(data), path)
+    table = read(path)
+    rows = list(table.rows)
+    assert (table.kind, table.encoding, table.columns) == ("parquet", None, tuple(data))
+    assert lines(rows) == [1, 2]
+    assert rows[0].value == {
+        "messages": TURNS,
+        "turns": TURNS,
+        "when": "2024-05-01T12:00:00",
+        "price": "1.50",
+        "score": None,
+        "raw": "café",
+        "n": 1,
+    }
+    assert rows[1].value["raw"] == "<3 bytes>"
+    assert codes(table) == {"binary_cell": 2}
+    assert json.loads(rows[1].text)["n"] == 2
+
+
+def test_parquet_of_many_row_groups_and_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    pq.write_table(pa.table({"text": [f"row {n}" for n in range(2500)]}), path, row_group_size=300)
+    table = read(path)
+    rows = list(table.rows)
+    assert lines(rows) == list(range(1, 2501))
+    assert rows[-1].value == {"text": "row 2499"}
+    assert codes(table) == {"ending_mismatch": 1}
+
+
+def test_a_parquet_value_that_is_no_text_spoils_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": pa.array([b"a", b"\xff", b"c"]).cast(pa.string(), safe=False)}), path)
+    rows = list(read(path).rows)
+    assert errors(rows) == {2: "invalid_value"}
+    assert rows[2].value == {"text": "c"}
+
+
+def workbook(path: Path, *sheets: list[list]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, rows in enumerate(sheets, start=1):
+        sheet = book.create_sheet(f"Sheet {number}")
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_excel_rows_carry_the_sheets_numbers(tmp_path: Path) -> None:
+    rows = [["prompt", "completion"], ["a", 3], [], ["b", 2.5], ["c", True], ["d", datetime.date(2024, 5, 1)], ["e"]]
+    table = read(workbook(tmp_path / "rows.xlsx", rows))
+    found = list(table.rows)
+    assert (table.kind, table.columns) == ("xlsx", ("prompt", "completion"))
+    assert lines(found) == [2, 4, 5, 6, 7]
+    assert [row.value["completion"] for row in found] == ["3", "2.5", "TRUE", "2024-05-01", ""]
+    assert codes(table) == {"empty_rows": 3}
+
+
+def test_the_first_sheet_with_rows_is_read_and_said(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "rows.xlsx", [], [[], [], ["messages", "n"], [json.dumps(TURNS), 1], ["x", 1, "more"]])
+    table = read(path)
+    rows = list(table.rows)
+    assert (lines(rows), rows[0].value) == ([4, 5], {"messages": TURNS, "n": "1"})
+    assert errors(rows) == {5: "ragged_row"}
+    assert "sheet_chosen" in codes(table)
+
+
+def test_an_empty_workbook_and_a_headerless_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no sheet with a header"):
+        read(workbook(tmp_path / "rows.xlsx", [], []))
