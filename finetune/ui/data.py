@@ -36,7 +36,12 @@ class DataTab:
                 self.sources = Sources(self.opened, browser)
             with gr.Column(scale=3, min_width=320):
                 self._draw()
+        self.table = gr.HTML(elem_id="first-rows")
         self.rows = RowView(self.opened, browser, model, self.dataset)
+        self.rejected = gr.HTML(elem_id="rejected-rows")
+        self.download = gr.DownloadButton(
+            "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
+        )
         self.length = self.rows.length
         self._listen_to_changes()
         self._listen_to_dataset()
@@ -46,13 +51,8 @@ class DataTab:
         self.remedies = Remedies()
         self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
         self.numbers = gr.HTML(elem_id="data-numbers")
-        self.table = gr.HTML(elem_id="first-rows")
         self.mapping = mapping.MappingForm()
         self.remedies.draw_system()
-        self.rejected = gr.HTML(elem_id="rejected-rows")
-        self.download = gr.DownloadButton(
-            "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
-        )
 
     def _listen_to_changes(self) -> None:
         """What makes a new dataset."""

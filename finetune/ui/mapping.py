@@ -79,8 +79,8 @@ class MappingForm:
 
 
 def proposed(dataset: data.Dataset) -> data.Mapping | None:
-    """The mapping of a dataset, or a guess; None when there is nothing to map."""
-    if dataset.mapping or not dataset.columns:
+    """The mapping of a dataset, or a guess; None when there is nothing to map, as in conversations."""
+    if dataset.mapping or not dataset.columns or (dataset.format or "").startswith(("chat_", "sharegpt_")):
         return dataset.mapping
     return data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset.path)])
 

@@ -8,6 +8,7 @@ Example:
     '&lt;b&gt;[U+202E]=1+1'
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -79,23 +80,28 @@ def splitting(split: data.Split | None) -> str:
     else:
         text = f"{split.train:,} rows will be trained on and {split.validation:,} held out, drawn by seed {split.seed}"
         text += ", each label in proportion" if split.stratified else ""
-        text += f"; {split.groups:,} groups of near-identical rows stay on one side." if split.groups else "."
+        groups = "1 group" if split.groups == 1 else f"{split.groups:,} groups"
+        text += f"; {groups} of near-identical rows kept on one side." if split.groups else "."
     return f"<p class='ba-stats'>{text}</p>"
 
 
 def problems(found: Sequence[data.Problem]) -> str:
     """The list of problems: the first few, the others folded."""
-    lines = [problem(one) for one in found]
-    rest = lines[FIRST_PROBLEMS:]
-    return "".join(lines[:FIRST_PROBLEMS]) + (folded(f"{len(rest)} more", "".join(rest)) if rest else "")
+    lines, rest = [problem(one) for one in found], Counter(one.severity for one in found[FIRST_PROBLEMS:])
+    first = "".join(lines[:FIRST_PROBLEMS])
+    if not rest:
+        return first
+    kinds = ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in rest.items())
+    return first + folded(f"{rest.total()} more: {kinds}", "".join(lines[FIRST_PROBLEMS:]))
 
 
 def problem(one: data.Problem) -> str:
     """One problem: how bad, how often, where, what, and what to do."""
     rows = "1 row" if one.count == 1 else f"{one.count:,} rows"
+    count = "" if one.message[:1].isdigit() else f"<b>{rows}</b> "
     return (
         f"<div class='ba-problem {one.severity}'><i title='{one.severity}'>{SIGNS[one.severity]}</i>"
-        f"<div><b>{rows}</b> {shown(one.message)} <span class='ba-remedy'>{shown(one.hint)}</span> "
+        f"<div>{count}{shown(one.message)} <span class='ba-remedy'>{shown(one.hint)}</span> "
         f"<small class='ba-masked'>{_lines(one)} · <code>{escape(one.code)}</code></small></div></div>"
     )
 

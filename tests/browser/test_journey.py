@@ -87,7 +87,7 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
 
 def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: Page, tmp_path: Path) -> None:
     bad, mixed = tmp_path / "bad.jsonl", tmp_path / "mixed.jsonl"
-    bad.write_bytes(b"\xff\xfe\x00\x00\x01")
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n and no picture")
     good = {"prompt": "<script>document.title='owned'</script>", "completion": "<img src=x onerror=alert(1)>"}
     mixed.write_text("\n".join([*[json.dumps(good)] * 12, "{broken"]))
     page.goto(app)

@@ -98,7 +98,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
         "line 7",
         "lines 37, 38, 41",
         "drawn by seed 0",
-        "more</summary>",
+        "18 more: 4 errors, 11 warnings, 3 notes</summary>",
     ):
         assert text in html
 
