@@ -66,7 +66,7 @@ class DataTab:
         remedies.together.click(self._fix_ticked, [*ticks, *told], **taken)
         remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), told, **taken)
         remedies.undo.click(self._undo, here, **taken)
-        self.mapping.remove.click(lambda *where: self._reload(None, *where), here, **taken)
+        self.mapping.remove.click(self._unmap, here, **taken)
         taken["outputs"] = [self.browser, self.dataset, self.mapping.example]
         self.mapping.apply.click(self._map, [*self.mapping.fields, *here], **taken)
 
@@ -160,7 +160,10 @@ class DataTab:
     def _try_system(self, system: str, dataset_id: str | None, state: Browser) -> str:
         if not dataset_id or not system.strip():
             return ""
-        fixes = data.fixes(self.opened.get(dataset_id, state), system=system.strip())
+        try:
+            fixes = data.fixes(self.opened.get(dataset_id, state), system=system.strip())
+        except FinetuneError as error:
+            return report.refused(str(error))
         filled = [fix for fix in fixes if fix.code == "fill_system_prompt"]
         return report.fix(filled[0]) if filled else "<p class='ba-stats'>Every row has one already.</p>"
 
@@ -183,11 +186,13 @@ class DataTab:
         return self._fix(codes, *values[len(self.remedies.each) :]) if codes else (gr.skip(),) * 3
 
     def _undo(self, dataset_id: str, state: Browser) -> tuple:
-        return self._reload(self.opened.get(dataset_id, state).mapping, dataset_id, state)
+        return take(self.opened, lambda: self._unfixed(dataset_id, state), state)
 
-    def _reload(self, chosen: data.Mapping | None, dataset_id: str, state: Browser) -> tuple:
-        record = self.services.dataset(dataset_id, state)
-        return take(self.opened, lambda: train.reload(record, chosen), state)
+    def _unmap(self, dataset_id: str, state: Browser) -> tuple:
+        return take(self.opened, lambda: train.reload(self.services.dataset(dataset_id, state)), state)
+
+    def _unfixed(self, dataset_id: str, state: Browser) -> data.Dataset:
+        return train.reload(self.services.dataset(dataset_id, state), self.opened.get(dataset_id, state).mapping)
 
     def _map(self, *values: Any) -> tuple:
         *fields, dataset_id, state = values

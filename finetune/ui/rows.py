@@ -141,11 +141,18 @@ class RowView:
         return as_chat(example), trained
 
     def _step(self, row: float | None, dataset_id: str | None, state: Browser, step: int) -> float:
-        count = len(self.opened.get(dataset_id, state).examples) if dataset_id else 1
+        count = len(self._examples(dataset_id, state))
         return min(max(1, int(row or 1) + step), max(1, count))
 
+    def _examples(self, dataset_id: str | None, state: Browser) -> Sequence[data.Example]:
+        """The rows in view; none when the dataset is gone, which `_look` says."""
+        try:
+            return self.opened.get(dataset_id, state).examples
+        except FinetuneError:
+            return ()
+
     def _search(self, query: str, row: float | None, dataset_id: str | None, state: Browser) -> tuple:
-        if not dataset_id or not query.strip():
+        if not query.strip() or not self._examples(dataset_id, state):
             return gr.skip(), gr.update(visible=False)
         dataset = self.opened.get(dataset_id, state)
         place = found(dataset.examples, query, _place(row, len(dataset.examples)))

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ class Sources:
         )
 
     def _read(self, path: str | None, held: str | None, state: Browser) -> tuple:
-        return take(self.opened, lambda: data.load(path, held), state) if path else (gr.skip(),) * 3
+        if not path:
+            return (gr.skip(),) * 3
+        return take(self.opened, lambda: replace(data.load(path, held), name=Path(path).stem), state)
 
     def _read_pasted(self, text: str, state: Browser) -> tuple:
         with tempfile.TemporaryDirectory(prefix="pasted-") as folder:

@@ -94,12 +94,13 @@ def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) ->
 
 
 def test_unknown_columns_become_trainable(app: str, page: Page, tmp_path: Path) -> None:
-    odd = tmp_path / "küche.csv"
+    odd = tmp_path / "train.csv"
     rows = [f"Suppe {i},Lauch und {i} Zwiebeln,{i} Minuten kochen" for i in range(1, 31)]
     odd.write_text("\n".join(["Gericht,Zutaten,Zubereitung", *rows]), encoding="utf-8")
     page.goto(app)
     page.set_input_files("#upload input[type=file]", odd)
     shows(page, "#data-facts", "unknown_columns")
+    expect(page.locator("#data-facts b").first).to_have_text("train")
     expect(page.locator("#to-train")).to_be_hidden()
     shows(page, "#mapping-example", "Zutaten: Lauch und 1 Zwiebeln")
     fill(page, "#mapping-user", "Wie koche ich {Gericht}?")
