@@ -124,10 +124,13 @@ def check(options: argparse.Namespace) -> Answer:
 
 
 def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
+    if not models.here(options.model):  # a check answers at once; fetching a model is for those who train
+        print(f"  Not counted in tokens: {options.model} is not here yet (train, preview and serve fetch it).")
+        return {}, []
     try:
         tokenizer = models.load_tokenizer(models.find(options.model, _log))
     except FinetuneError as error:
-        print(f"  not counted in tokens: {error}")
+        print(f"  Not counted in tokens: {error}")
         return {}, []
     numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
     return numbers, numbers.pop("problems")

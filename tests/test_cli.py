@@ -122,3 +122,10 @@ def test_runs_are_printed_for_people(
     run = train_tiny(store, tiny, small_dataset, max_steps=1)
     assert main(["runs"]) == 0
     assert run.id in capsys.readouterr().out
+
+
+def test_check_fetches_no_model(small_dataset: data.Dataset, home: Path) -> None:
+    code, answer, errors = call("check", str(small_dataset.path))
+    assert (code, answer["rows"], answer["tokens"]) == (0, 20, {})
+    assert "is not here yet" in errors
+    assert not (home / "models").exists()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BASE = "__base__"
 """PEFT's name for "no adapter" in a batch of several adapters."""
 
+UNSAID = 2048
+"""Tokens of context when a model's config does not say (Bloom's does not)."""
+
 Messages = Sequence[dict[str, str]]
 
 
@@ -110,6 +113,7 @@ class Engine:
         if found != self._found:
             self._model, self._adapters, self._found = None, set(), None
             self._tokenizer, self._model = models.load_tokenizer(found), models.load_model(found).eval()
+            _forget_habits(self._model)
             self._found = found
         for run in runs:
             if run.id not in self._adapters:
@@ -130,7 +134,7 @@ class Engine:
             else:
                 self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=run.id)
                 self._model.eval()
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             self._found = None  # a half-loaded adapter must not stay: the next question loads all anew
             raise RunError(
                 f"The adapter cannot be loaded ({type(error).__name__}).", where=run.id, fix="Train the run again."
@@ -140,15 +144,22 @@ class Engine:
     def _fit(
         self, asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
     ) -> tuple[list[list[int]], list[int]]:
-        room = model.config.max_position_embeddings - sampling.max_tokens
+        context = model.config.to_dict().get("max_position_embeddings") or UNSAID
+        room = context - sampling.max_tokens
         if room < 1:
             raise ModelError(
-                f"{sampling.max_tokens:,} tokens are more than the model can write: its context has "
-                f"{model.config.max_position_embeddings:,}.",
+                f"{sampling.max_tokens:,} tokens are more than the model's context of {context:,} holds.",
                 fix="Lower max tokens.",
             )
         fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
         return [ids for ids, _ in fitted], [count for _, count in fitted]
+
+
+def _forget_habits(model: Any) -> None:
+    """Keep a model's end tokens, drop its other defaults: `generate` fills what we left open from them."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
 
 
 def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:

@@ -4,12 +4,14 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from finetune import models
 from finetune.chat.engine import Reply, Sampling
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class _Row:
             text, len(self.ids) + ended, self.reply.prompt_tokens, elapsed, first, "end_of_turn" if ended else None
         )
 
+    def ended(self, why: str) -> Reply:
+        """The finished reply; `why` when it did not end by itself."""
+        return self.reply if self.reply.stop else replace(self.reply, stop=why)
+
 
 def generate(
     model: Any,
@@ -75,23 +81,20 @@ def generate(
 
     Closing the iterator sets `stop` and waits for the model to be free again.
     """
-    streamer = _Rows()
-    ends = _end_tokens(model, tokenizer)
+    streamer, ends = _Rows(), _end_tokens(model, tokenizer)
     rows = [_Row(tokenizer, ends, len(prompt)) for prompt in prompts]
     arguments = {
-        **_batch(prompts, tokenizer, model.device),
-        "max_new_tokens": sampling.max_tokens,
-        "eos_token_id": sorted(ends),
-        "pad_token_id": tokenizer.pad_token_id,
+        **_batch(prompts, ends, model.device),
+        "generation_config": _choice(sampling, ends),
         "streamer": streamer,
         "stopping_criteria": StoppingCriteriaList([_Stop(stop)]),
-        **_choice(sampling),
     }
     if hasattr(model, "peft_config"):
         arguments["adapter_names"] = list(adapters)
-    thread = threading.Thread(target=_work, args=(model, arguments, streamer, sampling.seed), daemon=True)
+    thread = threading.Thread(target=_work, args=(model, arguments, streamer, sampling.seed, stop), daemon=True)
     began = time.monotonic()
     thread.start()
+    halted = False
     try:
         while (step := streamer.steps.get()) is not None:
             if isinstance(step, BaseException):
@@ -99,39 +102,58 @@ def generate(
             for row, token in zip(rows, step, strict=True):
                 row.add(token, time.monotonic() - began)
             yield [row.reply for row in rows]
-    finally:
         halted = stop.is_set()
+    finally:
         stop.set()
-        thread.join()
-    why = "stopped" if halted else "length"
-    yield [row.reply if row.reply.stop else Reply(**{**row.reply.__dict__, "stop": why}) for row in rows]
+        if threading.current_thread() is not thread:  # the garbage collector may close us from anywhere
+            thread.join()
+    yield [row.ended("stopped" if halted else "length") for row in rows]
 
 
-def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int) -> None:
+class _Stopped(Exception):
+    """Raised between two layers of the model when `stop` is set, so that a long prompt does not hold the engine."""
+
+
+def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int, stop: threading.Event) -> None:
+    def look(module: Any, inputs: Any) -> None:
+        if stop.is_set():
+            raise _Stopped
+
+    layers: Any = max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
         torch.manual_seed(seed)
         with torch.inference_mode():
             model.generate(**arguments)
+    except _Stopped:
+        streamer.end()
     except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
         streamer.steps.put(error)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def _batch(prompts: Sequence[list[int]], tokenizer: "PreTrainedTokenizerBase", device: Any) -> dict[str, torch.Tensor]:
-    """Left-padded ids and mask, both (rows, longest prompt)."""
+def _batch(prompts: Sequence[list[int]], ends: set[int], device: Any) -> dict[str, torch.Tensor]:
+    """Left-padded ids and mask, both (rows, longest prompt); what pads is masked, so any token serves."""
     longest = max(map(len, prompts))
-    pad = tokenizer.pad_token_id
+    pad = min(ends)
     ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
 def _end_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """What ends an answer: the template's end of turn, which was trained, and what the model itself names."""
     configured = model.generation_config.eos_token_id
     ends = set(configured) if isinstance(configured, list) else {configured}
-    return {token for token in ends | {tokenizer.eos_token_id} if token is not None}
+    ends |= {tokenizer.eos_token_id, models.end_of_turn(tokenizer)}
+    return {token for token in ends if token is not None}
 
 
-def _choice(sampling: Sampling) -> dict[str, Any]:
+def _choice(sampling: Sampling, ends: set[int]) -> GenerationConfig:
+    """Only what was asked for: a model's own generation config may hold penalties, beams and more."""
+    fixed = {"max_new_tokens": sampling.max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}
     if sampling.temperature <= 0:
-        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    return {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+        return GenerationConfig(**fixed, do_sample=False)
+    return GenerationConfig(**fixed, do_sample=True, temperature=sampling.temperature, top_p=1.0, top_k=0)

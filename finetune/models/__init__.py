@@ -5,8 +5,8 @@ Importing this package is quick: torch and transformers are imported inside the 
 
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.load import load_model, load_tokenizer
-from finetune.models.render import IGNORED, Rendered, Span, prompt_ids, render, thinks
-from finetune.models.source import Found, find
+from finetune.models.render import IGNORED, Rendered, Span, end_of_turn, prompt_ids, render, thinks
+from finetune.models.source import Found, find, here
 
 __all__ = [
     "CATALOGUE",
@@ -16,8 +16,10 @@ __all__ = [
     "Found",
     "Rendered",
     "Span",
+    "end_of_turn",
     "entry",
     "find",
+    "here",
     "load_model",
     "load_tokenizer",
     "prompt_ids",

@@ -1,6 +1,6 @@
 """A found folder becomes a tokenizer, or a model in memory. No remote code, safetensors only."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
 from finetune.models.source import Found
@@ -19,7 +19,7 @@ def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The tokenizer cannot be read ({type(error).__name__}).", where=found.name, fix="Get the model again."
         ) from error
@@ -47,19 +47,28 @@ def load_model(found: Found) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     gpu = torch.cuda.is_available()
+    loaded: Any
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             found.folder,
+            output_loading_info=True,
             dtype=torch.bfloat16 if gpu else torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The weights cannot be loaded ({type(error).__name__}).",
             where=found.name,
             fix="Get the model again; only safetensors weights of built-in architectures are loaded.",
         ) from error
+    model, info = loaded
+    if missing := sorted(map(str, info["missing_keys"])):
+        raise ModelError(
+            f"{len(missing)} of its weights are missing, {missing[0]} among them; they would be made up by chance.",
+            where=found.name,
+            fix="Get the model again.",
+        )
     if gpu:
-        model.to(device="cuda")  # type: ignore[call-arg]
+        model.to(device="cuda")
     return model

@@ -200,6 +200,15 @@ def special_ids(tokenizer: "Tokenizer") -> set[int]:
     return added | set(tokenizer.all_special_ids)
 
 
+def end_of_turn(tokenizer: "Tokenizer") -> int:
+    """The token that ends an assistant turn in the model's own template: what the tuned model learns to stop with.
+
+    Raises:
+        ModelError: the template has none.
+    """
+    return _opening(tokenizer)[1]
+
+
 def _opening(tokenizer: "Tokenizer") -> tuple[list[int], int]:
     """How an assistant turn begins when nothing was asked, and the token that ends a turn."""
     asked = [{"role": "user", "content": "?"}]

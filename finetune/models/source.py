@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetune import settings
-from finetune.errors import ModelError
+from finetune.errors import ModelError, NotAllowed
 from finetune.models import packaged
 from finetune.models.catalogue import DEFAULT
 
@@ -58,10 +59,11 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
         >>> find("HuggingFaceTB/SmolLM2-135M-Instruct").folder.joinpath("model.safetensors").exists()
         True
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if folder := _local(name):
+        if settings.read().shared:
+            raise NotAllowed("Local folders are closed on a shared server.", where=name, fix="Give a Hub id.")
         return Found(name, _complete(folder), "local")
-    if not HUB_ID.fullmatch(name):
+    if not _is_hub_id(name):
         raise ModelError(
             "This is neither a folder here nor a Hub id.",
             where=name[:200],
@@ -89,19 +91,65 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
     )
 
 
+def here(name: str) -> bool:
+    """Whether a model can be had without fetching or waiting for anything.
+
+    Example:
+        >>> here("Qwen/Qwen3-0.6B")
+        False
+    """
+    if _local(name):
+        return True
+    ready = name == DEFAULT and packaged.is_ready(settings.read().models)
+    return ready or (_is_hub_id(name) and _cached(name) is not None)
+
+
 def _complete(folder: Path) -> Path:
-    config = folder / "config.json"
+    config, index = folder / "config.json", folder / "model.safetensors.index.json"
     if not config.is_file() or not list(folder.glob("*.safetensors")):
         raise ModelError(
             "The folder lacks config.json or safetensors weights.",
             where=str(folder),
             fix="Point to a folder saved with save_pretrained. Pickled weights are not loaded.",
         )
-    try:
-        json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError("This file is not valid JSON.", where=str(config), fix="Save the model again.") from error
+    _object(config)
+    shards = set(_object(index).get("weight_map", {}).values()) if index.is_file() else set()
+    if missing := sorted(shard for shard in shards if not (folder / str(shard)).is_file()):
+        raise ModelError(
+            f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} among them.",
+            where=str(folder),
+            fix="Fetch the model again.",
+        )
     return folder.resolve()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError("This file is not valid JSON.", where=str(path), fix="Save the model again.") from error
+    if not isinstance(value, dict):
+        raise ModelError("This file holds no JSON object.", where=str(path), fix="Save the model again.")
+    return value
+
+
+def _local(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long for a path, ~nobody, a NUL
+        return None
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return bool(HUB_ID.fullmatch(name))
 
 
 def _cached(name: str) -> Path | None:

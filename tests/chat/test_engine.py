@@ -176,3 +176,47 @@ def test_a_question_is_never_dropped_to_make_room(tiny: Path) -> None:
 def test_more_tokens_than_the_context_holds_is_one_sentence(tiny: Path) -> None:
     with pytest.raises(ModelError, match="Lower max tokens"):
         Engine().answer([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=4096))
+
+
+def changed(tiny: Path, folder: Path, file: str, **values: object) -> str:
+    """A copy of the tiny model with other values in one of its JSON files."""
+    import json
+
+    folder.mkdir()
+    for each in tiny.iterdir():
+        (folder / each.name).write_bytes(each.read_bytes())
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | values))
+    return str(folder)
+
+
+def test_a_models_own_generation_config_changes_nothing(tiny: Path, tmp_path: Path) -> None:
+    odd = changed(tiny, tmp_path / "odd", "generation_config.json", repetition_penalty=1.9, num_beams=3, do_sample=True)
+    plain, other = (Engine().answer([Ask(ask("Hi"))], name, SHORT)[0].text for name in (str(tiny), odd))
+    assert plain == other
+
+
+def test_the_templates_end_of_turn_ends_an_answer(tiny: Path, tmp_path: Path) -> None:
+    other = changed(tiny, tmp_path / "other", "tokenizer_config.json", eos_token="<|endoftext|>", pad_token=None)
+    again = changed(Path(other), tmp_path / "again", "generation_config.json", eos_token_id=0, pad_token_id=None)
+    found = models.find(again)
+    tokenizer = models.load_tokenizer(found)
+    assert models.end_of_turn(tokenizer) == 2
+    from finetune.chat.streaming import _end_tokens
+
+    assert _end_tokens(models.load_model(found), tokenizer) == {0, 2}
+    assert Engine().answer([Ask(ask("Hi")), Ask(ask("Hello there"))], again, SHORT)[0].tokens > 0
+
+
+def test_stop_is_heard_before_the_first_token(tiny: Path) -> None:
+    stop, engine = threading.Event(), Engine()
+    stop.set()
+    replies = list(engine.stream([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=400), stop))
+    assert replies[-1][0].stop == "stopped"
+    assert replies[-1][0].tokens <= 1
+    assert engine.answer([Ask(ask("Hi"))], str(tiny), SHORT)[0].tokens > 1
+
+
+def test_a_torn_adapter_config_is_one_sentence(tiny: Path, run: Run) -> None:
+    (train.adapter_folder(run.id) / "adapter_config.json").write_text("[]")
+    with pytest.raises(RunError, match="The adapter cannot be loaded"):
+        Engine().answer([Ask(ask("Hi"), run)], str(tiny), SHORT)

