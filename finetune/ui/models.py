@@ -20,7 +20,7 @@ def table() -> str:
         f"<td>{'yes' if entry.gated else 'no'}</td><td>{entry.note}</td></tr>"
         for entry in models.CATALOGUE
     )
-    return f"<table class='ba-rows'><tr>{head}</tr>{rows}</table>"
+    return f"<table class='ba-rows ba-wide'><tr>{head}</tr>{rows}</table>"
 
 
 def locate(name: str) -> Iterator[str]:
