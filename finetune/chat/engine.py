@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune import models, train
+from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.errors import ModelError, RunError
 from finetune.store import Run
 
@@ -27,15 +28,6 @@ Messages = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen. Temperature 0 is greedy: the same prompt gives the same answer."""
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Ask:
     """A conversation for one column; `run` is None for the base model.
 
@@ -45,23 +37,6 @@ class Ask:
     messages: Messages
     run: Run | None = None
     thinking: bool = False
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer so far. `stop` is None while it grows, then ``end_of_turn``, ``length`` or ``stopped``.
-
-    `seconds` counts from the start of generation to the column's last token, `first` to its first. `dropped` counts
-    the oldest turns left out because the conversation outgrew the model's context.
-    """
-
-    text: str = ""
-    tokens: int = 0
-    prompt_tokens: int = 0
-    seconds: float = 0.0
-    first: float | None = None
-    stop: str | None = None
-    dropped: int = 0
 
 
 class Engine:
@@ -81,7 +56,7 @@ class Engine:
         self._adapters: set[str] = set()
 
     def stream(
-        self, asks: Sequence[Ask], model: str, sampling: Sampling = Sampling(), stop: threading.Event | None = None
+        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
     ) -> Generator[list[Reply]]:
         """Yield the growing replies, one per ask, until all have ended.
 
@@ -100,7 +75,7 @@ class Engine:
             for rows in generate(loaded, tokenizer, prompts, names, sampling, stop or threading.Event()):
                 yield [replace(row, dropped=count) for row, count in zip(rows, dropped, strict=True)]
 
-    def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = Sampling()) -> list[Reply]:
+    def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY) -> list[Reply]:
         """The finished replies, one per ask."""
         replies: list[Reply] = []
         for replies in self.stream(asks, model, sampling):  # noqa: B007 - the last one counts

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from transformers.generation.streamers import BaseStreamer
 
 from finetune import models
-from finetune.chat.engine import Reply, Sampling
+from finetune.chat.reply import Reply, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -24,6 +24,7 @@ from finetune.train.start import adapter_folder
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig
 
     from finetune.data import Example
     from finetune.train.trainer import SupervisedTrainer
@@ -140,7 +141,6 @@ class Worker:
         self, model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", rows: list[dict], held_rows: list[dict]
     ) -> "SupervisedTrainer":
         from datasets import Dataset
-        from trl import SFTConfig
 
         from finetune.train.reporter import Reporter
         from finetune.train.trainer import SupervisedTrainer
@@ -151,7 +151,26 @@ class Worker:
         every = config.eval_every or max(1, math.ceil(steps / EVALUATIONS))
         self.say(f"{len(rows)} rows, {len(held_rows)} held out; {steps} steps of {micro * accumulate} examples.")
         self.store.update(self.run.id, steps=steps)
-        arguments = SFTConfig(
+        callback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / every))
+        trainer = SupervisedTrainer(
+            model=model,
+            args=self._arguments(micro, accumulate, steps, every if held_rows else None),
+            train_dataset=Dataset.from_list(rows),
+            eval_dataset=Dataset.from_list(held_rows) if held_rows else None,
+            processing_class=tokenizer,
+            callbacks=[callback],
+        )
+        callback.trainer = trainer
+        trainer.stopping = lambda: bool(self.store.run(self.run.id).stop)
+        return trainer
+
+    def _arguments(self, micro: int, accumulate: int, steps: int, every: int | None) -> "SFTConfig":
+        """TRL's settings for this run; held out is measured `every` so many steps, or never."""
+        import torch
+        from trl import SFTConfig
+
+        config = self.config
+        return SFTConfig(
             output_dir=str(adapter_folder(self.run.id).parent / "trainer"),
             per_device_train_batch_size=micro,
             per_device_eval_batch_size=MOST_AT_ONCE,
@@ -164,31 +183,19 @@ class Worker:
             seed=config.seed,
             logging_steps=1,
             logging_nan_inf_filter=False,
-            eval_strategy="steps" if held_rows else "no",
-            eval_on_start=bool(held_rows),
+            eval_strategy="steps" if every else "no",
+            eval_on_start=every is not None,
             eval_steps=every,
             save_strategy="no",
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
             train_sampling_strategy="group_by_length",
-            bf16=model.device.type == "cuda",
+            bf16=torch.cuda.is_available(),
             gradient_checkpointing=False,
             dataloader_pin_memory=False,
             report_to="none",
             disable_tqdm=True,
         )
-        callback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / every))
-        trainer = SupervisedTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_list(rows),
-            eval_dataset=Dataset.from_list(held_rows) if held_rows else None,
-            processing_class=tokenizer,
-            callbacks=[callback],
-        )
-        callback.trainer = trainer
-        trainer.stopping = lambda: bool(self.store.run(self.run.id).stop)
-        return trainer
 
 
 def _learnable(one: models.Rendered, length: int) -> bool:
