@@ -189,7 +189,7 @@ def test_the_marker_counts_only_when_confirmed() -> None:
 
 def test_another_visitors_dataset_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    mine, other = ({"owner": name * 16, "dataset": None, "run": None} for name in "ab")
+    mine, other = ({"owner": name * 32, "dataset": None, "run": None} for name in "ab")
     opened = Opened(Services(store, chat.Engine()))
     record = opened.keep(data.load("sample_data/voice"), mine)
     assert len(opened.get(record.id, mine).examples) > 100
