@@ -119,7 +119,7 @@ class Engine:
     def _fit(
         self, asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
     ) -> tuple[list[list[int]], list[int]]:
-        context = model.config.to_dict().get("max_position_embeddings") or UNSAID
+        context = getattr(model.config, "max_position_embeddings", None) or UNSAID  # also under GPT-2's name for it
         room = context - sampling.max_tokens
         if room < 1:
             raise ModelError(

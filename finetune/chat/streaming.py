@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +124,10 @@ def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int, sto
     hooks = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
         torch.manual_seed(seed)
-        with torch.inference_mode():
+        with _errors_kept_beneath_peft(model) as errors, torch.inference_mode():
             model.generate(**arguments)
+        for error in errors:
+            raise error
     except _Stopped:
         streamer.end()
     except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
@@ -132,6 +135,32 @@ def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int, sto
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _errors_kept_beneath_peft(model: Any) -> Iterator[list[BaseException]]:
+    """Collect what `generate` raises instead of letting it pass through PEFT.
+
+    PEFT takes its adapter hooks off the layers only when the model's own `generate` returns; an
+    error would leave them there, one more set each time.
+    """
+    errors: list[BaseException] = []
+    if not hasattr(model, "peft_config"):
+        yield errors
+        return
+    inner = model.get_base_model()
+
+    def generate(*arguments: Any, **named: Any) -> Any:
+        try:
+            return type(inner).generate(inner, *arguments, **named)
+        except BaseException as error:  # noqa: BLE001 - raised again outside of PEFT
+            errors.append(error)
+
+    inner.generate = generate
+    try:
+        yield errors
+    finally:
+        del inner.generate
 
 
 def _batch(prompts: Sequence[list[int]], ends: set[int], device: Any) -> dict[str, torch.Tensor]:

@@ -19,7 +19,9 @@ def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise ModelError(
             f"The tokenizer cannot be read ({type(error).__name__}).", where=found.name, fix="Get the model again."
         ) from error
@@ -43,7 +45,6 @@ def load_model(found: Found) -> "PreTrainedModel":
         ModelError: the weights are missing, torn, pickled, or need code of their own.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     gpu = torch.cuda.is_available()
@@ -56,7 +57,9 @@ def load_model(found: Found) -> "PreTrainedModel":
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise ModelError(
             f"The weights cannot be loaded ({type(error).__name__}).",
             where=found.name,

@@ -148,8 +148,6 @@ def _ids(
     add_generation_prompt: bool = False,
     enable_thinking: bool = False,
 ) -> list[int]:
-    from jinja2 import TemplateError
-
     template = tokenizer.get_chat_template(None, list(tools) or None)
     _check_tools(messages, template, tools)
     try:
@@ -160,7 +158,7 @@ def _ids(
             sanitize_control_tokens=True,
             enable_thinking=enable_thinking,
         )
-    except (TemplateError, TypeError) as error:
+    except Exception as error:
         raise ModelError(
             f"The chat template refuses this conversation: {str(error)[:200]}",
             fix="Change the order of its roles (or leave out the system prompt), or choose another model.",

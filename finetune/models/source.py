@@ -24,6 +24,11 @@ HUB_SECONDS = 10
 FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
 """What is fetched: safetensors and text. Never pickles, never code."""
 
+PART = re.compile(r"(.+)-\d{2,}-of-(\d{2,5})\.safetensors")
+"""A file that holds a part of the weights, and how many parts there are."""
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 
 
@@ -113,7 +118,7 @@ def _complete(folder: Path) -> Path:
             fix="Point to a folder saved with save_pretrained. Pickled weights are not loaded.",
         )
     _object(config)
-    shards = set(_object(index).get("weight_map", {}).values()) if index.is_file() else set()
+    shards = _shards(folder, index)
     if missing := sorted(shard for shard in shards if not (folder / str(shard)).is_file()):
         raise ModelError(
             f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} among them.",
@@ -121,6 +126,22 @@ def _complete(folder: Path) -> Path:
             fix="Fetch the model again.",
         )
     return folder.resolve()
+
+
+def _shards(folder: Path, index: Path) -> set[str]:
+    """The weight files there should be, by the index or, without one, by the names of those there are."""
+    if index.is_file():
+        weights = _object(index).get("weight_map")
+        if not isinstance(weights, dict):
+            raise ModelError("The index names no weights.", where=str(index), fix="Fetch the model again.")
+        return {str(shard) for shard in weights.values()}
+    parts = [PART.fullmatch(file.name) for file in folder.glob("*.safetensors")]
+    return {
+        f"{part[1]}-{number:0{len(part[2])}d}-of-{part[2]}.safetensors"
+        for part in parts
+        if part
+        for number in range(1, int(part[2]) + 1)
+    }
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -157,9 +178,10 @@ def _cached(name: str) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return _complete(Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES)))
+        folder = _complete(Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES)))
     except (LocalEntryNotFoundError, ModelError):
         return None
+    return folder if any((folder / file).is_file() for file in TOKENIZERS) else None
 
 
 def _unreachable(name: str) -> str | None:

@@ -220,3 +220,17 @@ def test_a_torn_adapter_config_is_one_sentence(tiny: Path, run: Run) -> None:
     (train.adapter_folder(run.id) / "adapter_config.json").write_text("[]")
     with pytest.raises(RunError, match="The adapter cannot be loaded"):
         Engine().answer([Ask(ask("Hi"), run)], str(tiny), SHORT)
+
+
+def test_stopping_leaves_no_hooks_on_the_model(tiny: Path, run: Run) -> None:
+    engine = Engine()
+    asks = [Ask(ask("Hi")), Ask(ask("Hi"), run)]
+    whole = [reply.text for reply in engine.answer(asks, str(tiny), SHORT)]
+    for _ in range(3):
+        stop = threading.Event()
+        stream = engine.stream(asks, str(tiny), Sampling(max_tokens=400), stop)
+        next(stream)
+        stop.set()
+        assert list(stream)[-1][0].stop == "stopped"
+    assert sum(len(module._forward_pre_hooks) for module in engine._model.modules()) == 0
+    assert [reply.text for reply in engine.answer(asks, str(tiny), SHORT)] == whole

@@ -197,14 +197,33 @@ def test_missing_weights_are_not_made_up(tiny: Path, tmp_path: Path) -> None:
         ("config.json", "[]"),
         ("config.json", "{"),
         ("tokenizer_config.json", "[]"),
+        ("tokenizer.json", '{"model": {"type": "Unheard"}}'),
         ("chat_template.jinja", "{{ 1/0 }}"),
+        ("model.safetensors.index.json", '{"weight_map": []}'),
     ],
 )
 def test_broken_files_are_one_sentence(tiny: Path, tmp_path: Path, file: str, text: str) -> None:
+    asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     folder = copy_of(tiny, tmp_path / "broken")
+    assert models.render(asked, models.load_tokenizer(models.find(str(folder)))).trained
     (folder / file).write_text(text)
     with pytest.raises(ModelError):
-        models.render([{"role": "user", "content": "a"}], models.load_tokenizer(models.find(str(folder))))
+        models.render(asked, models.load_tokenizer(models.find(str(folder))))
+
+
+def test_an_impossible_config_is_one_sentence(tiny: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny, tmp_path / "broken")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_attention_heads": 0}))
+    with pytest.raises(ModelError, match="The weights cannot be loaded"):
+        models.load_model(models.find(str(folder)))
+
+
+def test_a_part_without_its_index_is_not_taken_for_a_model(tiny: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny, tmp_path / "half")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00003.safetensors")
+    with pytest.raises(ModelError, match="2 of 3 weight files are missing, model-00002-of-00003"):
+        models.find(str(folder))
 
 
 @pytest.mark.parametrize("name", ["~nosuch/x", "a/..", "x/y--z", "a/b.git", "x" * 400, "a\x00b", f"a/{'b' * 300}"])
