@@ -10,26 +10,23 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import models, settings
-from finetune.errors import DataError, FinetuneError, ModelError, RunError
+from finetune.errors import FinetuneError
 from finetune.store import Run, Store
-from finetune.train.config import LONGEST, MOST_AT_ONCE, TrainConfig
+from finetune.train.build import adapted, arguments, every
+from finetune.train.config import TrainConfig
 from finetune.train.kept import open_dataset
+from finetune.train.rows import Rows, render_rows
 from finetune.train.start import adapter_folder
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
-    from trl import SFTConfig
 
-    from finetune.data import Example
     from finetune.train.trainer import SupervisedTrainer
-
-EVALUATIONS = 5
 
 
 class Worker:
@@ -51,10 +48,10 @@ class Worker:
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         tokenizer = models.load_tokenizer(found)
-        rows, held_rows = self._render(train, held_out, tokenizer)
+        rows = render_rows(train, held_out, tokenizer, self.config.max_length, self.say)
         set_seed(self.config.seed)
-        model = self._adapted(models.load_model(found))
-        trainer = self._trainer(model, tokenizer, rows, held_rows)
+        model = adapted(models.load_model(found), self.config)
+        trainer = self._trainer(model, tokenizer, rows)
         began = time.monotonic()
         output = trainer.train()
         held = self._last_held_out()
@@ -81,129 +78,33 @@ class Worker:
     def _last_held_out(self) -> list[float]:
         return [event.data["loss"] for event in self.store.events(self.run.id) if event.kind == "eval"]
 
-    def _render(
-        self, train: "Sequence[Example]", held_out: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase"
-    ) -> tuple[list[dict], list[dict]]:
-        parts = [self._rendered(part, tokenizer) for part in (train, held_out)]
-        longest = max((len(one.input_ids) for part in parts for one in part), default=0)
-        length = self.config.max_length or min(LONGEST, max(longest, 1))
-        if self.config.max_length is None:
-            self.say(f"Max length: {length} tokens (the longest row has {longest}).")
-        if cut := sum(len(one.input_ids) > length for one in parts[0]):
-            self.say(f"{cut} of {len(train)} training rows are longer than {length} tokens and were cut at the end.")
-        rows, held_rows = ([_cut(one, length) for one in part if _learnable(one, length)] for part in parts)
-        if not rows:
-            raise DataError(
-                f"Within {length} tokens no row has anything to learn: every answer is cut off.",
-                where="max_length",
-                fix="Raise the max length.",
-                code="no_trained_tokens",
-            )
-        if len(rows) < len(parts[0]):
-            self.say(f"{len(parts[0]) - len(rows)} rows were left out: their answer lies beyond {length} tokens.")
-        return rows, held_rows
-
-    def _rendered(self, examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase") -> list[models.Rendered]:
-        """The examples the chat template can render; how many it refused is said."""
-        rendered, refused = [], []
-        for example in examples:
-            try:
-                rendered.append(models.render(example.messages, tokenizer, tools=example.tools))
-            except ModelError as error:
-                refused.append(error)
-        if refused and not rendered:
-            raise refused[0]
-        if refused:
-            self.say(f"{len(refused)} of {len(examples)} rows were left out. {refused[0]}")
-        return rendered
-
-    def _adapted(self, model: Any) -> "PeftModel":
-        from peft import LoraConfig, get_peft_model
-
-        modules = self.config.target_modules
-        if "lm_head" in modules.split(","):
-            raise RunError("The output layer lm_head takes no adapter.", where="target_modules", fix="Use all-linear.")
-        adapter = LoraConfig(
-            r=self.config.r,
-            lora_alpha=self.config.alpha,
-            lora_dropout=self.config.dropout,
-            target_modules=modules if modules == "all-linear" else modules.split(","),
-            task_type="CAUSAL_LM",
-        )
-        try:
-            return get_peft_model(model, adapter)
-        except ValueError as error:
-            raise RunError(
-                f"The model has no layers named {modules}.", where="target_modules", fix="Use all-linear."
-            ) from error
-
-    def _trainer(
-        self, model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", rows: list[dict], held_rows: list[dict]
-    ) -> "SupervisedTrainer":
+    def _trainer(self, model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", rows: Rows) -> "SupervisedTrainer":
         from datasets import Dataset
 
         from finetune.train.reporter import Reporter
         from finetune.train.trainer import SupervisedTrainer
 
         config = self.config
-        micro, accumulate = config.micro_and_accumulate
-        steps = config.steps_for(len(rows))
-        every = config.eval_every or max(1, math.ceil(steps / EVALUATIONS))
-        self.say(f"{len(rows)} rows, {len(held_rows)} held out; {steps} steps of {micro * accumulate} examples.")
+        steps = config.steps_for(len(rows.train))
+        between = every(config.eval_every, steps)
+        self.say(
+            f"{len(rows.train)} rows, {len(rows.held_out)} held out; {steps} steps of {config.batch_size} examples."
+        )
         self.store.update(self.run.id, steps=steps)
-        callback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / every))
+        held = {"eval_strategy": "steps", "eval_steps": between, "eval_on_start": True} if rows.held_out else {}
+        args = arguments(config, steps, adapter_folder(self.run.id).parent / "trainer", **held)
+        callback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / between))
         trainer = SupervisedTrainer(
             model=model,
-            args=self._arguments(micro, accumulate, steps, every if held_rows else None),
-            train_dataset=Dataset.from_list(rows),
-            eval_dataset=Dataset.from_list(held_rows) if held_rows else None,
+            args=args,
+            train_dataset=Dataset.from_list(rows.train),
+            eval_dataset=Dataset.from_list(rows.held_out) if rows.held_out else None,
             processing_class=tokenizer,
             callbacks=[callback],
         )
         callback.trainer = trainer
         trainer.stopping = lambda: bool(self.store.run(self.run.id).stop)
         return trainer
-
-    def _arguments(self, micro: int, accumulate: int, steps: int, every: int | None) -> "SFTConfig":
-        """TRL's settings for this run; held out is measured `every` so many steps, or never."""
-        import torch
-        from trl import SFTConfig
-
-        config = self.config
-        return SFTConfig(
-            output_dir=str(adapter_folder(self.run.id).parent / "trainer"),
-            per_device_train_batch_size=micro,
-            per_device_eval_batch_size=MOST_AT_ONCE,
-            gradient_accumulation_steps=accumulate,
-            max_steps=steps,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=config.schedule,
-            warmup_steps=config.warmup,
-            weight_decay=config.weight_decay,
-            seed=config.seed,
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            eval_strategy="steps" if every else "no",
-            eval_on_start=every is not None,
-            eval_steps=every,
-            save_strategy="no",
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            train_sampling_strategy="group_by_length",
-            bf16=torch.cuda.is_available(),
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            report_to="none",
-            disable_tqdm=True,
-        )
-
-
-def _learnable(one: models.Rendered, length: int) -> bool:
-    return any(label != models.IGNORED for label in one.labels[:length])
-
-
-def _cut(one: models.Rendered, length: int) -> dict[str, list[int]]:
-    return {"input_ids": one.input_ids[:length], "labels": one.labels[:length]}
 
 
 def publish(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:

@@ -1,0 +1,95 @@
+"""From a `TrainConfig` to what PEFT and TRL are handed: the adapter, and the trainer's arguments.
+
+The worker trains with these and the probe measures with them, so what is planned is what is run.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import RunError
+from finetune.train.config import MOST_AT_ONCE, TrainConfig
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from trl import SFTConfig
+
+EVALUATIONS = 5
+"""Measurements of the held-out loss in a run that does not say how often, besides the base's."""
+
+
+def adapted(model: Any, config: TrainConfig) -> "PeftModel":
+    """The model with a fresh LoRA adapter on it.
+
+    Raises:
+        RunError: the model has no such layers, or one that takes no adapter.
+
+    Example:
+        >>> adapted(models.load_model(found), TrainConfig(r=8)).peft_config["default"].r
+        8
+    """
+    from peft import LoraConfig, get_peft_model
+
+    modules = config.target_modules
+    if "lm_head" in modules.split(","):
+        raise RunError("The output layer lm_head takes no adapter.", where="target_modules", fix="Use all-linear.")
+    adapter = LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=modules if modules == "all-linear" else modules.split(","),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, adapter)
+    except ValueError as error:
+        raise RunError(
+            f"The model has no layers named {modules}.", where="target_modules", fix="Use all-linear."
+        ) from error
+
+
+def every(asked: int | None, steps: int) -> int:
+    """Steps between two evaluations (or saves): as asked, or five times a run.
+
+    Example:
+        >>> every(None, 87)
+        18
+    """
+    return asked or max(1, math.ceil(steps / EVALUATIONS))
+
+
+def arguments(config: TrainConfig, steps: int, folder: Path, **more: Any) -> "SFTConfig":
+    """TRL's settings for so many steps; the trainer's own files go to `folder`. `more` are further settings of TRL.
+
+    Example:
+        >>> arguments(TrainConfig(batch_size=4), steps=10, folder=Path("/tmp/trainer")).max_steps
+        10
+    """
+    import torch
+    from trl import SFTConfig
+
+    micro, accumulate = config.micro_and_accumulate
+    return SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=MOST_AT_ONCE,
+        gradient_accumulation_steps=accumulate,
+        max_steps=steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        train_sampling_strategy="group_by_length",
+        bf16=torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+        disable_tqdm=True,
+        **more,
+    )

@@ -1,0 +1,86 @@
+"""The examples of a run as token ids and labels, and what was left out on the way, said aloud."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finetune import models
+from finetune.errors import DataError, ModelError
+from finetune.train.config import LONGEST
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from finetune.data import Example
+
+Say = Callable[[str], None]
+"""Takes a line for the log that people see."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training and held-out rows, each with ``input_ids`` and ``labels``; `length` is the longest they may be."""
+
+    train: list[dict[str, list[int]]]
+    held_out: list[dict[str, list[int]]]
+    length: int
+
+
+def render_rows(
+    train: "Sequence[Example]",
+    held_out: "Sequence[Example]",
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int | None,
+    say: Say,
+) -> Rows:
+    """Render both parts; rows that teach nothing within the length are left out, and how many is said.
+
+    Raises:
+        DataError: nothing to learn is left (code ``no_trained_tokens``).
+        ModelError: the chat template refuses every row.
+
+    Example:
+        >>> render_rows(examples, [], tokenizer, max_length=512, say=print).length
+        512
+    """
+    parts = [_rendered(part, tokenizer, say) for part in (train, held_out)]
+    longest = max((len(one.input_ids) for part in parts for one in part), default=0)
+    length = max_length or min(LONGEST, max(longest, 1))
+    if max_length is None:
+        say(f"Max length: {length} tokens (the longest row has {longest}).")
+    if cut := sum(len(one.input_ids) > length for one in parts[0]):
+        say(f"{cut} of {len(train)} training rows are longer than {length} tokens and were cut at the end.")
+    rows, held_rows = ([_cut(one, length) for one in part if _learnable(one, length)] for part in parts)
+    if not rows:
+        raise DataError(
+            f"Within {length} tokens no row has anything to learn: every answer is cut off.",
+            where="max_length",
+            fix="Raise the max length.",
+            code="no_trained_tokens",
+        )
+    if len(rows) < len(parts[0]):
+        say(f"{len(parts[0]) - len(rows)} rows were left out: their answer lies beyond {length} tokens.")
+    return Rows(rows, held_rows, length)
+
+
+def _rendered(examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase", say: Say) -> list[models.Rendered]:
+    """The examples the chat template can render; how many it refused is said."""
+    rendered, refused = [], []
+    for example in examples:
+        try:
+            rendered.append(models.render(example.messages, tokenizer, tools=example.tools))
+        except ModelError as error:
+            refused.append(error)
+    if refused and not rendered:
+        raise refused[0]
+    if refused:
+        say(f"{len(refused)} of {len(examples)} rows were left out. {refused[0]}")
+    return rendered
+
+
+def _learnable(one: models.Rendered, length: int) -> bool:
+    return any(label != models.IGNORED for label in one.labels[:length])
+
+
+def _cut(one: models.Rendered, length: int) -> dict[str, list[int]]:
+    return {"input_ids": one.input_ids[:length], "labels": one.labels[:length]}
