@@ -19,75 +19,17 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import ConfigError, RunError
+from finetune.schema import DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run
 
-STATES = ("validating", "queued", "running", "succeeded", "failed", "cancelled")
-ENDED = ("succeeded", "failed", "cancelled")
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS datasets (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, created REAL NOT NULL,
-    folder TEXT NOT NULL, facts TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, dataset TEXT NOT NULL REFERENCES datasets(id),
-    config TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL,
-    step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0, pid INTEGER, pid_started REAL,
-    stop INTEGER NOT NULL DEFAULT 0, code TEXT, reason TEXT, result TEXT NOT NULL DEFAULT '{}');
-CREATE INDEX IF NOT EXISTS runs_by_state ON runs(state, created);
-CREATE TABLE IF NOT EXISTS events (
-    run TEXT NOT NULL REFERENCES runs(id), seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
-    data TEXT NOT NULL, PRIMARY KEY (run, seq));
-"""
+__all__ = ["DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store"]
 
 
-@dataclass(frozen=True)
-class DatasetRecord:
-    """An uploaded dataset: `folder` holds its examples, `facts` what was counted in them."""
-
-    id: str
-    owner: str
-    name: str
-    created: float
-    folder: str
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One fine-tune. Times are Unix seconds; `code` and `reason` say why it ended."""
-
-    id: str
-    owner: str
-    name: str
-    dataset: str
-    config: dict[str, Any]
-    state: str
-    created: float
-    started: float | None
-    ended: float | None
-    step: int
-    steps: int
-    pid: int | None
-    pid_started: float | None
-    stop: int
-    code: str | None
-    reason: str | None
-    result: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened in a run; `seq` counts 1, 2, 3 … without a gap."""
-
-    run: str
-    seq: int
-    at: float
-    kind: str
-    data: dict[str, Any]
+DISK_WORDS = ("database or disk is full", "disk i/o error")
+"""How SQLite says that the disk took no more."""
 
 
 class Store:
@@ -95,6 +37,7 @@ class Store:
 
     Raises:
         ConfigError: the file cannot be made or is no database.
+        RunError: the disk is full (code ``disk_full``), from any call.
     """
 
     def __init__(self, home: Path):
@@ -103,7 +46,7 @@ class Store:
             home.mkdir(parents=True, exist_ok=True)
             with self._connect() as db:
                 db.execute("PRAGMA journal_mode=WAL")
-                db.executescript(_SCHEMA)
+            self._grow()
         except (OSError, sqlite3.DatabaseError) as error:
             raise ConfigError(
                 f"The record cannot be opened ({error}).",
@@ -111,13 +54,25 @@ class Store:
                 fix="Set FINETUNE_HOME to a folder you may write to; a damaged file must be moved away first.",
             ) from error
 
+    def _grow(self) -> None:
+        """Bring a record of an earlier version up to this one, in one transaction."""
+        with self._write() as db:
+            done = db.execute("PRAGMA user_version").fetchone()[0]
+            for step in VERSIONS[done:]:
+                for statement in filter(str.strip, step.split(";")):
+                    db.execute(statement)
+            if done < len(VERSIONS):
+                db.execute(f"PRAGMA user_version = {len(VERSIONS)}")
+
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA synchronous=FULL")
         try:
+            db.execute("PRAGMA synchronous=FULL")
             yield db
+        except sqlite3.OperationalError as error:
+            raise _explained(error) from error
         finally:
             db.close()
 
@@ -188,34 +143,66 @@ class Store:
             )
             return [_run(row) for row in rows]
 
-    def move(self, run_id: str, to: str, *, only_from: tuple[str, ...], **fields: Any) -> bool:
-        """Change a run's state, once: False when it is not in `only_from` any more.
+    def move(
+        self, run_id: str, to: str, *, only_from: tuple[str, ...], attempt: int | None = None, **fields: Any
+    ) -> bool:
+        """Change a run's state, once: False when it is not in `only_from` (or not at `attempt`) any more.
 
         Two processes may try the same change; the database lets one of them win. `fields` are
         columns set in the same transaction (`result` is given as a dict).
         """
         marks = ",".join("?" * len(only_from))
         names, values = _columns(fields)
+        same = "" if attempt is None else " AND attempt=?"
         with self._write() as db:
             changed = db.execute(
-                f"UPDATE runs SET state=?{names} WHERE id=? AND state IN ({marks})",
-                (to, *values, run_id, *only_from),
+                f"UPDATE runs SET state=?{names} WHERE id=? AND state IN ({marks}){same}",
+                (to, *values, run_id, *only_from, *([] if attempt is None else [attempt])),
             ).rowcount
             if changed:
                 _append(db, run_id, "state", {"state": to, "code": fields.get("code"), "reason": fields.get("reason")})
         return bool(changed)
 
-    def claim(self, limit: int) -> Run | None:
-        """Take the oldest queued run into `running`, unless `limit` runs are running already."""
+    def claim(self, limit: int, claimer: int, claimer_started: float, only: str | None = None) -> Run | None:
+        """Take the next queued run into `running`, unless `limit` runs are running already; None when there is none.
+
+        Next is the oldest run of the owner who has waited longest for a turn, or the one that `only` names.
+        """
         with self._write() as db:
             if db.execute("SELECT COUNT(*) FROM runs WHERE state='running'").fetchone()[0] >= limit:
                 return None
-            row = db.execute("SELECT id FROM runs WHERE state='queued' ORDER BY created, rowid LIMIT 1").fetchone()
+            row = db.execute(
+                "SELECT id FROM runs WHERE state='queued' AND id=COALESCE(?, id) ORDER BY"
+                " (SELECT MAX(turn) FROM runs AS theirs WHERE theirs.owner=runs.owner), rowid LIMIT 1",
+                (only,),
+            ).fetchone()
             if row is None:
                 return None
-            db.execute("UPDATE runs SET state='running', started=? WHERE id=?", (time.time(), row["id"]))
+            db.execute(
+                "UPDATE runs SET state='running', started=COALESCE(started, ?), attempt=attempt+1, pid=NULL,"
+                " pid_started=NULL, claimer=?, claimer_started=?, turn=(SELECT MAX(turn)+1 FROM runs) WHERE id=?",
+                (time.time(), claimer, claimer_started, row["id"]),
+            )
             _append(db, row["id"], "state", {"state": "running"})
         return self.run(row["id"])
+
+    def take(self, run_id: str, attempt: int, pid: int, pid_started: float) -> bool:
+        """The worker of this attempt says who it is; False when the run has gone on without it."""
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE runs SET pid=?, pid_started=? WHERE id=? AND state='running' AND attempt=? AND pid IS NULL",
+                (pid, pid_started, run_id, attempt),
+            )
+            return bool(changed.rowcount)
+
+    def heartbeat(self, run_id: str, attempt: int, worked: float, memory: int) -> bool:
+        """The worker lives, worked so many seconds more, and uses `memory` bytes; False: the run is another's."""
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE runs SET beat=beat+1, seconds=seconds+?, memory=? WHERE id=? AND state='running' AND attempt=?",
+                (worked, memory, run_id, attempt),
+            )
+            return bool(changed.rowcount)
 
     def update(self, run_id: str, **fields: Any) -> None:
         """Set columns of a run without changing its state."""
@@ -238,6 +225,43 @@ class Store:
         with self._connect() as db:
             rows = db.execute("SELECT * FROM events WHERE run=? AND seq>? ORDER BY seq", (run_id, after))
             return [Event(r["run"], r["seq"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
+
+    def events_of(self, run_id: str, *kinds: str) -> list[Event]:
+        """The events of a run that are of these kinds, in order: a short answer about a long run.
+
+        Example:
+            >>> [event.data["loss"] for event in store.events_of(run.id, "eval")]
+            [1.7, 0.41]
+        """
+        marks = ",".join("?" * len(kinds))
+        with self._connect() as db:
+            rows = db.execute(f"SELECT * FROM events WHERE run=? AND kind IN ({marks}) ORDER BY seq", (run_id, *kinds))
+            return [Event(r["run"], r["seq"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
+
+    # Keeping house
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name."""
+        self.update(run_id, name=_text(name))
+
+    def delete_run(self, run_id: str) -> bool:
+        """Delete a run and its events, together; False when it is not over (or gone), and nothing is deleted then.
+
+        A worker of a run that is not over would write on; its owner stops it first.
+        """
+        marks = ",".join("?" * len(DELETABLE))
+        with self._write() as db:
+            over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({marks})", (run_id, *DELETABLE)).fetchone()
+            if over:
+                db.execute("DELETE FROM events WHERE run=?", (run_id,))
+                db.execute("DELETE FROM runs WHERE id=?", (run_id,))
+        return bool(over)
+
+
+def _explained(error: sqlite3.OperationalError) -> Exception:
+    if any(words in str(error).lower() for words in DISK_WORDS):
+        return RunError("The disk is full or cannot be written.", fix="Free some space.", code="disk_full")
+    return error
 
 
 def _text(given: str) -> str:

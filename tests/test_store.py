@@ -1,11 +1,14 @@
 """The record: durable, gapless, one winner for every change."""
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from finetune.errors import ConfigError, RunError
+from finetune.schema import VERSIONS
 from finetune.store import Run, Store
 
 
@@ -40,17 +43,64 @@ def test_a_state_changes_once(store: Store) -> None:
     assert store.run(run.id).state == "queued"
 
 
+def queued(store: Store, owner: str = "local") -> Run:
+    run = new_run(store, owner)
+    store.move(run.id, "queued", only_from=("validating",))
+    return run
+
+
+def claimed(store: Store, limit: int, only: str | None = None) -> str | None:
+    run = store.claim(limit, 7, 1.5, only)
+    assert run is None or (run.state, run.claimer, run.claimer_started, run.pid) == ("running", 7, 1.5, None)
+    return run.id if run else None
+
+
 def test_claim_takes_the_oldest_and_keeps_the_limit(store: Store) -> None:
-    first, second = new_run(store), new_run(store)
-    for run in (second, first):
-        store.move(run.id, "queued", only_from=("validating",))
-    claimed = store.claim(limit=1)
-    assert claimed is not None
-    assert (claimed.id, claimed.state) == (first.id, "running")
-    assert store.claim(limit=1) is None
-    second_claim = store.claim(limit=2)
-    assert second_claim is not None
-    assert second_claim.id == second.id
+    first, second = queued(store), queued(store)
+    assert claimed(store, 1) == first.id
+    assert claimed(store, 1) is None
+    assert claimed(store, 2) == second.id
+
+
+def test_owners_take_turns(store: Store) -> None:
+    greedy = [queued(store, "a").id for _ in range(3)]
+    modest = [queued(store, "b").id for _ in range(2)]
+    assert [claimed(store, 9) for _ in range(6)] == [greedy[0], modest[0], greedy[1], modest[1], greedy[2], None]
+
+
+def test_a_run_is_claimed_by_name(store: Store) -> None:
+    _, second = queued(store), queued(store)
+    assert claimed(store, 1, second.id) == second.id
+    assert claimed(store, 2, second.id) is None
+
+
+def test_an_attempt_that_is_over_changes_nothing(store: Store) -> None:
+    run = queued(store)
+    assert claimed(store, 1) == run.id
+    assert store.take(run.id, 1, pid=10, pid_started=2.0)
+    assert not store.take(run.id, 1, pid=11, pid_started=2.0)
+    assert store.heartbeat(run.id, 1, worked=2.5, memory=100)
+    assert store.move(run.id, "queued", only_from=("running",), attempt=1)
+    assert claimed(store, 1) == run.id
+    assert not store.heartbeat(run.id, 1, worked=2.5, memory=100)
+    assert not store.take(run.id, 1, pid=10, pid_started=2.0)
+    assert not store.move(run.id, "succeeded", only_from=("running",), attempt=1)
+    now = store.run(run.id)
+    assert (now.state, now.attempt, now.pid, now.seconds, now.beat, now.memory) == ("running", 2, None, 2.5, 1, 100)
+
+
+def test_a_record_of_the_first_version_is_brought_up(home: Path) -> None:
+    with closing(sqlite3.connect(home / "finetune.db")) as db:
+        db.executescript(VERSIONS[0])
+        db.execute("INSERT INTO datasets VALUES ('d1', 'local', 'd', 1.0, 'nowhere', '{}')")
+        db.execute(
+            "INSERT INTO runs (id, owner, name, dataset, config, state, created, started, ended, stop)"
+            " VALUES ('r1', 'local', 'old', 'd1', '{}', 'succeeded', 1.0, 5.0, 12.5, 0)"
+        )
+        db.commit()
+    for _ in range(2):
+        run = Store(home).run("r1")
+        assert (run.name, run.seconds, run.attempt, run.asked) == ("old", 7.5, 0, None)
 
 
 def test_runs_are_listed_per_owner_newest_first(store: Store) -> None:
@@ -58,6 +108,36 @@ def test_runs_are_listed_per_owner_newest_first(store: Store) -> None:
     assert [run.id for run in store.runs(owner="a")] == [mine_too.id, mine.id]
     assert len(store.runs()) == 3
     assert other.owner == "b"
+
+
+def test_a_run_is_deleted_with_its_events_when_it_is_over(store: Store) -> None:
+    run, other = new_run(store), new_run(store)
+    for state in ("validating", "queued", "running"):
+        store.update(run.id, state=state)
+        assert not store.delete_run(run.id)
+    assert store.events(run.id)
+    for state in ("succeeded", "failed", "cancelled", "paused"):
+        run = new_run(store)
+        store.update(run.id, state=state)
+        assert store.delete_run(run.id)
+        assert not store.delete_run(run.id)
+        assert store.events(run.id) == []
+    assert [kept.id for kept in store.runs(states=("validating",))] == [other.id]
+    assert store.events(other.id)
+
+
+def test_events_of_a_kind_keep_their_order(store: Store) -> None:
+    run = new_run(store)
+    for step, kind in enumerate(("step", "eval", "log", "eval", "resumed")):
+        store.add_event(run.id, kind, {"step": step})
+    found = store.events_of(run.id, "eval", "resumed")
+    assert [(event.kind, event.data["step"]) for event in found] == [("eval", 1), ("eval", 3), ("resumed", 4)]
+
+
+def test_a_run_gets_another_name(store: Store) -> None:
+    run = new_run(store)
+    store.rename(run.id, "half \ud800 a pair")
+    assert store.run(run.id).name == "half ? a pair"
 
 
 def test_a_missing_run_is_one_sentence(store: Store) -> None:

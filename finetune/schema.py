@@ -1,0 +1,100 @@
+"""The tables of the record, and their rows as Python sees them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+STATES = ("validating", "queued", "running", "paused", "succeeded", "failed", "cancelled")
+ENDED = ("succeeded", "failed", "cancelled")
+DELETABLE = (*ENDED, "paused")
+"""States without a worker."""
+
+VERSIONS = (
+    """
+CREATE TABLE IF NOT EXISTS datasets (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, created REAL NOT NULL,
+    folder TEXT NOT NULL, facts TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, dataset TEXT NOT NULL REFERENCES datasets(id),
+    config TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL,
+    step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0, pid INTEGER, pid_started REAL,
+    stop INTEGER NOT NULL DEFAULT 0, code TEXT, reason TEXT, result TEXT NOT NULL DEFAULT '{}');
+CREATE INDEX IF NOT EXISTS runs_by_state ON runs(state, created);
+CREATE TABLE IF NOT EXISTS events (
+    run TEXT NOT NULL REFERENCES runs(id), seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
+    data TEXT NOT NULL, PRIMARY KEY (run, seq));
+""",
+    """
+ALTER TABLE runs DROP COLUMN stop;
+ALTER TABLE runs ADD COLUMN asked TEXT;
+ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN claimer INTEGER;
+ALTER TABLE runs ADD COLUMN claimer_started REAL;
+ALTER TABLE runs ADD COLUMN beat INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN seconds REAL NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
+UPDATE runs SET seconds = MAX(0, ended - started) WHERE ended IS NOT NULL AND started IS NOT NULL;
+""",
+)
+"""What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """An uploaded dataset: `folder` holds its examples, `facts` what was counted in them."""
+
+    id: str
+    owner: str
+    name: str
+    created: float
+    folder: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tune. `created`, `started` and `ended` are Unix seconds; `code` and `reason` say why it ended.
+
+    `asked` is ``stop`` or ``pause`` while a worker is to hear it. `attempt` counts worker processes,
+    `tries` those that died without getting any further. The worker counts `beat` up while it lives,
+    and keeps `seconds` of work (by a clock that nobody can set) and `memory`, its peak in bytes, beside it.
+    `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
+    """
+
+    id: str
+    owner: str
+    name: str
+    dataset: str
+    config: dict[str, Any]
+    state: str
+    created: float
+    started: float | None
+    ended: float | None
+    step: int
+    steps: int
+    pid: int | None
+    pid_started: float | None
+    asked: str | None
+    code: str | None
+    reason: str | None
+    result: dict[str, Any]
+    attempt: int = 0
+    tries: int = 0
+    turn: int = 0
+    claimer: int | None = None
+    claimer_started: float | None = None
+    beat: int = 0
+    seconds: float = 0.0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened in a run; `seq` counts 1, 2, 3 … without a gap."""
+
+    run: str
+    seq: int
+    at: float
+    kind: str
+    data: dict[str, Any]
