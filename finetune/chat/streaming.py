@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from finetune import models
@@ -82,11 +82,11 @@ def generate(
 
     Closing the iterator sets `stop` and waits for the model to be free again.
     """
-    streamer, ends = _Rows(), _end_tokens(model, tokenizer)
+    streamer, ends = _Rows(), models.end_tokens(model, tokenizer)
     rows = [_Row(tokenizer, ends, len(prompt)) for prompt in prompts]
     arguments = {
-        **_batch(prompts, ends, model.device),
-        "generation_config": _choice(sampling, ends),
+        **models.left_padded(prompts, min(ends), model.device),
+        "generation_config": models.choice(ends, sampling.max_tokens, sampling.temperature),
         "streamer": streamer,
         "stopping_criteria": StoppingCriteriaList([_Stop(stop)]),
     }
@@ -161,28 +161,3 @@ def _errors_kept_beneath_peft(model: Any) -> Iterator[list[BaseException]]:
         yield errors
     finally:
         del inner.generate
-
-
-def _batch(prompts: Sequence[list[int]], ends: set[int], device: Any) -> dict[str, torch.Tensor]:
-    """Left-padded ids and mask, both (rows, longest prompt); what pads is masked, so any token serves."""
-    longest = max(map(len, prompts))
-    pad = min(ends)
-    ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
-
-
-def _end_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """What ends an answer: the template's end of turn, which was trained, and what the model itself names."""
-    configured = model.generation_config.eos_token_id
-    ends = set(configured) if isinstance(configured, list) else {configured}
-    ends |= {tokenizer.eos_token_id, models.end_of_turn(tokenizer)}
-    return {token for token in ends if token is not None}
-
-
-def _choice(sampling: Sampling, ends: set[int]) -> GenerationConfig:
-    """Only what was asked for: a model's own generation config may hold penalties, beams and more."""
-    fixed = {"max_new_tokens": sampling.max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}
-    if sampling.temperature <= 0:
-        return GenerationConfig(**fixed, do_sample=False)
-    return GenerationConfig(**fixed, do_sample=True, temperature=sampling.temperature, top_p=1.0, top_k=0)

@@ -4,6 +4,7 @@
 line) starts a separate worker process for it. Importing this package is quick.
 """
 
+from finetune.train.causes import remedy
 from finetune.train.config import LONGEST, TrainConfig
 from finetune.train.kept import (
     FixedWith,
@@ -14,28 +15,53 @@ from finetune.train.kept import (
     reload,
     reopen,
     save_dataset,
+    write_examples,
 )
-from finetune.train.progress import Progress, progress, seconds_for
-from finetune.train.start import adapter_folder, run_folder, start, stop
+from finetune.train.manage import clean, delete, rename
+from finetune.train.notes import new_notes
+from finetune.train.plan import measure, plan, within
+from finetune.train.presets import PRESETS, Preset, preset
+from finetune.train.probe import Measured
+from finetune.train.progress import Note, Progress, Tally, duration, held_out, progress, seconds_for
+from finetune.train.start import adapter_folder, pause, resume, run_folder, start, stop
 from finetune.train.supervisor import Supervisor
 
 __all__ = [
     "LONGEST",
+    "PRESETS",
     "FixedWith",
+    "Measured",
+    "Note",
+    "Preset",
     "Progress",
     "Supervisor",
+    "Tally",
     "TrainConfig",
     "adapter_folder",
+    "clean",
+    "delete",
+    "duration",
     "fixed_with",
+    "held_out",
     "keep_dataset",
+    "measure",
+    "new_notes",
     "open_dataset",
     "originals",
+    "pause",
+    "plan",
+    "preset",
     "progress",
     "reload",
+    "remedy",
+    "rename",
     "reopen",
+    "resume",
     "run_folder",
     "save_dataset",
     "seconds_for",
     "start",
     "stop",
+    "within",
+    "write_examples",
 ]

@@ -7,6 +7,7 @@ writes the value with its reason to the run's log.
 
 import difflib
 import math
+import shlex
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -65,6 +66,10 @@ class TrainConfig(BaseModel):
         32, ge=1, le=4096, title="LoRA alpha", description="The adapter acts with strength alpha / rank.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
+    rslora: bool = Field(
+        False, title="rsLoRA", description="Strength alpha / √rank instead of alpha / rank: steadier at high ranks.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
     dropout: float = Field(
         0.0, ge=0, lt=1, title="LoRA dropout", description="Share of adapter inputs dropped, against rote learning.",
         json_schema_extra=ADVANCED,
@@ -85,6 +90,11 @@ class TrainConfig(BaseModel):
         0.0, ge=0, le=1, title="Weight decay", description="Pulls adapter weights towards zero.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
+    neftune_alpha: float | None = Field(
+        None, ge=0.1, le=100, title="NEFTune alpha",
+        description="Noise on the embeddings while training (5 is common), against rote learning. Empty: none.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
     micro_batch: int | None = Field(
         None, ge=1, le=512, title="Micro-batch",
         description="Most examples computed at once; the rest of a batch accumulate. Empty: at most 8.",
@@ -95,9 +105,43 @@ class TrainConfig(BaseModel):
         description="Tokens of an example that are used. Empty: long enough for the longest row, at most 2048.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
+    packing: bool = Field(
+        False, title="Packing",
+        description="Join short rows up to the max length; attention keeps them apart. A batch counts joined rows.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    gradient_checkpointing: bool = Field(
+        False, title="Gradient checkpointing",
+        description="Compute activations twice instead of keeping them: less memory, slower.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    load_in_4bit: bool = Field(
+        False, title="4-bit (QLoRA)", description="Hold the base model in 4 bits, to save memory. Needs an NVIDIA GPU.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
     eval_every: int | None = Field(
         None, ge=1, le=1_000_000, title="Evaluate every",
         description="Steps between two measurements of the held-out loss. Empty: five times a run.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    save_every: int | None = Field(
+        None, ge=1, le=1_000_000, title="Save every",
+        description="Steps between two checkpoints. Empty: at every evaluation.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    best: bool = Field(
+        False, title="Keep the best",
+        description="Take away the adapter with the lowest held-out loss instead of the last one.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    early_stopping: int | None = Field(
+        None, ge=1, le=1000, title="Early stopping",
+        description="Stop after so many evaluations without a lower held-out loss, and take the best. Empty: never.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
+    samples: int = Field(
+        2, ge=0, le=5, title="Sample prompts",
+        description="Held-out prompts that are answered at every evaluation, the base's answer beside.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
     held_out: float = Field(
@@ -109,6 +153,10 @@ class TrainConfig(BaseModel):
         0, ge=0, le=2**31 - 1, title="Seed", description="The same seed and data give the same run.",
         json_schema_extra=ADVANCED,
     )  # fmt: skip
+    report_to: Literal["none", "trackio"] = Field(
+        "none", title="Report to", description="Also write the curves to trackio, if it is installed.",
+        json_schema_extra=ADVANCED,
+    )  # fmt: skip
 
     @property
     def micro_and_accumulate(self) -> tuple[int, int]:
@@ -118,9 +166,29 @@ class TrainConfig(BaseModel):
             >>> TrainConfig(batch_size=12).micro_and_accumulate
             (6, 2)
         """
-        most = min(self.batch_size, self.micro_batch or MOST_AT_ONCE)
-        micro = next(size for size in range(most, 0, -1) if self.batch_size % size == 0)
-        return micro, self.batch_size // micro
+        return self.shared_by(1)
+
+    def shared_by(self, processes: int) -> tuple[int, int]:
+        """The same for each of several processes that make a step together.
+
+        Raises:
+            ConfigError: the batch cannot be shared evenly.
+        """
+        each, left = divmod(self.batch_size, processes)
+        if left:
+            raise ConfigError(
+                f"{processes} processes cannot share a batch of {self.batch_size} evenly.",
+                where="batch_size",
+                fix=f"Use a multiple of {processes}.",
+            )
+        most = min(each, self.micro_batch or MOST_AT_ONCE)
+        micro = next(size for size in range(most, 0, -1) if each % size == 0)
+        return micro, each // micro
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the adapter that is taken away is the best one rather than the last."""
+        return self.best or self.early_stopping is not None
 
     def steps_for(self, rows: int) -> int:
         """Steps of a run over so many training rows.
@@ -164,6 +232,40 @@ class TrainConfig(BaseModel):
         places = {key: values.pop(key) for key in ("data", "validation") if key in values}
         places = {key: place for key, place in places.items() if place}
         return cls.parse({str(key): value for key, value in values.items()}), places
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the defaults.
+
+        Example:
+            >>> TrainConfig(epochs=1).changed()
+            {'epochs': 1}
+        """
+        values = self.model_dump(exclude_defaults=True)
+        return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in values.items()}
+
+    def to_yaml(self, data: str | None = None) -> str:
+        """A YAML file that `from_yaml` reads back to an equal config; `data` is named at its top.
+
+        Example:
+            >>> TrainConfig(epochs=1).to_yaml("my.csv")
+            'data: my.csv\\nepochs: 1\\n'
+        """
+        import yaml
+
+        values = ({"data": data} if data else {}) | self.changed()
+        if not values:
+            return "# every setting is at its default\n{}\n"
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+
+    def to_command(self, data: str = "DATA") -> str:
+        """The command line that trains the same.
+
+        Example:
+            >>> TrainConfig(epochs=1).to_command("my.csv")
+            'python -m finetune train my.csv --set epochs=1'
+        """
+        pairs = [f"{key}={value}" for key, value in self.changed().items()]
+        return shlex.join(["python", "-m", "finetune", "train", data, *(["--set", *pairs] if pairs else [])])
 
     @classmethod
     def is_advanced(cls, field: FieldInfo) -> bool:

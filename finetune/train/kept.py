@@ -74,7 +74,7 @@ def keep_dataset(
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
         if piece:
             files[f"{part}_file"] = _keep_original(piece.path, aside / "original" / part)
-            _write_examples(piece.examples, aside / f"{part}.jsonl")
+    write_examples(dataset, aside)
     _write(aside / "report.json", [json.dumps(data.report(dataset))])
     aside.rename(folder)
     facts = {
@@ -134,9 +134,14 @@ def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[Sequence[d
         DataError: the files are gone.
     """
     try:
-        kept = data.load(Path(record.folder))
+        return examples_in(Path(record.folder), config)
     except DataError as error:
         raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.") from error
+
+
+def examples_in(folder: Path, config: TrainConfig) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """The training and held-out examples among those written to a folder by `write_examples`."""
+    kept = data.load(folder)
     whole = data.held_out(kept, config.held_out, config.seed)
     return whole.examples, whole.validation.examples if whole.validation else []
 
@@ -147,9 +152,11 @@ def _keep_original(source: Path, place: Path) -> str:
     return kept.name
 
 
-def _write_examples(examples: Sequence[data.Example], path: Path) -> None:
-    if examples:
-        _write(path, (f"{json.dumps(example.as_row())}\n" for example in examples))
+def write_examples(dataset: data.Dataset, folder: Path) -> None:
+    """Write what can be trained on, and what is held out if the dataset says so, as JSONL."""
+    for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
+        if piece and piece.examples:
+            _write(folder / f"{part}.jsonl", (f"{json.dumps(example.as_row())}\n" for example in piece.examples))
 
 
 def _write(path: Path, texts: Iterable[str]) -> None:

@@ -1,33 +1,52 @@
-"""Writes what the trainer measures to the store, and stops it when asked or when it diverges."""
+"""Writes what the trainer measures to the store, and ends training when asked, when it diverges or stops improving."""
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers import TrainerCallback
 
 from finetune.errors import RunError
-from finetune.store import Store
+from finetune.store import Run, Store
+from finetune.train import samples
+from finetune.train.config import TrainConfig
+from finetune.train.notes import new_notes
+from finetune.train.progress import Tally, held_out
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from finetune.train.trainer import SupervisedTrainer
 
 
 class Reporter(TrainerCallback):
-    """One event a step (``loss``, ``learning_rate``, ``grad_norm``, ``tokens``, ``seconds``) and one an evaluation.
+    """Events: ``step``, ``eval``, ``samples``, ``checkpoint`` and ``note``, in the words of `progress.Tally`.
 
-    `evaluations` is how many there will be; `trainer` is set once it exists.
+    Made after the worker said from which step it goes on: what counts is then in the record.
+    `asked` are the sample prompts, `evaluations` how many there will be, `writes` is true in the
+    one process that does.
     """
 
-    trainer: "SupervisedTrainer"
-
-    def __init__(self, store: Store, run_id: str, evaluations: int):
-        self.store, self.run_id, self.evaluations = store, run_id, evaluations
+    def __init__(
+        self, trainer: "SupervisedTrainer", store: Store, run: Run, asked: list[samples.Sample], evaluations: int,
+        writes: bool,
+    ):  # fmt: skip
+        self.trainer, self.store, self.run_id, self.writes = trainer, store, run.id, writes
+        self.asked, self.evaluations, self.config = asked, evaluations, TrainConfig(**run.config)
+        self.tally = Tally()
+        self.tally.read(store, run.id)
+        self.losses = held_out(store, run.id)[0]
         self._began, self._tokens = time.monotonic(), 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
         self._began, self._tokens = time.monotonic(), self.trainer.tokens_read
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop at this step when the owner asked for it, with a checkpoint."""
+        if self.trainer.agreed(self.trainer.stopping()):
+            control.should_training_stop = control.should_save = True
+            control.should_evaluate = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Record a step.
@@ -37,30 +56,70 @@ class Reporter(TrainerCallback):
         """
         if not logs or "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
-            raise RunError(
-                f"At step {state.global_step} the loss was no longer a finite number: training diverged.",
-                fix="Lower the learning rate.",
-                code="non_finite_loss",
-            )
+        _refuse_non_finite(state.global_step, logs["loss"], logs.get("grad_norm"))
         data = {
             "step": state.global_step,
             "loss": logs["loss"],
             "learning_rate": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
-            "tokens": self.trainer.tokens_read - self._tokens,
+            "tokens": self.trainer.together(self.trainer.tokens_read - self._tokens),
             "seconds": time.monotonic() - self._began,
         }
-        self.store.add_event(self.run_id, "step", data, step=state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop at this step when the owner asked for it."""
-        if self.store.run(self.run_id).stop:
-            control.should_training_stop = True
+        self._add("step", data, step=state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Record the held-out loss."""
-        metrics = kwargs["metrics"]
-        data = {"step": state.global_step, "loss": metrics["eval_loss"], "tokens": metrics["eval_tokens"]}
-        data |= {"seconds": metrics["eval_seconds"], "of": self.evaluations}
-        self.store.add_event(self.run_id, "eval", data)
+        """Record the held-out loss, the sample answers, and what the curves say; stop when it rises for too long."""
+        metrics, step = kwargs["metrics"], state.global_step
+        _refuse_non_finite(step, metrics["eval_loss"])
+        data = {"step": step, "loss": metrics["eval_loss"], "tokens": metrics["eval_tokens"]}
+        self._add("eval", data | {"seconds": metrics["eval_seconds"], "of": self.evaluations})
+        if self.writes:
+            self._answer(step, kwargs["model"])
+            self._note()
+        self.losses.append((step, metrics["eval_loss"]))
+        lowest = min(self.losses, key=lambda point: point[1])
+        if self.config.keeps_best and step and lowest[0] == step:
+            control.should_save = True
+        since = len(self.losses) - 1 - self.losses.index(lowest)
+        if self.config.early_stopping is not None and since >= self.config.early_stopping:
+            control.should_training_stop = control.should_save = True
+            where = f"step {lowest[0]}" if lowest[0] else "the base"
+            text = f"Stopped early: {since} evaluations without a lower held-out loss than that of {where}."
+            self._add("log", {"text": text})
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record a published checkpoint. The run got further, so deaths are counted anew."""
+        if not self.writes or self.trainer.published is None:
+            return
+        checkpoint, seconds = self.trainer.published
+        best = checkpoint.loss is not None and checkpoint.loss <= min(
+            (loss for step, loss in self.losses if step), default=math.inf
+        )
+        data = {"step": checkpoint.step, "loss": checkpoint.loss, "best": best, "seconds": seconds}
+        self._add("checkpoint", data, tries=0)
+
+    def _answer(self, step: int, model: Any) -> None:
+        if not self.asked:
+            return
+        began, tokenizer = time.monotonic(), cast("PreTrainedTokenizerBase", self.trainer.processing_class)
+        answers = samples.answer(model, tokenizer, self.asked, self.trainer.stopping)
+        if answers is not None:
+            self._add("samples", {"step": step, "answers": answers, "seconds": time.monotonic() - began})
+
+    def _note(self) -> None:
+        self.tally.read(self.store, self.run_id)
+        for note in new_notes(self.tally.progress(self.store.run(self.run_id))):
+            self._add("note", {"code": note.code, "text": note.text})
+
+    def _add(self, kind: str, data: dict[str, Any], **fields: Any) -> None:
+        if self.writes:
+            self.store.add_event(self.run_id, kind, data, **fields)
+
+
+def _refuse_non_finite(step: int, *measured: float | None) -> None:
+    if not all(value is None or math.isfinite(value) for value in measured):
+        raise RunError(
+            f"At step {step} the loss was no longer a finite number: training diverged.",
+            fix="Lower the learning rate.",
+            code="non_finite_loss",
+        )

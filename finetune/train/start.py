@@ -1,16 +1,22 @@
-"""Begin a run and end one: what page, command line and API do when someone presses Train or Stop."""
+"""Begin a run and end one: what page, command line and API do when someone presses Train, Pause or Stop."""
 
 import time
 from pathlib import Path
+from typing import Any
 
 from finetune import settings
-from finetune.errors import DataError
+from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
+from finetune.train.build import refuse_impossible
+from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
+from finetune.train.progress import result
+
+RESUMABLE = ("paused", "failed", "cancelled")
 
 
 def run_folder(run_id: str) -> Path:
-    """Where a run keeps its log and adapter."""
+    """Where a run keeps its log, checkpoints and adapter."""
     return settings.read().runs / run_id
 
 
@@ -24,6 +30,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
 
     Raises:
         DataError: the dataset has no row to train on.
+        ConfigError: this machine cannot do what the settings ask for.
 
     Example:
         >>> run = start(store, TrainConfig(epochs=1), save_dataset(store, data.load("sample_data/recipes")))
@@ -37,6 +44,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
+    refuse_impossible(config)
     if (folder := Path(config.model).expanduser()).is_dir():  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
@@ -47,10 +55,61 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
 
 
 def stop(store: Store, run_id: str) -> None:
-    """Ask a run to stop. A queued one ends now; a running one ends at its next step, keeping its adapter."""
+    """Ask a run to stop. A waiting one ends now; a running one ends at its next step, keeping its adapter."""
     ended = store.move(
-        run_id, "cancelled", only_from=("validating", "queued"), ended=time.time(), code="cancelled_by_owner",
-        reason="Stopped before it started.",
+        run_id, "cancelled", only_from=("validating", "queued", "paused"), ended=time.time(), asked=None,
+        code="cancelled_by_owner", reason="Stopped while it was not running.",
     )  # fmt: skip
-    if not ended:
-        store.update(run_id, stop=1)
+    if ended and (figures := keep(store, store.run(run_id))):
+        reason = f"Stopped while it was not running; the adapter of step {figures['adapter_step']} was kept."
+        store.update(run_id, result=figures, reason=reason)
+    elif not ended:
+        store.update(run_id, asked="stop")
+
+
+def keep(store: Store, run: Run) -> dict[str, Any] | None:
+    """Publish the adapter of a run from its newest checkpoint, or its best if that is wanted; None without any.
+
+    Returns the run's figures: its `result`, with the step the adapter is of as ``adapter_step``.
+
+    Example:
+        >>> keep(store, run)["adapter_step"]
+        40
+    """
+    checkpoints = Checkpoints(run_folder(run.id))
+    checkpoint = checkpoints.best() if TrainConfig(**run.config).keeps_best else checkpoints.newest()
+    if checkpoint is None:
+        return None
+    adopt(checkpoint, adapter_folder(run.id))
+    return run.result | result(store, run.id) | {"adapter_step": checkpoint.step}
+
+
+def pause(store: Store, run_id: str) -> None:
+    """Ask a run to pause: it saves a checkpoint at its next step and gives the machine back.
+
+    Raises:
+        RunError: the run has ended.
+    """
+    if store.move(run_id, "paused", only_from=("queued",), reason="Paused while waiting."):
+        return
+    if store.run(run_id).state not in ("running", "paused"):
+        raise RunError("Only a run that waits or runs can be paused.", where=run_id, code="run_ended")
+    store.update(run_id, asked="pause")
+
+
+def resume(store: Store, run_id: str) -> None:
+    """Queue a paused, failed or cancelled run again; it goes on from its newest whole checkpoint.
+
+    Raises:
+        RunError: the run is in another state.
+
+    Example:
+        >>> resume(store, run.id); store.run(run.id).state
+        'queued'
+    """
+    again = store.move(
+        run_id, "queued", only_from=RESUMABLE, asked=None, tries=0, code=None, reason=None, ended=None, result={}
+    )
+    if not again:
+        state = store.run(run_id).state
+        raise RunError(f"A run that is {state} cannot be resumed.", where=run_id, code="run_not_resumable")

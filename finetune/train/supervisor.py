@@ -2,7 +2,9 @@
 
 Every process that wants runs to go on (the server, a waiting command line) has one and calls
 `tick`; the store decides who starts what. Workers live in their own session, so neither a closed
-terminal nor a killed server takes them along.
+terminal nor a killed server takes them along; the next supervisor knows them by process number and
+start time. A worker that dies without a word is queued again, to go on from its newest whole
+checkpoint: at most `TRIES` times in a row without getting any further.
 """
 
 import logging
@@ -14,30 +16,42 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
-
 from finetune import settings
+from finetune.errors import FinetuneError
 from finetune.store import Run, Store
-from finetune.train.start import run_folder
+from finetune.train.causes import DISK_EXIT, out_of_memory, translate
+from finetune.train.checkpoints import Checkpoints
+from finetune.train.process import alive, kill_group, started
+from finetune.train.start import keep, run_folder
 
 GRACE = 8.0
-"""Seconds a worker gets to stop by itself, beside three of its steps, before its process group is killed."""
+"""Seconds a worker gets to stop or pause by itself before its process group is killed."""
 
+TRIES = 3
 LOG_LINES = 20
+SWITCHES = ("-X", "faulthandler", "-W", "ignore::FutureWarning")
+"""Of the worker's Python: a crash leaves its stack in the log, deprecations within libraries do not."""
+
+PARENT_FIRST = 3.0
+"""Seconds in which a dead worker is left to the supervisor that started it, who alone sees how it ended."""
 
 
 class Supervisor:
     """One process's hand on the queue.
 
+    `silence` is how many seconds without a heartbeat make a worker count as hung; `worker` the
+    module that is run for each (tests put faults into it).
+
     Example:
-        >>> with Supervisor(Store(settings.read().home)).running():
-        ...     demo.launch()
+        >>> supervisor = Supervisor(Store(settings.read().home))
+        >>> supervisor.start_thread()
     """
 
-    def __init__(self, store: Store):
-        self.store = store
-        self._children: dict[str, subprocess.Popen] = {}
-        self._stopping: dict[str, float] = {}
+    def __init__(self, store: Store, *, silence: float = 120.0, worker: str = "finetune.train.worker"):
+        self.store, self.silence, self.worker = store, silence, worker
+        self.me = os.getpid(), started(os.getpid())
+        self._children: dict[tuple[str, int], subprocess.Popen] = {}
+        self._since: dict[tuple, float] = {}
         self._over = threading.Event()
 
     def start_thread(self) -> None:
@@ -52,34 +66,41 @@ class Supervisor:
         while not self._over.wait(0.5):
             try:
                 self.tick()
+            except FinetuneError as error:
+                logging.error("The supervisor waits: %s", error)
+                self._over.wait(10)
             except Exception:
                 logging.exception("The supervisor could not look after the runs; it tries again")
 
     def tick(self) -> None:
-        """Bury the dead, end those asked to stop, start what is next."""
-        for run in self.store.runs(states=("running",)):
+        """Look after those that run, then start what is next."""
+        self.watch()
+        while (claimed := self.store.claim(settings.read().workers, *self.me)) is not None:
+            self._spawn(claimed)
+
+    def watch(self) -> None:
+        """Bury the dead and end those asked to stop, without starting any."""
+        running = self.store.runs(states=("running",))
+        for run in running:
             self._watch(run)
-        while (next_run := self.store.claim(settings.read().workers)) is not None:
-            self._spawn(next_run)
+        now = {(run.id, run.attempt) for run in running}
+        self._since = {key: at for key, at in self._since.items() if key[:2] in now}
+        for key in [key for key, child in self._children.items() if key not in now and child.poll() is not None]:
+            del self._children[key]
 
     def _spawn(self, run: Run) -> None:
         try:
-            child = self._start(run)
+            self._children[run.id, run.attempt] = self._start(run)
         except OSError as error:
             reason = f"The training process could not be started: {error.strerror or error}."
-            self.store.move(
-                run.id, "failed", only_from=("running",), ended=time.time(), code="worker_not_started", reason=reason
-            )
-            return
-        self._children[run.id] = child
-        self.store.update(run.id, pid=child.pid, pid_started=psutil.Process(child.pid).create_time())
+            self._end(run, "failed", "disk_full" if translate(error) else "worker_not_started", reason)
 
     def _start(self, run: Run) -> subprocess.Popen:
         folder = run_folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "finetune.train.worker", run.id],
+                [sys.executable, *SWITCHES, "-m", self.worker, run.id, str(run.attempt)],
                 cwd=Path(__file__).parents[2],
                 env={**os.environ, "FINETUNE_HOME": str(settings.read().home)},
                 stdin=subprocess.DEVNULL,
@@ -89,50 +110,83 @@ class Supervisor:
             )
 
     def _watch(self, run: Run) -> None:
-        if child := self._children.get(run.id):
-            child.poll()  # reaps it, so that a finished worker is not seen as alive
-        claimed_just_now = run.pid is None and time.time() - (run.started or 0) < 10
-        if not claimed_just_now and not _alive(run.pid, run.pid_started):
-            self._bury(run)
-        elif run.stop and run.pid:
-            asked = self._stopping.setdefault(run.id, time.monotonic())
-            steps = [event.data["seconds"] for event in self.store.events(run.id) if event.kind == "step"]
-            if time.monotonic() - asked > GRACE + 3 * max(steps[-5:], default=0):
-                _kill_group(run.pid)
+        child = self._children.get((run.id, run.attempt))
+        over = child is not None and child.poll() is not None  # polling also reaps it
+        if run.pid is None:
+            unborn = self._lasted(run, "unborn", True) > self.silence  # its start failed, and that was not recorded
+            lives = not over if child else alive(run.claimer, run.claimer_started) and not unborn
+        else:
+            lives = not over and alive(run.pid, run.pid_started)
+        if not lives:
+            self._bury(run, child)
+            return
+        group = run.pid or (child.pid if child else None)
+        hung = self._lasted(run, "beat", run.beat) > self.silence and run.pid is not None
+        if hung or (run.asked and self._lasted(run, "asked", run.asked) > GRACE):
+            if hung:
+                self._lasted(run, "hung", True)
+            if group:
+                kill_group(group)
 
-    def _bury(self, run: Run) -> None:
+    def _lasted(self, run: Run, what: str, value: object) -> float:
+        """Seconds, by our own clock, for which this has been seen to be so."""
+        now = time.monotonic()
+        return now - self._since.setdefault((run.id, run.attempt, what, value), now)
+
+    def _bury(self, run: Run, child: subprocess.Popen | None) -> None:
+        if child is None and alive(run.claimer, run.claimer_started) and self._lasted(run, "dead", 1) < PARENT_FIRST:
+            return
         run = self.store.run(run.id)  # it may have written its own end just now
-        code, reason = "worker_died", "The training process ended without a word; its last lines are in the log."
-        if run.stop:
-            code, reason = "cancelled_by_owner", "Stopped; it did not answer in time, so the process was ended."
-        elif (child := self._children.pop(run.id, None)) and child.wait(GRACE) == -signal.SIGKILL:
-            code = "worker_killed"
-            reason = "The training process was killed, most likely for lack of memory. Lower the batch or max length."
-        moved = self.store.move(
-            run.id, "cancelled" if run.stop else "failed", only_from=("running",), ended=time.time(), code=code,
-            reason=reason,
-        )  # fmt: skip
-        if moved:
+        if run.state != "running":
+            return
+        status = child.wait(GRACE) if child else None
+        checkpoint = Checkpoints(run_folder(run.id)).newest()
+        if run.asked == "stop":
+            figures = keep(self.store, run) or {}
+            kept = f"the adapter of step {figures['adapter_step']} was kept" if figures else "no adapter was saved yet"
+            self._end(run, "cancelled", "cancelled_by_owner", f"Stopped; {kept}.", result=figures)
+        elif run.asked == "pause":
+            self._end(run, "paused", None, f"Paused; it goes on from step {checkpoint.step if checkpoint else 0}.")
+        elif status == DISK_EXIT:
+            reason = "The disk is full. Free some space, then resume the run."
+            self._end(run, "failed", "disk_full", reason, log=True)
+        elif run.tries >= TRIES:
+            code, reason = self._how(status, run)
+            advice = f" {out_of_memory().fix}" if code == "worker_killed" else ""
+            self._end(run, "failed", code, reason + advice, log=True)
+        else:
+            self._again(run, self._how(status, run)[1], checkpoint.step if checkpoint else 0)
+
+    def _how(self, status: int | None, run: Run) -> tuple[str, str]:
+        """Code and sentence for a worker that ended without writing why."""
+        if (run.id, run.attempt, "hung", True) in self._since:
+            return "timed_out", f"The training process gave no sign of life for {self.silence:.0f} s and was ended."
+        if status == -signal.SIGKILL:
+            used = f" (its peak was {run.memory / 1e9:.1f} GB)" if run.memory else ""
+            return (
+                "worker_killed",
+                f"The training process was killed from outside, most often for lack of memory{used}.",
+            )
+        if status is not None and status < 0:
+            return "worker_died", f"The training process was ended by signal {-status} ({signal.strsignal(-status)})."
+        return "worker_died", "The training process ended without a word; its last lines are in the log."
+
+    def _again(self, run: Run, why: str, step: int) -> None:
+        tried = run.tries + 1
+        if self._move(run, "queued", tries=tried):
+            self._say(run, f"{why} It goes on from step {step} (try {tried} of {TRIES}).")
+
+    def _end(self, run: Run, state: str, code: str | None, reason: str, log: bool = False, **fields: object) -> None:
+        ended = None if state == "paused" else time.time()
+        if self._move(run, state, ended=ended, code=code, reason=reason, asked=None, **fields) and log:
             for line in _last_lines(run_folder(run.id) / "worker.log"):
-                self.store.add_event(run.id, "log", {"text": line})
+                self._say(run, line)
 
+    def _move(self, run: Run, state: str, **fields: object) -> bool:
+        return self.store.move(run.id, state, only_from=("running",), attempt=run.attempt, **fields)
 
-def _alive(pid: int | None, started: float | None) -> bool:
-    if pid is None:
-        return False
-    try:
-        process = psutil.Process(pid)
-        same = started is None or abs(process.create_time() - started) < 2
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    def _say(self, run: Run, text: str) -> None:
+        self.store.add_event(run.id, "log", {"text": text})
 
 
 def _last_lines(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from finetune.store import ENDED, Run, Store
-from finetune.train.progress import progress
+from finetune.train.progress import Tally
 from finetune.train.start import stop
 from finetune.train.supervisor import Supervisor
 
@@ -24,7 +24,7 @@ def follow(store: Store, run_id: str) -> Run:
     """
     supervisor = Supervisor(store)
     with _View() as view:
-        while (run := store.run(run_id)).state not in ENDED:
+        while (run := store.run(run_id)).state not in (*ENDED, "paused"):
             try:
                 supervisor.tick()
                 view.show(store, run)
@@ -49,6 +49,7 @@ class _View:
         )
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("run", total=None, now="")
+        self._tally = Tally()
         self._said, self._printed, self._at = 0, "", 0.0
 
     def __enter__(self) -> "_View":
@@ -62,7 +63,8 @@ class _View:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, store: Store, run: Run, last: bool = False) -> None:
-        now = progress(run, store.events(run.id))
+        self._tally.read(store, run.id)
+        now = self._tally.progress(run)
         for text in now.lines[self._said :]:
             self.say(text)
         self._said = len(now.lines)

@@ -12,8 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from torch import nn
+from torch.utils.data import DataLoader
+from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
+
+from finetune.train.checkpoints import Checkpoint, Checkpoints
+from finetune.train.order import Order
+
+BYTES_EACH = 12
+"""Bytes that a checkpoint takes for each trained weight: itself and Adam's two moments, in fp32."""
 
 
 @contextmanager
@@ -26,41 +35,53 @@ def only_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
+def summed_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy summed over the supervised tokens of a batch, and how many those are.
+
+    `inputs` are (rows, length): ``input_ids``, ``labels``, and ``attention_mask``, or for packed rows
+    ``position_ids`` that begin again with each row.
+
+    Example:
+        >>> total, count = summed_loss(model, batch)
+    """
+    targets = inputs["labels"][:, 1:]
+    learned = targets != -100
+    where = "position_ids" if "position_ids" in inputs else "attention_mask"
+    head = extract_model_from_parallel(model).get_output_embeddings()
+    with only_positions(head, nn.functional.pad(learned, (0, 1), value=False)):
+        logits = model(input_ids=inputs["input_ids"], **{where: inputs[where]}, use_cache=False).logits[0]
+    return nn.functional.cross_entropy(logits.float(), targets[learned], reduction="sum"), learned.sum()
+
+
 class SupervisedTrainer(SFTTrainer):
     """Trains on ``input_ids`` and ``labels`` as given (columns of both datasets, one list a row).
 
-    `stopping` is asked between the batches of an evaluation, which then ends without a figure.
+    With `checkpoints`, what it saves (to their place for partial ones) is published there. `stopping`
+    is asked between the batches of an evaluation, which then ends without a figure.
 
     Example:
         >>> SupervisedTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer).train()
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, checkpoints: Checkpoints | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.checkpoints = checkpoints
         self.tokens_read = 0
+        self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
+        self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took
         self.stopping: Callable[[], bool] = lambda: False
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Cross-entropy over the supervised tokens, divided by their count in the whole effective batch."""
-        total, count = self._summed_loss(model, inputs)
+        total, count = summed_loss(model, inputs)
         loss = total / torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         if model.training:
             self.tokens_read += int(inputs["attention_mask"].sum())
         return (loss, None) if return_outputs else loss
-
-    def _summed_loss(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        targets = inputs["labels"][:, 1:]
-        learned = targets != -100
-        mask = nn.functional.pad(learned, (0, 1), value=False)
-        with only_positions(self.accelerator.unwrap_model(model).get_output_embeddings(), mask):
-            logits = model(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-            ).logits[0]
-        return nn.functional.cross_entropy(logits.float(), targets[learned], reduction="sum"), learned.sum()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -69,18 +90,69 @@ class SupervisedTrainer(SFTTrainer):
         began = time.monotonic()
         model: Any = self.model
         model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(3, dtype=torch.float64)  # loss, tokens, and whether somebody stopped
         with torch.no_grad():
-            for batch in self.get_eval_dataloader(eval_dataset):
-                if self.stopping():  # half a measurement is none
-                    self.control.should_training_stop = True
-                    model.train()
-                    return {}
-                total, count = self._summed_loss(model, self._prepare_inputs(batch))
-                sums += torch.tensor([float(total), float(count)], dtype=torch.float64)
+            for batch in self._held_out_batches(eval_dataset):
+                if self.stopping():
+                    sums[2] = 1
+                    break
+                total, count = summed_loss(model, self._prepare_inputs(batch))
+                sums[:2] += torch.tensor([float(total), float(count)], dtype=torch.float64)
         model.train()
-        total, count = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
-        metrics = {f"{metric_key_prefix}_loss": total / max(1.0, count), f"{metric_key_prefix}_tokens": int(count)}
+        loss, tokens, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
+        if stopped:  # half a measurement is none
+            self.control.should_training_stop = self.control.should_save = True
+            return {}
+        metrics = {f"{metric_key_prefix}_loss": loss / max(1.0, tokens), f"{metric_key_prefix}_tokens": int(tokens)}
         metrics[f"{metric_key_prefix}_seconds"] = time.monotonic() - began
+        self.measured = self.state.global_step, metrics[f"{metric_key_prefix}_loss"]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _held_out_batches(self, rows: Any) -> DataLoader:
+        """This process's share of the held-out rows, each row once; the Trainer's own shares repeat some.
+
+        A generator of its own keeps the loader's draw away from the random state that training resumes from.
+        """
+        rows = self.eval_dataset if rows is None else rows
+        processes, mine = self.accelerator.num_processes, self.accelerator.process_index
+        share = rows.select(range(mine, len(rows), processes)) if processes > 1 else rows
+        size = self.args.per_device_eval_batch_size
+        return DataLoader(share, batch_size=size, collate_fn=self.data_collator, generator=torch.Generator())
+
+    def order(self) -> Order:
+        """In which order the rows are read."""
+        return self._get_train_sampler()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        return Order(lengths, batch, self.args.seed, lambda: self.state.global_step)
+
+    def agreed(self, what: bool) -> bool:
+        """What the first process says, in all of them: one must not stop while another goes on."""
+        told = [what]
+        broadcast_object_list(told)
+        return told[0]
+
+    def together(self, count: int) -> int:
+        """The sum of a count over all processes."""
+        return int(self.accelerator.reduce(torch.tensor(count, device=self.accelerator.device)))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.checkpoints is None:
+            super()._save_checkpoint(model, trial)
+            return
+        began = time.monotonic()
+        if self.args.should_save:
+            learned: int = get_model_param_count(self.model, trainable_only=True)
+            self.checkpoints.prepare(BYTES_EACH * learned)
+        self.accelerator.wait_for_everyone()
+        super(SFTTrainer, self)._save_checkpoint(model, trial)  # TRL's own writes a model card beside
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            step = self.state.global_step
+            loss = self.measured[1] if self.measured and self.measured[0] == step else None
+            checkpoint = self.checkpoints.publish(self.checkpoints.partial / f"checkpoint-{step}", step, loss)
+            self.published = checkpoint, time.monotonic() - began

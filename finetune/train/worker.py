@@ -1,146 +1,225 @@
 """The training process of one run: ``python -m finetune.train.worker RUN_ID``.
 
-Everything it learns goes to the store as events; its adapter is published aside and renamed. It
-writes its own end, good or bad, and a process that dies without doing so is buried by the
-supervisor.
+Everything it learns goes to the store as events; checkpoints and the adapter are published aside
+and renamed. It writes its own end, good or bad; one that dies without doing so is buried by the
+supervisor, and the next attempt goes on from the newest whole checkpoint. ``accelerate launch -m
+finetune.train.worker RUN_ID`` trains in several processes, of which only the first writes.
 """
 
 import logging
 import math
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import models, settings
-from finetune.errors import FinetuneError
+from finetune.errors import FinetuneError, RunError
 from finetune.store import Run, Store
-from finetune.train.build import adapted, arguments, every
+from finetune.train.build import adapted, arguments, every, refuse_impossible
+from finetune.train.causes import DISK_EXIT, translate
+from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
+from finetune.train.heart import Heart
 from finetune.train.kept import open_dataset
+from finetune.train.process import started
 from finetune.train.rows import Rows, render_rows
-from finetune.train.start import adapter_folder
+from finetune.train.start import keep, run_folder
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+    from finetune.train.samples import Sample
     from finetune.train.trainer import SupervisedTrainer
+
+RESERVE = 2**20
+"""Bytes kept back on the disk, so that a run that fills it can still record that it did."""
+
+FIRST = int(os.environ.get("RANK", "0")) == 0
+"""Whether this is the process that writes; the others of an ``accelerate launch`` only compute."""
 
 
 class Worker:
-    """One run in this process, from reading its data to publishing its adapter."""
+    """One attempt at a run in this process, from reading its data to publishing its adapter."""
 
     def __init__(self, store: Store, run: Run):
         self.store, self.run = store, run
         self.config = TrainConfig(**run.config)
+        self.folder = run_folder(run.id)
+        self.checkpoints = Checkpoints(self.folder)
+        self.heart = Heart(store, run)
 
     def say(self, text: str) -> None:
         """A line for the log that people see."""
-        self.store.add_event(self.run.id, "log", {"text": text})
+        if FIRST:
+            self.store.add_event(self.run.id, "log", {"text": text})
 
     def work(self) -> None:
-        """Train, publish, and record the end."""
+        """Train from the newest checkpoint or from the start, publish, and record the end."""
         from transformers import set_seed
 
+        from finetune.train.packing import packed
+        from finetune.train.samples import choose
+
+        refuse_impossible(self.config)
         train, held_out = open_dataset(self.store.dataset(self.run.dataset), self.config)
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
+        if FIRST:
+            self.store.update(self.run.id, result={"source": found.source})
         tokenizer = models.load_tokenizer(found)
         rows = render_rows(train, held_out, tokenizer, self.config.max_length, self.say)
+        resumed = self._resumed()
         set_seed(self.config.seed)
-        model = adapted(models.load_model(found), self.config)
-        trainer = self._trainer(model, tokenizer, rows)
-        began = time.monotonic()
-        output = trainer.train()
-        held = self._last_held_out()
-        publish(model, tokenizer, adapter_folder(self.run.id))
-        result = {
-            "train_loss": output.training_loss,
-            "eval_loss": held[-1] if held else None,
-            "base_eval_loss": held[0] if held else None,
-            "train_seconds": time.monotonic() - began,
-            "tokens_per_second": trainer.tokens_read / (time.monotonic() - began),
-            "source": found.source,
-        }
-        self._end(trainer.state.global_step, result)
+        model = adapted(models.load_model(found, self.config.load_in_4bit), self.config)
+        if self.config.packing:
+            rows = packed(rows, model, tokenizer.pad_token_id, self.say)
+        steps = self.config.steps_for(len(rows.train))
+        asked = choose(held_out, tokenizer, self.config.samples)
+        trainer = self._trainer(model, tokenizer, rows, steps, asked)
+        step = resumed.step if resumed else 0
+        if step < steps:  # else all that is missing is the end
+            trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+            step = trainer.state.global_step
+        if FIRST:
+            self._finish(step, steps)
 
-    def _end(self, step: int, result: dict[str, Any]) -> None:
-        if self.store.run(self.run.id).stop:
-            state, code, reason = "cancelled", "cancelled_by_owner", f"Stopped at step {step}; the adapter was kept."
-        else:
-            state, code, reason = "succeeded", None, None
-        self.store.move(
-            self.run.id, state, only_from=("running",), ended=time.time(), code=code, reason=reason, result=result
-        )
+    def _resumed(self) -> Checkpoint | None:
+        """The checkpoint to go on from; whatever was measured after it is declared void."""
+        checkpoint = self.checkpoints.newest()
+        step = checkpoint.step if checkpoint else 0
+        if FIRST and self.run.attempt > 1:
+            self.store.add_event(self.run.id, "resumed", {"step": step}, step=step)
+            self.say(f"Going on from step {step}." if checkpoint else "No checkpoint yet: starting from the beginning.")
+        return checkpoint
 
-    def _last_held_out(self) -> list[float]:
-        return [event.data["loss"] for event in self.store.events(self.run.id) if event.kind == "eval"]
-
-    def _trainer(self, model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", rows: Rows) -> "SupervisedTrainer":
+    def _trainer(
+        self, model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", rows: Rows, steps: int, asked: "list[Sample]"
+    ) -> "SupervisedTrainer":
         from datasets import Dataset
 
+        from finetune.train.packing import Collator
         from finetune.train.reporter import Reporter
         from finetune.train.trainer import SupervisedTrainer
 
-        config = self.config
-        steps = config.steps_for(len(rows.train))
-        between = every(config.eval_every, steps)
+        config, between = self.config, every(self.config.eval_every, steps)
         self.say(
             f"{len(rows.train)} rows, {len(rows.held_out)} held out; {steps} steps of {config.batch_size} examples."
         )
-        self.store.update(self.run.id, steps=steps)
-        held = {"eval_strategy": "steps", "eval_steps": between, "eval_on_start": True} if rows.held_out else {}
-        args = arguments(config, steps, adapter_folder(self.run.id).parent / "trainer", **held)
-        callback = Reporter(self.store, self.run.id, evaluations=1 + math.ceil(steps / between))
+        first = not self.store.events_of(self.run.id, "eval", "checkpoint")
+        if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            self.say(f"{processes} processes share each step.")
+        held = {"eval_strategy": "steps", "eval_steps": between, "eval_on_start": first} if rows.held_out else {}
+        saves = {"save_strategy": "steps", "save_steps": config.save_every or between}
         trainer = SupervisedTrainer(
             model=model,
-            args=args,
+            args=arguments(config, steps, self.checkpoints.partial, **held, **saves),
             train_dataset=Dataset.from_list(rows.train),
             eval_dataset=Dataset.from_list(rows.held_out) if rows.held_out else None,
             processing_class=tokenizer,
-            callbacks=[callback],
+            data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
+            checkpoints=self.checkpoints,
         )
-        callback.trainer = trainer
-        trainer.stopping = lambda: bool(self.store.run(self.run.id).stop)
+        if FIRST:
+            trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
+            tokens = trainer.order().tokens(steps)
+            self.store.add_event(self.run.id, "rows", {"tokens": tokens}, steps=steps)
+        evaluations = 1 + math.ceil(steps / between)
+        trainer.add_callback(Reporter(trainer, self.store, self.run, asked, evaluations, FIRST))
         return trainer
 
+    def _finish(self, step: int, steps: int) -> None:
+        """Publish the adapter and write the end. Asked to pause, there is only the checkpoint to keep."""
+        asked = self.store.run(self.run.id).asked if step < steps else None
+        if asked == "pause":
+            self.end("paused", None, f"Paused at step {step}.")
+            return
+        figures = keep(self.store, self.store.run(self.run.id))
+        if figures is None:
+            raise RunError("No checkpoint of this run can be read.", fix="Resume it.", code="checkpoint_damaged")
+        if asked == "stop":
+            reason = f"Stopped at step {step}; the adapter was kept."
+            self.end("cancelled", "cancelled_by_owner", reason, result=figures)
+        else:
+            self.end("succeeded", None, None, result=figures)
 
-def publish(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Save an adapter and its tokenizer so that `folder` only ever appears complete."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    model.save_pretrained(str(aside))
-    tokenizer.save_pretrained(aside)
-    for file in aside.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    os.replace(aside, folder)
+    def end(self, state: str, code: str | None, reason: str | None, **fields: Any) -> None:
+        """Write the end of this attempt; nothing happens when the run has gone on without it."""
+        self.heart.rest()
+        self.store.move(
+            self.run.id, state, only_from=("running",), attempt=self.run.attempt, asked=None, code=code, reason=reason,
+            ended=None if state == "paused" else time.time(), **fields,
+        )  # fmt: skip
 
 
-def main(run_id: str) -> int:
-    """Train the run; 0 when it succeeded or was stopped, 1 when it failed and said so."""
+def main(run_id: str, attempt: int | None = None) -> int:
+    """Train the run; 0 when it reached an end or a pause of its own, 1 when it failed, 28 when the disk is full.
+
+    `attempt` is the supervisor's claim; without one (``accelerate launch``) the run is claimed here.
+    """
     os.nice(10)  # chat on the same machine stays lively
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    store = Store(settings.read().home)
-    worker = Worker(store, store.run(run_id))
+    worker = None
     try:
-        worker.work()
-    except FinetuneError as error:
-        return _fail(store, run_id, error.code, str(error))
-    except MemoryError:
-        return _fail(store, run_id, "out_of_memory", "Memory ran out. Lower the batch size or the max length.")
-    except Exception:
+        store = Store(settings.read().home)
+        if FIRST and not _taken(store, run_id, attempt):
+            logging.warning("Run %s does not wait for this worker", run_id)
+            return 1
+        worker = Worker(store, store.run(run_id))
+        if FIRST:
+            _reserve(worker.folder)
+            with worker.heart:
+                worker.work()
+        else:
+            worker.work()
+    except Exception as error:
         logging.exception("The run failed")
-        _fail(store, run_id, "internal_error", "The training process hit an unexpected error; see the worker's log.")
-        raise
+        return _failed(worker, error) if FIRST else 1
+    finally:
+        if worker:
+            _release(worker.folder)
     return 0
 
 
-def _fail(store: Store, run_id: str, code: str, reason: str) -> int:
-    store.move(run_id, "failed", only_from=("running",), ended=time.time(), code=code, reason=reason)
-    return 1
+def _taken(store: Store, run_id: str, attempt: int | None) -> bool:
+    me = os.getpid(), started(os.getpid())
+    if attempt is None:
+        claimed = store.claim(settings.read().workers, *me, only=run_id)
+        if claimed is None:
+            return False
+        attempt = claimed.attempt
+    return store.take(run_id, attempt, *me)
+
+
+def _reserve(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "reserve").open("wb") as file:
+        file.write(bytes(RESERVE))
+
+
+def _release(folder: Path) -> None:
+    (folder / "reserve").unlink(missing_ok=True)
+
+
+def _failed(worker: Worker | None, error: Exception) -> int:
+    """Record why; the exit status tells the supervisor when there was no room even for that."""
+    told: FinetuneError = translate(error) or RunError(
+        "The training process hit an unexpected error; see the worker's log.", code="internal_error"
+    )
+    status = DISK_EXIT if told.code == "disk_full" else 1
+    if worker is None:
+        return status
+    shutil.rmtree(worker.checkpoints.partial, ignore_errors=True)
+    _release(worker.folder)
+    try:
+        worker.end("failed", told.code, str(told))
+    except Exception:
+        logging.exception("The end could not be recorded")
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None))

@@ -201,9 +201,9 @@ def test_the_templates_end_of_turn_ends_an_answer(tiny: Path, tmp_path: Path) ->
     found = models.find(again)
     tokenizer = models.load_tokenizer(found)
     assert models.end_of_turn(tokenizer) == 2
-    from finetune.chat.streaming import _end_tokens
+    from finetune.models import end_tokens
 
-    assert _end_tokens(models.load_model(found), tokenizer) == {0, 2}
+    assert end_tokens(models.load_model(found), tokenizer) == {0, 2}
     assert Engine().answer([Ask(ask("Hi")), Ask(ask("Hello there"))], again, SHORT)[0].tokens > 0
 
 

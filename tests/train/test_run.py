@@ -65,23 +65,48 @@ def test_stopping_a_queued_run_ends_it_at_once(store: Store, tiny: Path, small_d
     run = train.start(store, train.TrainConfig.parse({"model": str(tiny)}), train.save_dataset(store, small_dataset))
     train.stop(store, run.id)
     assert store.run(run.id).state == "cancelled"
-    assert store.claim(1) is None
+    assert store.claim(1, os.getpid(), 0.0) is None
 
 
-def test_a_killed_worker_is_not_shown_as_running(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 100_000, "eval_every": 100_000})
-    run = train.start(store, config, train.save_dataset(store, small_dataset))
+def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 40, "eval_every": 10, "dropout": 0.2})
+    record = train.save_dataset(store, small_dataset)
+    whole = run_to_end(store, train.start(store, config, record))
+    run = train.start(store, config, record)
     supervisor = train.Supervisor(store)
-    while store.run(run.id).step < 2:
+    while store.run(run.id).step < 15:
         supervisor.tick()
-        time.sleep(0.05)
+        time.sleep(0.02)
     pid = store.run(run.id).pid
     assert pid
     os.kill(pid, signal.SIGKILL)
-    ended = run_to_end(store, run, seconds=10, supervisor=supervisor)
-    assert (ended.state, ended.code) == ("failed", "worker_killed")
-    assert "memory" in (ended.reason or "")
-    assert not train.adapter_folder(run.id).exists()
+    ended = run_to_end(store, run, supervisor=supervisor)
+    assert (ended.state, ended.attempt, ended.tries) == ("succeeded", 2, 0)
+    said = " ".join(train.progress(ended, store.events(run.id)).lines)
+    assert "killed from outside" in said
+    assert "Going on from step" in said
+    assert ended.result["eval_loss"] == pytest.approx(whole.result["eval_loss"], abs=1e-4)
+    assert ended.result["train_loss"] == pytest.approx(whole.result["train_loss"], abs=1e-4)
+
+
+def test_a_paused_run_is_resumed(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 300, "eval_every": 300})
+    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    supervisor = train.Supervisor(store)
+    while store.run(run.id).step < 5:
+        supervisor.tick()
+        time.sleep(0.02)
+    train.pause(store, run.id)
+    while (paused := store.run(run.id)).state != "paused":
+        supervisor.tick()
+        time.sleep(0.02)
+    assert 5 <= paused.step < 300
+    assert paused.seconds > 0
+    assert paused.ended is None
+    train.resume(store, run.id)
+    ended = run_to_end(store, run, supervisor=supervisor)
+    assert (ended.state, ended.step) == ("succeeded", 300)
+    assert f"Going on from step {paused.step}." in train.progress(ended, store.events(run.id)).lines
 
 
 def test_another_process_finds_a_running_worker(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:

@@ -1,0 +1,43 @@
+"""What `generate` is handed, here and in chat: padded prompts, what ends an answer, no habits of the model."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from finetune.models.render import end_of_turn
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+
+def left_padded(prompts: Sequence[list[int]], pad: int, device: Any) -> "dict[str, torch.Tensor]":
+    """Ids and mask, both (rows, longest prompt); what pads is masked, so any token serves.
+
+    Example:
+        >>> left_padded([[5, 6], [7]], pad=0, device="cpu")["input_ids"].tolist()
+        [[5, 6], [0, 7]]
+    """
+    import torch
+
+    longest = max(map(len, prompts))
+    ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
+
+
+def end_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """What ends an answer: the template's end of turn, which was trained, and what the model itself names."""
+    configured = model.generation_config.eos_token_id
+    ends = set(configured) if isinstance(configured, list) else {configured}
+    ends |= {tokenizer.eos_token_id, end_of_turn(tokenizer)}
+    return {token for token in ends if token is not None}
+
+
+def choice(ends: set[int], max_tokens: int, temperature: float = 0.0) -> "GenerationConfig":
+    """Only what was asked for (greedy at temperature 0): a model's own config may hold penalties, beams and more."""
+    from transformers import GenerationConfig
+
+    fixed = {"max_new_tokens": max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}
+    if temperature <= 0:
+        return GenerationConfig(**fixed, do_sample=False)
+    return GenerationConfig(**fixed, do_sample=True, temperature=temperature, top_p=1.0, top_k=0)

@@ -1,0 +1,82 @@
+"""Why a run failed, told from what was thrown or how its process died: a code, a cause, the smallest fix."""
+
+import errno
+from collections.abc import Iterator
+from typing import Any
+
+from finetune.errors import FinetuneError, RunError
+from finetune.models.catalogue import DEFAULT
+from finetune.store import Run
+from finetune.train.config import LONGEST, TrainConfig
+
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
+DISK_WORDS = ("no space left on device", "disk quota exceeded")
+TORCH_TORN = ("pytorchstreamwriter failed", "unexpected pos")
+"""How PyTorch's file writer says that a write did not go through; on a local file that is a full disk."""
+
+DISK_EXIT = 28
+"""Exit status of a worker whose disk was too full even to record that; Linux's number for ENOSPC."""
+
+
+def translate(error: BaseException) -> FinetuneError | None:
+    """The error in our terms, looking at what caused it too; None for one that is a bug.
+
+    Example:
+        >>> translate(MemoryError()).code
+        'out_of_memory'
+    """
+    for one in _chain(error):
+        if isinstance(one, FinetuneError):
+            return one
+        text = str(one).lower()
+        if isinstance(one, MemoryError) or any(words in text for words in MEMORY_WORDS):
+            return out_of_memory()
+        if _is_disk(one, text):
+            return RunError("The disk is full.", fix="Free some space, then resume the run.", code="disk_full")
+    return None
+
+
+def out_of_memory() -> RunError:
+    """Memory ran out."""
+    return RunError(
+        "Memory ran out.",
+        fix="Lower the micro-batch first, then the max length; a smaller model helps most.",
+        code="out_of_memory",
+    )
+
+
+def remedy(run: Run) -> dict[str, Any]:
+    """The smallest change of settings that answers why the run failed; empty when no setting does.
+
+    Example:
+        >>> remedy(failed_for_memory)
+        {'micro_batch': 4}
+    """
+    config = TrainConfig(**run.config)
+    if run.code in ("out_of_memory", "worker_killed"):
+        micro, _ = config.micro_and_accumulate
+        if micro > 1:
+            return {"micro_batch": micro // 2}
+        length = config.max_length or LONGEST
+        return {"max_length": max(16, length // 2)} if length > 16 else {}
+    if run.code == "non_finite_loss":
+        return {"learning_rate": float(f"{config.learning_rate / 5:.1g}")}
+    if run.code == "no_trained_tokens" and config.max_length:
+        return {"max_length": min(131_072, 4 * config.max_length)}
+    if run.code == "model_unavailable" and config.model != DEFAULT:
+        return {"model": DEFAULT}
+    if run.code == "no_such_layer":
+        return {"target_modules": "all-linear"}
+    return {}
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_disk(error: BaseException, text: str) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in text for words in (*DISK_WORDS, *TORCH_TORN))

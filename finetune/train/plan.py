@@ -1,0 +1,161 @@
+"""How long a run will take and how much memory, before it begins: measured by a probe, then counted out.
+
+Example:
+    >>> measured = measure(config, folder)
+    >>> plan(config, measured).sentence
+    'About 6 min for 87 steps, 1.9 GB of 25 GB of memory.'
+    >>> within(config, measured, minutes=3)[1]
+    'About 3 min: 38 of 87 steps, which read the data 1.3 times instead of 3.0.'
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import psutil
+
+from finetune import settings
+from finetune.errors import ConfigError, RunError
+from finetune.train.build import every, refuse_impossible
+from finetune.train.causes import out_of_memory
+from finetune.train.config import MOST_AT_ONCE, TrainConfig
+from finetune.train.probe import Measured, padded
+
+LONGEST = 180.0
+"""Seconds after which a probe is given up: a run of such steps takes hours, and that is an answer too."""
+
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run foreseen: `seconds` in all, `memory` at its peak and `machine`, the memory there is, in bytes."""
+
+    steps: int
+    seconds: float
+    memory: int
+    machine: int
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"About {told(self.seconds)} for {self.steps:,} steps, "
+            f"{self.memory / 1e9:.1f} GB of {self.machine / 1e9:.0f} GB of memory."
+        )
+
+    def as_dict(self) -> dict[str, float | str]:
+        """For programs."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def measure(config: TrainConfig, folder: Path) -> Measured:
+    """Probe this machine with a run on the examples in a folder; takes about as long as five steps and loading.
+
+    Raises:
+        ConfigError: this machine cannot do what the settings ask for.
+        RunError: memory does not suffice (code ``out_of_memory``), or the probe took too long.
+        FinetuneError: what would stop the run itself.
+    """
+    refuse_impossible(config)
+    command = [sys.executable, "-m", "finetune.train.probe", json.dumps(config.model_dump()), str(folder.resolve())]
+    environment = {**os.environ, "FINETUNE_HOME": str(settings.read().home)}
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RunError(
+            f"A few batches already took more than {LONGEST:.0f} s: the run would take hours.",
+            fix="Lower the max length or the micro-batch, or choose a smaller model.",
+            code="probe_too_slow",
+        ) from error
+    if done.returncode in (-signal.SIGKILL, -signal.SIGABRT):
+        raise out_of_memory()
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise RunError("The probe ended without an answer.", code="internal_error") from error
+    if "code" in answer:
+        raise RunError(answer["what"], where=answer["where"], fix=answer["fix"], code=answer["code"])
+    return Measured(**answer)
+
+
+def plan(config: TrainConfig, measured: Measured) -> Plan:
+    """The run with these settings; `measured` must have the same rows, model and micro-batch."""
+    steps = config.steps_for(len(measured.lengths))
+    seconds = _seconds(config, measured)(steps)
+    return Plan(steps, seconds, measured.memory, machine_memory())
+
+
+def within(config: TrainConfig, measured: Measured, minutes: float) -> tuple[TrainConfig, str]:
+    """The settings with as many steps as fit in so many minutes, and what that gives up.
+
+    Raises:
+        ConfigError: not even one step fits.
+    """
+    whole = plan(config, measured)
+    if whole.seconds <= 60 * minutes:
+        return config, f"{whole.sentence} All of it fits."
+    seconds = _seconds(config, measured)
+    steps = next((count for count in range(whole.steps - 1, 0, -1) if seconds(count) <= 60 * minutes), 0)
+    if not steps:
+        raise ConfigError(
+            f"Not one step fits in {minutes:g} min: with loading and evaluations, one takes about {told(seconds(1))}.",
+            fix="Give it more time, lower the number of sample prompts, or choose a smaller model.",
+        )
+    a_pass = math.ceil(len(measured.lengths) / config.batch_size)
+    return config.model_copy(update={"max_steps": steps}), (
+        f"About {told(seconds(steps))}: {steps:,} of {whole.steps:,} steps, which read the data "
+        f"{steps / a_pass:.1f} times instead of {whole.steps / a_pass:.1f}."
+    )
+
+
+def _seconds(config: TrainConfig, measured: Measured) -> Callable[[int], float]:
+    """From a number of steps to seconds. The batches of an epoch are those the run will see; others are like them."""
+    from finetune.train.order import Order
+
+    micro, _ = config.micro_and_accumulate
+    order = Order(measured.lengths, config.batch_size, config.seed).epoch(0)
+    lengths = [measured.lengths[row] for row in order]
+    batches = [lengths[start : start + config.batch_size] for start in range(0, len(lengths), config.batch_size)]
+    done = [0, *accumulate(padded(batch, micro) for batch in batches)]
+    an_evaluation = measured.held_token * padded(measured.held, MOST_AT_ONCE) + measured.answers
+
+    def seconds(steps: int) -> float:
+        epochs, more = divmod(steps, len(batches))
+        between = every(config.eval_every, steps)
+        evaluations = 1 + math.ceil(steps / between) if measured.held else 0
+        saves = math.ceil(steps / (config.save_every or between))
+        training = measured.token * (epochs * done[-1] + done[more])
+        return measured.load + training + evaluations * an_evaluation + saves * measured.save
+
+    return seconds
+
+
+def machine_memory() -> int:
+    """Bytes of memory this machine, or the container around us, has."""
+    total = psutil.virtual_memory().total
+    try:
+        return min(total, int(CGROUP.read_text()))
+    except (OSError, ValueError):  # no limit, or no cgroup
+        return total
+
+
+def told(seconds: float) -> str:
+    """A time that was reckoned, as roughly as it is known.
+
+    Example:
+        >>> told(44), told(372), told(9000)
+        ('40 s', '6 min', '2.5 h')
+    """
+    if seconds < 55:
+        return f"{max(5, 5 * round(seconds / 5)):.0f} s"
+    return f"{max(1, round(seconds / 60))} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

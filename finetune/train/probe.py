@@ -1,0 +1,170 @@
+"""What a run would cost on this machine, found out by doing a little of it: ``python -m finetune.train.probe``.
+
+In a process of its own, so that its memory is its own and a machine that has too little loses
+nothing but the probe. It trains on a few batches as the worker would, the longest first, measures
+an evaluation, the sample answers and a checkpoint, and prints one JSON object.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from finetune import models, settings
+from finetune.errors import FinetuneError, RunError
+from finetune.train.build import adapted, arguments
+from finetune.train.causes import translate
+from finetune.train.checkpoints import Checkpoints
+from finetune.train.config import MOST_AT_ONCE, TrainConfig
+from finetune.train.heart import peak_memory
+from finetune.train.kept import examples_in
+from finetune.train.rows import Rows, render_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from finetune.train.trainer import SupervisedTrainer
+
+BATCHES = 4
+"""Batches trained on at most: the longest, and three between there and the shortest."""
+
+ENOUGH = 12.0
+"""Seconds of training after which no further batch is begun."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the probe found. Seconds are measured; `lengths` and `held` are the rows' tokens, as they will be trained.
+
+    `load` is the time until training can begin, `token` and `held_token` those of one padded token in
+    training and in an evaluation, `answers` and `save` those of one round of sample answers and one
+    checkpoint. `memory` is the peak in bytes, the longest batch included.
+    """
+
+    load: float
+    token: float
+    held_token: float
+    answers: float
+    save: float
+    memory: int
+    lengths: list[int]
+    held: list[int]
+
+
+def padded(lengths: Sequence[int], size: int) -> int:
+    """Tokens computed for rows in this order, so many at once, each as long as the longest beside it.
+
+    Example:
+        >>> padded([5, 3, 2, 2], 2)
+        14
+    """
+    batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    return sum(max(batch) * len(batch) for batch in batches)
+
+
+def probe(config: TrainConfig, folder: Path) -> Measured:
+    """Measure a run with these settings on the examples in a folder.
+
+    Raises:
+        FinetuneError: what would stop the run itself.
+    """
+    from finetune.train.packing import packed
+    from finetune.train.samples import answer, choose
+
+    train, held_out = examples_in(folder, config)
+    found = models.find(config.model)
+    tokenizer = models.load_tokenizer(found)
+    rows = render_rows(train, held_out, tokenizer, config.max_length, logging.info)
+    model = adapted(models.load_model(found, config.load_in_4bit), config)
+    if config.packing:
+        rows = packed(rows, model, tokenizer.pad_token_id, logging.info)
+    asked = choose(held_out, tokenizer, config.samples)
+    with tempfile.TemporaryDirectory(dir=settings.read().home) as aside:
+        trainer, steps = _trainer(config, model, tokenizer, rows, Path(aside))
+        load = time.time() - psutil.Process().create_time()
+        trainer.train()
+        held = _held_token(trainer, rows)
+        began = time.monotonic()
+        if asked:
+            answer(model, tokenizer, asked, lambda: False)
+        answered = time.monotonic()
+        trainer._save_checkpoint(model, None)
+        saved = time.monotonic()
+    lengths = [[len(row["input_ids"]) for row in part] for part in (rows.train, rows.held_out)]
+    return Measured(
+        load, steps.token(), held, answered - began, saved - answered, peak_memory(), lengths[0], lengths[1]
+    )
+
+
+def _trainer(
+    config: TrainConfig, model: Any, tokenizer: "PreTrainedTokenizerBase", rows: Rows, folder: Path
+) -> tuple["SupervisedTrainer", Any]:
+    from datasets import Dataset
+
+    from finetune.train.packing import Collator
+    from finetune.train.stopwatch import Stopwatch
+    from finetune.train.trainer import SupervisedTrainer
+
+    size, _ = config.shared_by(1)
+    some = _some(rows.train, size)
+    steps = math.ceil(len(some) / size)
+    checkpoints = Checkpoints(folder)
+    trainer = SupervisedTrainer(
+        model=model,
+        args=arguments(config.model_copy(update={"batch_size": size, "report_to": "none"}), steps, checkpoints.partial),
+        train_dataset=Dataset.from_list(some),
+        eval_dataset=Dataset.from_list(rows.held_out[:MOST_AT_ONCE]) if rows.held_out else None,
+        processing_class=tokenizer,
+        data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
+        checkpoints=checkpoints,
+    )
+    order = trainer.order().epoch(0)
+    lengths = [len(some[row]["input_ids"]) for row in order]
+    stopwatch = Stopwatch([padded(lengths[at : at + size], size) for at in range(0, len(lengths), size)], ENOUGH)
+    trainer.add_callback(stopwatch)
+    return trainer, stopwatch
+
+
+def _some(rows: Sequence[dict[str, list[int]]], size: int) -> list[dict[str, list[int]]]:
+    """The longest batch, and others at even distances down to the shortest."""
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    count = min(BATCHES, len(batches))
+    picked = sorted({round(place * (len(batches) - 1) / max(1, count - 1)) for place in range(count)})
+    return [row for place in picked for row in batches[place]]
+
+
+def _held_token(trainer: "SupervisedTrainer", rows: Rows) -> float:
+    if not rows.held_out:
+        return 0.0
+    seconds = trainer.evaluate()["eval_seconds"]
+    return seconds / padded([len(row["input_ids"]) for row in rows.held_out[:MOST_AT_ONCE]], MOST_AT_ONCE)
+
+
+def main(config: str, folder: str) -> int:
+    """Print the measurements, or what went wrong as ``{"code", "what", "where", "fix"}``."""
+    os.nice(10)  # as the worker does
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # short of memory, the kernel ends the probe first
+    try:
+        answer = asdict(probe(TrainConfig.parse(json.loads(config)), Path(folder)))
+    except Exception as error:
+        logging.exception("The probe failed")
+        told: FinetuneError = translate(error) or RunError("The probe hit an unexpected error.", code="internal_error")
+        answer = {"code": told.code, "what": told.what, "where": told.where, "fix": told.fix}
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""A plan is what was measured, counted out; a budget gives up steps and says how many."""
+
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from finetune import data, train
+from finetune.errors import ConfigError, RunError
+from finetune.store import Store
+from finetune.train.kept import write_examples
+from finetune.train.plan import measure, plan, told, within
+from finetune.train.probe import Measured, padded
+from tests.conftest import train_tiny
+
+MODULE = sys.modules["finetune.train.plan"]  # its name in the package is the function's
+
+FOUND = Measured(
+    load=10.0, token=0.01, held_token=0.005, answers=2.0, save=1.0, memory=2 * 10**9, lengths=[100] * 40, held=[50] * 16
+)
+CONFIG = train.TrainConfig(epochs=3, batch_size=8)
+
+
+def test_a_plan_adds_up() -> None:
+    found = plan(CONFIG, FOUND)
+    training, evaluations, saves = 3 * 4000 * 0.01, 6 * (16 * 50 * 0.005 + 2), 5 * 1
+    assert (found.steps, found.memory) == (15, 2 * 10**9)
+    assert found.seconds == pytest.approx(10 + training + evaluations + saves)
+    assert found.machine <= psutil.virtual_memory().total
+    assert found.sentence.startswith("About 3 min for 15 steps, 2.0 GB of ")
+
+
+def test_padding_is_counted() -> None:
+    assert padded([5, 3, 2, 2, 1], 2) == 10 + 4 + 1
+    uneven = plan(CONFIG, Measured(**{**FOUND.__dict__, "lengths": [10] * 39 + [400]}))
+    assert uneven.seconds > plan(CONFIG, Measured(**{**FOUND.__dict__, "lengths": [10] * 40})).seconds + 3 * 8 * 3.8
+
+
+def test_a_budget_that_suffices_changes_nothing() -> None:
+    config, said = within(CONFIG, FOUND, minutes=60)
+    assert config == CONFIG
+    assert said.endswith("All of it fits.")
+
+
+def test_more_time_never_means_fewer_steps() -> None:
+    steps = [within(CONFIG, FOUND, minutes / 10)[0].max_steps or 15 for minutes in range(6, 30)]
+    assert steps == sorted(steps)
+    assert steps[0] < 5
+    for minutes in (0.8, 1.5, 2.5):
+        config, said = within(CONFIG, FOUND, minutes)
+        assert plan(config, FOUND).seconds <= 60 * minutes
+        assert f": {config.max_steps} of 15 steps, which read the data {(config.max_steps or 0) / 5:.1f} times" in said
+
+
+def test_a_budget_too_small_for_one_step_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"Not one step fits in 0.2 min: .* about 30 s"):
+        within(CONFIG, FOUND, minutes=0.2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(2, "5 s"), (44, "45 s"), (58, "1 min"), (372, "6 min"), (9000, "2.5 h")]
+)
+def test_times_are_told_as_roughly_as_they_are_known(seconds: float, said: str) -> None:
+    assert told(seconds) == said
+
+
+def test_a_container_has_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in (("1000000000\n", 10**9), ("max\n", psutil.virtual_memory().total)):
+        (tmp_path / "memory.max").write_text(text)
+        monkeypatch.setattr(MODULE, "CGROUP", tmp_path / "memory.max")
+        assert MODULE.machine_memory() == expected
+
+
+@pytest.fixture
+def folder(small_dataset: data.Dataset, tmp_path: Path) -> Path:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_examples(small_dataset, folder)
+    return folder
+
+
+def test_the_probe_measures_the_rows_that_will_be_trained(
+    store: Store, tiny: Path, small_dataset: data.Dataset, folder: Path
+) -> None:
+    config = train.TrainConfig(model=str(tiny), max_steps=6, batch_size=4, micro_batch=2)
+    found = measure(config, folder)
+    assert (len(found.lengths), len(found.held)) == (17, 3)
+    assert min(found.load, found.token, found.held_token, found.answers, found.save) > 0
+    assert 10**8 < found.memory < 10**10
+    run = train_tiny(store, tiny, small_dataset, **config.changed())
+    assert run.steps == plan(config, found).steps == 6
+    [rows] = store.events_of(run.id, "rows")
+    assert rows.data["tokens"] <= padded(sorted(found.lengths), 2) * 2
+    assert not list(store.path.parent.glob("tmp*"))
+
+
+def test_a_packed_run_is_planned_packed(tiny: Path, folder: Path) -> None:
+    found = measure(train.TrainConfig(model=str(tiny), packing=True, max_length=128), folder)
+    assert len(found.lengths) < 17
+    assert max(found.lengths) > 64
+
+
+def test_what_would_stop_the_run_stops_the_plan(tiny: Path, folder: Path) -> None:
+    with pytest.raises(RunError, match="no layers named nowhere"):
+        measure(train.TrainConfig(model=str(tiny), target_modules="nowhere"), folder)
+
+
+def test_a_probe_that_is_killed_names_memory(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(killed := folder / "killed.sh"))
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    with pytest.raises(RunError, match="Memory ran out. Lower the micro-batch first") as caught:
+        measure(train.TrainConfig(model=str(tiny)), folder)
+    assert caught.value.code == "out_of_memory"
+
+
+def test_a_probe_that_takes_too_long_is_given_up(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "LONGEST", 0.5)
+    with pytest.raises(RunError, match="would take hours"):
+        measure(train.TrainConfig(model=str(tiny)), folder)

@@ -1,0 +1,93 @@
+"""What is said while a run learns: sample answers, the best checkpoint, and when to stop early."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune import data, train
+from finetune.models import load_tokenizer
+from finetune.models.source import Found
+from finetune.store import Store
+from finetune.train.checkpoints import Checkpoints
+from finetune.train.samples import choose
+from tests.conftest import conversation, train_tiny
+
+DIVERGING = {"max_steps": 60, "eval_every": 2, "learning_rate": 0.3, "schedule": "constant", "warmup": 0}
+"""Settings with which the tiny model gets worse and worse, without ever leaving the finite numbers."""
+
+
+def test_samples_are_answered_at_every_evaluation(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    run = train_tiny(store, tiny, small_dataset, max_steps=4, eval_every=2, samples=3)
+    view = train.progress(run, store.events(run.id))
+    assert [one.step for one in view.answers] == [0, 2, 4]
+    _, held = train.open_dataset(store.dataset(run.dataset), train.TrainConfig(**run.config))
+    for one in view.answers:
+        assert [answer["prompt"] for answer in one.answers] == [e.messages[0]["content"] for e in held]
+        assert [answer["expected"] for answer in one.answers] == [e.messages[1]["content"] for e in held]
+    assert view.answers[0].answers != view.answers[-1].answers or view.train[0][1] < 0.01
+
+
+def test_no_samples_are_answered_when_none_are_asked_for(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    run = train_tiny(store, tiny, small_dataset, samples=0)
+    assert store.events_of(run.id, "samples") == []
+
+
+def test_a_run_that_gets_worse_stops_early_and_keeps_the_best(
+    store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    run = train_tiny(store, tiny, small_dataset, early_stopping=3, **DIVERGING)
+    points, best = train.held_out(store, run.id)
+    assert best is not None
+    assert run.state == "succeeded"
+    assert run.step < run.steps == 60
+    place = points.index(best)
+    assert len(points) - 1 - place == 3
+    assert any("Stopped early: 3 evaluations" in line for line in train.progress(run, store.events(run.id)).lines)
+    trained = min((point for point in points if point[0]), key=lambda point: point[1])
+    kept = Checkpoints(train.run_folder(run.id)).best()
+    assert kept is not None
+    assert (kept.step, kept.loss) == trained
+    assert run.result["adapter_step"] == trained[0]
+
+
+def test_the_best_checkpoint_is_kept_however_seldom_it_is_saved(
+    store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    run = train_tiny(store, tiny, small_dataset, best=True, save_every=60, **DIVERGING)
+    points, _ = train.held_out(store, run.id)
+    trained = min((point for point in points if point[0]), key=lambda point: point[1])
+    assert run.step == 60
+    assert run.result["adapter_step"] == trained[0] < 60
+    saved = [event.data for event in store.events_of(run.id, "checkpoint")]
+    assert [one["step"] for one in saved if one["best"]][-1] == trained[0]
+    assert saved[-1]["step"] == 60
+
+
+def test_a_sample_is_asked_up_to_its_last_answer(tiny: Path) -> None:
+    tokenizer = load_tokenizer(Found(str(tiny), tiny, "local"))
+    long = (*conversation("one", "1"), *conversation("two", "2"), {"role": "user", "content": "left open"})
+    examples = [data.Example(({"role": "assistant", "content": "a text"},), 1), data.Example(long, 2)]
+    [sample] = choose(examples, tokenizer, 2)  # a bare text has no prompt to show
+    assert (sample.prompt, sample.expected) == ("two", "2")
+    assert tokenizer.decode(sample.ids).count("one") == 1
+
+
+def test_tokens_that_will_be_read_are_told_before(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    run = train_tiny(store, tiny, small_dataset, max_steps=7, batch_size=4)
+    [rows] = store.events_of(run.id, "rows")
+    assert rows.data["tokens"] == sum(event.data["tokens"] for event in store.events_of(run.id, "step"))
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(3, 9), (5, 9), (12, 8)])
+def test_the_order_is_the_same_again_and_counts_its_tokens(steps: int, rows: int) -> None:
+    from finetune.train.order import Order
+
+    lengths = list(range(1, rows + 1))
+    order = Order(lengths, batch=4, seed=3)
+    read = [row for epoch in range(9) for row in order.epoch(epoch)]
+    assert sorted(order.epoch(0)) == list(range(rows))
+    assert order.epoch(1) == Order(lengths, batch=4, seed=3).epoch(1) != order.epoch(2)
+    assert Order(lengths, batch=4, seed=4).epoch(1) != order.epoch(1)
+    batches = [order.epoch(n)[i : i + 4] for n in range(9) for i in range(0, rows, 4)]
+    assert order.tokens(steps) == sum(lengths[row] for batch in batches[:steps] for row in batch)
+    assert len(read) == 9 * rows
