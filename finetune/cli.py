@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,9 +75,10 @@ def _parser() -> _Parser:
         sub.add_argument("--max-length", type=_positive, help="tokens of an example that are used; default: all")
     sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
     sub = verb("train", train_verb, "Fine-tune a model and wait for the run to end.")
-    sub.add_argument("data", help="a dataset, or a YAML file of settings with a line data: PATH")
-    sub.add_argument("--validation", help="a file of held-out examples")
-    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="change settings")
+    _run_arguments(sub)
+    sub = verb("plan", plan, "Try a few batches: how long would a run take here, and how much memory?")
+    _run_arguments(sub)
+    sub.add_argument("--minutes", type=float, help="how many steps fit in so many minutes")
     verb("runs", runs, "List the runs.")
     sub = verb("chat", chat_verb, "Ask the base and the tuned model the same question.")
     sub.add_argument("run", help="a run's id")
@@ -87,6 +89,13 @@ def _parser() -> _Parser:
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
     return parser
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help="a dataset, or a YAML file of settings with a line data: PATH")
+    parser.add_argument("--validation", help="a file of held-out examples")
+    parser.add_argument("--preset", help="start from: " + ", ".join(one.name for one in train.PRESETS))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="change settings")
 
 
 def _positive(text: str) -> int:
@@ -173,14 +182,29 @@ def train_verb(options: argparse.Namespace) -> Answer:
     return (0 if ended.state == "succeeded" else 1), answer | _ended(ended)
 
 
+def plan(options: argparse.Namespace) -> Answer:
+    """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would take, 1 when it cannot run here."""
+    config, places = _settings(options)
+    dataset = data.load(places["data"], places.get("validation"))
+    with tempfile.TemporaryDirectory() as folder:
+        train.write_examples(dataset, Path(folder))
+        measured = train.measure(config, Path(folder))
+    if options.minutes is not None:
+        config, said = train.within(config, measured, options.minutes)
+    found = train.plan(config, measured)
+    print(said if options.minutes is not None else found.sentence)
+    return 0, {**found.as_dict(), "set": config.changed()}
+
+
 def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str, Any]]:
     pairs = [pair.partition("=") for pair in options.set]
     if wrong := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError("A setting is written key=value.", where=wrong[0], fix="Example: --set epochs=1")
     changes = {key: value for key, _, value in pairs}
+    start = train.preset(options.preset).values if options.preset else {}
     path = Path(options.data)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        return train.TrainConfig.parse(changes), {"data": path, "validation": options.validation}
+        return train.TrainConfig.parse({**start, **changes}), {"data": path, "validation": options.validation}
     config, places = train.TrainConfig.from_yaml(path)
     if "data" not in places:
         raise ConfigError("The YAML names no data.", where=path.name, fix="Add a line: data: PATH")
@@ -189,28 +213,37 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
     }
     if options.validation:
         beside["validation"] = options.validation
-    return train.TrainConfig.parse({**config.model_dump(exclude_defaults=True), **changes}), beside
+    return train.TrainConfig.parse({**start, **config.changed(), **changes}), beside
 
 
 def _ended(run: Run) -> dict[str, Any]:
     folder = train.adapter_folder(run.id)
     answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
-    answer["seconds"] = round((run.ended or 0) - (run.started or run.created), 1)
+    answer["seconds"] = round(train.duration(run), 1)
     answer |= {key: run.result.get(key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")}
     return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
 
 
 def runs(options: argparse.Namespace) -> Answer:
-    """`runs`: every run, newest first."""
+    """`runs`: every run, newest first, with its best held-out loss."""
+    store = Store(settings.read().home)
+    train.Supervisor(store).watch()  # a server that died may have left runs behind that only look alive
     rows = [
         {"run": r.id, "name": r.name, "state": r.state, "step": r.step, "steps": r.steps, "model": r.config["model"],
-         "created": r.created} for r in Store(settings.read().home).runs()
+         "created": r.created, "seconds": round(train.duration(r), 1), "best_eval_loss": _best(store, r.id)}
+        for r in store.runs()
     ]  # fmt: skip
     for row in rows:
-        print(f"{row['run']}  {row['state']:<10} {row['step']:>5}/{row['steps']:<5} {row['name']}")
+        best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
+        print(f"{row['run']}  {row['state']:<10} {row['step']:>5}/{row['steps']:<5} {best:>6}  {row['name']}")
     if not rows:
         print("No runs yet. Begin one with: python -m finetune train sample_data/recipes")
     return 0, {"runs": rows}
+
+
+def _best(store: Store, run_id: str) -> float | None:
+    best = train.held_out(store, run_id)[1]
+    return best[1] if best else None
 
 
 def chat_verb(options: argparse.Namespace) -> Answer:

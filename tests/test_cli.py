@@ -80,7 +80,10 @@ def test_train_then_runs_then_chat(tiny: Path, small_dataset: data.Dataset) -> N
     code, listed, _ = call("runs")
     assert code == 0
     assert [run["run"] for run in listed["runs"]] == [answer["run"]]
-    assert {"name", "state", "step", "steps", "model", "created"} <= listed["runs"][0].keys()
+    [row] = listed["runs"]
+    assert {"name", "state", "step", "steps", "model", "created"} <= row.keys()
+    assert row["seconds"] == answer["seconds"] > 0
+    assert 0 < row["best_eval_loss"] <= answer["eval_loss"]
     code, said, _ = call("chat", answer["run"], "--prompt", "What is 2 plus 2?", "--max-tokens", "8")
     assert code == 0
     assert {"text", "tokens", "stop"} <= said["base"].keys() == said["tuned"].keys()

@@ -19,6 +19,16 @@ def build(*, advanced: bool) -> dict[str, gr.components.Component]:
     }
 
 
+def shown(config: TrainConfig) -> dict[str, Any]:
+    """The settings as the form holds them: a text field shows None as empty, which is "automatic".
+
+    Example:
+        >>> shown(TrainConfig(epochs=1))["max_steps"]
+        ''
+    """
+    return {name: "" if value is None else value for name, value in config.model_dump().items()}
+
+
 def model_input() -> gr.Dropdown:
     """The input for the model: the catalogue's, or anything typed."""
     field = TrainConfig.model_fields["model"]
@@ -37,6 +47,12 @@ def _component(name: str, field: FieldInfo) -> gr.components.Component:
     kinds = get_args(field.annotation)
     if kinds and all(isinstance(kind, str) for kind in kinds):
         return gr.Dropdown(list(kinds), value=field.default, **common)
+    if field.annotation is bool:
+        return gr.Checkbox(field.default, **common)
     if field.annotation is str or field.default is None:  # an empty gr.Number shows 0, which is not "automatic"
         return gr.Textbox(field.default, placeholder="automatic", max_lines=1, **common)
-    return gr.Number(field.default, precision=0 if field.annotation is int else None, **common)
+    low, high = (
+        next((getattr(rule, key) for rule in field.metadata if hasattr(rule, key)), None) for key in ("ge", "le")
+    )
+    precision = 0 if field.annotation is int else None
+    return gr.Number(field.default, precision=precision, minimum=low, maximum=high, **common)

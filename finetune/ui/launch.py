@@ -5,11 +5,10 @@ import threading
 
 import gradio as gr
 
-from finetune import models, settings
+from finetune import models, settings, train
 from finetune.chat import Engine
 from finetune.errors import FinetuneError
 from finetune.store import Store
-from finetune.train import Supervisor
 from finetune.ui import page, theme
 from finetune.ui.session import Services
 
@@ -24,7 +23,8 @@ def launch(host: str | None = None, port: int | None = None) -> None:
 
     where = settings.read()
     services = Services(Store(where.home), Engine())
-    supervisor = Supervisor(services.store)
+    train.clean(services.store)
+    supervisor = train.Supervisor(services.store)
     supervisor.start_thread()
     threading.Thread(target=_warm, name="warm", daemon=True).start()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

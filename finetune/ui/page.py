@@ -2,7 +2,8 @@
 
 import gradio as gr
 
-from finetune.ui import chat, data, models, train
+from finetune.ui import chat, data, models, runs, train
+from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, browser_secret, known
 
 HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
@@ -21,6 +22,8 @@ def build(services: Services) -> gr.Blocks:
                 model = models.build()
             with gr.Tab("Train", id="train"):
                 train_tab = train.TrainTab(services, browser, model)
+            with gr.Tab("Runs", id="runs") as runs_place:
+                runs_tab = runs.RunsTab(services, browser, train_tab)
             with gr.Tab("Chat", id="chat") as chat_place:
                 chat_tab = chat.ChatTab(services, browser)
             with data_place:
@@ -28,12 +31,12 @@ def build(services: Services) -> gr.Blocks:
 
         def remember(state: Browser) -> tuple:
             state = known(state)
-            runs = services.runs(state)
-            ids = [run.id for run in runs]
+            mine = services.runs(state)
+            ids = [run.id for run in mine]
             chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
             return (
                 state,
-                gr.update(choices=train.choices(runs), value=chosen),
+                gr.update(choices=choices(mine), value=chosen),
                 chat_tab.refresh(state),
                 state["dataset"],
             )
@@ -42,6 +45,9 @@ def build(services: Services) -> gr.Blocks:
         page.load(remember, browser, remembered, api_visibility="private")
         page.unload(chat.forget)
         chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
+        runs_place.select(**runs_tab.enter())
+        for button in (runs_tab.open, runs_tab.clone):
+            button.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
         data_tab.go.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
         data_tab.length.change(
             lambda length: length, data_tab.length, train_tab.inputs["max_length"], api_visibility="private"

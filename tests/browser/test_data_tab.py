@@ -4,6 +4,7 @@ Screenshots go to ``screenshots/`` for people to look at.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def shot(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-def shows(page: Page, place: str, text: str) -> None:
+def shows(page: Page, place: str, text: str | re.Pattern[str]) -> None:
     expect(page.locator(place)).to_contain_text(text, timeout=SECONDS)
 
 

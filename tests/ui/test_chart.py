@@ -1,0 +1,44 @@
+"""Curves as HTML: every measured point is in it, within the frame, and names are text."""
+
+import re
+
+import pytest
+
+from finetune.ui.chart import Line, draw, nice
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.28, 1.7), (0, 1e-7), (2e-4, 2e-4), (0, 0), (-3, -3), (0, 87), (1e6, 1.1e6), (5, 5.0000001)]
+)
+def test_ticks_are_round_and_enclose_everything(low: float, high: float) -> None:
+    ticks = nice(low, high)
+    assert ticks[0] <= low <= high <= ticks[-1]
+    assert 2 <= len(ticks) <= 8
+    assert ticks == sorted(set(ticks))
+
+
+def test_points_are_where_they_were_measured() -> None:
+    html = draw("Loss", [Line("held-out", [(0, 2.0), (50, 1.0), (100, 0.5)], "#fff", dots=True)])
+    places = re.findall(r"class='ba-dot'[^>]*d='M([\d.]+) ([\d.]+)h", html)
+    assert [(float(x), float(y)) for x, y in places] == [(0, 0), (500, 500), (1000, 750)]  # from 0 at the foot to 2
+    assert "<title>held-out, step 50: 1</title>" in html
+
+
+def test_a_running_run_fills_its_chart_from_the_left() -> None:
+    html = draw("Loss", [Line("train", [(1, 2.0), (25, 1.0)], "#fff")], steps=100)
+    assert re.search(r"class='ba-line' [^>]*d='M10\.0 0\.0L250\.0 1000\.0'", html)
+
+
+def test_nothing_measured_draws_nothing() -> None:
+    assert draw("Loss", [Line("train", [], "#fff")]) == ""
+
+
+def test_names_are_text() -> None:
+    html = draw("<b>", [Line("<img src=x>", [(0, 1.0)], "#fff", dots=True)])
+    assert "<img" not in html
+    assert "<b><b>" not in html
+    assert html.count("&lt;img src=x&gt;") == 2
+
+
+def test_small_numbers_are_short() -> None:
+    assert ">1.5e-4</span>" in draw("Rate", [Line("", [(0, 2e-4), (10, 0.0)], "#fff")])

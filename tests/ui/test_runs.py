@@ -1,0 +1,176 @@
+"""The Runs tab: what it lists, what it does, and that it touches only the visitor's own runs."""
+
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from finetune import train
+from finetune.chat import Engine
+from finetune.store import Run, Store
+from finetune.ui import models, runs
+from finetune.ui.session import Services
+from finetune.ui.train import TrainTab
+from tests.train.events import evaluation
+from tests.ui.test_data import HOSTILE, OURS, Tags
+
+MINE, OTHER = {"owner": "a" * 32}, {"owner": "b" * 32}
+
+
+@pytest.fixture
+def tab(store: Store) -> runs.RunsTab:
+    services = Services(store, Engine())
+    with gr.Blocks():
+        browser = gr.BrowserState(None)
+        return runs.RunsTab(services, browser, TrainTab(services, browser, models.build()))
+
+
+def new_run(store: Store, owner: str = "local", name: str = "n", **fields: Any) -> Run:
+    dataset = store.add_dataset(owner=owner, name="some data", folder="f", facts={})
+    config = train.TrainConfig(r=64, learning_rate=1e-3).model_dump()
+    run = store.add_run(owner=owner, name=name, dataset=dataset.id, config=config)
+    store.update(run.id, **{"state": "succeeded", **fields})
+    return store.run(run.id)
+
+
+def pick(run_id: object) -> gr.EventData:
+    return gr.EventData(None, {"run": run_id})
+
+
+def test_an_empty_list_says_what_to_do(tab: runs.RunsTab) -> None:
+    assert "press Train" in tab._tick(None, [], None)[tab.table]
+
+
+def test_a_row_says_how_it_went(tab: runs.RunsTab, store: Store) -> None:
+    run = new_run(store, name="first", started=1000.0, ended=1083.0, seconds=83.0, step=40, steps=87)
+    for step, loss in ((0, 1.7), (20, 0.45), (40, 0.5)):
+        store.add_event(run.id, *evaluation(step, loss))
+    html = tab._tick(None, [], None)[tab.table]
+    wanted = (
+        "ba-state succeeded",
+        "first",
+        run.id,
+        "some data",
+        "SmolLM2",
+        "40 / 87",
+        "0.450",
+        "step 20",
+        "1 min 23 s",
+    )
+    for text in wanted:
+        assert text in html
+
+
+def test_an_unchanged_list_is_not_drawn_again(tab: runs.RunsTab, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs.time, "time", lambda: 6000.0)
+    run = new_run(store, state="running", started=1.0)
+    first = tab._tick(None, [], None)
+    assert tab._tick(first[tab.seen], [], None) == gr.skip()
+    store.update(run.id, step=5)
+    later = tab._tick(first[tab.seen], [], None)
+    assert set(later) == {tab.seen, tab.table, tab.chart}  # a name being typed stays
+
+
+def test_picked_runs_share_a_plot(tab: runs.RunsTab, store: Store) -> None:
+    some = [new_run(store, name="same") for _ in range(2)] + [new_run(store, name="<b>third")]
+    for run in some:
+        store.add_event(run.id, *evaluation(0, 1.0))
+        store.add_event(run.id, *evaluation(20, 0.5))
+    picked: list[str] = []
+    for run in some:
+        shown = tab._toggle(picked, None, pick(run.id))
+        picked = shown[tab.picked]
+    assert picked == [run.id for run in some]
+    chart = shown[tab.chart]
+    assert chart.count("class='ba-line'") == 3
+    assert f"same · {some[0].id}" in chart
+    assert "&lt;b&gt;third</span>" in chart
+    assert shown[tab.table].count("aria-checked='true'") == 3
+    assert not shown[tab.open]["visible"]
+    assert shown[tab.delete] == gr.update(visible=True, value="Delete 3 runs…")
+    shown = tab._toggle(tab._toggle(picked, None, pick(some[0].id))[tab.picked], None, pick(some[1].id))
+    assert shown[tab.picked] == [some[2].id]
+    assert shown[tab.open]["visible"]
+    assert shown[tab.name]["value"] == "<b>third"
+
+
+@pytest.mark.parametrize("claim", [None, "", "r0", 7, ["r"], {"a": 1}])
+def test_a_made_up_pick_picks_nothing(tab: runs.RunsTab, store: Store, claim: object) -> None:
+    new_run(store)
+    assert tab._toggle([], None, pick(claim))[tab.picked] == []
+    assert tab._toggle([], None, gr.EventData(None, None))[tab.picked] == []
+
+
+def test_names_are_text() -> None:
+    run = Run("r1", "local", HOSTILE, "d", {"model": HOSTILE}, "failed", 1.0, None, None, 0, 0, None, None, None, None,
+              None, {})  # fmt: skip
+    html = runs.table([(run, HOSTILE, (0, 1.0))], ["r1"], now=100.0)
+    tags = Tags(html)
+    assert tags.tags <= OURS | {"thead", "tbody", "button"}
+    assert not any(name.startswith("on") for name in tags.attributes)
+    assert "\u202e" not in html
+
+
+def test_renaming(tab: runs.RunsTab, store: Store) -> None:
+    run = new_run(store)
+    shown = tab._rename("  another ", [run.id], None)
+    assert store.run(run.id).name == "another"
+    assert (f"another · {run.id}", run.id) in shown[tab.train_tab.run]["choices"]
+    with pytest.raises(gr.Error, match="1 to 120"):
+        tab._rename(" ", [run.id], None)
+
+
+def test_deleting_several_keeps_the_run_in_view(tab: runs.RunsTab, store: Store) -> None:
+    first, second, kept = (new_run(store) for _ in range(3))
+    sure, question = tab._ask([first.id, second.id], None)
+    assert sure["visible"]
+    assert first.id in question
+    assert second.id in question
+    shown = tab._delete(kept.id, [first.id, second.id], None)
+    assert [run.id for run in store.runs()] == [kept.id]
+    assert shown[tab.train_tab.run]["value"] == kept.id
+    assert shown[tab.picked] == []
+    assert tab._delete(kept.id, [kept.id], None)[tab.train_tab.run]["value"] is None
+
+
+def test_a_going_run_is_not_deleted(tab: runs.RunsTab, store: Store) -> None:
+    run = new_run(store, state="running")
+    with pytest.raises(gr.Error, match="Stop it first"):
+        tab._delete(None, [run.id], None)
+    assert store.run(run.id).state == "running"
+
+
+def test_copied_settings_fill_the_form(tab: runs.RunsTab, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gr, "Info", lambda text: None)
+    filled = tab._clone([new_run(store).id], None)
+    form = {name: filled[component] for name, component in tab.train_tab.inputs.items()}
+    assert train.TrainConfig.parse(form) == train.TrainConfig(r=64, learning_rate=1e-3)
+    assert form["max_steps"] == ""
+
+
+def test_opening_remembers_the_run(tab: runs.RunsTab, store: Store) -> None:
+    run = new_run(store)
+    new_run(store)
+    dropdown, browser = tab._open([run.id], None)
+    assert (dropdown["value"], browser["run"]) == (run.id, run.id)
+
+
+def test_another_visitors_run_is_neither_seen_nor_touched(
+    tab: runs.RunsTab, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    run = new_run(store, owner=MINE["owner"], name="secret name")
+    assert "secret name" in tab._tick(None, [], MINE)[tab.table]
+    assert "secret name" not in tab._tick(None, [], OTHER)[tab.table]
+    assert tab._toggle([], OTHER, pick(run.id))[tab.picked] == []
+    attempts = (
+        lambda: tab._rename("mine now", [run.id], OTHER),
+        lambda: tab._ask([run.id], OTHER),
+        lambda: tab._delete(None, [run.id], OTHER),
+        lambda: tab._open([run.id], OTHER),
+        lambda: tab._clone([run.id], OTHER),
+    )
+    for attempt in attempts:
+        with pytest.raises(gr.Error, match="no such run"):
+            attempt()
+    assert store.run(run.id) == run
