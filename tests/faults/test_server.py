@@ -1,0 +1,120 @@
+"""A server killed at any moment: what was acknowledged is there, and runs go on without it."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from finetune import data, settings, train
+from finetune.store import Store
+from tests.conftest import run_to_end
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*command: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def kill(server: subprocess.Popen) -> list[dict[str, str]]:
+    """Kill a server; what it had acknowledged by then."""
+    server.kill()
+    said, _ = server.communicate()
+    return [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def siege(tiny: Path, kills: int, chance: random.Random) -> list[dict[str, str]]:
+    """Start and kill a server so often; all that was acknowledged."""
+    acknowledged: list[dict[str, str]] = []
+    for _ in range(kills):
+        server = start("tests.faults.server", str(tiny))
+        time.sleep(chance.uniform(1.0, 5.0))
+        acknowledged += kill(server)
+    return acknowledged
+
+
+def nothing_is_lost(store: Store, acknowledged: Sequence[dict[str, str]]) -> Counter[str]:
+    """Every upload with its bytes, every run with a true end and a gapless record, and no process left over."""
+    for told in acknowledged:
+        if "dataset" in told:
+            kept = train.originals(store.dataset(told["dataset"]))[0]
+            assert hashlib.sha256(kept.read_bytes()).hexdigest() == told["sha256"]
+    ids = {told["run"] for told in acknowledged if "run" in told}
+    assert ids <= {run.id for run in store.runs()}
+    for run in store.runs():
+        run = run_to_end(store, run)
+        assert run.state == "succeeded", run.reason
+        assert [event.seq for event in store.events(run.id)] == list(range(1, len(store.events(run.id)) + 1))
+        assert train.adapter_folder(run.id).is_dir()
+    time.sleep(1)
+    home = str(settings.read().home)
+    left = [p for p in psutil.process_iter(["cmdline"]) if "finetune.train.worker" in (p.info["cmdline"] or [])]
+    assert not [p for p in left if p.status() != "zombie" and p.environ().get("FINETUNE_HOME") == home]
+    return Counter(uploads=len(acknowledged) - len(ids), runs=len(ids))
+
+
+def test_what_was_acknowledged_survives_the_server(store: Store, tiny: Path) -> None:
+    told = nothing_is_lost(store, siege(tiny, 3, random.Random(0)))
+    assert told["uploads"] >= 3
+    assert told["runs"] >= 1
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+def test_fifty_servers(store: Store, tiny: Path) -> None:
+    began = time.monotonic()
+    told = nothing_is_lost(store, siege(tiny, 50, random.Random(0)))
+    attempts = Counter(run.attempt for run in store.runs())
+    print(f"\nserver: 50 kills, {dict(told)}, attempts {dict(attempts)}; {time.monotonic() - began:.0f} s")
+
+
+def test_the_next_server_finds_the_run_that_went_on(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    """The real server, with the page and all."""
+    config = train.TrainConfig(model=str(tiny), max_steps=600, eval_every=300, samples=0)
+    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    first = start("finetune", "serve", "--port", free_port())
+    reach(store, run.id, 5)
+    first.kill()
+    reached = reach(store, run.id, store.run(run.id).step + 50)
+    second = start("finetune", "serve", "--port", free_port())
+    try:
+        pid = store.run(run.id).pid
+        assert pid
+        reach(store, run.id, reached + 50)
+        assert store.run(run.id).pid == pid
+        os.kill(pid, signal.SIGKILL)
+        reach(store, run.id, 600)
+        while store.run(run.id).state == "running":
+            time.sleep(0.1)
+    finally:
+        second.kill()
+    ended = store.run(run.id)
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+
+
+def reach(store: Store, run_id: str, step: int) -> int:
+    """Wait, without supervising, until the run is that far."""
+    give_up = time.monotonic() + 120
+    while (run := store.run(run_id)).step < step:
+        assert time.monotonic() < give_up, f"{run.state} at step {run.step}: {run.reason}"
+        time.sleep(0.05)
+    return run.step
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
