@@ -13,3 +13,12 @@ def test_importing_a_door_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(name for name in {sorted(HEAVY)!r} if name in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_no_library_calls_home() -> None:
+    code = (
+        "import finetune.cli, gradio.analytics, huggingface_hub.constants as hub;"
+        " print(gradio.analytics.analytics_enabled(), hub.HF_HUB_DISABLE_TELEMETRY)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True"]

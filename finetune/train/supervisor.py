@@ -28,7 +28,7 @@ GRACE = 8.0
 """Seconds a worker gets to stop or pause by itself before its process group is killed."""
 
 TRIES = 3
-LOG_LINES = 20
+LOG_LINES = 40
 SWITCHES = ("-X", "faulthandler", "-W", "ignore::FutureWarning")
 """Of the worker's Python: a crash leaves its stack in the log, deprecations within libraries do not."""
 
@@ -190,7 +190,9 @@ class Supervisor:
 
 
 def _last_lines(path: Path) -> list[str]:
+    """The end of a worker's log, without the list of compiled modules that a crash adds."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if not line.startswith("Extension modules:")][-LOG_LINES:]
     except OSError:
         return []

@@ -1,6 +1,5 @@
 """Start the page, the API and the supervisor in one process."""
 
-import os
 import threading
 
 import gradio as gr
@@ -27,7 +26,6 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     supervisor = train.Supervisor(services.store)
     supervisor.start_thread()
     threading.Thread(target=_warm, name="warm", daemon=True).start()
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         page.build(services).queue(default_concurrency_limit=16).launch(
             server_name=host,

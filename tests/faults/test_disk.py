@@ -51,7 +51,7 @@ def is_told(trial: Trial, run: Run, resume: bool) -> None:
     assert "Free some space" in (run.reason or "")
     assert Store(trial.store.path.parent).run(run.id) == run
     trial.whole(run)
-    assert not train.adapter_folder(run.id).exists()
+    assert not train.adapter_folder(run.id).exists() or run.step == run.steps  # full at the last word only
     saved = trial.store.events_of(run.id, "checkpoint")
     newest = Checkpoints(train.run_folder(run.id)).newest()
     assert not saved or (newest and newest.step >= saved[-1].data["step"])
@@ -66,9 +66,15 @@ def test_full_at_some_writes(trial: Trial, shim: Path) -> None:
     run, writes = fill(trial, shim, 0, reserve=True)
     assert run.state == "succeeded"
     assert writes > 50
+    told = 0
     for part, reserve, resume in ((0.02, True, False), (0.4, False, False), (0.75, True, True), (0.9, False, False)):
-        run, _ = fill(trial, shim, max(1, round(part * writes)), reserve)
-        is_told(trial, run, resume)
+        run, made = fill(trial, shim, at := round(part * writes), reserve)
+        if made < at:  # a quicker run, with fewer heartbeats, came to its end before
+            assert run.state == "succeeded"
+        else:
+            is_told(trial, run, resume)
+            told += 1
+    assert told >= 3
 
 
 class Forked:
