@@ -14,8 +14,8 @@ DISK_WORDS = ("no space left on device", "disk quota exceeded")
 TORCH_TORN = ("pytorchstreamwriter failed", "unexpected pos")
 """How PyTorch's file writer says that a write did not go through; on a local file that is a full disk."""
 
-DISK_EXIT = 28
-"""Exit status of a worker whose disk was too full even to record that; Linux's number for ENOSPC."""
+EXITS = {"disk_full": errno.ENOSPC, "out_of_memory": errno.ENOMEM}
+"""Exit status of a worker by the code of its end: it may not have had the room to record it."""
 
 
 def translate(error: BaseException) -> FinetuneError | None:
@@ -32,8 +32,23 @@ def translate(error: BaseException) -> FinetuneError | None:
         if isinstance(one, MemoryError) or any(words in text for words in MEMORY_WORDS):
             return out_of_memory()
         if _is_disk(one, text):
-            return RunError("The disk is full.", fix="Free some space, then resume the run.", code="disk_full")
+            return disk_full()
     return None
+
+
+def left_word(status: int | None) -> RunError | None:
+    """What a worker said with its exit status, when it could not write it into the record.
+
+    Example:
+        >>> left_word(28).code
+        'disk_full'
+    """
+    return next((told for told in (disk_full(), out_of_memory()) if EXITS[told.code] == status), None)
+
+
+def disk_full() -> RunError:
+    """The disk took no more."""
+    return RunError("The disk is full.", fix="Free some space, then resume the run.", code="disk_full")
 
 
 def out_of_memory() -> RunError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from finetune import settings
 from finetune.errors import FinetuneError
 from finetune.store import Run, Store
-from finetune.train.causes import DISK_EXIT, out_of_memory, translate
+from finetune.train.causes import left_word, out_of_memory, translate
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.process import alive, kill_group, started
 from finetune.train.start import keep, run_folder
@@ -147,9 +147,8 @@ class Supervisor:
             self._end(run, "cancelled", "cancelled_by_owner", f"Stopped; {kept}.", result=figures)
         elif run.asked == "pause":
             self._end(run, "paused", None, f"Paused; it goes on from step {checkpoint.step if checkpoint else 0}.")
-        elif status == DISK_EXIT:
-            reason = "The disk is full. Free some space, then resume the run."
-            self._end(run, "failed", "disk_full", reason, log=True)
+        elif told := left_word(status):
+            self._end(run, "failed", told.code, str(told), log=True)
         elif run.tries >= TRIES:
             code, reason = self._how(status, run)
             advice = f" {out_of_memory().fix}" if code == "worker_killed" else ""

@@ -19,7 +19,7 @@ from finetune import models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Run, Store
 from finetune.train.build import adapted, arguments, every, refuse_impossible
-from finetune.train.causes import DISK_EXIT, translate
+from finetune.train.causes import EXITS, translate
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.heart import Heart
@@ -156,7 +156,7 @@ class Worker:
 
 
 def main(run_id: str, attempt: int | None = None) -> int:
-    """Train the run; 0 when it reached an end or a pause of its own, 1 when it failed, 28 when the disk is full.
+    """Train the run; 0 when it reached an end or a pause of its own, 1 when it failed (or a number of `EXITS`).
 
     `attempt` is the supervisor's claim; without one (``accelerate launch``) the run is claimed here.
     """
@@ -209,7 +209,7 @@ def _failed(worker: Worker | None, error: Exception) -> int:
     told: FinetuneError = translate(error) or RunError(
         "The training process hit an unexpected error; see the worker's log.", code="internal_error"
     )
-    status = DISK_EXIT if told.code == "disk_full" else 1
+    status = EXITS.get(told.code, 1)
     if worker is None:
         return status
     shutil.rmtree(worker.checkpoints.partial, ignore_errors=True)

@@ -1,11 +1,14 @@
 """Memory that runs out, and a worker that is killed for it: the end says so, and what to lower."""
 
+import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from finetune import train
+from finetune import data, train
+from tests.conftest import conversation
 from tests.faults.conftest import Trial
 
 SOON = 5.0
@@ -22,7 +25,11 @@ def next_run_starts_soon(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("megabytes", [1, 8])
-def test_a_run_that_needs_more_memory_than_there_is(trial: Trial, megabytes: int) -> None:
+def test_a_run_that_needs_more_memory_than_there_is(trial: Trial, megabytes: int, tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    rows = [{"messages": conversation(f"Count from {i}.", " ".join(map(str, range(i, i + 100))))} for i in range(300)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    trial.record = train.save_dataset(trial.store, data.load(file))
     trial.fault(memory=megabytes)
     run = trial.end(trial.begin(batch_size=512, micro_batch=512, epochs=100))
     assert (run.state, run.code) == ("failed", "out_of_memory"), run.reason
