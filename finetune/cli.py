@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from finetune import chat, data, models, settings, train
+from finetune.chat import talk
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.store import Run, Store
 from finetune.train.terminal import follow
@@ -82,9 +83,11 @@ def _parser() -> _Parser:
     verb("runs", runs, "List the runs.")
     sub = verb("chat", chat_verb, "Ask the base and the tuned model the same question.")
     sub.add_argument("run", help="a run's id")
-    sub.add_argument("--prompt", required=True, help="what to ask")
+    sub.add_argument("--prompt", help="what to ask; without it, what is typed or piped in, line by line")
     sub.add_argument("--system", help="a system prompt; default: the one the run was trained with")
     sub.add_argument("--max-tokens", type=_positive, default=256, help="longest answer")
+    sub.add_argument("--strength", type=float, default=1.0, help="how strongly the adapter acts: 0 not, 1 as trained")
+    sub.add_argument("--checkpoint", type=_positive, metavar="STEP", help="the run's checkpoint of this step instead")
     sub = verb("serve", serve, "Serve the page and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
@@ -247,20 +250,25 @@ def _best(store: Store, run_id: str) -> float | None:
 
 
 def chat_verb(options: argparse.Namespace) -> Answer:
-    """`chat RUN --prompt TEXT`: both answers."""
+    """`chat RUN [--prompt TEXT]`: both answers; without a prompt a conversation in two columns."""
+    from finetune.chat import terminal
+
     store = Store(settings.read().home)
     run = store.run(options.run)
+    if not 0 <= options.strength <= 10:
+        raise ConfigError(f"{options.strength:g} is no strength.", where="--strength", fix="Give 0 to 10; 1 is usual.")
     facts = store.dataset(run.dataset).facts
-    system = facts.get("system") if options.system is None else options.system
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": options.prompt})
-    thinking = bool(facts.get("thinks"))
-    asks = [chat.Ask(messages, None, thinking), chat.Ask(messages, run, thinking)]
-    replies = chat.Engine().answer(asks, run.config["model"], chat.Sampling(options.max_tokens))
-    answer = {name: reply.__dict__ for name, reply in zip(("base", "tuned"), replies, strict=True)}
-    for name, reply in answer.items():
-        print(f"--- {name} ({reply['tokens']} tokens, {reply['stop']})\n{reply['text']}")
-    return 0, answer
+    system = (facts.get("system") if options.system is None else options.system) or ""
+    tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
+    held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, bool(facts.get("thinks")))
+    sampling = chat.Sampling(options.max_tokens)
+    if options.prompt is None and not options.json:
+        terminal.converse(chat.Engine(), held, sampling)
+        return 0, {}
+    if options.prompt is None:
+        raise ConfigError("--json answers one prompt.", where="--prompt", fix="Add --prompt TEXT.")
+    replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)
+    return 0, {column.key: reply.as_dict() for column, reply in zip(held.columns, replies, strict=True)}
 
 
 def serve(options: argparse.Namespace) -> Answer:

@@ -36,6 +36,10 @@ ALTER TABLE runs ADD COLUMN seconds REAL NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
 UPDATE runs SET seconds = MAX(0, ended - started) WHERE ended IS NOT NULL AND started IS NOT NULL;
 """,
+    """
+CREATE TABLE votes (run TEXT NOT NULL REFERENCES runs(id), owner TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX votes_by_run ON votes(run);
+""",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 

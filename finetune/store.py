@@ -1,4 +1,4 @@
-"""The record: datasets, runs and their events, in one SQLite file under `FINETUNE_HOME`.
+"""The record: datasets, runs, their events and votes, in one SQLite file under `FINETUNE_HOME`.
 
 Everything that must survive a closed tab, a killed server or a power cut is a row here. Page,
 command line, API and workers open the same file, each call with its own short connection, so the
@@ -238,6 +238,19 @@ class Store:
             rows = db.execute(f"SELECT * FROM events WHERE run=? AND kind IN ({marks}) ORDER BY seq", (run_id, *kinds))
             return [Event(r["run"], r["seq"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
 
+    # Votes
+
+    def add_vote(self, run_id: str, owner: str, vote: dict[str, Any]) -> None:
+        """Keep a judgement about a run; `vote` is a `finetune.chat.votes.Vote` as a dict."""
+        with self._write() as db:
+            db.execute("INSERT INTO votes VALUES (?,?,?)", (run_id, owner, json.dumps(vote)))
+
+    def votes(self, run_id: str, owner: str) -> list[dict[str, Any]]:
+        """An owner's votes about a run, in the order in which they were given."""
+        with self._connect() as db:
+            rows = db.execute("SELECT data FROM votes WHERE run=? AND owner=? ORDER BY rowid", (run_id, owner))
+            return [json.loads(row["data"]) for row in rows]
+
     # Keeping house
 
     def rename(self, run_id: str, name: str) -> None:
@@ -254,6 +267,7 @@ class Store:
             over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({marks})", (run_id, *DELETABLE)).fetchone()
             if over:
                 db.execute("DELETE FROM events WHERE run=?", (run_id,))
+                db.execute("DELETE FROM votes WHERE run=?", (run_id,))
                 db.execute("DELETE FROM runs WHERE id=?", (run_id,))
         return bool(over)
 

@@ -9,7 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from finetune import models
@@ -46,10 +51,10 @@ class _Rows(BaseStreamer):
 class _Row:
     """One column's answer: collects token ids until its own end of turn."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", ends: set[int], prompt_tokens: int):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", ends: set[int], prompt: list[int]):
         self.tokenizer, self.ends = tokenizer, ends
         self.ids: list[int] = []
-        self.reply = Reply(prompt_tokens=prompt_tokens)
+        self.reply = Reply(prompt=tuple(prompt))
 
     def add(self, token: int, elapsed: float) -> None:
         if self.reply.stop:
@@ -62,7 +67,7 @@ class _Row:
         if not ended:
             text = text.rstrip("\ufffd")  # half a character: its other bytes are in tokens to come
         self.reply = Reply(
-            text, len(self.ids) + ended, self.reply.prompt_tokens, elapsed, first, "end_of_turn" if ended else None
+            text, len(self.ids) + ended, self.reply.prompt, elapsed, first, "end_of_turn" if ended else None
         )
 
     def ended(self, why: str) -> Reply:
@@ -83,10 +88,11 @@ def generate(
     Closing the iterator sets `stop` and waits for the model to be free again.
     """
     streamer, ends = _Rows(), models.end_tokens(model, tokenizer)
-    rows = [_Row(tokenizer, ends, len(prompt)) for prompt in prompts]
+    rows = [_Row(tokenizer, ends, prompt) for prompt in prompts]
     arguments = {
         **models.left_padded(prompts, min(ends), model.device),
-        "generation_config": models.choice(ends, sampling.max_tokens, sampling.temperature),
+        "generation_config": models.choice(ends, sampling.max_tokens, sampling.temperature, sampling.top_p),
+        "logits_processor": _penalties(sampling, max(map(len, prompts))),
         "streamer": streamer,
         "stopping_criteria": StoppingCriteriaList([_Stop(stop)]),
     }
@@ -109,6 +115,15 @@ def generate(
         if threading.current_thread() is not thread:  # the garbage collector may close us from anywhere
             thread.join()
     yield [row.ended("stopped" if halted else "length") for row in rows]
+
+
+def _penalties(sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
+    """Only what the answer itself said is penalised: what pads the shorter prompts is the end of turn."""
+    if sampling.repetition_penalty == 1.0:
+        return LogitsProcessorList()
+    return LogitsProcessorList(
+        [RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty, prompt_ignore_length=prompt_tokens)]
+    )
 
 
 class _Stopped(Exception):

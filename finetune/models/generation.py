@@ -33,11 +33,11 @@ def end_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
     return {token for token in ends if token is not None}
 
 
-def choice(ends: set[int], max_tokens: int, temperature: float = 0.0) -> "GenerationConfig":
+def choice(ends: set[int], max_tokens: int, temperature: float = 0.0, top_p: float = 1.0) -> "GenerationConfig":
     """Only what was asked for (greedy at temperature 0): a model's own config may hold penalties, beams and more."""
     from transformers import GenerationConfig
 
     fixed = {"max_new_tokens": max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}
     if temperature <= 0:
         return GenerationConfig(**fixed, do_sample=False)
-    return GenerationConfig(**fixed, do_sample=True, temperature=temperature, top_p=1.0, top_k=0)
+    return GenerationConfig(**fixed, do_sample=True, temperature=temperature, top_p=top_p, top_k=0)

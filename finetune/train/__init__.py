@@ -23,7 +23,7 @@ from finetune.train.plan import measure, plan, within
 from finetune.train.presets import PRESETS, Preset, preset
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, progress, seconds_for
-from finetune.train.start import adapter_folder, pause, resume, run_folder, start, stop
+from finetune.train.start import adapter_folder, checkpoint_steps, pause, resume, run_folder, start, stop
 from finetune.train.supervisor import Supervisor
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Tally",
     "TrainConfig",
     "adapter_folder",
+    "checkpoint_steps",
     "clean",
     "delete",
     "duration",

@@ -84,6 +84,16 @@ def keep(store: Store, run: Run) -> dict[str, Any] | None:
     return run.result | result(store, run.id) | {"adapter_step": checkpoint.step}
 
 
+def checkpoint_steps(run_id: str) -> list[int]:
+    """The steps whose checkpoints are there and whole, oldest first.
+
+    Example:
+        >>> checkpoint_steps(run.id)
+        [60, 87]
+    """
+    return sorted(checkpoint.step for checkpoint in Checkpoints(run_folder(run_id)).whole())
+
+
 def pause(store: Store, run_id: str) -> None:
     """Ask a run to pause: it saves a checkpoint at its next step and gives the machine back.
 

@@ -1,58 +1,44 @@
-"""The Chat tab: one prompt, the base's answer and the tuned model's, side by side."""
+"""The Chat tab: one prompt, the base's answer and the tuned model's, side by side; others on demand."""
 
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from html import escape, unescape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from finetune import data, train
-from finetune.chat import Ask, Reply, Sampling
+from finetune import train
+from finetune.chat import Sampling
+from finetune.chat.talk import Talk, Turn
+from finetune.chat.transcript import transcript
 from finetune.errors import FinetuneError, RunError
-from finetune.store import Run
-from finetune.ui.session import Browser, Services
-from finetune.ui.train import choices
+from finetune.evaluate import kind_of
+from finetune.ui import columns, compare
+from finetune.ui.run import choices
+from finetune.ui.session import Browser, Services, owner
 
 EXAMPLES = 5
-SIDES = (("Before · base model", "chat-base"), ("After · tuned model", "chat-tuned"))
+VERIFIED = (
+    "<p class='ba-stats ba-verified' title='Checked after each adapter was loaded: with all adapters off, the logits "
+    "of three fixed probes against those of the base before any adapter came.'>✓ base verified: with adapters off, "
+    "its logits differ by at most {:.0e} from the untouched base's</p>"
+)
 
 _stops: dict[str, threading.Event] = {}
 """Per open page: set to end its answer. Stop, and closing the tab, set it."""
 
 
-def plain(content: Any) -> str:
-    """The text of a chatbot message, which Gradio hands back as a list of parts; undoes `shown`."""
-    parts = [content] if isinstance(content, str) else content
-    return unescape("".join(part if isinstance(part, str) else part.get("text", "") for part in parts))
-
-
-def shown(text: str) -> str:
-    """A text as the chatbot must get it: even without Markdown it would take ``a<b`` for the start of a tag."""
-    return escape(text, quote=False)
-
-
-def history(turns: list[dict[str, Any]], system: str) -> list[dict[str, str]]:
-    """A chatbot's messages as the model gets them, behind the system prompt (if any)."""
-    messages = [{"role": turn["role"], "content": plain(turn["content"])} for turn in turns]
-    return [{"role": "system", "content": system}, *messages] if system.strip() else messages
-
-
-def stats(reply: Reply) -> str:
-    """One line about an answer: measured, never guessed."""
-    why = {None: "…", "end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}[reply.stop]
-    speed = f", {reply.tokens / reply.seconds:.1f} tokens/s" if reply.seconds else ""
-    first = f", first after {reply.first:.1f} s" if reply.first is not None else ""
-    dropped = f" · {reply.dropped} oldest messages left out: the context is full" if reply.dropped else ""
-    return f"{reply.prompt_tokens} prompt tokens → {reply.tokens} tokens{first}{speed} · {why}{dropped}"
-
-
 class ChatTab:
-    """Draws the tab and answers its events. `run` is the input for the tuned model."""
+    """Draws the side-by-side chat and answers its events. `run` is the input for the tuned model."""
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
-        self._draw()
+        self._choose_run()
+        with gr.Tabs():
+            with gr.Tab("Side by side", id="compare"):
+                self._draw()
+            self.blind_place = gr.Tab("Blind test", id="blind")
         self._listen()
 
     def refresh(self, state: Browser, chosen: str | None = None) -> dict:
@@ -61,114 +47,215 @@ class ChatTab:
         ids = [run.id for run in ready]
         return gr.update(choices=choices(ready), value=chosen if chosen in ids else next(iter(ids), None))
 
-    def _draw(self) -> None:
+    def _choose_run(self) -> None:
         with gr.Row():
             self.run = gr.Dropdown(
                 [], label="Tuned model", info="A run with an adapter.", elem_id="chat-run", scale=2, min_width=280
             )
             self.system = gr.Textbox(
-                label="System prompt", info="As the run was trained with; both columns get it.", lines=1, max_lines=6,
+                label="System prompt", info="As the run was trained with; every column gets it.", lines=1, max_lines=6,
                 elem_id="chat-system", scale=3, min_width=280,
             )  # fmt: skip
+
+    def _draw(self) -> None:
+        self.talk, self.expected = gr.State(None), gr.State(None)
         with gr.Row():
-            self.base, self.tuned = (self._column(label, name) for label, name in SIDES)
+            self.beside = gr.Dropdown(
+                [], multiselect=True, max_choices=columns.MOST, label="More columns", elem_id="beside", scale=3,
+                info="Examples in the prompt, another strength, an earlier checkpoint, another run: two at most.",
+            )  # fmt: skip
+            self.strength = gr.Slider(
+                0, 1.5, value=0.5, step=0.05, label="Strength of the adapter", info="0 is the base, 1 as trained.",
+                visible=False, scale=2, elem_id="strength",
+            )  # fmt: skip
+        with gr.Column(elem_id="talk"):
+            self.past = gr.HTML(compare.EMPTY, js_on_load=compare.COPY, elem_id="past")
+            self.now = gr.HTML(js_on_load=compare.FOLLOW, elem_id="now")
+        self.verified = gr.HTML(elem_id="verified")
         with gr.Row():
             self.prompt = gr.Textbox(
-                placeholder="Ask both… (Enter sends, Shift+Enter breaks the line)",
+                placeholder="Ask every column… (Enter sends, Shift+Enter breaks the line)",
                 show_label=False, lines=1, max_lines=8, scale=6, elem_id="prompt",
             )  # fmt: skip
             self.send = gr.Button("Send", variant="primary", scale=1, min_width=90, elem_id="send")
             self.halt = gr.Button("Stop", scale=1, min_width=90, elem_id="stop-chat")
-            self.clear = gr.Button("Clear", scale=1, min_width=90, elem_id="clear-chat")
-        self.expected = gr.Textbox(
-            label="Expected answer of this held-out example", visible=False, interactive=False, elem_id="expected"
-        )
+        small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 90}
+        with gr.Row(elem_classes="ba-controls"):
+            self.again = gr.Button("Again", elem_id="again", **small)
+            self.edit = gr.Button("Edit last", elem_id="edit-last", **small)
+            self.undo = gr.Button("Undo", elem_id="undo", **small)
+            self.clear = gr.Button("Clear", elem_id="clear-chat", **small)
+            self.save = gr.DownloadButton("Save transcript", elem_id="transcript", **{**small, "min_width": 140})
         self.examples = gr.Dataset(
             components=[gr.Textbox(visible=False)], samples=[], samples_per_page=EXAMPLES, type="index",
             label="Try a held-out example: the model was never trained on it", elem_id="chat-examples",
         )  # fmt: skip
         with gr.Accordion("Sampling", open=False), gr.Row():
-            self.most = gr.Slider(16, 1024, value=256, step=16, label="Max tokens")
-            self.heat = gr.Slider(0, 2, value=0, step=0.1, label="Temperature", info="0 is greedy: honest to compare.")
-            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31)
-
-    def _column(self, label: str, name: str) -> tuple[gr.Chatbot, gr.HTML]:
-        with gr.Column(min_width=320):
-            chatbot = gr.Chatbot(
-                label=label, elem_id=name, height=440, render_markdown=False, buttons=[], feedback_options=None,
-                placeholder="Both columns get the same prompt.", allow_file_downloads=False,
-            )  # fmt: skip
-            return chatbot, gr.HTML(elem_classes="ba-stats", elem_id=f"{name}-stats")
+            self.sampling: list[gr.components.Component] = [
+                gr.Slider(16, 1024, value=256, step=16, label="Max tokens"),
+                gr.Slider(0, 2, value=0, step=0.1, label="Temperature", info="0 is greedy: honest to compare."),
+                gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31),
+                gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p", info="With a temperature."),
+                gr.Slider(1, 2, value=1, step=0.05, label="Repetition penalty", info="1: none."),
+            ]
 
     def _listen(self) -> None:
-        chats = [self.base[0], self.tuned[0]]
-        columns = [*chats, self.base[1], self.tuned[1], self.prompt]
-        asked = gr.on(
-            [self.prompt.submit, self.send.click], self._ask, [self.prompt, *chats], [self.prompt, *chats], queue=False,
-            api_visibility="private",
-        )  # fmt: skip
-        asked.then(
-            self._reply, [*chats, self.run, self.system, self.most, self.heat, self.seed, self.browser], columns,
-            concurrency_limit=8, show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        shown = [self.talk, self.past, self.now, self.prompt, self.verified]
+        inputs = [self.talk, self.expected, *self.sampling]
+        streaming = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
+        gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], shown, **streaming)
+        self.again.click(self._again, [self.talk, *self.sampling], [*shown, self.sampling[2]], **streaming)
+        self.edit.click(self._edit, [self.talk], shown, **quiet)
+        self.undo.click(self._undo, [self.talk], shown, **quiet)
+        fresh = [self.run, self.beside, self.strength, self.system, self.browser]
+        self.clear.click(self._begin, fresh, [self.talk, self.past, self.now], **quiet)
+        for change in (self.beside.change, self.strength.release, self.system.blur):
+            change(self._columns, [*fresh, self.talk], [*shown, self.strength], **quiet)
         self.run.change(
-            self._choose, [self.run, self.browser], [self.system, self.examples, self.expected, *columns],
-            api_visibility="private",
+            self._choose, [self.run, self.browser],
+            [self.system, self.examples, self.expected, self.beside, *shown], **quiet,
         )  # fmt: skip
         self.examples.click(
-            self._use_example, [self.examples, self.run, self.browser], [self.prompt, self.expected],
-            api_visibility="private",
-        )  # fmt: skip
-        self.halt.click(end_answer, None, None, queue=False, api_visibility="private")
-        self.clear.click(lambda: ([], [], "", "", ""), None, columns, queue=False, api_visibility="private")
+            self._use_example, [self.examples, self.run, self.browser], [self.prompt, self.expected], **quiet
+        )
+        self.halt.click(end_answer, None, None, queue=False, **quiet)
+        self.save.click(self._transcript, [self.talk, *self.sampling, self.browser], self.save, **quiet)
 
-    def _held_out(self, run: Run) -> Sequence[data.Example]:
-        record = self.services.store.dataset(run.dataset)
-        return train.open_dataset(record, train.TrainConfig(**run.config))[1][:EXAMPLES]
+    # What is talked to
 
     def _choose(self, run_id: str | None, state: Browser) -> tuple:
-        empty: tuple = (gr.update(visible=False), [], [], "", "", gr.skip())
         if not run_id:
-            return "", gr.update(samples=[]), *empty
-        try:
+            return "", gr.update(samples=[]), None, gr.update(choices=[], value=[]), None, compare.EMPTY, "", "", ""
+        with _told():
             run = self.services.run(run_id, state)
-            rows = [[example.asked] for example in self._held_out(run)]
-            system = self.services.store.dataset(run.dataset).facts.get("system") or ""
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return system, gr.update(samples=rows), *empty
+            rows = [[example.asked] for example in columns.examples(self.services, run)[1][:EXAMPLES]]
+            talk = columns.begin(self.services, run, state, [], 1.0)
+            beside = columns.possible(self.services, run, state)
+        more = gr.update(choices=beside, value=[])
+        return talk.system, gr.update(samples=rows), None, more, talk, compare.EMPTY, "", gr.skip(), ""
+
+    def _begin(self, run_id: str, keys: list[str], strength: float, system: str, state: Browser) -> tuple:
+        if not run_id:
+            return None, compare.EMPTY, ""
+        with _told():
+            return columns.begin(self.services, self.services.run(run_id, state), state, keys, strength, system), "", ""
+
+    def _columns(
+        self, run_id: str, keys: list[str], strength: float, system: str, state: Browser, talk: Talk | None
+    ) -> tuple:
+        """Other columns, or another system prompt: the conversation begins anew, the last prompt stays to be asked."""
+        slider = gr.update(visible="strength" in keys)
+        fresh = self._begin(run_id, keys, strength, system, state)[0]
+        if talk is not None and fresh is not None and talk.setting == fresh.setting:
+            return (*(gr.skip(),) * 5, slider)
+        last = talk.turns[-1].prompt if talk and talk.turns else gr.skip()
+        return fresh, compare.EMPTY, "", last, gr.skip(), slider
 
     def _use_example(self, index: int, run_id: str, state: Browser) -> tuple:
-        example = self._held_out(self.services.run(run_id, state))[index]
-        return example.asked, gr.update(value=example.answer, visible=True)
+        with _told():
+            example = columns.examples(self.services, self.services.run(run_id, state))[1][index]
+        return example.asked, example
 
-    def _ask(self, text: str, left: list, right: list) -> tuple:
-        if not text.strip():
-            return (gr.skip(),) * 3
-        turn = {"role": "user", "content": shown(text)}
-        return "", [*left, turn], [*right, turn]
+    # What is said
 
     def _reply(
-        self, left: list, right: list, run_id: str | None, system: str, tokens: float, heat: float, seed: float,
-        state: Browser, request: gr.Request,
-    ) -> Iterator[tuple]:  # fmt: skip
-        if not left or left[-1]["role"] != "user":
+        self, text: str, talk: Talk | None, expected: Any, request: gr.Request, *sampling: Any
+    ) -> Iterator[tuple]:
+        if not text.strip():
             yield (gr.skip(),) * 5
             return
-        event = _stops[request.session_hash or ""] = threading.Event()
+        event = new_answer(request)
+        answer = expected.answer if expected is not None and expected.asked == text else ""
         try:
-            if not run_id:
+            if talk is None:
                 raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
-            run = self.services.run(run_id, state)
-            thinking = bool(self.services.store.dataset(run.dataset).facts.get("thinks"))
-            asks = [Ask(history(left, system), None, thinking), Ask(history(right, system), run, thinking)]
-            sampling = Sampling(int(tokens), heat, int(seed or 0))
-            for replies in self.services.engine.stream(asks, run.config["model"], sampling, event):
-                texts = [{"role": "assistant", "content": shown(reply.text)} for reply in replies]
-                yield [*left, texts[0]], [*right, texts[1]], *map(stats, replies), gr.skip()
+            kind, chosen = self._kind(talk), _sampling(sampling)
+            replies: Sequence = ()
+            for replies in self.services.engine.stream(talk.asks(text), talk.run.config["model"], chosen, event):
+                drawn = compare.turn(Turn(text, tuple(replies), answer), talk.columns, kind)
+                yield gr.skip(), gr.skip() if talk.turns else "", drawn, "", gr.skip()
+            talk = talk.answered(text, replies, answer)
+            yield talk, compare.talk(talk, kind), "", gr.skip(), VERIFIED.format(self.services.engine.difference or 0.0)
         except FinetuneError as error:
-            yield left[:-1], right[:-1], "", "", plain(left[-1]["content"])  # the question goes back where it was typed
+            # the question goes back where it was typed
+            yield gr.skip(), gr.skip() if talk and talk.turns else compare.EMPTY, "", text, ""
             raise gr.Error(str(error), print_exception=False) from error
+
+    def _again(self, talk: Talk | None, request: gr.Request, *sampling: Any) -> Iterator[tuple]:
+        """Ask the last prompt once more; with a temperature, with the next seed."""
+        if talk is None or not talk.turns:
+            yield (gr.skip(),) * 6
+            return
+        tokens, heat, seed, *others = sampling
+        seed = int(seed or 0) + (1 if heat else 0)
+        last, before = talk.turns[-1], talk.undone()
+        yield before, compare.talk(before, self._kind(talk)), gr.skip(), gr.skip(), gr.skip(), seed
+        rest = (tokens, heat, seed, *others)
+        for shown in self._reply(last.prompt, before, _Expected(last), request, *rest):
+            yield (*shown, gr.skip())
+
+    def _undo(self, talk: Talk | None) -> tuple:
+        if talk is None or not talk.turns:
+            return (gr.skip(),) * 5
+        talk = talk.undone()
+        return talk, compare.talk(talk, self._kind(talk)), "", gr.skip(), gr.skip()
+
+    def _edit(self, talk: Talk | None) -> tuple:
+        last = talk.turns[-1].prompt if talk and talk.turns else gr.skip()
+        talk, past, now, _, verified = self._undo(talk)
+        return talk, past, now, last, verified
+
+    def _kind(self, talk: Talk) -> str:
+        try:
+            rows = columns.examples(self.services, talk.run)[0]
+        except FinetuneError:  # a dataset that is gone does not end the conversation about it
+            return "free"
+        return kind_of([row.answer for row in rows[:100]])
+
+    def _transcript(self, talk: Talk | None, *sampling: Any) -> Any:
+        *rest, state = sampling
+        if talk is None or not talk.turns:
+            gr.Info("There is nothing to save yet: ask something first.")
+            return gr.skip()
+        votes = self.services.store.votes(talk.run.id, owner(state))
+        return handed(f"before-and-after-{talk.run.id}.html", transcript(talk, _sampling(rest), votes))
+
+
+class _Expected:
+    """An earlier turn's expected answer, for the same prompt asked again."""
+
+    def __init__(self, turn: Turn):
+        self.asked, self.answer = turn.prompt, turn.expected
+
+
+class _told:
+    """Errors of ours, shown where the person looks."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, FinetuneError):
+            raise gr.Error(str(error), print_exception=False) from error
+
+
+def _sampling(values: Sequence[Any]) -> Sampling:
+    tokens, heat, seed, top_p, penalty = values
+    return Sampling(int(tokens), heat, int(seed or 0), top_p, penalty)
+
+
+def handed(name: str, text: str) -> str:
+    """A file to download, in a folder of its own among those that Gradio clears away."""
+    folder = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)
+    folder.mkdir(parents=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def new_answer(request: gr.Request) -> threading.Event:
+    """What ends the answer that this page is about to get."""
+    event = _stops[request.session_hash or ""] = threading.Event()
+    return event
 
 
 def end_answer(request: gr.Request) -> None:

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from finetune.ui import chat, data, models, runs, train
+from finetune.ui import blind, chat, data, models, runs, train
 from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, browser_secret, known
 
@@ -26,6 +26,8 @@ def build(services: Services) -> gr.Blocks:
                 runs_tab = runs.RunsTab(services, browser, train_tab)
             with gr.Tab("Chat", id="chat") as chat_place:
                 chat_tab = chat.ChatTab(services, browser)
+                with chat_tab.blind_place:
+                    blind.BlindTest(services, browser, chat_tab)
             with data_place:
                 data_tab = data.DataTab(services, browser, model)
 

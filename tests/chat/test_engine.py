@@ -57,7 +57,7 @@ def test_replies_grow_and_end_with_a_reason(tiny: Path, run: Run) -> None:
     counts = [step[0].tokens for step in steps]
     assert counts == sorted(counts)
     assert all(reply.stop in ("length", "end_of_turn") for reply in steps[-1])
-    assert steps[-1][0].prompt_tokens == steps[-1][1].prompt_tokens > 0
+    assert steps[-1][0].prompt == steps[-1][1].prompt
     assert all(reply.first is not None and reply.first <= reply.seconds for reply in steps[-1])
 
 
@@ -65,7 +65,7 @@ def test_a_row_stops_at_its_own_end_of_turn(tiny: Path, run: Run) -> None:
     tokenizer = models.load_tokenizer(models.find(str(tiny)))
     from finetune.chat.streaming import _Row
 
-    row = _Row(tokenizer, {2}, prompt_tokens=5)
+    row = _Row(tokenizer, {2}, [5, 6])
     for token in [*tokenizer.encode("done", add_special_tokens=False), 2, *tokenizer.encode("more")]:
         row.add(token, 0.1)
     assert (row.reply.text, row.reply.stop) == ("done", "end_of_turn")
@@ -75,7 +75,7 @@ def test_half_a_character_is_not_shown(tiny: Path) -> None:
     tokenizer = models.load_tokenizer(models.find(str(tiny)))
     from finetune.chat.streaming import _Row
 
-    row, seen = _Row(tokenizer, {2}, 1), []
+    row, seen = _Row(tokenizer, {2}, [1]), []
     for token in tokenizer.encode("é🙂", add_special_tokens=False):
         row.add(token, 0.1)
         seen.append(row.reply.text)
@@ -232,5 +232,5 @@ def test_stopping_leaves_no_hooks_on_the_model(tiny: Path, run: Run) -> None:
         next(stream)
         stop.set()
         assert list(stream)[-1][0].stop == "stopped"
-    assert sum(len(module._forward_pre_hooks) for module in engine._model.modules()) == 0
+    assert sum(len(module._forward_pre_hooks) for module in engine._resident.model.modules()) == 0
     assert [reply.text for reply in engine.answer(asks, str(tiny), SHORT)] == whole

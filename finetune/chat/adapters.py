@@ -1,0 +1,214 @@
+"""The adapters on one resident base model, and the proof that the base is still the base beside them.
+
+An adapter-off answer is worth something only if the weights beneath are those that were loaded. So
+the base's logits on fixed probes are kept before the first adapter comes, and compared with the
+adapter-off logits after each one; an adapter whose method rewrites the base is refused unread.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune import models, train
+from finetune.errors import ModelError, RunError
+from finetune.store import Run
+from finetune.train.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+BASE = "__base__"
+"""PEFT's name for "no adapter" in a batch of several adapters."""
+
+ROOM = 2**30
+"""Bytes of adapters that stay in memory; beyond, those used longest ago go."""
+
+PROBES = ("The capital of France is", "def add(a, b):\n    return", "Title: Toast\n1. Butter 2 slices of bread.")
+"""Read by the base before and beside every adapter."""
+
+TOLERANCE = 1e-3
+"""Largest difference between two logits that counts as the same; they are of the order of ten."""
+
+CHANGES_BASE = ("pissa", "olora", "corda", "eva", "loftq", "lora_ga")
+"""Values of `init_lora_weights` that take something out of the base's own weights (PEFT's LoraConfig)."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Which adapter: of a run as it ended, or of its checkpoint at `step`, acting with `strength` (1: as trained)."""
+
+    run: Run
+    step: int | None = None
+    strength: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """As PEFT knows it: a module's name, so without dots."""
+        return f"{self.run.id}-{'end' if self.step is None else self.step}-{round(100 * self.strength)}"
+
+    def folder(self) -> Path:
+        """Where its files are.
+
+        Raises:
+            RunError: the run has no adapter, or no whole checkpoint of this step.
+        """
+        if self.step is None:
+            folder = train.adapter_folder(self.run.id)
+            if not folder.is_dir():
+                raise RunError(
+                    f"The run has no adapter ({self.run.state}).", where=self.run.id, fix="Wait until it has finished."
+                )
+            return folder
+        for checkpoint in Checkpoints(train.run_folder(self.run.id)).whole():
+            if checkpoint.step == self.step:
+                return checkpoint.folder
+        raise RunError(
+            f"There is no checkpoint of step {self.step} any more.", where=self.run.id, fix="Choose another."
+        )
+
+
+class Resident:
+    """A base model in memory with adapters that come and go. Not for two threads at once.
+
+    `difference` is the largest that was ever found between the base's logits before and beside its adapters;
+    one that is not `whole` has half an adapter on it, or a base that changed, and must not be asked.
+
+    Example:
+        >>> resident = Resident(models.find(models.DEFAULT))
+        >>> resident.load([Adapter(run), Adapter(run, strength=0.5)])
+        >>> resident.difference
+        0.0
+    """
+
+    def __init__(self, found: models.Found):
+        self.found = found
+        self.tokenizer: PreTrainedTokenizerBase = models.load_tokenizer(found)
+        self.model: Any = models.load_model(found).eval()
+        _forget_habits(self.model)
+        self._loaded: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._pristine = self._probe()
+        self.difference, self.whole = 0.0, True
+
+    def load(self, wanted: Sequence[Adapter]) -> None:
+        """Have these adapters in memory, and the base verified beside them.
+
+        Raises:
+            RunError: an adapter is missing, damaged, or changes the base.
+            ModelError: the base no longer answers as it did (code ``base_changed``).
+        """
+        found = [(adapter, adapter.folder()) for adapter in wanted]  # all of them, before any is touched
+        for adapter, folder in found:
+            if self._loaded.get(adapter.name) != _stamp(folder):
+                _refuse_changing(folder, adapter.run)
+                self.whole = False
+                self._load(adapter, folder)
+                self._loaded[adapter.name] = _stamp(folder)
+                self._verify()
+                self.whole = True
+            self._loaded.move_to_end(adapter.name)
+        self._evict({adapter.name for adapter in wanted})
+
+    def _load(self, adapter: Adapter, folder: Path) -> None:
+        from peft import PeftModel
+        from safetensors import SafetensorError
+
+        try:
+            if adapter.name in self._loaded:
+                self._drop(adapter.name)
+            if isinstance(self.model, PeftModel):
+                self.model.load_adapter(str(folder), adapter_name=adapter.name, use_safetensors=True)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=adapter.name)
+            self.model.eval()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise RunError(
+                f"The adapter cannot be loaded ({type(error).__name__}).", where=adapter.run.id,
+                fix="Train the run again.", code="adapter_damaged",
+            ) from error  # fmt: skip
+        _scale(self.model, adapter)
+
+    def _verify(self) -> None:
+        difference = float((self._probe() - self._pristine).abs().max())
+        self.difference = max(self.difference, difference)
+        if not difference <= TOLERANCE:  # also when it is no number
+            raise ModelError(
+                f"With its adapters off, the base no longer answers as it did (logits differ by {difference:.2g}).",
+                where=self.found.name, fix="It is loaded anew for the next question.", code="base_changed",
+            )  # fmt: skip
+
+    def _probe(self) -> "torch.Tensor":
+        """The base's logits after each probe, adapters off: (probes, vocabulary)."""
+        import torch
+
+        ids = [self.tokenizer.encode(text) for text in PROBES]
+        inputs: dict[str, Any] = models.left_padded(
+            ids, min(models.end_tokens(self.model, self.tokenizer)), self.model.device
+        )
+        if hasattr(self.model, "peft_config"):
+            inputs["adapter_names"] = [BASE] * len(ids)
+        with torch.inference_mode():
+            return self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+
+    def _evict(self, needed: set[str]) -> None:
+        while sum(size for _, size in self._loaded.values()) > ROOM:
+            oldest = next((name for name in self._loaded if name not in needed), None)
+            if oldest is None:
+                return
+            self._drop(oldest)
+
+    def _drop(self, name: str) -> None:
+        self.model.delete_adapter(name)
+        del self._loaded[name]
+
+
+def _refuse_changing(folder: Path, run: Run) -> None:
+    """An adapter that rewrites the base, or trained parts of it, leaves nothing to compare with."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        start = config.get("init_lora_weights", True)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"The adapter cannot be loaded ({type(error).__name__}).", where=run.id, fix="Train the run again.",
+            code="adapter_damaged",
+        ) from error  # fmt: skip
+    reasons = {
+        f"it starts from {start}, which takes a part out of the base": str(start).lower().startswith(CHANGES_BASE),
+        f"it trained the base's biases ({config.get('bias')})": config.get("bias", "none") != "none",
+        "it trained whole layers of the base": bool(config.get("modules_to_save")),
+        "it is not a LoRA": config.get("peft_type") != "LORA",
+        "it is a DoRA, which cannot answer beside others": bool(config.get("use_dora")),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise RunError(
+                f"This adapter cannot be compared with its base: {reason}.", where=run.id,
+                fix="Train it as a plain LoRA.", code="adapter_changes_base",
+            )  # fmt: skip
+
+
+def _scale(model: Any, adapter: Adapter) -> None:
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and adapter.name in module.scaling:
+            module.scaling[adapter.name] *= adapter.strength
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Changes when the run is resumed and publishes another adapter: (time in ns, bytes)."""
+    try:
+        weights = (folder / "adapter_model.safetensors").stat()
+    except OSError:
+        return 0, 0  # loading it says what is wrong
+    return weights.st_mtime_ns, weights.st_size
+
+
+def _forget_habits(model: Any) -> None:
+    """Keep a model's end tokens, drop its other defaults: `generate` fills what we left open from them."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)

@@ -1,0 +1,92 @@
+"""Votes of a blind test: which answer a person liked better, not knowing whose it was.
+
+Example:
+    >>> score([Vote("tuned", ...)] * 8 + [Vote("base", ...)] * 2)
+    Score(tuned=8, base=2, tie=0, neither=0, rate=0.8, low=0.49, high=0.943)
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CHOICES = ("base", "tuned", "tie", "neither")
+SURE = 0.95
+"""Of the interval."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One judgement. `left` is the side that ``base`` or ``tuned`` stood on; `at` Unix seconds."""
+
+    choice: str
+    left: str
+    messages: list[dict[str, str]]
+    base: str
+    tuned: str
+    at: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record and for downloads."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Votes counted. `rate` is the share of tuned among the decided, `low` and `high` its Wilson interval."""
+
+    tuned: int
+    base: int
+    tie: int
+    neither: int
+    rate: float | None
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """For people; it claims nothing that the interval does not hold."""
+        if self.rate is None:
+            return "No vote decided between the two yet."
+        counted = f"{self.tuned} of {self.tuned + self.base} decided votes for the tuned model"
+        interval = f"{100 * self.rate:.0f} %, 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f} %"
+        verdict = (
+            "the tuned model is liked better." if self.low > 0.5
+            else "the base is liked better." if self.high < 0.5
+            else "that could be chance: vote on more."
+        )  # fmt: skip
+        return f"{counted} ({interval}): {verdict}"
+
+
+def score(votes: Iterable[Vote]) -> Score:
+    """Count votes; the interval is Wilson's score interval (Wilson 1927, via scipy)."""
+    from scipy.stats import binomtest
+
+    counts = Counter(vote.choice for vote in votes)
+    tuned, base = counts["tuned"], counts["base"]
+    low, high, rate = 0.0, 1.0, None
+    if decided := tuned + base:
+        interval = binomtest(tuned, decided).proportion_ci(SURE, method="wilson")
+        low, high, rate = float(interval.low), float(interval.high), tuned / decided
+    return Score(tuned, base, counts["tie"], counts["neither"], rate, low, high)
+
+
+def preferences(votes: Sequence[Vote]) -> list[dict[str, Any]]:
+    """The decided votes as preference pairs, in the conversational format of TRL's DPOTrainer.
+
+    https://huggingface.co/docs/trl/dataset_formats#preference
+
+    Example:
+        >>> preferences(votes)[0].keys()
+        dict_keys(['prompt', 'chosen', 'rejected'])
+    """
+    pairs = []
+    for vote in votes:
+        if vote.choice in ("base", "tuned"):
+            better, worse = (vote.tuned, vote.base) if vote.choice == "tuned" else (vote.base, vote.tuned)
+            pairs.append({
+                "prompt": vote.messages,
+                "chosen": [{"role": "assistant", "content": better}],
+                "rejected": [{"role": "assistant", "content": worse}],
+            })  # fmt: skip
+    return pairs

@@ -1,0 +1,227 @@
+"""The blind test: two answers to one held-out prompt, sides shuffled, unlabelled until the end."""
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from finetune.chat import Reply, Sampling
+from finetune.chat.talk import Talk
+from finetune.chat.votes import Vote, preferences, score
+from finetune.errors import FinetuneError, RunError
+from finetune.store import Run
+from finetune.ui import chat, columns
+from finetune.ui.report import card, facts, folded, shown
+from finetune.ui.session import Browser, Services, owner
+
+MOST_PROMPTS = 50
+SIDES = {"left": "Left", "right": "Right", "tie": "Tie", "neither": "Both bad"}
+"""What can be voted, in the order of the keys 1 to 4."""
+
+KEYS = """document.addEventListener('keydown', event => {
+  const place = ['1', '2', '3', '4'].indexOf(event.key);
+  const typing = event.target.closest && event.target.closest('input, textarea, [contenteditable]');
+  if (place < 0 || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const button = document.querySelectorAll('.ba-vote')[place];
+  if (button && button.offsetParent && !button.disabled) button.click();
+});"""
+INTRO = (
+    "<p class='ba-masked'>Base and tuned answer the same prompts; which of them is left changes at random, and you "
+    "are not told before the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
+)
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A blind test under way. It stays in the server: a page that knew `left` would not be blind."""
+
+    talk: Talk
+    prompts: tuple[str, ...]
+    left: str = "base"
+    replies: tuple[Reply, ...] = ()
+    votes: tuple[Vote, ...] = ()
+
+    @property
+    def asked(self) -> str:
+        """The prompt in question."""
+        return self.prompts[len(self.votes)]
+
+    @property
+    def over(self) -> bool:
+        return len(self.votes) == len(self.prompts)
+
+    def voted(self, side: str) -> "Blind":
+        """With a vote for a side, and the next prompt's sides shuffled."""
+        right = "tuned" if self.left == "base" else "base"
+        choice = {"left": self.left, "right": right}.get(side, side)
+        said = {self.left: self.replies[0].text, right: self.replies[1].text}
+        messages = list(self.talk.asks(self.asked)[0].messages)
+        vote = Vote(choice, self.left, messages, said["base"], said["tuned"], time.time())
+        return replace(self, votes=(*self.votes, vote), replies=(), left=random.choice(("base", "tuned")))
+
+
+def question(blind: Blind, replies: Sequence[Reply]) -> str:
+    """The prompt and both answers, without a word about whose they are."""
+    cells = "".join(
+        f"<article class='ba-answer'><header>{title}</header><div class='ba-said' dir='auto'>"
+        f"{shown(reply.text) or '…'}</div></article>"
+        for title, reply in zip(("Left", "Right"), replies, strict=True)
+    )
+    prompt = f"<small>Prompt {len(blind.votes) + 1} of {len(blind.prompts)}</small>"
+    return (
+        f"<div class='ba-bubble ba-before'>{prompt}<div dir='auto'>{shown(blind.asked, 4000)}</div></div>"
+        f"<div class='ba-columns' style='--columns: 2'>{cells}</div>"
+    )
+
+
+def revealed(votes: Sequence[Vote], title: str) -> str:
+    """The score, and every vote with whose answer it was for."""
+    found = score(votes)
+    counted = facts((str(getattr(found, name)), label) for name, label in (
+        ("tuned", "tuned better"), ("base", "base better"), ("tie", "ties"), ("neither", "both bad"),
+    ))  # fmt: skip
+    rows = "".join(
+        f"<tr><td>{shown(vote.messages[-1]['content'], 200)}</td><td>{shown(vote.base, 300)}</td>"
+        f"<td>{shown(vote.tuned, 300)}</td><td>{vote.choice}</td></tr>"
+        for vote in votes
+    )
+    table = (
+        "<table class='ba-rows'><thead><tr><th>prompt</th><th>base</th><th>tuned</th><th>your vote</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+    return card(f"<b>{found.sentence}</b>{counted}{folded('Every vote', table)}", title)
+
+
+class BlindTest:
+    """Draws the blind test for the run that the Chat tab has chosen, and answers its events."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState, tab: chat.ChatTab):
+        self.services, self.browser, self.tab = services, browser, tab
+        self._draw()
+        self._listen()
+
+    def _draw(self) -> None:
+        self.blind = gr.State(None)
+        with gr.Row(elem_classes="ba-controls"):
+            self.count = gr.Slider(1, MOST_PROMPTS, value=10, step=1, label="Held-out prompts", elem_id="blind-count")
+            self.own = gr.Textbox(
+                label="Or your own prompts", info="One a line.", lines=1, max_lines=6, scale=2, elem_id="blind-own"
+            )
+            self.begin = gr.Button("Begin", variant="primary", scale=0, min_width=110, elem_id="blind-begin")
+        self.view = gr.HTML(INTRO, js_on_load=KEYS, elem_id="blind-view")
+        with gr.Row(visible=False) as self.ballot:
+            self.sides = {
+                side: gr.Button(f"{place} · {label}", elem_classes="ba-vote", elem_id=f"vote-{side}", min_width=90)
+                for place, (side, label) in enumerate(SIDES.items(), 1)
+            }
+            self.end = gr.Button("Reveal now", min_width=90, elem_id="blind-end")
+        with gr.Row(elem_classes="ba-controls"):
+            small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 200}
+            self.votes = gr.DownloadButton("Download all votes", elem_id="blind-votes", **small)
+            self.pairs = gr.DownloadButton("Preference pairs (DPO)", elem_id="blind-pairs", **small)
+
+    def _listen(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        drawn = [self.blind, self.view, self.ballot, *self.sides.values()]
+        streaming = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
+        self.begin.click(
+            self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
+        )
+        for side, button in self.sides.items():
+            button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
+        self.end.click(self._end, [self.blind], drawn, **quiet)
+        self.tab.run.change(lambda: (None, INTRO, gr.update(visible=False)), None, drawn[:3], **quiet)
+        here = [self.tab.run, self.browser]
+        self.votes.click(lambda *at: self._file("votes.json", *at), here, self.votes, **quiet)
+        self.pairs.click(lambda *at: self._file("preferences.jsonl", *at), here, self.pairs, **quiet)
+
+    def _begin(
+        self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
+    ) -> Iterator[tuple]:
+        try:
+            if not run_id:
+                raise RunError("There is no tuned model to compare yet.", fix="Train one on the Train tab first.")
+            run = self.services.run(run_id, state)
+            talk = columns.begin(self.services, run, state, [], 1.0, system)
+            prompts = _prompts(own) or self._drawn(run, int(count))
+            if not prompts:
+                raise RunError("This run holds no prompts out.", where=run.id, fix="Type your own.")
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        yield from self._answers(Blind(talk, prompts, random.choice(("base", "tuned"))), request)
+
+    def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
+        """Held-out prompts, others than those voted on before as long as there are any."""
+        rows = list(dict.fromkeys(row.asked for row in columns.examples(self.services, run)[1]))
+        seen = {vote["messages"][-1]["content"] for vote in self.services.store.votes(run.id, run.owner)}
+        random.shuffle(rows)
+        return tuple(sorted(rows, key=lambda text: text in seen)[:count])
+
+    def _answers(self, blind: Blind, request: gr.Request) -> Iterator[tuple]:
+        """Both answers as they grow; when both are there, the ballot."""
+        stop = chat.new_answer(request)
+        base, tuned = blind.talk.asks(blind.asked)
+        asks = [base, tuned] if blind.left == "base" else [tuned, base]
+        try:
+            replies: list[Reply] = []
+            for replies in self.services.engine.stream(asks, blind.talk.run.config["model"], Sampling(), stop):
+                yield blind, question(blind, replies), gr.update(visible=True), *self._ready(False)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        yield replace(blind, replies=tuple(replies)), gr.skip(), gr.skip(), *self._ready(True)
+
+    def _voter(self, side: str) -> Any:
+        def vote(blind: Blind | None, state: Browser, request: gr.Request) -> Iterator[tuple]:
+            if blind is None or not blind.replies:
+                yield (gr.skip(),) * 7
+                return
+            blind = blind.voted(side)
+            try:
+                run = self.services.run(blind.talk.run.id, state)
+                self.services.store.add_vote(run.id, owner(state), blind.votes[-1].as_dict())
+            except FinetuneError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+            if blind.over:
+                yield self._end(blind)
+            else:
+                yield from self._answers(blind, request)
+
+        return vote
+
+    def _end(self, blind: Blind | None) -> tuple:
+        if blind is None:
+            return (gr.skip(),) * 7
+        before = self.services.store.votes(blind.talk.run.id, blind.talk.run.owner)
+        ever = [Vote(**vote) for vote in before]
+        told = revealed(blind.votes, "This blind test")
+        told += revealed(ever, "All your votes about this run") if len(ever) > len(blind.votes) else ""
+        return None, told, gr.update(visible=False), *self._ready(False)
+
+    def _ready(self, ready: bool) -> list[dict]:
+        return [gr.update(interactive=ready) for _ in self.sides]
+
+    def _file(self, name: str, run_id: str | None, state: Browser) -> Any:
+        """All votes about the run as a file to take away."""
+        try:
+            run = self.services.run(run_id, state)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        votes = self.services.store.votes(run.id, owner(state))
+        pairs = preferences([Vote(**vote) for vote in votes])
+        if not votes or (name.endswith("jsonl") and not pairs):
+            gr.Info("There are no votes about this run yet." if not votes else "No vote decided between the two yet.")
+            return gr.skip()
+        text = (
+            "".join(f"{json.dumps(pair)}\n" for pair in pairs)
+            if name.endswith("jsonl")
+            else json.dumps(votes, indent=1)
+        )
+        return chat.handed(f"{run.id}-{name}", text)
+
+
+def _prompts(typed: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in (typed or "").splitlines() if line.strip())[:MOST_PROMPTS]

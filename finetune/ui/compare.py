@@ -1,0 +1,129 @@
+"""A conversation in columns, as HTML: pure functions, without a component or an event.
+
+Everything that a person or a model wrote goes through `report.shown`: no answer is ever HTML or Markdown.
+"""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from finetune.chat.reply import Reply
+from finetune.chat.talk import Column, Talk, Turn
+from finetune.evaluate import look
+from finetune.ui.report import folded, shown
+
+EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
+WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
+COPY = """element.addEventListener('click', event => {
+  const button = event.target.closest('.ba-copy');
+  if (!button) return;
+  navigator.clipboard.writeText(button.closest('.ba-answer').querySelector('.ba-said').dataset.text);
+  button.textContent = 'Copied';
+  setTimeout(() => button.textContent = 'Copy', 1200);
+});"""
+FOLLOW = """let low = true;
+const box = element.closest('#talk');
+box.addEventListener('scroll', () => { low = box.scrollHeight - box.scrollTop - box.clientHeight < 60; });
+new MutationObserver(() => { if (low) box.scrollTop = box.scrollHeight; })
+  .observe(box, {childList: true, subtree: true, characterData: true});"""
+"""Keeps the newest words in view, unless the reader has scrolled up."""
+
+
+def talk(held: Talk | None, kind: str) -> str:
+    """All finished turns."""
+    if held is None or not held.turns:
+        return EMPTY
+    return "".join(turn(one, held.columns, kind) for one in held.turns)
+
+
+def turn(one: Turn, columns: Sequence[Column], kind: str) -> str:
+    """A prompt, and the answers beside each other; under each what was measured, on demand what differs."""
+    over = all(reply.stop for reply in one.replies)
+    cells = "".join(
+        _answer(column, reply, one, kind, first=place == 0)
+        for place, (column, reply) in enumerate(zip(columns, one.replies, strict=True))
+    )
+    expected = folded("Show the expected answer", f"<pre dir='auto'>{shown(one.expected)}</pre>")
+    prompt = f"<small>You</small><div dir='auto'>{shown(one.prompt, 8000)}</div>"
+    return (
+        f"<section class='ba-turn'><div class='ba-bubble ba-before'>{prompt}</div>"
+        f"<div class='ba-columns' style='--columns: {len(columns)}'>{cells}</div>"
+        f"{expected if over and one.expected else ''}</section>"
+    )
+
+
+def _answer(column: Column, reply: Reply, one: Turn, kind: str, first: bool) -> str:
+    side = "ba-base" if column.run is None else "ba-tuned"
+    found = look(reply.text, kind, one.expected) if reply.stop else None
+    laid = found.text if found else reply.text
+    said = shown(laid) if laid.strip() else f"<span class='ba-masked'>{_waiting(reply)}</span>"
+    extras = ""
+    if found:
+        extras += _difference(one.replies[0].text, reply.text) if not first else ""
+        extras += folded("Details", details(reply, one.replies[0]))
+        extras += "<button class='ba-copy' type='button'>Copy</button>"
+    badge = ""
+    if found and found.said:
+        good = {None: "", True: "ba-yes", False: "ba-no"}[found.valid if found.right is None else found.right]
+        badge = f"<span class='ba-badge {good}'>{found.said}</span>"
+    return (
+        f"<article class='ba-answer {side}'><header>{shown(column.title)}{badge}</header>"
+        f"<div class='ba-said' dir='auto' data-text='{shown(reply.text)}'>{said}</div>"
+        f"<p class='ba-stats'>{stats(reply)}</p><div class='ba-extras'>{extras}</div></article>"
+    )
+
+
+def _waiting(reply: Reply) -> str:
+    if reply.ahead:
+        return f"{reply.ahead} answer{'s' * (reply.ahead > 1)} before yours …"
+    return "(nothing)" if reply.stop else "…"
+
+
+def stats(reply: Reply) -> str:
+    """One line about an answer: measured, never guessed."""
+    if not reply.prompt:
+        return ""
+    speed = f" · {reply.tokens / reply.seconds:.1f} tokens/s" if reply.seconds else ""
+    dropped = f" · {reply.dropped} oldest messages left out: the context is full" if reply.dropped else ""
+    return f"{reply.prompt_tokens} → {reply.tokens} tokens{speed} · {WHY.get(reply.stop or '', '…')}{dropped}"
+
+
+def details(reply: Reply, base: Reply) -> str:
+    """The same prompt ids on both sides, or not; and the times."""
+    same = "the same ids as the first column's" if reply.prompt == base.prompt else "not the first column's prompt"
+    digest = hashlib.sha256(repr(reply.prompt).encode()).hexdigest()[:12]
+    rows = [
+        ("prompt", f"{reply.prompt_tokens} tokens, {same} (sha256 {digest})"),
+        ("answer", f"{reply.tokens} tokens, {WHY.get(reply.stop or '', '…')}"),
+        ("first token", f"after {reply.first:.2f} s" if reply.first is not None else "–"),
+        ("all", f"{reply.seconds:.2f} s"),
+    ]
+    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    return f"<dl class='ba-details'>{cells}</dl>"
+
+
+def _difference(base: str, text: str) -> str:
+    if base == text:
+        return "<span class='ba-masked'>The same words as the first column.</span>"
+    return folded("Differences", f"<div class='ba-diff' dir='auto'>{difference(base, text)}</div>")
+
+
+@lru_cache(256)
+def difference(base: str, text: str) -> str:
+    """Word by word what is gone from `base` and what is new in `text`.
+
+    Example:
+        >>> difference("a red egg", "a blue egg")
+        'a <del>red</del><ins>blue</ins> egg'
+    """
+    before, after = (re.findall(r"\s+|\w+|[^\w\s]", one) for one in (base, text))
+    parts = []
+    for what, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        gone, new = shown("".join(before[i:j])), shown("".join(after[k:m]))
+        if what == "equal":
+            parts.append(new)
+        else:
+            parts.append((f"<del>{gone}</del>" if gone else "") + (f"<ins>{new}</ins>" if new else ""))
+    return "".join(parts)

@@ -1,0 +1,66 @@
+"""Kinds of answers, and one answer looked at: values worked out by hand."""
+
+import logging
+
+import pytest
+
+from finetune import data
+from finetune.evaluate import kind_of, look
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind"), [("recipes", "json"), ("sql", "sql"), ("tickets", "label"), ("voice", "free")]
+)
+def test_the_samples_are_of_their_kind(sample: str, kind: str) -> None:
+    dataset = data.load(next(one.path for one in data.samples() if one.name == sample))
+    assert kind_of([row.answer for row in dataset.examples]) == kind
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ([], "free"),
+        (["", " "], "free"),
+        (["3", "4.5", "-1", "1,000", "$12", "7 %"], "number"),
+        (["yes", "no", "no", "yes"], "label"),
+        (["Paris", "Rome", "Oslo", "Bern", "Lima"], "short"),
+        (['{"a": 1}', "[]", '{"b": [2]}'], "json"),
+        (["null", "true"], "label"),
+        (["Select the best option."] * 3, "label"),
+    ],
+)
+def test_kinds_are_told_from_the_answers(answers: list[str], kind: str) -> None:
+    assert kind_of(answers) == kind
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "expected", "valid", "right"),
+    [
+        ('{"b": 1, "a": [2]}', "json", '{"a":[2],"b":1}', True, True),
+        ("[1, 2]", "json", "[2, 1]", True, False),
+        ("[1, 2", "json", "[1, 2]", False, False),
+        ("[1]", "json", "", True, None),
+        ("select  A from t", "sql", "SELECT A FROM t;", True, True),
+        ("SELECT a FROM t WHERE b > 1", "sql", "SELECT a FROM t", True, False),
+        ("SELECT FROM WHERE", "sql", "SELECT a FROM t", False, False),
+        ("Sure! Here it is", "sql", "SELECT a FROM t", False, False),
+        ("SELECT 1; DROP TABLE t", "sql", "SELECT 1", False, False),
+        ("Billing.", "label", "billing", None, True),
+        ("billing or login", "label", "billing", None, False),
+        ("whatever", "free", "", None, None),
+    ],
+)
+def test_an_answer_is_judged_as_its_kind_wants(
+    answer: str, kind: str, expected: str, valid: bool | None, right: bool | None
+) -> None:
+    found = look(answer, kind, expected)
+    assert (found.valid, found.right) == (valid, right)
+
+
+def test_what_cannot_be_parsed_is_shown_as_it_is_and_logged_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    hostile = "[" * 100_000
+    assert look(hostile, "json", "[1]").text == hostile
+    with caplog.at_level(logging.DEBUG):
+        assert look("CREATE TABLE secret (a TEXT)\n\nCREATE TABLE sec", "sql").valid is False
+    assert "sec" not in caplog.text
+    assert look('{"é": "<b>"}', "json").text == '{\n  "é": "<b>"\n}'
