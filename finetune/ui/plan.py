@@ -15,6 +15,7 @@ from finetune.ui.session import Services, known
 MOST = 16
 """Measurements that are kept: pressing again with another budget answers at once."""
 
+HINT = "<div class='ba-card ba-masked'>Measured by trying a few batches here, about half a minute.</div>"
 BESIDE = "Measured while a run was training here; alone it would be faster."
 UNMEASURED = ("epochs", "max_steps", "learning_rate", "schedule", "warmup", "weight_decay", "eval_every", "save_every")
 """Settings that change no step's cost, so that a measurement holds for any value of them."""
@@ -33,7 +34,7 @@ class Plan:
                     elem_id="minutes",
                 )  # fmt: skip
                 self.ask = gr.Button("How long will it take?", min_width=150, elem_id="plan")
-            self.answer = gr.HTML(visible=False, elem_id="plan-answer")
+            self.answer = gr.HTML(HINT, elem_id="plan-answer")
 
     def listen(self, inputs: dict[str, gr.components.Component]) -> None:
         """Answer from the settings in the form; a budget fills in the steps."""
@@ -41,6 +42,7 @@ class Plan:
         gr.on(
             [self.ask.click, self.minutes.submit], self._plan, {*inputs.values(), self.minutes, self.browser},
             [self.answer, inputs["max_steps"]], concurrency_limit=1, concurrency_id="probe", api_visibility="private",
+            show_progress_on=self.answer,
         )  # fmt: skip
 
     def _plan(self, values: dict[Any, Any]) -> dict[Any, Any]:
@@ -55,9 +57,9 @@ class Plan:
                 fitted, said = train.within(config, measured, minutes)
                 steps = fitted.max_steps
         except FinetuneError as error:
-            return {self.answer: gr.update(value=f"<div class='ba-card'>✕ {shown(str(error))}</div>", visible=True)}
+            return {self.answer: f"<div class='ba-card'>✕ {shown(str(error))}</div>"}
         said = f"<div class='ba-card'><b>{shown(said)}</b> <span class='ba-masked'>{note}</span></div>"
-        return {self.answer: gr.update(value=said, visible=True), self.inputs["max_steps"]: steps or ""}
+        return {self.answer: said, self.inputs["max_steps"]: steps or ""}
 
     def _measure(self, config: train.TrainConfig, state: dict[str, Any]) -> tuple[train.Measured, str]:
         if not state["dataset"]:
