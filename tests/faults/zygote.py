@@ -17,6 +17,7 @@ from finetune.train.start import run_folder
 def child(run_id: str, attempt: str, at: str, reserve: str) -> int:
     """Become the worker of a run."""
     os.setsid()
+    run_folder(run_id).mkdir(parents=True, exist_ok=True)
     log = os.open(run_folder(run_id) / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
