@@ -85,12 +85,12 @@ class Forked:
         self.answers, self.pid, self.status = zygote.stdout, int(zygote.stdout.readline()), None
 
     def poll(self) -> int | None:
-        if self.status is None and select.select([self.answers], [], [], 0)[0]:
-            self.status = int(self.answers.readline())
-        return self.status
+        return self.wait(0)
 
     def wait(self, timeout: float) -> int | None:
-        return self.poll()
+        if self.status is None and select.select([self.answers], [], [], timeout)[0]:
+            self.status = int(self.answers.readline())
+        return self.status
 
 
 @pytest.mark.sweep

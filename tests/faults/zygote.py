@@ -10,13 +10,15 @@ import sys
 import peft  # noqa: F401 - imported once, for all workers
 import trl  # noqa: F401
 
-from finetune.train import packing, reporter, samples, start, trainer, worker  # noqa: F401
+from finetune.train import packing, reporter, samples, trainer, worker  # noqa: F401
+from finetune.train.start import run_folder
 
 
 def child(run_id: str, attempt: str, at: str, reserve: str) -> int:
     """Become the worker of a run."""
     os.setsid()
-    log = os.open(start.run_folder(run_id) / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    run_folder(run_id).mkdir(parents=True, exist_ok=True)
+    log = os.open(run_folder(run_id) / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.environ["FULL_AT"] = at
