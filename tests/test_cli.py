@@ -86,7 +86,24 @@ def test_train_then_runs_then_chat(tiny: Path, small_dataset: data.Dataset) -> N
     assert 0 < row["best_eval_loss"] <= answer["eval_loss"]
     code, said, _ = call("chat", answer["run"], "--prompt", "What is 2 plus 2?", "--max-tokens", "8")
     assert code == 0
-    assert {"text", "tokens", "stop"} <= said["base"].keys() == said["tuned"].keys()
+    assert {"text", "tokens", "stop", "prompt_tokens"} <= said["base"].keys() == said["tuned"].keys()
+    code, said, _ = call("chat", answer["run"], "--prompt", "What is 2 plus 2?", "--max-tokens", "8", "--strength", "0")
+    assert said["tuned"]["text"] == said["base"]["text"]
+    code, said, _ = call("chat", answer["run"], "--prompt", "Hi", "--max-tokens", "8", "--checkpoint", "3")
+    assert code == 0
+    code, said, _ = call("chat", answer["run"], "--prompt", "Hi", "--checkpoint", "2")
+    assert code == 2
+    assert "no checkpoint of step 2 any more" in said["error"]["message"]
+    for wrong in (["--strength", "nan"], ["--strength", "-1"], []):
+        assert call("chat", answer["run"], *wrong)[0] == 2
+
+
+def test_a_conversation_can_be_piped(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    command = [sys.executable, "-m", "finetune", "chat", run.id, "--max-tokens", "6"]
+    done = subprocess.run(command, input="What is 1 plus 1?\n\nAnd 2 plus 2?\n", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--- base (") == done.stdout.count("--- tuned (") == 2
 
 
 def test_train_from_yaml_and_what_is_set_wins(tmp_path: Path, tiny: Path, small_dataset: data.Dataset) -> None:

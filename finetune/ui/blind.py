@@ -15,6 +15,7 @@ from finetune.chat.votes import Vote, preferences, score
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Run
 from finetune.ui import chat, columns
+from finetune.ui.download import Download
 from finetune.ui.report import card, facts, folded, shown
 from finetune.ui.session import Browser, Services, owner
 
@@ -120,9 +121,8 @@ class BlindTest:
             }
             self.end = gr.Button("Reveal now", min_width=90, elem_id="blind-end")
         with gr.Row(elem_classes="ba-controls"):
-            small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 200}
-            self.votes = gr.DownloadButton("Download all votes", elem_id="blind-votes", **small)
-            self.pairs = gr.DownloadButton("Preference pairs (DPO)", elem_id="blind-pairs", **small)
+            self.votes = Download("Download all votes", "blind-votes", 200)
+            self.pairs = Download("Preference pairs (DPO)", "blind-pairs", 200)
 
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -136,8 +136,8 @@ class BlindTest:
         self.end.click(self._end, [self.blind], drawn, **quiet)
         self.tab.run.change(lambda: (None, INTRO, gr.update(visible=False)), None, drawn[:3], **quiet)
         here = [self.tab.run, self.browser]
-        self.votes.click(lambda *at: self._file("votes.json", *at), here, self.votes, **quiet)
-        self.pairs.click(lambda *at: self._file("preferences.jsonl", *at), here, self.pairs, **quiet)
+        self.votes.listen(self._votes, here)
+        self.pairs.listen(self._pairs, here)
 
     def _begin(
         self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
@@ -204,23 +204,20 @@ class BlindTest:
     def _ready(self, ready: bool) -> list[dict]:
         return [gr.update(interactive=ready) for _ in self.sides]
 
-    def _file(self, name: str, run_id: str | None, state: Browser) -> Any:
-        """All votes about the run as a file to take away."""
-        try:
-            run = self.services.run(run_id, state)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        votes = self.services.store.votes(run.id, owner(state))
-        pairs = preferences([Vote(**vote) for vote in votes])
-        if not votes or (name.endswith("jsonl") and not pairs):
-            gr.Info("There are no votes about this run yet." if not votes else "No vote decided between the two yet.")
-            return gr.skip()
-        text = (
-            "".join(f"{json.dumps(pair)}\n" for pair in pairs)
-            if name.endswith("jsonl")
-            else json.dumps(votes, indent=1)
-        )
-        return chat.handed(f"{run.id}-{name}", text)
+    def _votes(self, run_id: str | None, state: Browser) -> tuple[str, str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(run_id, state)
+        if not (votes := self.services.store.votes(run.id, owner(state))):
+            raise RunError("There are no votes about this run yet.", where=run.id, fix="Begin a blind test.")
+        return f"{run.id}-votes.json", json.dumps(votes, indent=1)
+
+    def _pairs(self, run_id: str | None, state: Browser) -> tuple[str, str]:
+        """The decided ones as data for preference training."""
+        run = self.services.run(run_id, state)
+        pairs = preferences([Vote(**vote) for vote in self.services.store.votes(run.id, owner(state))])
+        if not pairs:
+            raise RunError("No vote decided between the two yet.", where=run.id, fix="Vote left or right.")
+        return f"{run.id}-preferences.jsonl", "".join(f"{json.dumps(pair)}\n" for pair in pairs)
 
 
 def _prompts(typed: str) -> tuple[str, ...]:

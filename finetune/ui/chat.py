@@ -1,9 +1,7 @@
 """The Chat tab: one prompt, the base's answer and the tuned model's, side by side; others on demand."""
 
-import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,6 +13,7 @@ from finetune.chat.transcript import transcript
 from finetune.errors import FinetuneError, RunError
 from finetune.evaluate import kind_of
 from finetune.ui import columns, compare
+from finetune.ui.download import Download
 from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, owner
 
@@ -85,7 +84,7 @@ class ChatTab:
             self.edit = gr.Button("Edit last", elem_id="edit-last", **small)
             self.undo = gr.Button("Undo", elem_id="undo", **small)
             self.clear = gr.Button("Clear", elem_id="clear-chat", **small)
-            self.save = gr.DownloadButton("Save transcript", elem_id="transcript", **{**small, "min_width": 140})
+            self.save = Download("Save transcript", "transcript")
         self.examples = gr.Dataset(
             components=[gr.Textbox(visible=False)], samples=[], samples_per_page=EXAMPLES, type="index",
             label="Try a held-out example: the model was never trained on it", elem_id="chat-examples",
@@ -120,7 +119,7 @@ class ChatTab:
             self._use_example, [self.examples, self.run, self.browser], [self.prompt, self.expected], **quiet
         )
         self.halt.click(end_answer, None, None, queue=False, **quiet)
-        self.save.click(self._transcript, [self.talk, *self.sampling, self.browser], self.save, **quiet)
+        self.save.listen(self._transcript, [self.talk, *self.sampling, self.browser])
 
     # What is talked to
 
@@ -213,13 +212,12 @@ class ChatTab:
             return "free"
         return kind_of([row.answer for row in rows[:100]])
 
-    def _transcript(self, talk: Talk | None, *sampling: Any) -> Any:
+    def _transcript(self, talk: Talk | None, *sampling: Any) -> tuple[str, str]:
         *rest, state = sampling
         if talk is None or not talk.turns:
-            gr.Info("There is nothing to save yet: ask something first.")
-            return gr.skip()
+            raise RunError("There is nothing to save yet.", fix="Ask something first.", code="nothing_said")
         votes = self.services.store.votes(talk.run.id, owner(state))
-        return handed(f"before-and-after-{talk.run.id}.html", transcript(talk, _sampling(rest), votes))
+        return f"before-and-after-{talk.run.id}.html", transcript(talk, _sampling(rest), votes)
 
 
 class _Expected:
@@ -242,14 +240,6 @@ class _told:
 def _sampling(values: Sequence[Any]) -> Sampling:
     tokens, heat, seed, top_p, penalty = values
     return Sampling(int(tokens), heat, int(seed or 0), top_p, penalty)
-
-
-def handed(name: str, text: str) -> str:
-    """A file to download, in a folder of its own among those that Gradio clears away."""
-    folder = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)
-    folder.mkdir(parents=True)
-    (folder / name).write_text(text, encoding="utf-8")
-    return str(folder / name)
 
 
 def new_answer(request: gr.Request) -> threading.Event:

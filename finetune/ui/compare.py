@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from html import escape
 
 from finetune.chat.reply import Reply
 from finetune.chat.talk import Column, Talk, Turn
@@ -70,7 +71,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, first: bool) -> 
         badge = f"<span class='ba-badge {good}'>{found.said}</span>"
     return (
         f"<article class='ba-answer {side}'><header>{shown(column.title)}{badge}</header>"
-        f"<div class='ba-said' dir='auto' data-text='{shown(reply.text)}'>{said}</div>"
+        f"<div class='ba-said' dir='auto' data-text='{escape(reply.text)}'>{said}</div>"
         f"<p class='ba-stats'>{stats(reply)}</p><div class='ba-extras'>{extras}</div></article>"
     )
 

@@ -74,11 +74,13 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     expect(page.locator("#prompt textarea")).not_to_have_value("")
     page.click("#send")
     for side in ("base", "tuned"):
-        expect(page.locator(f"#chat-{side} [data-testid=bot]")).to_have_text(re.compile(r"\S"), timeout=2 * MINUTE)
+        expect(page.locator(f"#now .ba-{side} .ba-stats")).to_contain_text("tokens/s", timeout=2 * MINUTE)
     page.wait_for_timeout(1500)
     page.click("#stop-chat")
     for side in ("base", "tuned"):
-        expect(page.locator(f"#chat-{side}-stats")).to_contain_text(re.compile("stopped|ended by itself"), timeout=5000)
+        stats = page.locator(f"#past .ba-{side} .ba-stats")
+        expect(stats).to_contain_text(re.compile("stopped|ended by itself"), timeout=5000)
+    expect(page.locator("#verified")).to_contain_text("base verified")
     shot(page, "chat")
     page.set_viewport_size({"width": 390, "height": 844})
     shot(page, "chat-phone")

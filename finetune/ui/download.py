@@ -1,0 +1,46 @@
+"""A button that makes a file when it is pressed, and hands it over.
+
+Gradio's DownloadButton hands over the file it already has, so the press comes to a button of ours,
+which fills a hidden one and presses that.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from finetune.errors import FinetuneError
+
+PRESS = "() => setTimeout(() => document.querySelector('#{0}, #{0} a, #{0} button').click(), 150)"
+
+
+class Download:
+    """Draws the button; `listen` says how the file is made.
+
+    Example:
+        >>> button = Download("Save transcript", "transcript")
+        >>> button.listen(lambda talk: ("talk.html", transcript(talk)), [talk])
+    """
+
+    def __init__(self, label: str, name: str, width: int = 140):
+        self._file = f"{name}-file"
+        self.button = gr.Button(label, size="sm", scale=0, min_width=width, elem_id=name)
+        self.hidden = gr.DownloadButton(visible="hidden", elem_id=self._file)
+
+    def listen(self, make: Callable[..., tuple[str, str]], inputs: Sequence[Any]) -> None:
+        """`make` gets the inputs and gives a file's name and text; a `FinetuneError` of it is shown."""
+
+        def made(*values: Any) -> str:
+            try:
+                name, text = make(*values)
+            except FinetuneError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+            folder = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)  # Gradio clears it away in time
+            folder.mkdir(parents=True)
+            (folder / name).write_text(text, encoding="utf-8")
+            return str(folder / name)
+
+        filled = self.button.click(made, list(inputs), self.hidden, api_visibility="private", show_progress="hidden")
+        filled.success(None, None, None, js=PRESS.format(self._file))

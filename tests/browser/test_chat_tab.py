@@ -1,0 +1,179 @@
+"""The Chat tab in a browser: nothing that is typed or answered ever runs, and each button does what it says.
+
+Most of it talks to a model that answers with what it was asked, so that answers are as hostile as prompts;
+the engine that must be given back is the real one.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from finetune import data
+from finetune.chat import Ask, Engine, Reply, Sampling
+from finetune.chat.reply import GREEDY
+from finetune.store import Store
+from finetune.ui import page as pages
+from finetune.ui import theme
+from finetune.ui.session import Services
+from tests.conftest import train_tiny
+from tests.ui.payloads import PAYLOADS
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+
+class Echo(Engine):
+    """Answers every prompt with itself; the tuned column in other words."""
+
+    difference = 0.0
+
+    def stream(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
+    ) -> Generator[list[Reply]]:
+        said = [ask.messages[-1]["content"] + ("!" * (ask.run is not None)) for ask in asks]
+        yield [Reply(text[:5], 1, (1, 2), 0.1, 0.1) for text in said]
+        yield [Reply(text, 2, (1, 2), 0.2, 0.1, "end_of_turn") for text in said]
+
+
+@pytest.fixture
+def serve(store: Store) -> Iterator[object]:
+    """Serves the page in this process, around an engine; gives its address."""
+    import gradio as gr
+
+    def start(engine: Engine) -> str:
+        built = pages.build(Services(store, engine)).queue()
+        built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
+        return built.local_url
+
+    yield start
+    gr.close_all(verbose=False)
+
+
+def opened(chromium: Browser, address: str) -> Page:
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(30_000)
+    page.goto(address)
+    page.get_by_role("tab", name="Chat", exact=True).click()
+    expect(page.locator("#chat-system textarea")).to_be_visible()
+    return page
+
+
+def say(page: Page, text: str, turns: int) -> None:
+    page.fill("#prompt textarea", text)
+    page.press("#prompt textarea", "Enter")
+    expect(page.locator("#past .ba-turn")).to_have_count(turns)
+
+
+def test_no_payload_ever_runs(
+    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    train_tiny(store, tiny, small_dataset)
+    page = opened(chromium, serve(Echo()))  # type: ignore[operator]
+    for place, text in enumerate(PAYLOADS, 1):
+        say(page, text.replace("\x00", ""), place)
+    page.evaluate("document.querySelectorAll('#past details').forEach(one => one.open = true)")
+    page.wait_for_timeout(500)
+    assert page.evaluate("typeof window.owned") == "undefined"
+    assert page.locator("#past :is(script, img, svg, iframe, a, input, object, embed, style)").count() == 0
+    assert page.locator("#past .ba-said").first.inner_text() == PAYLOADS[0]
+    page.get_by_role("tab", name="Blind test").click()
+    page.fill("#blind-own textarea", "\n".join(text for text in PAYLOADS if "\n" not in text and "\x00" not in text))
+    page.click("#blind-begin")
+    for place in range(1, 41):
+        expect(page.locator("#blind-view")).to_contain_text(f"Prompt {place} of")
+        page.click("#vote-left")
+    page.click("#blind-end")
+    expect(page.locator("#blind-view")).to_contain_text("decided votes")
+    assert page.evaluate("typeof window.owned") == "undefined"
+
+
+def test_the_buttons_do_what_they_say(
+    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    train_tiny(store, tiny, small_dataset)
+    page = opened(chromium, serve(Echo()))  # type: ignore[operator]
+    turns, prompt = page.locator("#past .ba-turn"), page.locator("#prompt textarea")
+    say(page, "one", 1)
+    say(page, "two", 2)
+    expect(page.locator("#verified")).to_contain_text("base verified")
+    page.click("#edit-last")
+    expect(prompt).to_have_value("two")
+    expect(turns).to_have_count(1)
+    page.click("#again")
+    expect(turns).to_have_count(1)
+    page.click("#undo")
+    expect(turns).to_have_count(0)
+    page.locator("#chat-examples button").first.click()
+    expect(prompt).not_to_have_value("two")
+    page.click("#send")
+    expect(turns).to_have_count(1)
+    page.get_by_text("Show the expected answer").click()
+    expect(page.locator("#past .ba-turn > details pre")).to_contain_text("It is")
+    with page.expect_download() as download:
+        page.click("#transcript")
+    download.value.save_as(tmp_path / "talk.html")
+    assert "Before &amp; After" in (tmp_path / "talk.html").read_text()
+    page.click("#beside input")
+    page.get_by_role("option", name="Base + 3 examples").click()
+    page.get_by_role("option", name="Tuned, other strength").click()
+    expect(turns).to_have_count(0)
+    page.keyboard.press("Escape")
+    say(page, "four", 1)
+    expect(page.locator("#past .ba-answer")).to_have_count(4)
+    page.click("#clear-chat")
+    expect(turns).to_have_count(0)
+
+
+def test_a_blind_vote_is_kept_and_revealed(
+    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    page = opened(chromium, serve(Echo()))  # type: ignore[operator]
+    page.get_by_role("tab", name="Blind test").click()
+    page.fill("#blind-own textarea", "first\nsecond")
+    page.click("#blind-begin")
+    expect(page.locator("#vote-left")).to_be_enabled()
+    assert "uned" not in page.locator("#blind-view").inner_text()
+    answers = page.locator("#blind-view .ba-said").all_inner_texts()
+    page.locator("#blind-view").click()
+    page.keyboard.press("1" if answers[0] == "first!" else "2")
+    expect(page.locator("#blind-view")).to_contain_text("Prompt 2 of 2")
+    expect(page.locator("#vote-tie")).to_be_enabled()
+    page.keyboard.press("3")
+    expect(page.locator("#blind-view")).to_contain_text("1 of 1 decided votes for the tuned model")
+    assert [vote["choice"] for vote in store.votes(run.id, "local")] == ["tuned", "tie"]
+    with page.expect_download() as download:
+        page.click("#blind-pairs")
+    download.value.save_as(tmp_path / "pairs.jsonl")
+    [pair] = map(json.loads, (tmp_path / "pairs.jsonl").read_text().splitlines())
+    assert pair["chosen"] == [{"role": "assistant", "content": "first!"}]
+
+
+def test_a_closed_tab_gives_the_engine_back(
+    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The real engine, with a model that takes its time for each token."""
+    from transformers import LlamaForCausalLM
+
+    train_tiny(store, tiny, small_dataset)
+    engine, forward = Engine(), LlamaForCausalLM.forward
+
+    def slow(*arguments: object, **named: object) -> object:
+        time.sleep(0.1)
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", slow)
+    page = opened(chromium, serve(engine))  # type: ignore[operator]
+    page.fill("#prompt textarea", "Count to a thousand.")
+    page.press("#prompt textarea", "Enter")
+    expect(page.locator("#now .ba-stats").first).to_contain_text("tokens/s")
+    page.close()
+    turn, closed = engine._turns.join(), time.monotonic()
+    while turn.wait(0.05):
+        assert time.monotonic() - closed < 2
+    turn.leave()
