@@ -107,11 +107,15 @@ def test_full_at_every_write(trial: Trial, shim: Path, monkeypatch: pytest.Monke
             def forked(run: Run) -> Forked:
                 assert zygote.stdin
                 zygote.stdin.write(f"{run.id} {run.attempt} {at} {at % 2}\n")
-                return Forked(zygote)
+                workers.append(Forked(zygote))
+                return workers[-1]
 
+            workers: list[Forked] = []
             with monkeypatch.context() as patch:
                 patch.setattr(trial.supervisor, "_start", forked)
-                return trial.end(trial.begin(**SHORT))
+                run = trial.end(trial.begin(**SHORT))
+            assert workers[-1].wait(60) is not None  # it says how it ended after it has written that
+            return run
 
         assert filled(0).state == "succeeded"
         writes = int(count.read_text())
