@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import models
 from finetune.chat.adapters import BASE, Adapter, Resident
+from finetune.chat.losses import Loss
 from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.chat.turns import Turn, Turns
 from finetune.errors import ModelError
@@ -104,6 +105,37 @@ class Engine:
             pass
         return replies
 
+    def losses(
+        self, asks: Sequence[Ask], answers: Sequence[str], model: str, stop: threading.Event | None = None
+    ) -> list[Loss]:
+        """How likely each column thinks this answer to its ask is; empty when `stop` was set.
+
+        Raises:
+            ModelError, RunError: as `stream`.
+
+        Example:
+            >>> engine.losses([Ask(messages), Ask(messages, run)], ["4", "4"], model)[1]
+            Loss(total=0.41, tokens=2)
+        """
+        from finetune.chat.losses import answer_losses
+
+        stop = stop or threading.Event()
+        turn = self._turns.join()
+        try:
+            for _ in _waited(turn, stop):
+                pass
+            if stop.is_set():
+                return []
+            resident = self._ready(model, asks)
+            names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
+            told = [
+                [*ask.messages, {"role": "assistant", "content": answer}]
+                for ask, answer in zip(asks, answers, strict=True)
+            ]
+            return answer_losses(resident.model, resident.tokenizer, told, names, _context(resident.model), stop)
+        finally:
+            turn.leave()
+
     def _ready(self, name: str, asks: Sequence[Ask]) -> Resident:
         wanted = [ask.adapter for ask in asks if ask.adapter]
         sources = {adapter.run.result["source"] for adapter in wanted if "source" in adapter.run.result}
@@ -127,7 +159,7 @@ def _waited(turn: Turn, stop: threading.Event) -> Generator[int]:
 def _fit(
     asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
 ) -> tuple[list[list[int]], list[int]]:
-    context = getattr(model.config, "max_position_embeddings", None) or UNSAID  # also under GPT-2's name for it
+    context = _context(model)
     room = context - sampling.max_tokens
     if room < 1:
         raise ModelError(
@@ -136,6 +168,10 @@ def _fit(
         )
     fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
     return [ids for ids, _ in fitted], [count for _, count in fitted]
+
+
+def _context(model: Any) -> int:
+    return getattr(model.config, "max_position_embeddings", None) or UNSAID  # also under GPT-2's name for it
 
 
 def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:

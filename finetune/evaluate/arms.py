@@ -1,0 +1,80 @@
+"""The arms of an evaluation: the same rows, asked in different ways, and two references that need no model.
+
+Few-shot prompting and retrieval are what one would do instead of fine-tuning; they are the baseline.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from finetune.chat.talk import SHOTS, shots
+from finetune.data import Example
+
+MODELS = ("base", "few_shot", "retrieval", "tuned")
+REFERENCES = ("majority", "nearest")
+TITLES = {
+    "base": "Base, zero-shot", "few_shot": "Few-shot", "retrieval": "Retrieval", "tuned": "Tuned",
+    "majority": "Most common answer", "nearest": "Nearest training row's answer",
+}  # fmt: skip
+
+Messages = list[dict[str, Any]]
+
+
+class Asking:
+    """Turns a held-out row into each arm's prompt, with the training rows at hand.
+
+    Example:
+        >>> asking = Asking(train, seed=0)
+        >>> asking.messages("few_shot", row)[-1] == asking.messages("base", row)[-1]
+        True
+    """
+
+    def __init__(self, train: Sequence[Example], seed: int, count: int = SHOTS):
+        self.train, self.count = train, count
+        self.shots = shots(train, seed, count)
+        self.single = [row for row in train if len(row.prompt) == 1 + (row.system is not None)]
+        self._index = _index([row.asked for row in self.single])
+        self.majority = Counter(row.answer for row in train).most_common(1)[0][0] if train else ""
+
+    def messages(self, arm: str, row: Example) -> Messages:
+        """The prompt of this arm for a row: the most similar example stands last, next to the question."""
+        examples: Sequence[Example] = ()
+        if arm == "few_shot":
+            examples = self.shots
+        elif arm == "retrieval":
+            examples = self.similar(row)[::-1]
+        system = [dict(message) for message in row.prompt[:1] if message["role"] == "system"]
+        before = [
+            {"role": role, "content": text}
+            for example in examples
+            for role, text in (("user", example.asked), ("assistant", example.answer))
+        ]
+        return [*system, *before, *(dict(message) for message in row.prompt[len(system) :])]
+
+    def similar(self, row: Example) -> list[Example]:
+        """The training rows most similar to a row by BM25 over their questions, most similar first."""
+        import bm25s
+
+        if self._index is None:
+            return []
+        asked = bm25s.tokenize([row.asked], stopwords=[], show_progress=False)
+        places, _ = self._index.retrieve(asked, k=min(self.count, len(self.single)), show_progress=False)
+        return [self.single[int(place)] for place in places[0]]
+
+    def answer(self, reference: str, row: Example) -> str:
+        """What a reference answers."""
+        if reference == "majority":
+            return self.majority
+        return next((similar.answer for similar in self.similar(row)), "")
+
+
+def _index(texts: Sequence[str]) -> Any:
+    """BM25 over the texts (bm25s); None when there is nothing to search."""
+    import bm25s
+
+    tokens = bm25s.tokenize(list(texts), stopwords=[], show_progress=False) if texts else None
+    if tokens is None or not tokens.vocab or all(not ids for ids in tokens.ids):
+        return None
+    index = bm25s.BM25()
+    index.index(tokens, show_progress=False)
+    return index

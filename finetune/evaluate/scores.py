@@ -1,0 +1,136 @@
+"""One answer scored, and many scored answers summed up: the metric that fits the kind of the data's answers.
+
+Every kind but free text has a right and a wrong, and is compared by that. Free text is compared by the
+loss of the expected answer, chrF and ROUGE-L beside it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from finetune.evaluate.kinds import look, plain
+
+METRICS = {
+    "label": "accuracy", "json": "exact JSON", "sql": "same SQL", "number": "right number", "short": "exact match",
+    "free": "loss of the expected answer",
+}  # fmt: skip
+"""What is compared, by kind; a share of the rows, but for free text, where lower is better."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One answer. `right` is None for free text; `parts` holds what is counted beside: F1, chrF, …, each 0 to 1."""
+
+    right: bool | None
+    parts: dict[str, float]
+
+
+def scored(answer: str, expected: str, kind: str) -> Scored:
+    """Score one answer.
+
+    Example:
+        >>> scored('["egg", "milk"]', '["egg"]', "json")
+        Scored(right=False, parts={'valid': 1.0, 'field F1': 0.6666666666666666})
+    """
+    found = look(answer, kind, expected)
+    if kind == "json":
+        return Scored(found.right, {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected)})
+    if kind == "sql":
+        return Scored(found.right, {"parses": float(bool(found.valid))})
+    if kind == "free":
+        return Scored(None, {"chrF": chrf(answer, expected), "ROUGE-L": rouge_l(answer, expected)})
+    return Scored(found.right, {})
+
+
+def summed(answers: Sequence[Scored]) -> dict[str, float]:
+    """The mean of each part over all answers; ``right`` with them, where there is a right."""
+    names = dict.fromkeys(name for one in answers for name in one.parts)
+    means = {name: sum(one.parts.get(name, 0.0) for one in answers) / len(answers) for name in names}
+    if answers and answers[0].right is not None:
+        means = {"right": sum(bool(one.right) for one in answers) / len(answers), **means}
+    return means
+
+
+def field_f1(answer: str, expected: str) -> float:
+    """F1 over the fields of two JSON values; the order of keys and of list items does not matter.
+
+    A field is a path with its value, counted as often as it stands there; a list's items share one path.
+
+    Example:
+        >>> field_f1('{"a": 1, "b": [2, 3]}', '{"b": [3, 2], "a": 1}')
+        1.0
+    """
+    try:
+        given, wanted = (Counter(_fields(json.loads(text))) for text in (answer, expected))
+    except (ValueError, RecursionError):
+        return 0.0
+    both = sum((given & wanted).values())
+    return 2 * both / (sum(given.values()) + sum(wanted.values())) if given or wanted else 1.0
+
+
+def _fields(value: Any, path: str = "") -> list[str]:
+    if isinstance(value, dict) and value:
+        return [field for key, part in value.items() for field in _fields(part, f"{path}.{json.dumps(key)}")]
+    if isinstance(value, list) and value:
+        return [field for part in value for field in _fields(part, f"{path}[]")]
+    return [f"{path}={json.dumps(value)}"]
+
+
+def macro_f1(answers: Sequence[str], expected: Sequence[str]) -> float:
+    """The mean of every expected label's F1: a label with few rows counts like one with many.
+
+    Example:
+        >>> macro_f1(["a", "a", "b"], ["a", "b", "b"])
+        0.6666666666666666
+    """
+    pairs = [(plain(said), plain(want)) for said, want in zip(answers, expected, strict=True)]
+    scores = []
+    for label in sorted({want for _, want in pairs}):
+        hit = sum(said == want == label for said, want in pairs)
+        scores.append(2 * hit / (sum(said == label for said, _ in pairs) + sum(want == label for _, want in pairs)))
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+OTHER = "(something else)"
+
+
+def confusion(answers: Sequence[str], expected: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How often each expected label was answered with which; what is no label at all is one column.
+
+    Example:
+        >>> confusion(["a", "x"], ["a", "b"])
+        {'a': {'a': 1}, 'b': {'(something else)': 1}}
+    """
+    names = {plain(want): want.strip() for want in expected}
+    table: dict[str, dict[str, int]] = {name: {} for name in sorted(names.values())}
+    for said, want in zip(answers, expected, strict=True):
+        row, column = table[names[plain(want)]], names.get(plain(said), OTHER)
+        row[column] = row.get(column, 0) + 1
+    return table
+
+
+def chrf(answer: str, expected: str) -> float:
+    """Character n-gram F-score of one answer, 0 to 1 (sacrebleu's chrF2)."""
+    return _chrf().sentence_score(answer, [expected]).score / 100
+
+
+def rouge_l(answer: str, expected: str) -> float:
+    """F-score of the longest common subsequence of words, 0 to 1 (rouge_score's rougeL)."""
+    return float(_rouge().score(expected, answer)["rougeL"].fmeasure)
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"])
