@@ -11,7 +11,7 @@ from finetune.train.config import LONGEST, TrainConfig
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 DISK_WORDS = ("no space left on device", "disk quota exceeded")
-TORCH_TORN = ("pytorchstreamwriter failed", "unexpected pos")
+TORCH_TORN = ("pytorchstreamwriter failed", "unexpected pos", "basic_ios::clear: iostream error")
 """How PyTorch's file writer says that a write did not go through; on a local file that is a full disk."""
 
 EXITS = {"disk_full": errno.ENOSPC, "out_of_memory": errno.ENOMEM}
