@@ -8,19 +8,11 @@ import argparse
 import contextlib
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from finetune import chat, data, models, settings, train
-from finetune.chat import talk
-from finetune.errors import ConfigError, DataError, FinetuneError
-from finetune.store import Run, Store
-from finetune.train.terminal import follow
-
-Answer = tuple[int, dict[str, Any]]
-"""Exit code, and the object that ``--json`` prints."""
+from finetune import commands, evaluate, models, train
+from finetune.errors import ConfigError, FinetuneError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,33 +54,40 @@ def _parser() -> _Parser:
     def verb(name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
         sub.set_defaults(verb=function)
-        if function is not serve:
+        if function is not commands.serve:
             sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
         return sub
 
     for name, function, text in (
-        ("check", check, "Read a dataset and report every problem."),
-        ("preview", preview, "Show one example as it will be trained."),
+        ("check", commands.check, "Read a dataset and report every problem."),
+        ("preview", commands.preview, "Show one example as it will be trained."),
     ):
         sub = verb(name, function, text)
         sub.add_argument("data", help="a file, a folder with train.* in it, or hub:owner/name[:config[:split]]")
         sub.add_argument("--model", default=models.DEFAULT, help="whose tokens to count")
         sub.add_argument("--max-length", type=_positive, help="tokens of an example that are used; default: all")
     sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
-    sub = verb("train", train_verb, "Fine-tune a model and wait for the run to end.")
+    sub = verb("train", commands.train_verb, "Fine-tune a model and wait for the run to end.")
     _run_arguments(sub)
-    sub = verb("plan", plan, "Try a few batches: how long would a run take here, and how much memory?")
+    sub = verb("plan", commands.plan, "Try a few batches: how long would a run take here, and how much memory?")
     _run_arguments(sub)
     sub.add_argument("--minutes", type=float, help="how many steps fit in so many minutes")
-    verb("runs", runs, "List the runs.")
-    sub = verb("chat", chat_verb, "Ask the base and the tuned model the same question.")
+    verb("runs", commands.runs, "List the runs.")
+    sub = verb("chat", commands.chat_verb, "Ask the base and the tuned model the same question.")
     sub.add_argument("run", help="a run's id")
     sub.add_argument("--prompt", help="what to ask; without it, what is typed or piped in, line by line")
     sub.add_argument("--system", help="a system prompt; default: the one the run was trained with")
     sub.add_argument("--max-tokens", type=_positive, default=256, help="longest answer")
     sub.add_argument("--strength", type=float, default=1.0, help="how strongly the adapter acts: 0 not, 1 as trained")
     sub.add_argument("--checkpoint", type=_positive, metavar="STEP", help="the run's checkpoint of this step instead")
-    sub = verb("serve", serve, "Serve the page and the OpenAI-compatible API.")
+    sub = verb("evaluate", commands.evaluate_verb, "Did it help? Every arm on the same held-out rows, and a verdict.")
+    sub.add_argument("run", nargs="?", help="a run's id; without one: --model and --data")
+    sub.add_argument("--model", help="with --data and no run: is there need to fine-tune?")
+    sub.add_argument("--data", help="rows to ask instead of the run's held-out ones; with --model the dataset")
+    sub.add_argument("--arms", help="of " + ",".join(evaluate.ARMS) + "; default: all that there can be")
+    sub.add_argument("--limit", type=_positive, default=evaluate.MOST_ROWS, help="rows at most, drawn by seed")
+    sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: told from the data")
+    sub = verb("serve", commands.serve, "Serve the page and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
     return parser
@@ -105,175 +104,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def check(options: argparse.Namespace) -> Answer:
-    """`check FILE`: exit 0 when the data can be trained on, 1 when not, 2 when it cannot be read."""
-    try:
-        dataset = data.load(options.data)
-    except DataError as error:
-        problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
-        problem |= {"message": error.what, "hint": error.fix}
-        print(error)
-        counts = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
-        return 2, {**counts, "problems": [problem], "tokens": {}, "columns": [], "fixes": [], "split": None}
-    tokens, more = _tokens(dataset, options)
-    answer = data.report(dataset) | {"trainable": bool(dataset.examples), "tokens": tokens}
-    answer["problems"] += more
-    print(
-        f"{options.data}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected"
-    )
-    for found in answer["problems"]:
-        lines = ", ".join(map(str, found["lines"]))
-        print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
-    if tokens:
-        print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
-    return (0 if dataset.examples else 1), answer
-
-
-def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
-    if not models.here(options.model):  # a check answers at once; fetching a model is for those who train
-        print(f"  Not counted in tokens: {options.model} is not here yet (train, preview and serve fetch it).")
-        return {}, []
-    try:
-        tokenizer = models.load_tokenizer(models.find(options.model, _log))
-    except FinetuneError as error:
-        print(f"  Not counted in tokens: {error}")
-        return {}, []
-    numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
-    return numbers, numbers.pop("problems")
-
-
-def preview(options: argparse.Namespace) -> Answer:
-    """`preview FILE --row N`: the template text, trained tokens marked."""
-    dataset = data.load(options.data)
-    if not 1 <= options.row <= len(dataset.examples):
-        count = len(dataset.examples)
-        raise DataError(f"There are {count} accepted examples.", where="--row", fix="Choose one of them.")
-    tokenizer = models.load_tokenizer(models.find(options.model, _log))
-    segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
-    colour = sys.stdout.isatty()
-    for segment in segments:
-        mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"
-        print(mark.format(segment.shown), end="")
-    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
-    tokens = sum(len(segment.ids) for segment in segments)
-    print(f"\n{tokens} tokens, {trained} trained")
-    shown = [{"text": s.text, "kind": s.kind, "trained": s.trained} for s in segments]
-    return 0, {"row": options.row, "tokens": tokens, "trained": trained, "segments": shown}
-
-
-def train_verb(options: argparse.Namespace) -> Answer:
-    """`train DATA_OR_YAML`: exit 0 when the run succeeded, 1 when it failed, 2 when it could not begin."""
-    answer: dict[str, Any] = dict.fromkeys(
-        ("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter")
-    )
-    try:
-        config, places = _settings(options)
-        dataset = data.load(places["data"], places.get("validation"))
-        store = Store(settings.read().home)
-        started = train.start(store, config, train.save_dataset(store, dataset))
-    except FinetuneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        no = 1 if error.code == "data_not_trainable" else 2
-        return no, answer | {"state": "failed", "code": error.code, "reason": str(error)}
-    ended = follow(store, started.id)
-    return (0 if ended.state == "succeeded" else 1), answer | _ended(ended)
-
-
-def plan(options: argparse.Namespace) -> Answer:
-    """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would take, 1 when it cannot run here."""
-    config, places = _settings(options)
-    dataset = data.load(places["data"], places.get("validation"))
-    with tempfile.TemporaryDirectory() as folder:
-        train.write_examples(dataset, Path(folder))
-        measured = train.measure(config, Path(folder))
-    if options.minutes is not None:
-        config, said = train.within(config, measured, options.minutes)
-    found = train.plan(config, measured)
-    print(said if options.minutes is not None else found.sentence)
-    return 0, {**found.as_dict(), "set": config.changed()}
-
-
-def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str, Any]]:
-    pairs = [pair.partition("=") for pair in options.set]
-    if wrong := [key for key, sign, _ in pairs if not sign]:
-        raise ConfigError("A setting is written key=value.", where=wrong[0], fix="Example: --set epochs=1")
-    changes = {key: value for key, _, value in pairs}
-    start = train.preset(options.preset).values if options.preset else {}
-    path = Path(options.data)
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return train.TrainConfig.parse({**start, **changes}), {"data": path, "validation": options.validation}
-    config, places = train.TrainConfig.from_yaml(path)
-    if "data" not in places:
-        raise ConfigError("The YAML names no data.", where=path.name, fix="Add a line: data: PATH")
-    beside = {
-        key: place if str(place).startswith("hub:") else path.parent / str(place) for key, place in places.items()
-    }
-    if options.validation:
-        beside["validation"] = options.validation
-    return train.TrainConfig.parse({**start, **config.changed(), **changes}), beside
-
-
-def _ended(run: Run) -> dict[str, Any]:
-    folder = train.adapter_folder(run.id)
-    answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
-    answer["seconds"] = round(train.duration(run), 1)
-    answer |= {key: run.result.get(key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")}
-    return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
-
-
-def runs(options: argparse.Namespace) -> Answer:
-    """`runs`: every run, newest first, with its best held-out loss."""
-    store = Store(settings.read().home)
-    train.Supervisor(store).watch()  # a server that died may have left runs behind that only look alive
-    rows = [
-        {"run": r.id, "name": r.name, "state": r.state, "step": r.step, "steps": r.steps, "model": r.config["model"],
-         "created": r.created, "seconds": round(train.duration(r), 1), "best_eval_loss": _best(store, r.id)}
-        for r in store.runs()
-    ]  # fmt: skip
-    for row in rows:
-        best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
-        print(f"{row['run']}  {row['state']:<10} {row['step']:>5}/{row['steps']:<5} {best:>6}  {row['name']}")
-    if not rows:
-        print("No runs yet. Begin one with: python -m finetune train sample_data/recipes")
-    return 0, {"runs": rows}
-
-
-def _best(store: Store, run_id: str) -> float | None:
-    best = train.held_out(store, run_id)[1]
-    return best[1] if best else None
-
-
-def chat_verb(options: argparse.Namespace) -> Answer:
-    """`chat RUN [--prompt TEXT]`: both answers; without a prompt a conversation in two columns."""
-    from finetune.chat import terminal
-
-    store = Store(settings.read().home)
-    run = store.run(options.run)
-    if not 0 <= options.strength <= 10:
-        raise ConfigError(f"{options.strength:g} is no strength.", where="--strength", fix="Give 0 to 10; 1 is usual.")
-    facts = store.dataset(run.dataset).facts
-    system = (facts.get("system") if options.system is None else options.system) or ""
-    tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
-    held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, bool(facts.get("thinks")))
-    sampling = chat.Sampling(options.max_tokens)
-    if options.prompt is None and not options.json:
-        terminal.converse(chat.Engine(), held, sampling)
-        return 0, {}
-    if options.prompt is None:
-        raise ConfigError("--json answers one prompt.", where="--prompt", fix="Add --prompt TEXT.")
-    replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)
-    return 0, {column.key: reply.as_dict() for column, reply in zip(held.columns, replies, strict=True)}
-
-
-def serve(options: argparse.Namespace) -> Answer:
-    """`serve`: until interrupted."""
-    from finetune.ui.launch import launch
-
-    launch(options.host, options.port)
-    return 0, {}

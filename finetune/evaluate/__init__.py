@@ -1,5 +1,29 @@
-"""What kind of answer the data wants, and whether one is right: the part of a comparison that can be counted."""
+"""Did it help? Four arms on the same held-out rows, paired statistics, and one sentence.
+
+Example:
+    >>> task = of_run(run, store)
+    >>> for done, of in measure(task, engine): ...
+    >>> report(task, answered(task))["verdict"]["sentence"]
+    'Fine-tuning helped. Tuned is right on 83 of 100, …'
+"""
 
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
+from finetune.evaluate.measure import answered, measure
+from finetune.evaluate.report import judged, report
+from finetune.evaluate.task import ARMS, MOST_ROWS, Task, of_data, of_run
 
-__all__ = ["KINDS", "Look", "kind_of", "look"]
+__all__ = [
+    "ARMS",
+    "KINDS",
+    "MOST_ROWS",
+    "Look",
+    "Task",
+    "answered",
+    "judged",
+    "kind_of",
+    "look",
+    "measure",
+    "of_data",
+    "of_run",
+    "report",
+]

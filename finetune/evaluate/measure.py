@@ -1,0 +1,174 @@
+"""Asks every arm every row, and keeps each answer at once: what was asked is never asked again.
+
+    <task folder>/answers.jsonl    one `Answered` a line, appended and synced batch by batch
+
+Example:
+    >>> for done, of in measure(task, Engine()): print(f"{done} of {of}")
+    >>> report(task, answered(task))["verdict"]["code"]
+    'helped'
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune import chat, models
+from finetune.data import Example
+from finetune.evaluate.arms import MODELS, Asking
+from finetune.evaluate.task import Task
+
+AT_ONCE = 8
+"""Rows in one batch."""
+
+SPARE = 1.5
+"""An answer may be so many times as long as the longest expected one; what runs on is cut there."""
+
+FEWEST_TOKENS, MOST_TOKENS = 16, 512
+GENERAL = Path(__file__).with_name("general.jsonl")
+"""Questions of everyday kinds, of our own writing, that a tuned model should not get worse at."""
+
+GENERAL_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One row answered by one arm. `row` counts the task's rows from 0; of the general prompts `arm` is
+    ``general_base`` or ``general_tuned``. `seconds` is its share of the batch; `loss` that of the expected answer,
+    summed over `loss_tokens`.
+    """
+
+    row: int
+    arm: str
+    text: str
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+    stop: str | None
+    loss: float
+    loss_tokens: int
+
+
+def general() -> list[Example]:
+    """The general prompts, with a good answer to each."""
+    lines = GENERAL.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [
+        Example(({"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["answer"]}), line)
+        for line, row in enumerate(rows, 1)
+    ]
+
+
+def answered(task: Task) -> list[Answered]:
+    """What has been answered so far; a line torn by a crash does not count."""
+    found = []
+    try:
+        lines = (task.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            found.append(Answered(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None) -> Iterator[tuple[int, int]]:
+    """Ask what has not been asked yet; yields (done, of) after each batch. Ends early when `stop` is set.
+
+    Raises:
+        FinetuneError: the model or the adapter cannot be used.
+    """
+    stop = stop or threading.Event()
+    asking = Asking(task.train, task.seed)
+    most = _longest(task)
+    done = {(one.arm, one.row) for one in answered(task)}
+    batches = list(_batches(task, asking, done))
+    of = sum(len(batch) for _, batch in batches) + len(done)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    count = len(done)
+    yield count, of
+    with (task.folder / "answers.jsonl").open("a", encoding="utf-8") as file:
+        for arm, batch in batches:
+            rows = _general(task, engine, arm, batch, stop) if arm.startswith("general") else _ask(
+                task, engine, asking, arm, batch, most, stop
+            )  # fmt: skip
+            if stop.is_set():
+                return
+            file.writelines(f"{json.dumps(asdict(row))}\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+            count += len(rows)
+            yield count, of
+
+
+def _batches(task: Task, asking: Asking, done: set[tuple[str, int]]) -> Iterator[tuple[str, list[int]]]:
+    """Rows of like length together: a batch is as slow as its longest."""
+    for arm in (arm for arm in MODELS if arm in task.arms):
+        left = [row for row in range(len(task.rows)) if (arm, row) not in done]
+        left.sort(key=lambda row: len(str(asking.messages(arm, task.rows[row]))))
+        for start in range(0, len(left), AT_ONCE):
+            yield arm, left[start : start + AT_ONCE]
+    if task.run and "tuned" in task.arms:
+        for arm in ("general_base", "general_tuned"):
+            left = [row for row in range(len(general())) if (arm, row) not in done]
+            for start in range(0, len(left), AT_ONCE):
+                yield arm, left[start : start + AT_ONCE]
+
+
+def _ask(
+    task: Task, engine: chat.Engine, asking: Asking, arm: str, batch: Sequence[int], most: int, stop: threading.Event
+) -> list[Answered]:
+    run = task.run if arm == "tuned" else None
+    asks = [chat.Ask(asking.messages(arm, task.rows[row]), run, task.thinking) for row in batch]
+    began = time.monotonic()
+    replies: Sequence[chat.Reply] = ()
+    for replies in engine.stream(asks, task.model, chat.Sampling(max_tokens=most), stop):  # noqa: B007
+        pass
+    seconds = (time.monotonic() - began) / len(batch)
+    losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop)
+    return [
+        Answered(row, arm, reply.text, reply.tokens, reply.prompt_tokens, seconds, reply.stop, loss.total, loss.tokens)
+        for row, reply, loss in zip(batch, replies, losses, strict=False)  # no losses when it was stopped
+    ]
+
+
+def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], stop: threading.Event) -> list[Answered]:
+    """Losses of the general answers; the first few prompts are answered too, to be looked at."""
+    rows = general()
+    run = task.run if arm == "general_tuned" else None
+    asks = [chat.Ask([dict(message) for message in rows[row].prompt], run) for row in batch]
+    replies = [chat.Reply() for _ in batch]
+    if batch[0] < GENERAL_SHOWN:
+        shown = [ask for row, ask in zip(batch, asks, strict=True) if row < GENERAL_SHOWN]
+        for found in engine.stream(shown, task.model, chat.Sampling(max_tokens=64), stop):
+            replies[: len(found)] = found
+    losses = engine.losses(asks, [rows[row].answer for row in batch], task.model, stop)
+    return [
+        Answered(row, arm, reply.text, reply.tokens, reply.prompt_tokens, 0.0, reply.stop, loss.total, loss.tokens)
+        for row, reply, loss in zip(batch, replies, losses, strict=False)
+    ]
+
+
+def _longest(task: Task) -> int:
+    """Tokens that an answer may have."""
+    tokenizer = models.load_tokenizer(models.find(task.model))
+    longest = max(len(tokenizer.encode(row.answer)) for row in (*task.train, *task.rows))
+    return max(FEWEST_TOKENS, min(MOST_TOKENS, round(SPARE * longest)))
+
+
+def cost(answers: Sequence[Answered]) -> dict[str, Any]:
+    """What an arm's answers cost, on average, and how many went wrong in form."""
+    count = len(answers)
+    return {
+        "prompt_tokens": round(sum(one.prompt_tokens for one in answers) / count, 1),
+        "answer_tokens": round(sum(one.tokens for one in answers) / count, 1),
+        "seconds": round(sum(one.seconds for one in answers) / count, 3),
+        "empty": sum(not one.text.strip() for one in answers),
+        "over_long": sum(one.stop == "length" for one in answers),
+    }

@@ -1,0 +1,156 @@
+"""What an evaluation found, summed up: per arm, against each other, and in one sentence."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from finetune.evaluate.arms import REFERENCES, Asking
+from finetune.evaluate.measure import Answered, cost, general
+from finetune.evaluate.scores import METRICS, Scored, confusion, macro_f1, scored, summed
+from finetune.evaluate.stats import difference, mean_interval, share_interval
+from finetune.evaluate.task import Task
+from finetune.evaluate.verdict import verdict
+
+UNCHANGED = 0.05
+"""Nats by which the general loss may move either way and still count as unchanged: 5 % of a token's likelihood."""
+
+
+def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
+    """Everything that can be said of the answers there are; only arms with every row answered count.
+
+    ``{"run", "data", "n", "excluded", "metric", "kind", "arms", "difference", "forgetting", "verdict"}``; see README.
+    """
+    said = _texts(task, answers)
+    by_arm: dict[str, list[Answered]] = defaultdict(list)
+    for one in sorted(answers, key=lambda one: one.row):
+        by_arm[one.arm].append(one)
+    arms = {arm: _arm(task, arm, said[arm], by_arm.get(arm, [])) for arm in task.arms if arm in said}
+    found: dict[str, Any] = {
+        "run": task.run.id if task.run else None,
+        "model": task.model,
+        "n": len(task.rows),
+        "excluded": task.excluded,
+        "kind": task.kind,
+        "metric": METRICS[task.kind],
+        "arms": arms,
+        "difference": None,
+        "forgetting": _forgetting(by_arm),
+        "verdict": None,
+    }
+    if {"tuned", "base"} <= arms.keys():
+        values = {arm: _values(task, arm, said[arm], by_arm.get(arm, [])) for arm in arms}
+        compared = {arm: list_ for arm, list_ in values.items() if list_}
+        judged = verdict(compared, *(("nats", False) if task.kind == "free" else ("right", True)))
+        gap = judged.difference
+        assert gap
+        scale = 1 if task.kind == "free" else 100
+        found["difference"] = {
+            "vs": judged.against, "points": round(scale * gap.mean, 4),
+            "ci": [round(scale * gap.low, 4), round(scale * gap.high, 4)], "p": gap.p,
+        }  # fmt: skip
+        found["verdict"] = {"code": judged.code, "sentence": f"{judged.sentence}{_more(found)}"}
+    return found
+
+
+def judged(task: Task, answers: Sequence[Answered]) -> list[dict[str, Any]]:
+    """Every row with its prompt, the expected answer, and each arm's text and whether that is right."""
+    said = _texts(task, answers)
+    rows = []
+    for place, row in enumerate(task.rows):
+        arms = {arm: _shown(texts[place], row.answer, task.kind) for arm, texts in said.items()}
+        rows.append({"prompt": row.asked, "expected": row.answer, "arms": arms})
+    return rows
+
+
+def _shown(text: str, expected: str, kind: str) -> dict[str, Any]:
+    return {"text": text, "right": scored(text, expected, kind).right if kind != "free" else None}
+
+
+def _texts(task: Task, answers: Sequence[Answered]) -> dict[str, list[str]]:
+    """Each arm's answers in the order of the rows; arms that are not complete are left out."""
+    texts: dict[str, dict[int, str]] = defaultdict(dict)
+    for one in answers:
+        texts[one.arm][one.row] = one.text
+    whole = {
+        arm: [texts[arm][row] for row in range(len(task.rows))]
+        for arm in task.arms
+        if len(texts[arm]) == len(task.rows)
+    }
+    if references := [arm for arm in REFERENCES if arm in task.arms and task.train]:
+        asking = Asking(task.train, task.seed)
+        whole |= {arm: [asking.answer(arm, row) for row in task.rows] for arm in references}
+    return {arm: whole[arm] for arm in task.arms if arm in whole}
+
+
+def _values(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered]) -> list[float]:
+    """Each row's value of what is compared; none for references where losses are."""
+    if task.kind == "free":
+        return [one.loss / max(1, one.loss_tokens) for one in answers]
+    return [float(bool(one.right)) for one in _scored(task, texts)]
+
+
+def _scored(task: Task, texts: Sequence[str]) -> list[Scored]:
+    return [scored(text, row.answer, task.kind) for text, row in zip(texts, task.rows, strict=True)]
+
+
+def _arm(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered]) -> dict[str, Any]:
+    scores = _scored(task, texts)
+    parts = summed(scores)
+    found: dict[str, Any] = {}
+    if task.kind == "free":
+        losses = [one.loss / max(1, one.loss_tokens) for one in answers]
+        found = {"score": _mean(losses), "ci": list(mean_interval(losses)) if losses else None, "correct": None}
+    else:
+        right = sum(bool(one.right) for one in scores)
+        found = {"score": right / len(texts), "ci": list(share_interval(right, len(texts))), "correct": right}
+    if task.kind == "label":
+        expected = [row.answer for row in task.rows]
+        parts["macro F1"] = macro_f1(texts, expected)
+        found["confusion"] = confusion(texts, expected)
+    found["parts"] = {name: round(value, 4) for name, value in parts.items() if name != "right"}
+    total, tokens = sum(one.loss for one in answers), sum(one.loss_tokens for one in answers)
+    found["loss"] = total / tokens if tokens else None
+    found["perplexity"] = math.exp(min(50.0, total / tokens)) if tokens else None
+    return found | (cost(answers) if answers else {"prompt_tokens": 0, "seconds": 0.0})
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _forgetting(by_arm: dict[str, list[Answered]]) -> dict[str, Any] | None:
+    base, tuned = by_arm.get("general_base", []), by_arm.get("general_tuned", [])
+    if not base or len(base) != len(tuned):
+        return None
+    before, after = ([one.loss / one.loss_tokens for one in arm] for arm in (base, tuned))
+    gap = difference(after, before)
+    if gap.low > UNCHANGED:
+        said = "worse"
+    elif gap.high < -UNCHANGED:
+        said = "better"
+    else:
+        said = "unchanged" if gap.low >= -UNCHANGED and gap.high <= UNCHANGED else "no clear change"
+    answers = [
+        {"prompt": row.asked, "base": one.text, "tuned": other.text}
+        for row, one, other in zip(general(), base, tuned, strict=True)
+        if one.tokens
+    ]
+    return {
+        "base_loss": _mean(before), "tuned_loss": _mean(after), "ci": [gap.low, gap.high], "n": gap.n, "said": said,
+        "answers": answers,
+    }  # fmt: skip
+
+
+def _more(found: dict[str, Any]) -> str:
+    """Cost and general ability, in words."""
+    arms, words = found["arms"], ""
+    against = next((arm for arm in ("few_shot", "retrieval") if arm in arms), None)
+    if against:
+        few = arms[against]["prompt_tokens"]
+        words += f" It answers with {arms['tuned']['prompt_tokens']:.0f} prompt tokens instead of {few:.0f}."
+    if found["forgetting"]:
+        lost = found["forgetting"]
+        words += f" General ability: {lost['said']}"
+        words += "." if lost["said"] == "unchanged" else f" (loss {lost['base_loss']:.2f} → {lost['tuned_loss']:.2f})."
+    return words

@@ -1,0 +1,117 @@
+"""What is evaluated: which rows, asked of whom, in which arms; made from a run, or from a dataset alone."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune import data, settings, train
+from finetune.data.split import leaks
+from finetune.errors import ConfigError, DataError
+from finetune.evaluate.arms import MODELS, REFERENCES
+from finetune.evaluate.kinds import KINDS, kind_of
+from finetune.store import Run
+
+MOST_ROWS = 100
+"""Rows that are asked unless another limit is given; drawn by seed when there are more."""
+
+ARMS = (*MODELS, *REFERENCES)
+
+
+@dataclass(frozen=True)
+class Task:
+    """An evaluation to be done. `excluded` counts held-out rows that training saw too and that are left out."""
+
+    model: str
+    run: Run | None
+    train: Sequence[data.Example]
+    rows: Sequence[data.Example]
+    excluded: int
+    kind: str
+    arms: tuple[str, ...]
+    seed: int
+    thinking: bool = False
+
+    @property
+    def key(self) -> str:
+        """The same for the same question, so that what was answered of it already is found again."""
+        adapter = ""
+        if self.run:
+            weights = train.adapter_folder(self.run.id) / "adapter_model.safetensors"
+            adapter = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else ""
+        asked = [self.model, adapter, self.seed, [row.as_row() for row in self.rows], len(self.train)]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where its answers are kept: with the run, so that they go with it."""
+        place = train.run_folder(self.run.id) if self.run else settings.read().home
+        return place / "evaluations" / self.key
+
+
+def of_run(run: Run, store: Any, *, held_out: Path | None = None, arms: Sequence[str] = ARMS,
+           limit: int = MOST_ROWS, kind: str | None = None) -> Task:  # fmt: skip
+    """The evaluation of a run on its held-out rows, or on those of a file.
+
+    Raises:
+        ConfigError: an arm or kind that does not exist.
+        DataError: there is no row to ask.
+    """
+    record = store.dataset(run.dataset)
+    config = train.TrainConfig(**run.config)
+    learned, held = train.open_dataset(record, config)
+    if held_out:
+        held = data.load(held_out).examples
+    return _task(config.model, run, learned, held, arms, limit, kind, config.seed, bool(record.facts.get("thinks")))
+
+
+def of_data(
+    model: str, path: Path, *, arms: Sequence[str] = ("base", "few_shot", "retrieval", *REFERENCES),
+    limit: int = MOST_ROWS, kind: str | None = None, seed: int = 0,
+) -> Task:  # fmt: skip
+    """The evaluation of a base model with what could be done instead of fine-tuning it: is there need for it?
+
+    Raises:
+        ConfigError: the tuned arm is asked for, or one that does not exist.
+        DataError: there is no row to ask.
+    """
+    if "tuned" in arms:
+        raise ConfigError("Without a run there is no tuned arm.", where="arms", fix="Name a run, or leave it out.")
+    whole = data.held_out(data.load(path), 0.15, seed)
+    held = whole.validation.examples if whole.validation else []
+    return _task(model, None, whole.examples, held, arms, limit, kind, seed, False)
+
+
+def _task(
+    model: str, run: Run | None, learned: Sequence[data.Example], held: Sequence[data.Example], arms: Sequence[str],
+    limit: int, kind: str | None, seed: int, thinking: bool,
+) -> Task:  # fmt: skip
+    for name, known, given in (("arm", ARMS, arms), ("kind", KINDS, [kind] if kind else [])):
+        if wrong := [one for one in given if one not in known]:
+            raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Known are: {', '.join(known)}.")
+    fresh = _not_trained(learned, held)
+    if not fresh:
+        raise DataError(
+            "No held-out row is left to ask." if held else "Nothing is held out.", where=run.id if run else model,
+            fix="Give rows that were not trained on.", code="nothing_held_out",
+        )  # fmt: skip
+    chosen = sorted(random.Random(seed).sample(range(len(fresh)), min(limit, len(fresh))))
+    rows = [fresh[place] for place in chosen]
+    kind = kind or kind_of([row.answer for row in learned] or [row.answer for row in rows])
+    ordered = tuple(arm for arm in ARMS if arm in arms)
+    return Task(model, run, learned, rows, len(held) - len(fresh), kind, ordered, seed, thinking)
+
+
+def _not_trained(learned: Sequence[data.Example], held: Sequence[data.Example]) -> list[data.Example]:
+    """Held-out rows whose question, or nearly that, is not among those trained on."""
+    if not learned or not held:
+        return list(held)
+    seen = leaks(_dataset(held), _dataset(learned))
+    return [row for place, row in enumerate(held) if place not in seen]
+
+
+def _dataset(rows: Sequence[data.Example]) -> data.Dataset:
+    return data.Dataset("rows", Path(), None, rows, [], [])

@@ -1,0 +1,144 @@
+"""An evaluation for real, with the tiny model: every arm, resumed, honest."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from finetune import data, evaluate, models, train
+from finetune.chat import Ask, Engine
+from finetune.data import Example
+from finetune.errors import ConfigError, DataError
+from finetune.evaluate.arms import Asking
+from finetune.evaluate.measure import general
+from finetune.evaluate.task import Task
+from finetune.store import Run, Store
+from tests.conftest import conversation, train_tiny
+
+
+def example(question: str, answer: str) -> Example:
+    return Example(conversation(question, answer), line=1)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> data.Dataset:
+    """Two hundred little sums, of which thirty are held out."""
+    rows = [{"messages": conversation(f"What is {i} plus {7 * i}?", f"{8 * i}")} for i in range(200)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return data.load(path)
+
+
+@pytest.fixture
+def run(store: Store, tiny: Path, many: data.Dataset) -> Run:
+    return train_tiny(store, tiny, many)
+
+
+def done(task: Task, engine: Engine) -> dict:
+    steps = list(evaluate.measure(task, engine))
+    assert steps[-1][0] == steps[-1][1]
+    return evaluate.report(task, evaluate.answered(task))
+
+
+def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store: Store, run: Run) -> None:
+    weights = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(weights).items()}, weights)
+    task = evaluate.of_run(run, store)
+    found = done(task, Engine())
+    assert (found["n"], found["excluded"], found["kind"]) == (30, 0, "number")
+    assert tuple(found["arms"]) == evaluate.ARMS
+    base, tuned = found["arms"]["base"], found["arms"]["tuned"]
+    assert base["loss"] == pytest.approx(tuned["loss"], abs=1e-5)
+    assert found["verdict"]["code"] == "no_difference"
+    assert found["forgetting"]["said"] == "unchanged"
+    assert found["forgetting"]["n"] == len(general()) >= 60
+    assert len(found["forgetting"]["answers"]) == 5
+    assert base["prompt_tokens"] < found["arms"]["few_shot"]["prompt_tokens"]
+    assert set(base) >= {"score", "ci", "correct", "loss", "prompt_tokens", "seconds", "empty", "over_long"}
+    json.dumps(found)
+    rows = evaluate.judged(task, evaluate.answered(task))
+    assert len(rows) == 30
+    assert set(rows[0]["arms"]) == set(evaluate.ARMS)
+    assert sum(bool(row["arms"]["base"]["right"]) for row in rows) == base["correct"]
+
+
+def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
+    messages = [{"role": "user", "content": "What is 3 plus 3?"}]
+    longer = [*conversation("What is 1 plus 1?", "2"), {"role": "user", "content": "What is 2 plus 20?"}]
+    found = Engine().losses([Ask(messages), Ask(longer)], ["6", "22"], str(tiny))
+    tokenizer, model = models.load_tokenizer(models.find(str(tiny))), AutoModelForCausalLM.from_pretrained(tiny)
+    for asked, answer, loss in ((messages, "6", found[0]), (longer, "22", found[1])):
+        prompt = models.prompt_ids(asked, tokenizer)
+        whole = models.render([*asked, {"role": "assistant", "content": answer}], tokenizer).input_ids
+        labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
+        mean = model(input_ids=torch.tensor([whole]), labels=labels).loss
+        assert loss.tokens == len(whole) - len(prompt)
+        assert loss.total / loss.tokens == pytest.approx(float(mean), abs=1e-4)
+
+
+def test_it_goes_on_where_it_was_stopped(store: Store, run: Run) -> None:
+    task, engine, stop = evaluate.of_run(run, store, limit=20), Engine(), threading.Event()
+    for count, _ in evaluate.measure(task, engine, stop):
+        if count >= 16:
+            stop.set()
+    before = evaluate.answered(task)
+    assert 16 <= len(before) < 40
+    with (task.folder / "answers.jsonl").open("a") as file:
+        file.write('{"row": 1, "arm"')  # torn by a crash
+    again = evaluate.of_run(run, store, limit=20)
+    assert again.key == task.key
+    done(again, engine)
+    after = evaluate.answered(again)
+    assert after[: len(before)] == before
+    assert len({(one.arm, one.row) for one in after}) == len(after)
+    assert train.run_folder(run.id) in task.folder.parents, "they go with the run"
+
+
+def test_rows_that_training_saw_are_left_out_and_counted(
+    store: Store, run: Run, tmp_path: Path, many: data.Dataset
+) -> None:
+    seen, held = train.open_dataset(store.dataset(run.dataset), train.TrainConfig(**run.config))
+    file = tmp_path / "leaky.jsonl"
+    rows = [*seen[:7], *held[:5]]
+    file.write_text("\n".join(json.dumps(row.as_row()) for row in rows), encoding="utf-8")
+    task = evaluate.of_run(run, store, held_out=file)
+    assert (len(task.rows), task.excluded) == (5, 7)
+    assert not {row.asked for row in task.rows} & {row.asked for row in seen}
+    file.write_text("\n".join(json.dumps(row.as_row()) for row in seen[:3]), encoding="utf-8")
+    with pytest.raises(DataError, match="No held-out row is left"):
+        evaluate.of_run(run, store, held_out=file)
+
+
+def test_without_a_run_the_alternatives_are_measured(tiny: Path, many: data.Dataset) -> None:
+    task = evaluate.of_data(str(tiny), many.path, limit=8)
+    found = done(task, Engine())
+    assert list(found["arms"]) == ["base", "few_shot", "retrieval", "majority", "nearest"]
+    assert (found["run"], found["verdict"], found["forgetting"]) == (None, None, None)
+    with pytest.raises(ConfigError, match="no tuned arm"):
+        evaluate.of_data(str(tiny), many.path, arms=("base", "tuned"))
+    with pytest.raises(ConfigError, match="no such arm"):
+        evaluate.of_data(str(tiny), many.path, arms=("nope",))
+    shutil.rmtree(task.folder)
+
+
+def test_examples_are_those_most_like_the_question() -> None:
+    rows = [
+        example(f"A question about {thing}?", thing.upper()) for thing in ("apples", "bread", "cars", "dogs", "eggs")
+    ]
+    asking = Asking(rows, seed=0, count=2)
+    asked = example("Tell me about cars", "?")
+    assert asking.similar(asked)[0].answer == "CARS"
+    retrieved = asking.messages("retrieval", asked)
+    assert retrieved[-2]["content"] == "CARS"
+    assert retrieved[-1] == {"role": "user", "content": "Tell me about cars"}
+    assert len(asking.messages("few_shot", asked)) == 5
+    assert asking.messages("few_shot", asked)[:4] == asking.messages("few_shot", rows[0])[:4]
+    assert asking.answer("nearest", asked) == "CARS"
+    assert Asking([], seed=0).answer("nearest", asked) == ""
+    nothing = Asking([example("?", "!")], seed=0)
+    assert nothing.similar(asked) in ([], nothing.single)

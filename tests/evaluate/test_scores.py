@@ -1,0 +1,57 @@
+"""Scores against values worked out by hand, and against the libraries they wrap."""
+
+import pytest
+
+from finetune.evaluate import scores
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "f1"),
+    [
+        ('["egg"]', '["egg"]', 1.0),
+        ('["egg", "milk"]', '["egg"]', 2 / 3),
+        ('["milk", "egg"]', '["egg", "milk"]', 1.0),
+        ('["egg", "egg"]', '["egg"]', 2 / 3),
+        ('{"a": 1, "b": 2}', '{"b": 2, "a": 1}', 1.0),
+        ('{"a": 1, "b": 3}', '{"a": 1, "b": 2}', 0.5),
+        ('{"a": {"b": [1, 2]}}', '{"a": {"b": [2, 5]}}', 0.5),
+        ('{"a": 1}', '{"b": 1}', 0.0),
+        ("[]", "[]", 1.0),
+        ("[]", '["egg"]', 0.0),
+        ("no JSON", '["egg"]', 0.0),
+        ('{"a": 1.0}', '{"a": "1.0"}', 0.0),
+    ],
+)
+def test_field_f1(answer: str, expected: str, f1: float) -> None:
+    assert scores.field_f1(answer, expected) == pytest.approx(f1)
+
+
+def test_macro_f1_and_confusion() -> None:
+    """a: 2 said, 1 wanted, 1 hit: 2/3. b: 1 said, 2 wanted, 1 hit: 2/3. c: never said: 0."""
+    answers, expected = ["a", "A.", "b", "hm"], ["a", "b", "b", "c"]
+    assert scores.macro_f1(answers, expected) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert scores.confusion(answers, expected) == {
+        "a": {"a": 1},
+        "b": {"a": 1, "b": 1},
+        "c": {scores.OTHER: 1},
+    }
+
+
+def test_free_text_agrees_with_the_libraries() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu import sentence_chrf
+
+    a, b = "the cat sat on the mat", "a cat sat on a mat"
+    found = scores.scored(a, b, "free")
+    assert found.right is None
+    assert found.parts["chrF"] == pytest.approx(sentence_chrf(a, [b]).score / 100)
+    assert found.parts["ROUGE-L"] == pytest.approx(RougeScorer(["rougeL"]).score(b, a)["rougeL"].fmeasure)
+    assert found.parts["ROUGE-L"] == pytest.approx(4 / 6)  # cat sat on mat: 4 of 6 words on both sides
+
+
+def test_sums_are_means_and_what_is_missing_counts_as_nothing() -> None:
+    said = [scores.scored(text, '["a"]', "json") for text in ('["a"]', '["b"]', "oops", '["a","b"]')]
+    assert scores.summed(said) == pytest.approx({"right": 0.25, "valid": 0.75, "field F1": (1 + 0 + 0 + 2 / 3) / 4})
+    labels = [scores.scored(text, "billing", "label") for text in ("Billing.", "login")]
+    assert scores.summed(labels) == {"right": 0.5}
+    assert scores.summed([]) == {}

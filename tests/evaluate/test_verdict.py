@@ -1,0 +1,98 @@
+"""Statistics by hand, and a verdict that never claims more than they hold."""
+
+import random
+
+import numpy as np
+import pytest
+
+from finetune.evaluate.stats import difference, mean_interval, rows_needed, share_interval
+from finetune.evaluate.verdict import verdict
+
+
+def share(right: int, n: int = 100) -> list[float]:
+    return [1.0] * right + [0.0] * (n - right)
+
+
+def test_mcnemar_by_hand() -> None:
+    """6 rows better, 1 worse: p = 2 · (C(7,0) + C(7,1)) / 2⁷ = 16 / 128."""
+    a = [1.0] * 6 + [0.0] + [1.0] * 5
+    b = [0.0] * 6 + [1.0] + [1.0] * 5
+    found = difference(a, b)
+    assert found.p == pytest.approx(16 / 128)
+    assert found.mean == pytest.approx(5 / 12)
+    assert found.low <= found.mean <= found.high
+
+
+def test_the_interval_is_the_bootstraps_and_the_same_each_time() -> None:
+    gaps = np.array([0.0] * 60 + [1.0] * 40)
+    low, high = mean_interval(gaps)
+    spread = 1.96 * np.sqrt(0.4 * 0.6 / 100)
+    assert (low, high) == pytest.approx((0.4 - spread, 0.4 + spread), abs=0.015)
+    assert mean_interval(gaps) == (low, high)
+    assert mean_interval([0.3, 0.3]) == (0.3, 0.3)
+    assert share_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_rows_needed_by_hand() -> None:
+    """Mean 1/8, sample deviation 0.3536: (1.96 · 0.3536 / 0.125)² = 30.7."""
+    assert rows_needed([1.0, 0, 0, 0, 0, 0, 0, 0]) == 31
+    assert rows_needed([0.0] * 30) == 60
+    assert rows_needed([1.0] * 8) == 20
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"tuned": share(83), "base": share(4), "few_shot": share(31)}, "helped"),
+        ({"tuned": share(83), "base": share(4)}, "helped"),
+        ({"tuned": share(83), "base": share(4), "nearest": share(83)}, "alternative_as_good"),
+        ({"tuned": share(60), "base": share(4), "retrieval": share(90)}, "alternative_as_good"),
+        ({"tuned": share(30), "base": share(30), "few_shot": share(31)}, "no_difference"),
+        ({"tuned": share(32), "base": share(30)}, "no_difference"),
+        ({"tuned": share(10), "base": share(50), "few_shot": share(5)}, "hurt"),
+        ({"tuned": share(8, 8), "base": share(0, 8)}, "too_few_rows"),
+        ({"tuned": share(19, 19), "base": share(0, 19)}, "too_few_rows"),
+    ],
+)
+def test_codes(values: dict[str, list[float]], code: str) -> None:
+    assert verdict(values, "right").code == code
+
+
+def test_losses_are_better_when_lower() -> None:
+    chance = random.Random(0)
+    base = [chance.gauss(2, 0.5) for _ in range(60)]
+    tuned = [loss - 0.4 + chance.gauss(0, 0.1) for loss in base]
+    assert verdict({"tuned": tuned, "base": base}, "nats", higher=False).code == "helped"
+    assert verdict({"tuned": base, "base": tuned}, "nats", higher=False).code == "hurt"
+    said = verdict({"tuned": tuned, "base": base, "few_shot": tuned}, "nats", higher=False)
+    assert said.code == "alternative_as_good"
+    assert "few-shot" in said.sentence
+
+
+def test_the_sentence_has_the_numbers() -> None:
+    said = verdict({"tuned": share(83), "base": share(4), "few_shot": share(31)}, "right").sentence
+    assert "Tuned is right on 83 of 100, base, zero-shot on 4, few-shot on 31" in said
+    assert "+52 points (95 % interval" in said
+    few = verdict({"tuned": share(8, 8), "base": share(0, 8)}, "right").sentence
+    assert "8 were measured; about 20 would be needed" in few
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.5])
+def test_shuffled_answers_are_seldom_called_helped(rate: float) -> None:
+    """When tuned is no better than the base, at most one seed in twenty may say so."""
+    called = 0
+    for seed in range(200):
+        chance = random.Random(seed)
+        arms = {arm: [float(chance.random() < rate) for _ in range(73)] for arm in ("tuned", "base", "few_shot")}
+        called += verdict(arms, "right").code == "helped"
+    assert called <= 10
+
+
+def test_shuffled_losses_are_seldom_called_helped() -> None:
+    called = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        base = [chance.gauss(2, 1) for _ in range(40)]
+        tuned = [loss + chance.gauss(0, 0.3) for loss in base]
+        called += verdict({"tuned": tuned, "base": base}, "nats", higher=False).code == "helped"
+    assert called <= 3
