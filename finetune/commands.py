@@ -174,8 +174,7 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, bool(facts.get("thinks")))
     sampling = chat.Sampling(options.max_tokens)
     if options.prompt is None and not options.json:
-        terminal.converse(chat.Engine(), held, sampling)
-        return 0, {}
+        return min(1, terminal.converse(chat.Engine(), held, sampling)), {}
     if options.prompt is None:
         raise ConfigError("--json answers one prompt.", where="--prompt", fix="Add --prompt TEXT.")
     replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)

@@ -37,7 +37,8 @@ ALTER TABLE runs ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
 UPDATE runs SET seconds = MAX(0, ended - started) WHERE ended IS NOT NULL AND started IS NOT NULL;
 """,
     """
-CREATE TABLE votes (run TEXT NOT NULL REFERENCES runs(id), owner TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE votes (
+    id TEXT PRIMARY KEY, run TEXT NOT NULL REFERENCES runs(id), owner TEXT NOT NULL, data TEXT NOT NULL);
 CREATE INDEX votes_by_run ON votes(run);
 """,
 )

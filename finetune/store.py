@@ -72,7 +72,10 @@ class Store:
             db.execute("PRAGMA synchronous=FULL")
             yield db
         except sqlite3.OperationalError as error:
-            raise _explained(error) from error
+            if not any(words in str(error).lower() for words in DISK_WORDS):
+                raise
+            full = "The disk is full or cannot be written."
+            raise RunError(full, fix="Free some space.", code="disk_full") from error
         finally:
             db.close()
 
@@ -83,7 +86,8 @@ class Store:
             try:
                 yield db
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # SQLite has rolled back by itself when the disk was full
+                    db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
 
@@ -240,10 +244,11 @@ class Store:
 
     # Votes
 
-    def add_vote(self, run_id: str, owner: str, vote: dict[str, Any]) -> None:
-        """Keep a judgement about a run; `vote` is a `finetune.chat.votes.Vote` as a dict."""
+    def add_vote(self, run_id: str, owner: str, ballot: str, vote: dict[str, Any]) -> bool:
+        """Keep a `finetune.chat.votes.Vote` about a run; False when this ballot was voted on already."""
         with self._write() as db:
-            db.execute("INSERT INTO votes VALUES (?,?,?)", (run_id, owner, json.dumps(vote)))
+            row = (ballot, run_id, owner, json.dumps(vote))
+            return bool(db.execute("INSERT OR IGNORE INTO votes VALUES (?,?,?,?)", row).rowcount)
 
     def votes(self, run_id: str, owner: str) -> list[dict[str, Any]]:
         """An owner's votes about a run, in the order in which they were given."""
@@ -270,12 +275,6 @@ class Store:
                 db.execute("DELETE FROM votes WHERE run=?", (run_id,))
                 db.execute("DELETE FROM runs WHERE id=?", (run_id,))
         return bool(over)
-
-
-def _explained(error: sqlite3.OperationalError) -> Exception:
-    if any(words in str(error).lower() for words in DISK_WORDS):
-        return RunError("The disk is full or cannot be written.", fix="Free some space.", code="disk_full")
-    return error
 
 
 def _text(given: str) -> str:

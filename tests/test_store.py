@@ -140,6 +140,35 @@ def test_a_run_gets_another_name(store: Store) -> None:
     assert store.run(run.id).name == "half ? a pair"
 
 
+def test_a_full_disk_is_told_though_sqlite_rolled_back_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(store)
+    connect = sqlite3.connect
+
+    def small(*arguments: object, **named: object) -> sqlite3.Connection:
+        db = connect(*arguments, **named)
+        db.execute("PRAGMA max_page_count=1")  # as large as it is, and no page more
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(RunError) as caught:
+        store.add_event(run.id, "log", {"text": "x" * 1_000_000})
+    assert caught.value.code == "disk_full"
+
+
+def test_a_locked_record_is_no_full_disk_and_can_be_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finetune.train.causes import translate
+
+    run = new_run(store)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout, **named: connect(path, timeout=0.05, **named))
+    holder = connect(store.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked") as caught:
+        store.add_event(run.id, "log", {"text": "x"})
+    assert translate(caught.value) is None
+    holder.close()
+
+
 def test_a_missing_run_is_one_sentence(store: Store) -> None:
     with pytest.raises(RunError, match="r0: There is no such run. See the list"):
         store.run("r0")

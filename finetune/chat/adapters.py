@@ -102,11 +102,12 @@ class Resident:
         """
         found = [(adapter, adapter.folder()) for adapter in wanted]  # all of them, before any is touched
         for adapter, folder in found:
-            if self._loaded.get(adapter.name) != _stamp(folder):
+            stamp = _stamp(folder)
+            if self._loaded.get(adapter.name) != stamp:
                 _refuse_changing(folder, adapter.run)
                 self.whole = False
                 self._load(adapter, folder)
-                self._loaded[adapter.name] = _stamp(folder)
+                self._loaded[adapter.name] = stamp
                 self._verify()
                 self.whole = True
             self._loaded.move_to_end(adapter.name)
@@ -129,6 +130,11 @@ class Resident:
                 f"The adapter cannot be loaded ({type(error).__name__}).", where=adapter.run.id,
                 fix="Train the run again.", code="adapter_damaged",
             ) from error  # fmt: skip
+        if _tensors(folder) != sum(adapter.name in key.split(".") for key, _ in self.model.named_parameters()):
+            raise RunError(
+                "The adapter cannot be loaded (it is not whole).", where=adapter.run.id, fix="Train the run again.",
+                code="adapter_damaged",
+            )  # fmt: skip
         _scale(self.model, adapter)
 
     def _verify(self) -> None:
@@ -154,7 +160,7 @@ class Resident:
             return self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
 
     def _evict(self, needed: set[str]) -> None:
-        while sum(size for _, size in self._loaded.values()) > ROOM:
+        while len(self._loaded) > 1 and sum(size for _, size in self._loaded.values()) > ROOM:
             oldest = next((name for name in self._loaded if name not in needed), None)
             if oldest is None:
                 return
@@ -196,6 +202,13 @@ def _scale(model: Any, adapter: Adapter) -> None:
     for module in model.modules():
         if isinstance(module, LoraLayer) and adapter.name in module.scaling:
             module.scaling[adapter.name] *= adapter.strength
+
+
+def _tensors(folder: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        return len(list(file.keys()))
 
 
 def _stamp(folder: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from finetune.chat.adapters import BASE, Adapter, Resident
 from finetune.chat.losses import Loss
 from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.chat.turns import Turn, Turns
-from finetune.errors import ModelError
+from finetune.errors import ModelError, RunError
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -63,11 +63,6 @@ class Engine:
         self._turns = Turns()
         self._resident: Resident | None = None
 
-    @property
-    def difference(self) -> float | None:
-        """Largest difference ever found between the base's logits before and beside its adapters; None: no base yet."""
-        return self._resident.difference if self._resident else None
-
     def stream(
         self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
     ) -> Generator[list[Reply]]:
@@ -94,7 +89,8 @@ class Engine:
             prompts, dropped = _fit(asks, resident.tokenizer, resident.model, sampling)
             names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
             for rows in generate(resident.model, resident.tokenizer, prompts, names, sampling, stop):
-                yield [replace(row, dropped=count) for row, count in zip(rows, dropped, strict=True)]
+                beside = resident.difference
+                yield [replace(row, dropped=count, difference=beside) for row, count in zip(rows, dropped, strict=True)]
         finally:
             turn.leave()
 
@@ -139,6 +135,11 @@ class Engine:
     def _ready(self, name: str, asks: Sequence[Ask]) -> Resident:
         wanted = [ask.adapter for ask in asks if ask.adapter]
         sources = {adapter.run.result["source"] for adapter in wanted if "source" in adapter.run.result}
+        if len(sources) > 1:
+            raise RunError(
+                f"These runs were trained on different copies of {name} ({', '.join(sorted(sources))}).",
+                fix="Compare them one after the other.", code="different_bases",
+            )  # fmt: skip
         found = models.find(name, source=next(iter(sources), None))
         if self._resident is None or self._resident.found != found or not self._resident.whole:
             self._resident = None  # frees the one before

@@ -29,6 +29,7 @@ class Reply:
     `prompt` holds the token ids that the model was given. `seconds` counts from the start of generation to the
     column's last token, `first` to its first. `dropped` counts the oldest messages left out because the
     conversation outgrew the model's context; `ahead` the answers that others get before this one begins.
+    `difference` is the largest found so far between the base's logits before and beside its adapters.
     """
 
     text: str = ""
@@ -39,6 +40,7 @@ class Reply:
     stop: str | None = None
     dropped: int = 0
     ahead: int = 0
+    difference: float | None = None
 
     @property
     def prompt_tokens(self) -> int:

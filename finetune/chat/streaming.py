@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 
 class _Stop(StoppingCriteria):
-    def __init__(self, event: threading.Event):
-        self.event = event
+    """True for every row once `asked` says so."""
+
+    def __init__(self, asked: Callable[[], bool]):
+        self.asked = asked
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self.asked(), device=input_ids.device)
 
 
 class _Rows(BaseStreamer):
@@ -85,8 +87,9 @@ def generate(
 ) -> Iterator[list[Reply]]:
     """Yield the replies (one per prompt) after every token, and once more when all have ended.
 
-    Closing the iterator sets `stop` and waits for the model to be free again.
+    Closing the iterator ends generation and waits for the model to be free again.
     """
+    over = threading.Event()
     streamer, ends = _Rows(), models.end_tokens(model, tokenizer)
     rows = [_Row(tokenizer, ends, prompt) for prompt in prompts]
     arguments = {
@@ -94,11 +97,11 @@ def generate(
         "generation_config": models.choice(ends, sampling.max_tokens, sampling.temperature, sampling.top_p),
         "logits_processor": _penalties(sampling, max(map(len, prompts))),
         "streamer": streamer,
-        "stopping_criteria": StoppingCriteriaList([_Stop(stop)]),
+        "stopping_criteria": StoppingCriteriaList([_Stop(lambda: stop.is_set() or over.is_set())]),
     }
     if hasattr(model, "peft_config"):
         arguments["adapter_names"] = list(adapters)
-    thread = threading.Thread(target=_work, args=(model, arguments, streamer, sampling.seed, stop), daemon=True)
+    thread = threading.Thread(target=_work, args=(model, arguments, streamer, sampling.seed), daemon=True)
     began = time.monotonic()
     thread.start()
     halted = False
@@ -111,7 +114,7 @@ def generate(
             yield [row.reply for row in rows]
         halted = stop.is_set()
     finally:
-        stop.set()
+        over.set()
         if threading.current_thread() is not thread:  # the garbage collector may close us from anywhere
             thread.join()
     yield [row.ended("stopped" if halted else "length") for row in rows]
@@ -130,9 +133,11 @@ class _Stopped(Exception):
     """Raised between two layers of the model when `stop` is set, so that a long prompt does not hold the engine."""
 
 
-def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int, stop: threading.Event) -> None:
+def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int) -> None:
+    asked = arguments["stopping_criteria"][0].asked
+
     def look(module: Any, inputs: Any) -> None:
-        if stop.is_set():
+        if asked():
             raise _Stopped
 
     layers: Any = max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])

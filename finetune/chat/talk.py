@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from finetune import data
 from finetune.chat.engine import Ask
-from finetune.chat.reply import Reply
+from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.store import Run
 
 SHOTS = 3
@@ -40,6 +40,7 @@ class Turn:
     prompt: str
     replies: tuple[Reply, ...]
     expected: str = ""
+    sampling: Sampling = GREEDY
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Talk:
             for place, column in enumerate(self.columns)
         ]
 
-    def answered(self, prompt: str, replies: Sequence[Reply], expected: str = "") -> "Talk":
+    def answered(
+        self, prompt: str, replies: Sequence[Reply], expected: str = "", sampling: Sampling = GREEDY
+    ) -> "Talk":
         """With one turn more."""
-        return replace(self, turns=(*self.turns, Turn(prompt, tuple(replies), expected)))
+        return replace(self, turns=(*self.turns, Turn(prompt, tuple(replies), expected, sampling)))
 
     def undone(self) -> "Talk":
         """Without the last turn."""
@@ -81,14 +84,18 @@ class Talk:
         return [*messages, {"role": "user", "content": prompt}]
 
 
+def single(rows: Sequence[data.Example]) -> list[data.Example]:
+    """The rows that are one question and one answer, after a system prompt or none: what can be asked again as such."""
+    said = [[message["role"] for message in row.messages if message["role"] != "system"] for row in rows]
+    return [row for row, roles in zip(rows, said, strict=True) if roles == ["user", "assistant"] and row.asked.strip()]
+
+
 def shots(rows: Sequence[data.Example], seed: int, count: int = SHOTS) -> tuple[data.Example, ...]:
     """Examples of one question and one answer for a few-shot prompt, the same ones for the same seed.
 
     The shorter half of the rows is drawn from: examples that fill the context teach less than they cost.
     """
-    simple = [
-        row for row in rows if [m["role"] for m in row.messages if m["role"] != "system"] == ["user", "assistant"]
-    ]
+    simple = single(rows)
     simple.sort(key=lambda row: len(row.asked) + len(row.answer))
     drawn = simple[: max(count, len(simple) // 2)]
     return tuple(random.Random(seed).sample(drawn, min(count, len(drawn))))

@@ -13,22 +13,31 @@ from finetune.errors import FinetuneError
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped", None: "…"}
 
 
-def converse(engine: Engine, talk: Talk, sampling: Sampling) -> Talk:
-    """Ask what is typed, or each line that is piped in, until there is no more; returns the conversation.
+def converse(engine: Engine, talk: Talk, sampling: Sampling) -> int:
+    """Ask what is typed, or each line that is piped in, until there is no more; how many could not be answered.
 
     Example:
         >>> converse(Engine(), Talk(run, columns), Sampling(max_tokens=64))
+        0
     """
+    failed = 0
     for prompt in _prompts():
         try:
             talk = talk.answered(prompt, ask(engine, talk, prompt, sampling))
         except FinetuneError as error:
             print(error, file=sys.stderr)
-    return talk
+            failed += 1
+        except KeyboardInterrupt:  # before the first token: as if it had not been asked
+            continue
+    return failed
 
 
 def ask(engine: Engine, talk: Talk, prompt: str, sampling: Sampling) -> list[Reply]:
-    """Ask all columns and print their answers."""
+    """Ask all columns and print their answers. In a terminal Ctrl-C ends them.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came before they had begun.
+    """
     stream = engine.stream(talk.asks(prompt), talk.run.config["model"], sampling)
     replies: list[Reply] = []
     if sys.stdout.isatty():
@@ -38,6 +47,8 @@ def ask(engine: Engine, talk: Talk, prompt: str, sampling: Sampling) -> list[Rep
             for replies in stream:
                 live.update(_side_by_side(talk, replies))
         stream.close()
+        if not replies or not replies[0].prompt:
+            raise KeyboardInterrupt
         return replies
     for replies in stream:  # noqa: B007 - the last one counts
         pass

@@ -25,6 +25,7 @@ small { color: #64748b; }</style></head><body>
 <h1>Before &amp; After</h1>
 <dl>{% for name, value in facts %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
 {% for turn in talk.turns %}<section><h2>Prompt</h2><pre>{{ turn.prompt }}</pre>
+<p><small>{{ told(turn.sampling) }}</small></p>
 <div class="columns">{% for reply in turn.replies %}{% set column = talk.columns[loop.index0] %}
 <div{% if column.run %} class="tuned"{% endif %}><h3>{{ column.title }}</h3><pre>{{ reply.text }}</pre>
 <small>{{ reply.prompt_tokens }} prompt tokens, {{ reply.tokens }} tokens in {{ "%.1f"|format(reply.seconds) }} s,
@@ -35,11 +36,11 @@ small { color: #64748b; }</style></head><body>
 """
 
 
-def transcript(talk: Talk, sampling: Sampling, votes: Sequence[dict[str, Any]] = ()) -> str:
-    """The page. `sampling` is what is set now; `votes` the person's own, in a blind test of this run.
+def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = ()) -> str:
+    """The page. `votes` are the person's own, in blind tests of this run.
 
     Example:
-        >>> Path("talk.html").write_text(transcript(talk, Sampling()), encoding="utf-8")
+        >>> Path("talk.html").write_text(transcript(talk), encoding="utf-8")
         4711
     """
     from jinja2 import Environment
@@ -51,12 +52,11 @@ def transcript(talk: Talk, sampling: Sampling, votes: Sequence[dict[str, Any]] =
         ("run", f"{talk.run.name} ({talk.run.id}), {talk.run.state}, {talk.run.step} steps"),
         ("base model", model.rstrip("/").rsplit("/", 1)[-1] if model.startswith("/") else model),
         ("system prompt", talk.system or "none"),
-        ("sampling", _told(sampling)),
         ("held-out loss", f"{losses[0]:.3f} → {losses[1]:.3f}" if None not in losses else "not measured"),
         ("blind test", score(Vote(**vote) for vote in votes).sentence if votes else "not voted on"),
         ("saved", time.strftime("%Y-%m-%d %H:%M")),
     ]
-    return Environment(autoescape=True).from_string(PAGE).render(talk=talk, facts=facts)
+    return Environment(autoescape=True).from_string(PAGE).render(talk=talk, facts=facts, told=_told)
 
 
 def _told(sampling: Sampling) -> str:

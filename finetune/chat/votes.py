@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-CHOICES = ("base", "tuned", "tie", "neither")
 SURE = 0.95
 """Of the interval."""
 
 
 @dataclass(frozen=True)
 class Vote:
-    """One judgement. `left` is the side that ``base`` or ``tuned`` stood on; `at` Unix seconds."""
+    """One judgement: `choice` is ``base``, ``tuned``, ``tie`` or ``neither``.
+
+    `left` is who stood on the left, ``base`` or ``tuned``; `at` is in Unix seconds.
+    """
 
     choice: str
     left: str
@@ -82,7 +84,7 @@ def preferences(votes: Sequence[Vote]) -> list[dict[str, Any]]:
     """
     pairs = []
     for vote in votes:
-        if vote.choice in ("base", "tuned"):
+        if vote.choice in ("base", "tuned") and vote.base != vote.tuned:
             better, worse = (vote.tuned, vote.base) if vote.choice == "tuned" else (vote.base, vote.tuned)
             pairs.append({
                 "prompt": vote.messages,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.chat.talk import SHOTS, shots
+from finetune.chat.talk import SHOTS, shots, single
 from finetune.data import Example
 
 MODELS = ("base", "few_shot", "retrieval", "tuned")
@@ -32,7 +32,7 @@ class Asking:
     def __init__(self, train: Sequence[Example], seed: int, count: int = SHOTS):
         self.train, self.count = train, count
         self.shots = shots(train, seed, count)
-        self.single = [row for row in train if len(row.prompt) == 1 + (row.system is not None)]
+        self.single = single(train)
         self._index = _index([row.asked for row in self.single])
         self.majority = Counter(row.answer for row in train).most_common(1)[0][0] if train else ""
 

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 KINDS = ("label", "json", "sql", "number", "short", "free")
@@ -18,7 +19,8 @@ LABEL_WORDS, SHORT_WORDS = 6, 12
 SAMPLE = 500
 """Answers looked at, the first."""
 
-NUMBER = re.compile(r"[-+−]?\s*[$€£]?\s*\d[\d,._ ]*(?:[eE][-+]?\d+)?\s*%?")
+NUMBER = re.compile(r"[-+−]?[$€£]?(\d[\d,_ ]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?%?")
+LONGEST_NUMBER = 40
 SQL = re.compile(r"\s*(?:select|insert|update|delete|with|create|alter|drop)\b", re.IGNORECASE)
 
 
@@ -51,7 +53,7 @@ def kind_of(answers: Sequence[str]) -> str:
     shapes: dict[str, Callable[[str], Any]] = {
         "json": lambda text: isinstance(_json(text), (dict, list)),
         "sql": lambda text: SQL.match(text) and _sql(text) is not None,
-        "number": NUMBER.fullmatch,
+        "number": lambda text: number(text) is not None,
     }
     for kind, fits in shapes.items():
         if sum(bool(fits(answer)) for answer in answers) >= MOST * len(answers):
@@ -69,31 +71,32 @@ def look(answer: str, kind: str, expected: str = "") -> Look:
         >>> look('{"a":1}', "json", '{"a": 1}')
         Look(text='{\\n  "a": 1\\n}', said='valid JSON, as expected', valid=True, right=True)
     """
-    found = {"json": _look_json, "sql": _look_sql}.get(kind, _look_plain)(answer, expected)
-    if kind in ("label", "number", "short") and expected:
-        return Look(answer, "right" if found.right else "wrong", None, found.right)
-    return found
+    if kind == "json":
+        return _look_json(answer, expected)
+    if kind == "sql":
+        return _look_sql(answer, expected)
+    if kind == "free" or not expected:
+        return Look(answer)
+    given, wanted = (number(answer), number(expected)) if kind == "number" else (plain(answer), plain(expected))
+    right = given is not None and given == wanted
+    return Look(answer, "right" if right else "wrong", None, right)
 
 
 def _look_json(answer: str, expected: str) -> Look:
     value = _json(answer)
-    if value is None:
+    if value is NOTHING:
         return Look(answer, "not valid JSON", False, False if expected else None)
-    right = value == _json(expected) if expected else None
-    laid = json.dumps(value, indent=2, ensure_ascii=False)
+    right = _written(value) == _written(_json(expected)) if expected else None
+    laid = json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace").decode()  # half characters
     return Look(laid, f"valid JSON{_compared(right)}", True, right)
 
 
 def _look_sql(answer: str, expected: str) -> Look:
-    parsed = _sql(answer)
-    if parsed is None:
+    laid = _sql(answer)
+    if laid is None:
         return Look(answer, "does not parse as SQL", False, False if expected else None)
-    right = parsed == _sql(expected) if expected else None
-    return Look(parsed.sql(pretty=True), f"parses as SQL{_compared(right)}", True, right)
-
-
-def _look_plain(answer: str, expected: str) -> Look:
-    return Look(answer, right=plain(answer) == plain(expected) if expected else None)
+    right = laid == _sql(expected) if expected else None
+    return Look(laid, f"parses as SQL{_compared(right)}", True, right)
 
 
 def _compared(right: bool | None) -> str:
@@ -110,23 +113,51 @@ def plain(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" \"'`.!")
 
 
-def _json(text: str) -> Any:
-    """The value a text is as a whole; None for one that is no JSON (or ``null``)."""
+def number(text: str) -> Decimal | None:
+    """The number a text is, without currency, thousands or percent signs; None for one that is none.
+
+    Example:
+        >>> number("1,000.0") == number("$1000"), number(".5")
+        (True, Decimal('0.5'))
+    """
+    text = text.strip().rstrip(".").replace("−", "-")
+    if len(text) > LONGEST_NUMBER or not NUMBER.fullmatch(text):
+        return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return Decimal(re.sub(r"[$€£%,_ ]", "", text))
+    except InvalidOperation:
         return None
 
 
-def _sql(text: str) -> Any:
-    """The parsed statement, normalised by parsing; None unless it is exactly one."""
+NOTHING = object()
+"""What a text is that is no JSON; ``null`` is."""
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return NOTHING
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _written(value: Any) -> str:
+    """Equal for equal values: in Python true equals 1, in JSON it does not."""
+    return "" if value is NOTHING else json.dumps(value, sort_keys=True)
+
+
+def _sql(text: str) -> str | None:
+    """The statement, normalised by parsing and laid out; None unless it is exactly one."""
     import sqlglot
     from sqlglot.errors import SqlglotError
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # its warnings quote what they could not parse
     try:
         statements = [one for one in sqlglot.parse(text) if one is not None]
+        whole = len(statements) == 1 and SQL.match(text) and not isinstance(statements[0], sqlglot.exp.Command)
+        return statements[0].sql(pretty=True) if whole else None
     except (SqlglotError, RecursionError):
         return None
-    whole = len(statements) == 1 and SQL.match(text) and not isinstance(statements[0], sqlglot.exp.Command)
-    return statements[0] if whole else None

@@ -112,7 +112,9 @@ class Checkpoints:
         return min((one for one in whole if one.loss is not None), key=_loss, default=whole[0] if whole else None)
 
     def _all(self) -> Iterator[Checkpoint]:
-        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+        for folder in sorted(
+            self.folder.glob("step-*"), key=lambda folder: (len(folder.name), folder.name), reverse=True
+        ):
             try:
                 manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
                 yield Checkpoint(int(manifest["step"]), manifest["loss"], folder)

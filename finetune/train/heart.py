@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import sqlite3
 import sys
 import threading
 import time
@@ -52,7 +53,10 @@ class Heart:
         now = time.monotonic()
         try:
             ours = self.store.heartbeat(self.run.id, self.run.attempt, now - self._last, peak_memory())
-        except RunError:  # a full disk: whoever trains will hit it too, and say so
+        except (
+            RunError,
+            sqlite3.Error,
+        ):  # a full disk, or a record long locked: whoever trains hits it too, and says so
             logging.exception("A heartbeat was not recorded")
             return True
         self._last = now

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 
@@ -42,3 +43,16 @@ def kill_group(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+LOG_LINES = 40
+"""Kept of a worker's log when it failed."""
+
+
+def last_lines(path: Path) -> list[str]:
+    """The end of a worker's log, without the list of compiled modules that a crash adds."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if not line.startswith("Extension modules:")][-LOG_LINES:]
+    except OSError:
+        return []

@@ -252,13 +252,14 @@ def held_out(store: Store, run_id: str) -> tuple[list[Point], Point | None]:
     return points, min(points, key=lambda point: point[1], default=None)
 
 
-def result(store: Store, run_id: str) -> dict[str, Any]:
+def result(store: Store, run_id: str, step: int) -> dict[str, Any]:
     """The figures a run ends with: losses, seconds of training and evaluation, tokens read a second.
 
-    Work that was lost to a crash and done again counts once.
+    `step` is that of the adapter that is taken away; the held-out loss is the one measured there, None when none
+    was. Work that was lost to a crash and done again counts once.
 
     Example:
-        >>> result(store, run.id)["eval_loss"]
+        >>> result(store, run.id, 84)["eval_loss"]
         0.41
     """
     steps = _counting(store.events_of(run_id, "step", "resumed"))
@@ -266,7 +267,7 @@ def result(store: Store, run_id: str) -> dict[str, Any]:
     seconds = sum(data["seconds"] for data in (*steps, *evaluations))
     return {
         "train_loss": sum(data["loss"] for data in steps) / len(steps) if steps else None,
-        "eval_loss": evaluations[-1]["loss"] if evaluations else None,
+        "eval_loss": next((data["loss"] for data in evaluations if data["step"] == step > 0), None),
         "base_eval_loss": next((data["loss"] for data in evaluations if data["step"] == 0), None),
         "train_seconds": seconds,
         "tokens_per_second": sum(data["tokens"] for data in steps) / seconds if seconds else None,

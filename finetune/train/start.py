@@ -81,7 +81,7 @@ def keep(store: Store, run: Run) -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     adopt(checkpoint, adapter_folder(run.id))
-    return run.result | result(store, run.id) | {"adapter_step": checkpoint.step}
+    return run.result | result(store, run.id, checkpoint.step) | {"adapter_step": checkpoint.step}
 
 
 def checkpoint_steps(run_id: str) -> list[int]:

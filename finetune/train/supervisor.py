@@ -21,14 +21,16 @@ from finetune.errors import FinetuneError
 from finetune.store import Run, Store
 from finetune.train.causes import left_word, out_of_memory, translate
 from finetune.train.checkpoints import Checkpoints
-from finetune.train.process import alive, kill_group, started
+from finetune.train.process import alive, kill_group, last_lines, started
 from finetune.train.start import keep, run_folder
 
 GRACE = 8.0
 """Seconds a worker gets to stop or pause by itself before its process group is killed."""
 
 TRIES = 3
-LOG_LINES = 40
+UNSURE = 30.0
+"""Seconds after which a run that was accepted, and then not queued, is queued."""
+
 SWITCHES = ("-X", "faulthandler", "-W", "ignore::FutureWarning")
 """Of the worker's Python: a crash leaves its stack in the log, deprecations within libraries do not."""
 
@@ -82,8 +84,15 @@ class Supervisor:
         """Bury the dead and end those asked to stop, without starting any."""
         running = self.store.runs(states=("running",))
         for run in running:
-            self._watch(run)
-        now = {(run.id, run.attempt) for run in running}
+            try:
+                self._watch(run)
+            except OSError:  # its files cannot be read or written: other runs must not wait for that
+                logging.exception("Run %s could not be looked after", run.id)
+        unsure = self.store.runs(states=("validating",))
+        for run in unsure:
+            if self._lasted(run, "validating", 1) > UNSURE:  # who accepted it was killed before it could say so
+                self.store.move(run.id, "queued", only_from=("validating",))
+        now = {(run.id, run.attempt) for run in (*running, *unsure)}
         self._since = {key: at for key, at in self._since.items() if key[:2] in now}
         for key in [key for key, child in self._children.items() if key not in now and child.poll() is not None]:
             del self._children[key]
@@ -142,9 +151,7 @@ class Supervisor:
         status = child.wait(GRACE) if child else None
         checkpoint = Checkpoints(run_folder(run.id)).newest()
         if run.asked == "stop":
-            figures = keep(self.store, run) or {}
-            kept = f"the adapter of step {figures['adapter_step']} was kept" if figures else "no adapter was saved yet"
-            self._end(run, "cancelled", "cancelled_by_owner", f"Stopped; {kept}.", result=figures)
+            self._keep(run)
         elif run.asked == "pause":
             self._end(run, "paused", None, f"Paused; it goes on from step {checkpoint.step if checkpoint else 0}.")
         elif told := left_word(status):
@@ -155,6 +162,14 @@ class Supervisor:
             self._end(run, "failed", code, reason + advice, log=True)
         else:
             self._again(run, self._how(status, run)[1], checkpoint.step if checkpoint else 0)
+
+    def _keep(self, run: Run) -> None:
+        try:
+            figures = keep(self.store, run) or {}
+            kept = f"the adapter of step {figures['adapter_step']} was kept" if figures else "no adapter was saved yet"
+        except OSError as error:
+            figures, kept = {}, f"its adapter could not be written ({error.strerror or error})"
+        self._end(run, "cancelled", "cancelled_by_owner", f"Stopped; {kept}.", result=figures)
 
     def _how(self, status: int | None, run: Run) -> tuple[str, str]:
         """Code and sentence for a worker that ended without writing why."""
@@ -178,7 +193,7 @@ class Supervisor:
     def _end(self, run: Run, state: str, code: str | None, reason: str, log: bool = False, **fields: object) -> None:
         ended = None if state == "paused" else time.time()
         if self._move(run, state, ended=ended, code=code, reason=reason, asked=None, **fields) and log:
-            for line in _last_lines(run_folder(run.id) / "worker.log"):
+            for line in last_lines(run_folder(run.id) / "worker.log"):
                 self._say(run, line)
 
     def _move(self, run: Run, state: str, **fields: object) -> bool:
@@ -186,12 +201,3 @@ class Supervisor:
 
     def _say(self, run: Run, text: str) -> None:
         self.store.add_event(run.id, "log", {"text": text})
-
-
-def _last_lines(path: Path) -> list[str]:
-    """The end of a worker's log, without the list of compiled modules that a crash adds."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line for line in lines if not line.startswith("Extension modules:")][-LOG_LINES:]
-    except OSError:
-        return []

@@ -24,7 +24,7 @@ from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.heart import Heart
 from finetune.train.kept import open_dataset
-from finetune.train.process import started
+from finetune.train.process import last_lines, started
 from finetune.train.rows import Rows, render_rows
 from finetune.train.start import keep, run_folder
 
@@ -179,7 +179,7 @@ def main(run_id: str, attempt: int | None = None) -> int:
         logging.exception("The run failed")
         return _failed(worker, error) if FIRST else 1
     finally:
-        if worker:
+        if worker and FIRST:
             _release(worker.folder)
     return 0
 
@@ -216,6 +216,8 @@ def _failed(worker: Worker | None, error: Exception) -> int:
     _release(worker.folder)
     try:
         worker.end("failed", told.code, str(told))
+        for line in last_lines(worker.folder / "worker.log"):
+            worker.say(line)
     except Exception:
         logging.exception("The end could not be recorded")
     return status

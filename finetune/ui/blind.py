@@ -2,9 +2,10 @@
 
 import json
 import random
+import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -14,10 +15,13 @@ from finetune.chat.talk import Talk
 from finetune.chat.votes import Vote, preferences, score
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Run
-from finetune.ui import chat, columns
+from finetune.ui import answers, chat, columns
 from finetune.ui.download import Download
 from finetune.ui.report import card, facts, folded, shown
 from finetune.ui.session import Browser, Services, owner
+
+HERE = "blind"
+"""This place, among those of a page where answers are given."""
 
 MOST_PROMPTS = 50
 SIDES = {"left": "Left", "right": "Right", "tie": "Tie", "neither": "Both bad"}
@@ -45,6 +49,7 @@ class Blind:
     left: str = "base"
     replies: tuple[Reply, ...] = ()
     votes: tuple[Vote, ...] = ()
+    ballot: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def asked(self) -> str:
@@ -62,7 +67,16 @@ class Blind:
         said = {self.left: self.replies[0].text, right: self.replies[1].text}
         messages = list(self.talk.asks(self.asked)[0].messages)
         vote = Vote(choice, self.left, messages, said["base"], said["tuned"], time.time())
-        return replace(self, votes=(*self.votes, vote), replies=(), left=random.choice(("base", "tuned")))
+        return replace(self, votes=(*self.votes, vote)).next()
+
+    def next(self) -> "Blind":
+        """With the sides shuffled and a new ballot, which can be used once."""
+        return replace(self, replies=(), left=random.choice(("base", "tuned")), ballot=secrets.token_hex(8))
+
+    def skipped(self) -> "Blind":
+        """Without the prompt in question."""
+        place = len(self.votes)
+        return replace(self, prompts=self.prompts[:place] + self.prompts[place + 1 :]).next()
 
 
 def question(blind: Blind, replies: Sequence[Reply]) -> str:
@@ -126,7 +140,7 @@ class BlindTest:
 
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        drawn = [self.blind, self.view, self.ballot, *self.sides.values()]
+        drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
         streaming = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
         self.begin.click(
             self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
@@ -134,7 +148,7 @@ class BlindTest:
         for side, button in self.sides.items():
             button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
         self.end.click(self._end, [self.blind], drawn, **quiet)
-        self.tab.run.change(lambda: (None, INTRO, gr.update(visible=False)), None, drawn[:3], **quiet)
+        self.tab.run.change(_leave, None, drawn[:3], **quiet)
         here = [self.tab.run, self.browser]
         self.votes.listen(self._votes, here)
         self.pairs.listen(self._pairs, here)
@@ -156,45 +170,60 @@ class BlindTest:
 
     def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
         """Held-out prompts, others than those voted on before as long as there are any."""
-        rows = list(dict.fromkeys(row.asked for row in columns.examples(self.services, run)[1]))
+        rows = [row.asked for row in columns.askable(self.services, run)]
         seen = {vote["messages"][-1]["content"] for vote in self.services.store.votes(run.id, run.owner)}
         random.shuffle(rows)
         return tuple(sorted(rows, key=lambda text: text in seen)[:count])
 
     def _answers(self, blind: Blind, request: gr.Request) -> Iterator[tuple]:
-        """Both answers as they grow; when both are there, the ballot."""
-        stop = chat.new_answer(request)
+        """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
+        yield blind, gr.skip(), gr.update(visible=True), *self._ready(False)
+        while not blind.over:
+            try:
+                yield from self._asked(blind, request)
+                return
+            except FinetuneError as error:
+                gr.Warning(f"A prompt was passed over: {error}")
+                blind = blind.skipped()
+        yield self._told(blind)
+
+    def _asked(self, blind: Blind, request: gr.Request) -> Iterator[tuple]:
+        stop = answers.begin(request, HERE)
         base, tuned = blind.talk.asks(blind.asked)
         asks = [base, tuned] if blind.left == "base" else [tuned, base]
-        try:
-            replies: list[Reply] = []
-            for replies in self.services.engine.stream(asks, blind.talk.run.config["model"], Sampling(), stop):
-                yield blind, question(blind, replies), gr.update(visible=True), *self._ready(False)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        yield replace(blind, replies=tuple(replies)), gr.skip(), gr.skip(), *self._ready(True)
+        replies: list[Reply] = []
+        for replies in self.services.engine.stream(asks, blind.talk.run.config["model"], Sampling(), stop):
+            if not answers.counts(request, HERE, stop):
+                return
+            yield blind, question(blind, replies), gr.skip(), *self._ready(False)
+        if answers.counts(request, HERE, stop):
+            yield replace(blind, replies=tuple(replies)), gr.skip(), gr.skip(), *self._ready(True)
 
     def _voter(self, side: str) -> Any:
         def vote(blind: Blind | None, state: Browser, request: gr.Request) -> Iterator[tuple]:
             if blind is None or not blind.replies:
-                yield (gr.skip(),) * 7
+                yield (gr.skip(),) * 8
                 return
-            blind = blind.voted(side)
+            ballot, blind = blind.ballot, blind.voted(side)
             try:
                 run = self.services.run(blind.talk.run.id, state)
-                self.services.store.add_vote(run.id, owner(state), blind.votes[-1].as_dict())
+                new = self.services.store.add_vote(run.id, owner(state), ballot, blind.votes[-1].as_dict())
             except FinetuneError as error:
                 raise gr.Error(str(error), print_exception=False) from error
-            if blind.over:
-                yield self._end(blind)
+            if not new:  # a second key, before the first one was heard
+                yield (gr.skip(),) * 8
+            elif blind.over:
+                yield self._told(blind)
             else:
                 yield from self._answers(blind, request)
 
         return vote
 
-    def _end(self, blind: Blind | None) -> tuple:
-        if blind is None:
-            return (gr.skip(),) * 7
+    def _end(self, blind: Blind | None, request: gr.Request) -> tuple:
+        answers.drop(request, HERE)
+        return self._told(blind) if blind else (gr.skip(),) * 8
+
+    def _told(self, blind: Blind) -> tuple:
         before = self.services.store.votes(blind.talk.run.id, blind.talk.run.owner)
         ever = [Vote(**vote) for vote in before]
         told = revealed(blind.votes, "This blind test")
@@ -202,7 +231,7 @@ class BlindTest:
         return None, told, gr.update(visible=False), *self._ready(False)
 
     def _ready(self, ready: bool) -> list[dict]:
-        return [gr.update(interactive=ready) for _ in self.sides]
+        return [gr.update(interactive=ready) for _ in (*self.sides, self.end)]
 
     def _votes(self, run_id: str | None, state: Browser) -> tuple[str, str]:
         """All votes about the run, to take away."""
@@ -218,6 +247,12 @@ class BlindTest:
         if not pairs:
             raise RunError("No vote decided between the two yet.", where=run.id, fix="Vote left or right.")
         return f"{run.id}-preferences.jsonl", "".join(f"{json.dumps(pair)}\n" for pair in pairs)
+
+
+def _leave(request: gr.Request) -> tuple:
+    """Another run was chosen: this test is over, whatever was still to come."""
+    answers.drop(request, HERE)
+    return None, INTRO, gr.update(visible=False)
 
 
 def _prompts(typed: str) -> tuple[str, ...]:

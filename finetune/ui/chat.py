@@ -1,18 +1,18 @@
 """The Chat tab: one prompt, the base's answer and the tuned model's, side by side; others on demand."""
 
-import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from finetune import train
-from finetune.chat import Sampling
+from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk, Turn
 from finetune.chat.transcript import transcript
 from finetune.errors import FinetuneError, RunError
 from finetune.evaluate import kind_of
-from finetune.ui import columns, compare
+from finetune.ui import answers, columns, compare
 from finetune.ui.download import Download
 from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, owner
@@ -24,8 +24,8 @@ VERIFIED = (
     "its logits differ by at most {:.0e} from the untouched base's</p>"
 )
 
-_stops: dict[str, threading.Event] = {}
-"""Per open page: set to end its answer. Stop, and closing the tab, set it."""
+HERE = "chat"
+"""This place, among those of a page where answers are given."""
 
 
 class ChatTab:
@@ -101,14 +101,14 @@ class ChatTab:
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         shown = [self.talk, self.past, self.now, self.prompt, self.verified]
-        inputs = [self.talk, self.expected, *self.sampling]
+        inputs = [self.talk, self.expected, self.system, *self.sampling]
         streaming = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
         gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], shown, **streaming)
-        self.again.click(self._again, [self.talk, *self.sampling], [*shown, self.sampling[2]], **streaming)
+        self.again.click(self._again, [self.talk, self.system, *self.sampling], [*shown, self.sampling[2]], **streaming)
         self.edit.click(self._edit, [self.talk], shown, **quiet)
         self.undo.click(self._undo, [self.talk], shown, **quiet)
         fresh = [self.run, self.beside, self.strength, self.system, self.browser]
-        self.clear.click(self._begin, fresh, [self.talk, self.past, self.now], **quiet)
+        self.clear.click(self._clear, fresh, [self.talk, self.past, self.now], **quiet)
         for change in (self.beside.change, self.strength.release, self.system.blur):
             change(self._columns, [*fresh, self.talk], [*shown, self.strength], **quiet)
         self.run.change(
@@ -118,21 +118,28 @@ class ChatTab:
         self.examples.click(
             self._use_example, [self.examples, self.run, self.browser], [self.prompt, self.expected], **quiet
         )
-        self.halt.click(end_answer, None, None, queue=False, **quiet)
-        self.save.listen(self._transcript, [self.talk, *self.sampling, self.browser])
+        self.halt.click(_halt, None, None, queue=False, **quiet)
+        self.save.listen(self._transcript, [self.talk, self.browser])
 
     # What is talked to
 
-    def _choose(self, run_id: str | None, state: Browser) -> tuple:
+    def _choose(self, run_id: str | None, state: Browser, request: gr.Request) -> tuple:
+        answers.drop(request, HERE)
         if not run_id:
             return "", gr.update(samples=[]), None, gr.update(choices=[], value=[]), None, compare.EMPTY, "", "", ""
         with _told():
             run = self.services.run(run_id, state)
-            rows = [[example.asked] for example in columns.examples(self.services, run)[1][:EXAMPLES]]
+            rows = [[example.asked] for example in columns.askable(self.services, run)[:EXAMPLES]]
             talk = columns.begin(self.services, run, state, [], 1.0)
             beside = columns.possible(self.services, run, state)
         more = gr.update(choices=beside, value=[])
         return talk.system, gr.update(samples=rows), None, more, talk, compare.EMPTY, "", gr.skip(), ""
+
+    def _clear(
+        self, run_id: str, keys: list[str], strength: float, system: str, state: Browser, request: gr.Request
+    ) -> tuple:
+        answers.drop(request, HERE)
+        return self._begin(run_id, keys, strength, system, state)
 
     def _begin(self, run_id: str, keys: list[str], strength: float, system: str, state: Browser) -> tuple:
         if not run_id:
@@ -141,47 +148,63 @@ class ChatTab:
             return columns.begin(self.services, self.services.run(run_id, state), state, keys, strength, system), "", ""
 
     def _columns(
-        self, run_id: str, keys: list[str], strength: float, system: str, state: Browser, talk: Talk | None
+        self,
+        run_id: str,
+        keys: list[str],
+        strength: float,
+        system: str,
+        state: Browser,
+        talk: Talk | None,
+        request: gr.Request,
     ) -> tuple:
         """Other columns, or another system prompt: the conversation begins anew, the last prompt stays to be asked."""
         slider = gr.update(visible="strength" in keys)
         fresh = self._begin(run_id, keys, strength, system, state)[0]
         if talk is not None and fresh is not None and talk.setting == fresh.setting:
             return (*(gr.skip(),) * 5, slider)
+        answers.drop(request, HERE)
         last = talk.turns[-1].prompt if talk and talk.turns else gr.skip()
         return fresh, compare.EMPTY, "", last, gr.skip(), slider
 
     def _use_example(self, index: int, run_id: str, state: Browser) -> tuple:
         with _told():
-            example = columns.examples(self.services, self.services.run(run_id, state))[1][index]
+            example = columns.askable(self.services, self.services.run(run_id, state))[index]
         return example.asked, example
 
     # What is said
 
     def _reply(
-        self, text: str, talk: Talk | None, expected: Any, request: gr.Request, *sampling: Any
+        self, text: str, talk: Talk | None, expected: Any, system: str, request: gr.Request, *sampling: Any
     ) -> Iterator[tuple]:
         if not text.strip():
             yield (gr.skip(),) * 5
             return
-        event = new_answer(request)
+        event = answers.begin(request, HERE)
         answer = expected.answer if expected is not None and expected.asked == text else ""
         try:
             if talk is None:
                 raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
+            if talk.system != system:
+                talk = replace(talk, system=system, turns=())
             kind, chosen = self._kind(talk), _sampling(sampling)
-            replies: Sequence = ()
+            replies: Sequence[Reply] = ()
             for replies in self.services.engine.stream(talk.asks(text), talk.run.config["model"], chosen, event):
                 drawn = compare.turn(Turn(text, tuple(replies), answer), talk.columns, kind)
-                yield gr.skip(), gr.skip() if talk.turns else "", drawn, "", gr.skip()
-            talk = talk.answered(text, replies, answer)
-            yield talk, compare.talk(talk, kind), "", gr.skip(), VERIFIED.format(self.services.engine.difference or 0.0)
+                if answers.counts(request, HERE, event):
+                    yield gr.skip(), gr.skip() if talk.turns else "", drawn, "", gr.skip()
+            if not answers.counts(request, HERE, event):  # the page has moved on
+                yield gr.skip(), gr.skip(), "", gr.skip(), gr.skip()
+            elif not replies[0].prompt:  # stopped while it waited
+                yield gr.skip(), compare.talk(talk, kind), "", text, gr.skip()
+            else:
+                talk = talk.answered(text, replies, answer, chosen)
+                yield talk, compare.talk(talk, kind), "", gr.skip(), verified(replies[0])
         except FinetuneError as error:
             # the question goes back where it was typed
             yield gr.skip(), gr.skip() if talk and talk.turns else compare.EMPTY, "", text, ""
             raise gr.Error(str(error), print_exception=False) from error
 
-    def _again(self, talk: Talk | None, request: gr.Request, *sampling: Any) -> Iterator[tuple]:
+    def _again(self, talk: Talk | None, system: str, request: gr.Request, *sampling: Any) -> Iterator[tuple]:
         """Ask the last prompt once more; with a temperature, with the next seed."""
         if talk is None or not talk.turns:
             yield (gr.skip(),) * 6
@@ -191,18 +214,19 @@ class ChatTab:
         last, before = talk.turns[-1], talk.undone()
         yield before, compare.talk(before, self._kind(talk)), gr.skip(), gr.skip(), gr.skip(), seed
         rest = (tokens, heat, seed, *others)
-        for shown in self._reply(last.prompt, before, _Expected(last), request, *rest):
+        for shown in self._reply(last.prompt, before, _Expected(last), system, request, *rest):
             yield (*shown, gr.skip())
 
-    def _undo(self, talk: Talk | None) -> tuple:
+    def _undo(self, talk: Talk | None, request: gr.Request) -> tuple:
+        answers.drop(request, HERE)
         if talk is None or not talk.turns:
             return (gr.skip(),) * 5
         talk = talk.undone()
         return talk, compare.talk(talk, self._kind(talk)), "", gr.skip(), gr.skip()
 
-    def _edit(self, talk: Talk | None) -> tuple:
+    def _edit(self, talk: Talk | None, request: gr.Request) -> tuple:
         last = talk.turns[-1].prompt if talk and talk.turns else gr.skip()
-        talk, past, now, _, verified = self._undo(talk)
+        talk, past, now, _, verified = self._undo(talk, request)
         return talk, past, now, last, verified
 
     def _kind(self, talk: Talk) -> str:
@@ -212,12 +236,11 @@ class ChatTab:
             return "free"
         return kind_of([row.answer for row in rows[:100]])
 
-    def _transcript(self, talk: Talk | None, *sampling: Any) -> tuple[str, str]:
-        *rest, state = sampling
+    def _transcript(self, talk: Talk | None, state: Browser) -> tuple[str, str]:
         if talk is None or not talk.turns:
             raise RunError("There is nothing to save yet.", fix="Ask something first.", code="nothing_said")
         votes = self.services.store.votes(talk.run.id, owner(state))
-        return f"before-and-after-{talk.run.id}.html", transcript(talk, _sampling(rest), votes)
+        return f"before-and-after-{talk.run.id}.html", transcript(talk, votes)
 
 
 class _Expected:
@@ -237,24 +260,15 @@ class _told:
             raise gr.Error(str(error), print_exception=False) from error
 
 
+def _halt(request: gr.Request) -> None:
+    answers.halt(request, HERE)
+
+
+def verified(reply: Reply) -> str:
+    """The proof that this answer's base was the base; nothing where it was not measured."""
+    return VERIFIED.format(reply.difference) if reply.difference is not None else ""
+
+
 def _sampling(values: Sequence[Any]) -> Sampling:
     tokens, heat, seed, top_p, penalty = values
     return Sampling(int(tokens), heat, int(seed or 0), top_p, penalty)
-
-
-def new_answer(request: gr.Request) -> threading.Event:
-    """What ends the answer that this page is about to get."""
-    event = _stops[request.session_hash or ""] = threading.Event()
-    return event
-
-
-def end_answer(request: gr.Request) -> None:
-    """End the answer that this page is getting, at the next token."""
-    if event := _stops.get(request.session_hash or ""):
-        event.set()
-
-
-def forget(request: gr.Request) -> None:
-    """A page was closed: end its answer, so that the engine is free for others."""
-    end_answer(request)
-    _stops.pop(request.session_hash or "", None)

@@ -1,11 +1,12 @@
 """Which columns a comparison has: base and tuned always, up to two more of the person's choice."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from finetune import data, train
 from finetune.chat import talk
 from finetune.chat.talk import Column, Talk
-from finetune.store import Run
+from finetune.store import Run, Store
 from finetune.ui.session import Browser, Services
 
 MOST = talk.MOST_COLUMNS - 2
@@ -23,6 +24,7 @@ def possible(services: Services, run: Run, state: Browser) -> list[tuple[str, st
     found += [(f"Checkpoint, step {step}", f"step:{step}") for step in train.checkpoint_steps(run.id) if step != shown]
     for other in services.runs(state):
         same = other.config["model"] == run.config["model"] and other.id != run.id
+        same = same and other.result.get("source") == run.result.get("source")
         if same and train.adapter_folder(other.id).is_dir():
             found.append((f"{other.name} · {other.id}", f"run:{other.id}"))
     return found
@@ -62,4 +64,19 @@ def examples(services: Services, run: Run) -> tuple[Sequence[data.Example], Sequ
     Raises:
         DataError: the dataset is gone.
     """
-    return train.open_dataset(services.store.dataset(run.dataset), train.TrainConfig(**run.config))
+    config = train.TrainConfig(**run.config)
+    return _opened(services.store, run.dataset, config.held_out, config.seed)
+
+
+@lru_cache(8)
+def _opened(
+    store: Store, dataset: str, held_out: float, seed: int
+) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """A kept dataset never changes; splitting a large one takes seconds."""
+    return train.open_dataset(store.dataset(dataset), train.TrainConfig(held_out=held_out, seed=seed))
+
+
+def askable(services: Services, run: Run) -> list[data.Example]:
+    """Held-out rows that are one question and one answer, each question once."""
+    rows = talk.single(examples(services, run)[1])
+    return list({row.asked: row for row in reversed(rows)}.values())[::-1]

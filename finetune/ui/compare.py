@@ -17,6 +17,9 @@ from finetune.ui.report import folded, shown
 
 EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
+LONGEST = 4000
+"""Characters of an answer that are still compared word by word."""
+
 COPY = """element.addEventListener('click', event => {
   const button = event.target.closest('.ba-copy');
   if (!button) return;
@@ -60,9 +63,11 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, first: bool) -> 
     found = look(reply.text, kind, one.expected) if reply.stop else None
     laid = found.text if found else reply.text
     said = shown(laid) if laid.strip() else f"<span class='ba-masked'>{_waiting(reply)}</span>"
+    copied = reply.text.encode("utf-8", "replace").decode()
     extras = ""
     if found:
-        extras += _difference(one.replies[0].text, reply.text) if not first else ""
+        whole = all(reply.stop for reply in one.replies)
+        extras += _difference(one.replies[0].text, reply.text) if whole and not first else ""
         extras += folded("Details", details(reply, one.replies[0]))
         extras += "<button class='ba-copy' type='button'>Copy</button>"
     badge = ""
@@ -71,7 +76,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, first: bool) -> 
         badge = f"<span class='ba-badge {good}'>{found.said}</span>"
     return (
         f"<article class='ba-answer {side}'><header>{shown(column.title)}{badge}</header>"
-        f"<div class='ba-said' dir='auto' data-text='{escape(reply.text)}'>{said}</div>"
+        f"<div class='ba-said' dir='auto' data-text='{escape(copied)}'>{said}</div>"
         f"<p class='ba-stats'>{stats(reply)}</p><div class='ba-extras'>{extras}</div></article>"
     )
 
@@ -106,6 +111,8 @@ def details(reply: Reply, base: Reply) -> str:
 
 
 def _difference(base: str, text: str) -> str:
+    if max(len(base), len(text)) > LONGEST:
+        return "<span class='ba-masked'>Too long to compare word by word.</span>"
     if base == text:
         return "<span class='ba-masked'>The same words as the first column.</span>"
     return folded("Differences", f"<div class='ba-diff' dir='auto'>{difference(base, text)}</div>")

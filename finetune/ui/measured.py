@@ -44,8 +44,11 @@ def card(run: Run, progress: Progress) -> str:
     if progress.tokens_per_second:
         cells.append((f"{progress.tokens_per_second:,.0f}", "tokens a second"))
     if progress.held_out:
-        before, now = progress.held_out[0][1], progress.held_out[-1][1]
-        cells.append((f"{before:.3f} → {now:.3f}", "held-out loss, base → tuned"))
+        before, now = progress.held_out[0], progress.held_out[-1]
+        if now[0] > before[0]:
+            cells.append((f"{before[1]:.3f} → {now[1]:.3f}", "held-out loss, base → tuned"))
+        else:
+            cells.append((f"{now[1]:.3f}", "held-out loss of the base" if now[0] == 0 else "held-out loss"))
     if progress.best and progress.best != progress.held_out[-1]:
         cells.append((f"{progress.best[1]:.3f}", f"best, at step {progress.best[0]:,}"))
     reason = _marked("error" if run.state == "failed" else "note", shown(run.reason)) if run.reason else ""

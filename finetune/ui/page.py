@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from finetune.ui import blind, chat, data, models, runs, train
+from finetune.ui import answers, blind, chat, data, models, runs, train
 from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, browser_secret, known
 
@@ -45,7 +45,7 @@ def build(services: Services) -> gr.Blocks:
 
         remembered = [browser, train_tab.run, chat_tab.run, data_tab.dataset]
         page.load(remember, browser, remembered, api_visibility="private")
-        page.unload(chat.forget)
+        page.unload(answers.forget)
         chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
         runs_place.select(**runs_tab.enter())
         for button in (runs_tab.open, runs_tab.clone):

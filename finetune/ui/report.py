@@ -30,7 +30,8 @@ SIGNS = {"error": "✕", "warning": "!", "note": "i"}
 
 def shown(text: str, most: int | None = None) -> str:
     """A text of a file, safe to put into the page; cut at `most` characters."""
-    return escape(data.visible(text if most is None or len(text) <= most else f"{text[:most]}…"))
+    whole = text.encode("utf-8", "replace").decode()  # half a character would end the page's connection
+    return escape(data.visible(whole if most is None or len(whole) <= most else f"{whole[:most]}…"))
 
 
 def card(content: str, title: str = "") -> str:

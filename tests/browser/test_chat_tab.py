@@ -29,14 +29,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 class Echo(Engine):
     """Answers every prompt with itself; the tuned column in other words."""
 
-    difference = 0.0
-
     def stream(
         self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
     ) -> Generator[list[Reply]]:
         said = [ask.messages[-1]["content"] + ("!" * (ask.run is not None)) for ask in asks]
-        yield [Reply(text[:5], 1, (1, 2), 0.1, 0.1) for text in said]
-        yield [Reply(text, 2, (1, 2), 0.2, 0.1, "end_of_turn") for text in said]
+        yield [Reply(text[:5], 1, (1, 2), 0.1, 0.1, difference=0.0) for text in said]
+        yield [Reply(text, 2, (1, 2), 0.2, 0.1, "end_of_turn", difference=0.0) for text in said]
 
 
 @pytest.fixture

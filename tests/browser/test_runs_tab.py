@@ -50,7 +50,7 @@ def finished(store: Store, name: str, **settings: float) -> Run:
             store.add_event(run.id, "samples", {"step": event.data["step"], "answers": [answer]})
     store.add_event(run.id, "note", {"code": "overfitting", "text": "Held-out loss rises. <b>Really.</b>"})
     ended = time.time()
-    store.update(run.id, state="succeeded", step=87, steps=87, started=ended - 341, ended=ended)
+    store.update(run.id, state="succeeded", step=87, steps=87, started=ended - 341, ended=ended, seconds=341.0)
     (train.run_folder(run.id) / "adapter").mkdir(parents=True)
     return store.run(run.id)
 

@@ -32,12 +32,12 @@ def drawn(store: Store, tiny: Path, seed: int = 0, **settings: object) -> Run:
 
 def test_the_base_beside_an_adapter_is_the_base(store: Store, tiny: Path) -> None:
     engine, run = Engine(), drawn(store, tiny)
-    assert engine.difference is None
     pristine = engine.answer([Ask(ASKED)], str(tiny), SHORT)[0]
     base, tuned = engine.answer([Ask(ASKED), Ask(ASKED, run)], str(tiny), SHORT)
     assert base.text == pristine.text != tuned.text
-    assert engine.difference is not None
-    assert engine.difference < 1e-4
+    assert (pristine.difference, tuned.difference) == (0.0, base.difference)
+    assert base.difference is not None
+    assert base.difference < 1e-4
 
 
 def test_a_base_that_changed_is_refused_and_loaded_anew(store: Store, tiny: Path) -> None:
@@ -111,6 +111,39 @@ def test_adapters_go_when_there_is_no_room(store: Store, tiny: Path, monkeypatch
         assert again == said
         assert engine._resident
         assert len(engine._resident.model.peft_config) == 2
+
+
+def test_the_last_adapter_stays_however_little_room_there_is(
+    store: Store, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.chat import adapters
+
+    run, engine = drawn(store, tiny), Engine()
+    said = engine.answer([Ask(ASKED), Ask(ASKED, run)], str(tiny), SHORT)
+    monkeypatch.setattr(adapters, "ROOM", 0)
+    for _ in range(2):
+        assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].text == said[0].text
+        assert engine.answer([Ask(ASKED, run)], str(tiny), SHORT)[0].text == said[1].text
+
+
+def test_an_adapter_with_tensors_missing_is_refused(store: Store, tiny: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run, engine = drawn(store, tiny), Engine()
+    file = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    save_file(dict(list(load_file(file).items())[:4]), file)
+    with pytest.raises(RunError, match="is not whole"):
+        engine.answer([Ask(ASKED, run)], str(tiny), SHORT)
+    assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].tokens > 0
+
+
+def test_runs_on_different_copies_of_a_base_are_not_compared(store: Store, tiny: Path) -> None:
+    runs = [drawn(store, tiny, seed) for seed in range(2)]
+    for run, source in zip(runs, ("hub", "packaged"), strict=True):
+        store.update(run.id, result={"source": source})
+    asks = [Ask(ASKED, store.run(run.id)) for run in runs]
+    with pytest.raises(RunError, match="different copies of .*hub, packaged"):
+        Engine().answer(asks, str(tiny), SHORT)
 
 
 def test_an_adapter_that_was_published_again_is_read_again(store: Store, tiny: Path) -> None:

@@ -51,7 +51,7 @@ def test_only_single_questions_serve_as_examples() -> None:
 def test_the_transcript_says_what_was_measured_and_runs_nothing(run: Run) -> None:
     talk = Talk(run, (Column("base", "Base"), Column("tuned", PAYLOAD, run)), system=PAYLOAD)
     answers = Reply(PAYLOAD), Reply('"><img src=x onerror=alert(1)>')
-    page = transcript(talk.answered(PAYLOAD, answers, PAYLOAD), Sampling())
+    page = transcript(talk.answered(PAYLOAD, answers, PAYLOAD, Sampling(temperature=0.5, seed=3)))
     assert "<script" not in page
     assert "<img" not in page
     assert "default-src 'none'" in page
@@ -59,4 +59,5 @@ def test_the_transcript_says_what_was_measured_and_runs_nothing(run: Run) -> Non
     assert "not measured" in page
     assert "/home/me" not in page
     vote = {"choice": "tuned", "left": "base", "messages": [], "base": "a", "tuned": "b", "at": 0.0}
-    assert "1 of 1 decided votes" in transcript(talk, Sampling(temperature=0.5, seed=3), [vote])
+    assert "temperature 0.5, top-p 1, seed 3" in page
+    assert "1 of 1 decided votes" in transcript(talk, [vote])

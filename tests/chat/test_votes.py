@@ -45,13 +45,15 @@ def test_preference_pairs_are_read_by_trl() -> None:
     assert [pair["chosen"][0]["content"] for pair in pairs] == ["two", "one"]
     assert [pair["rejected"][0]["content"] for pair in pairs] == ["one", "two"]
     assert all(is_conversational(row) for row in Dataset.from_list(pairs))
+    assert preferences([Vote("tuned", "base", ASKED, "same", "same", 1.0)]) == []
 
 
 def test_votes_are_kept_per_owner_and_go_with_their_run(store: Store) -> None:
     record = store.add_dataset(owner="a", name="d", folder="f", facts={})
     run = store.add_run(owner="a", name="r", dataset=record.id, config={})
     for owner in ("a", "b"):
-        store.add_vote(run.id, owner, votes(tuned=1)[0].as_dict())
+        assert store.add_vote(run.id, owner, f"ballot-{owner}", votes(tuned=1)[0].as_dict())
+        assert not store.add_vote(run.id, owner, f"ballot-{owner}", votes(base=1)[0].as_dict())
     assert [Vote(**vote) for vote in store.votes(run.id, "a")] == votes(tuned=1)
     assert store.move(run.id, "cancelled", only_from=("validating",))
     assert store.delete_run(run.id)

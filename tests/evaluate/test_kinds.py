@@ -47,6 +47,15 @@ def test_kinds_are_told_from_the_answers(answers: list[str], kind: str) -> None:
         ("SELECT 1; DROP TABLE t", "sql", "SELECT 1", False, False),
         ("Billing.", "label", "billing", None, True),
         ("billing or login", "label", "billing", None, False),
+        ('{"a": true}', "json", '{"a": 1}', True, False),
+        ('{"a": NaN}', "json", '{"a": 1}', False, False),
+        ("null", "json", "null", True, True),
+        (".5", "number", "5", None, False),
+        ("42.0", "number", "42", None, True),
+        ("$1,000", "number", "1000", None, True),
+        ("7 %", "number", "7", None, True),
+        ("about 7", "number", "7", None, False),
+        ("the same", "free", "the same", None, None),
         ("whatever", "free", "", None, None),
     ],
 )
@@ -63,4 +72,8 @@ def test_what_cannot_be_parsed_is_shown_as_it_is_and_logged_nowhere(caplog: pyte
     with caplog.at_level(logging.DEBUG):
         assert look("CREATE TABLE secret (a TEXT)\n\nCREATE TABLE sec", "sql").valid is False
     assert "sec" not in caplog.text
+    deep = "SELECT " + "- " * 400 + "1"
+    assert look(deep, "sql", "SELECT 1").text == deep
+    look('["\\ud83d"]', "json").text.encode()  # half a character would end the page's connection
+    assert kind_of(["1" + " " * 200_000 + "x"] * 3) != "number"
     assert look('{"é": "<b>"}', "json").text == '{\n  "é": "<b>"\n}'

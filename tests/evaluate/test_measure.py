@@ -74,7 +74,7 @@ def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
     tokenizer, model = models.load_tokenizer(models.find(str(tiny))), AutoModelForCausalLM.from_pretrained(tiny)
     for asked, answer, loss in ((messages, "6", found[0]), (longer, "22", found[1])):
         prompt = models.prompt_ids(asked, tokenizer)
-        whole = models.render([*asked, {"role": "assistant", "content": answer}], tokenizer).input_ids
+        whole = prompt + tokenizer.encode(answer, add_special_tokens=False) + [models.end_of_turn(tokenizer)]
         labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
         mean = model(input_ids=torch.tensor([whole]), labels=labels).loss
         assert loss.tokens == len(whole) - len(prompt)

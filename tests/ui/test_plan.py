@@ -39,7 +39,7 @@ def ask(page: tab.TrainTab, dataset: str | None, minutes: str = "", **settings: 
     values = page.fill(train.TrainConfig.parse({"max_steps": 15, **settings}))
     state = {"owner": "0" * 32, "dataset": dataset, "run": None}
     done = page.plan._plan({**values, page.plan.minutes: minutes, page.browser: state})
-    return done[page.plan.answer]["value"], done.get(page.inputs["max_steps"])
+    return done[page.plan.answer], done.get(page.inputs["max_steps"])
 
 
 def test_the_plan_is_said_and_measured_once(

@@ -1,0 +1,145 @@
+"""The blind test's rules: one vote a ballot, nothing told before the end, and no prompt stops it."""
+
+import json
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from finetune import data
+from finetune.chat import Ask, Engine, Reply, Sampling
+from finetune.chat.reply import GREEDY
+from finetune.errors import ModelError
+from finetune.store import Run, Store
+from finetune.ui import answers, blind, chat
+from finetune.ui.session import Services
+from tests.chat.test_base import drawn
+from tests.conftest import conversation
+
+STATE = {"owner": "0" * 32, "dataset": None, "run": None}
+
+
+class Scripted(Engine):
+    """Answers who it is; refuses a prompt that says so; `meanwhile` happens between the first words and the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile = lambda: None
+
+    def stream(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
+    ) -> Generator[list[Reply]]:
+        if asks[0].messages[-1]["content"] == "refuse":
+            raise ModelError("The message is too long.")
+        said = ["tuned" if ask.run else "base" for ask in asks]
+        yield [Reply(text[:1], 1, (1,), 0.1, 0.1) for text in said]
+        self.meanwhile()
+        yield [Reply(text, 2, (1,), 0.2, 0.1, "end_of_turn", difference=0.0) for text in said]
+
+
+class Page:
+    def __init__(self, store: Store):
+        self.engine = Scripted()
+        services = Services(store, self.engine)
+        with gr.Blocks():
+            browser = gr.BrowserState(None)
+            self.chat = chat.ChatTab(services, browser)
+            self.blind = blind.BlindTest(services, browser, self.chat)
+        self.request: Any = SimpleNamespace(session_hash="s")
+
+
+@pytest.fixture
+def page(store: Store) -> Page:
+    return Page(store)
+
+
+@pytest.fixture
+def run(store: Store, tiny: Path, tmp_path: Path) -> Run:
+    rows = [{"messages": conversation(f"What is {i}?", f"{i}")} for i in range(30)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    from finetune import train
+
+    record = train.save_dataset(store, data.load(tmp_path / "train.jsonl"))
+    made = drawn(store, tiny)
+    config = train.TrainConfig(model=str(tiny)).model_dump()
+    mine = store.add_run(owner="local", name="r", dataset=record.id, config=config)
+    train.adapter_folder(mine.id).parent.mkdir(parents=True)
+    train.adapter_folder(made.id).rename(train.adapter_folder(mine.id))
+    return mine
+
+
+def begin(page: Page, run: Run, own: str) -> blind.Blind:
+    return list(page.blind._begin(run.id, "", 10, own, STATE, page.request))[-1][0]
+
+
+def vote(page: Page, held: blind.Blind | None, side: str) -> list[tuple]:
+    return list(page.blind._voter(side)(held, STATE, page.request))
+
+
+def test_a_second_key_on_the_same_ballot_does_not_count(page: Page, run: Run, store: Store) -> None:
+    held = begin(page, run, "one\ntwo")
+    vote(page, held, "left")
+    assert len(list(vote(page, held, "right"))) == 1
+    assert [one["choice"] for one in store.votes(run.id, "local")] == [held.left]
+
+
+def test_a_prompt_that_cannot_be_asked_is_passed_over(page: Page, run: Run, store: Store) -> None:
+    held = begin(page, run, "one\nrefuse\ntwo")
+    after = vote(page, held, "tie")[-1][0]
+    assert (after.asked, len(after.prompts)) == ("two", 2)
+    last = vote(page, after, "neither")[-1]
+    assert last[0] is None
+    assert "No vote decided between the two yet." in last[1]
+    assert [one["choice"] for one in store.votes(run.id, "local")] == ["tie", "neither"]
+
+
+def test_what_is_revealed_stays_revealed(page: Page, run: Run) -> None:
+    held = begin(page, run, "one\ntwo")
+    page.engine.meanwhile = lambda: page.blind._end(held, page.request)
+    shown = vote(page, held, "left")
+    assert all(not (part[0] and part[0].replies) for part in shown), "no ballot comes after the end"
+
+
+def test_the_ballot_opens_only_when_both_answers_are_there(page: Page, run: Run) -> None:
+    steps = list(page.blind._begin(run.id, "", 10, "one", STATE, page.request))
+    ready = [step[3]["interactive"] for step in steps]
+    assert ready == [False] * (len(ready) - 1) + [True]
+
+
+def test_held_out_questions_are_drawn_when_none_is_typed(page: Page, run: Run) -> None:
+    held = begin(page, run, "")
+    assert 1 <= len(held.prompts) <= 10
+    assert all(prompt.startswith("What is ") for prompt in held.prompts)
+
+
+def test_an_answer_that_comes_late_changes_nothing(page: Page, run: Run) -> None:
+    talk = page.chat._choose(run.id, STATE, page.request)[4]
+    sampling = (64, 0, 0, 1, 1)
+    told = list(page.chat._reply("Hi", talk, None, "", page.request, *sampling))
+    assert len(told[-1][0].turns) == 1
+    assert "base verified" in told[-1][4]
+    page.engine.meanwhile = lambda: page.chat._undo(talk, page.request)
+    late = list(page.chat._reply("Hi", talk, None, "", page.request, *sampling))
+    skipped = late[-1][0]
+    assert not hasattr(skipped, "turns")
+
+
+def test_an_answer_that_never_began_leaves_no_turn(page: Page, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = page.chat._choose(run.id, STATE, page.request)[4]
+    monkeypatch.setattr(page.engine, "stream", lambda *arguments: iter([[Reply(stop="stopped")] * 2]))
+    told = list(page.chat._reply("Hi", talk, None, "", page.request, 64, 0, 0, 1, 1))
+    assert not hasattr(told[-1][0], "turns")
+    assert told[-1][3] == "Hi", "the prompt is back where it was typed"
+
+
+def test_places_are_ended_apart_and_a_closed_page_ends_all(page: Page) -> None:
+    first, second = answers.begin(page.request, "chat"), answers.begin(page.request, "blind")
+    answers.halt(page.request, "chat")
+    assert (first.is_set(), second.is_set()) == (True, False)
+    answers.forget(page.request)
+    assert second.is_set()
+    assert not answers.counts(page.request, "blind", second)
