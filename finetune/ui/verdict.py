@@ -1,0 +1,114 @@
+"""What an evaluation found, as HTML: pure functions, without a component or an event."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from finetune.evaluate.arms import TITLES
+from finetune.ui.report import card, folded, shown
+
+WORDS = {
+    "helped": ("✓", "It helped", "ba-helped"),
+    "alternative_as_good": ("≈", "It helped, but an alternative does as well", "ba-unsure"),
+    "no_difference": ("=", "No clear difference", "ba-unsure"),
+    "hurt": ("✕", "It hurt", "ba-hurt"),
+    "too_few_rows": ("?", "Too few rows to tell", "ba-unsure"),
+}
+FILTERS = {"all": "All rows", "fixed": "Tuned fixed it", "broke": "Tuned broke it", "wrong": "Tuned is wrong"}
+MOST_ROWS = 25
+NOTHING = (
+    "<div class='ba-card ba-masked'>Not evaluated yet. Every arm answers the same held-out rows: the base, the base "
+    "with examples in the prompt (few-shot), with similar training rows (retrieval), and the tuned model.</div>"
+)
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """The answer to the one question, large, and the sentence with its numbers."""
+    said = found["verdict"]
+    if not said:
+        return ""
+    sign, words, kind = WORDS[said["code"]]
+    left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
+    return (
+        f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
+        f"<p>{shown(said['sentence'])}{left_out}</p></div>"
+    )
+
+
+def arms(found: dict[str, Any]) -> str:
+    """Each arm with its score as a bar, its interval, and what its answers cost."""
+    graded = found["kind"] == "free"
+    most = max((arm["ci"][1] for arm in found["arms"].values() if arm["ci"]), default=1.0) if graded else 1.0
+    rows = "".join(_arm(name, arm, graded, most) for name, arm in found["arms"].items())
+    head = "".join(f"<th>{title}</th>" for title in ("", found["metric"], "", "loss", "prompt tokens", "s an answer"))
+    note = "Bars with 95 % intervals" + (" (lower is better)." if graded else ".")
+    return card(
+        f"<table class='ba-rows ba-arms'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p class='ba-stats'>{found['n']} rows, the same for every arm. {note}</p>",
+        "Every arm",
+    )
+
+
+def _arm(name: str, arm: dict[str, Any], graded: bool, most: float) -> str:
+    score, (low, high) = arm["score"], arm["ci"] or (0.0, 0.0)
+    if score is None:
+        return ""
+    text = f"{score:.3f}" if graded else f"{100 * score:.0f} %"
+    parts = " · ".join(f"{part} {value:.2f}" for part, value in arm["parts"].items())
+    bar = (
+        f"<div class='ba-meter'><i style='width:{100 * score / most:.1f}%'></i>"
+        f"<u style='left:{100 * low / most:.1f}%;width:{100 * (high - low) / most:.1f}%'></u></div>"
+    )
+    model = name in ("base", "few_shot", "retrieval", "tuned")
+    cells = [
+        f"{TITLES[name]}<small>{parts}</small>", f"<b>{text}</b>", bar,
+        f"{arm['loss']:.3f}" if arm["loss"] is not None else "–",
+        f"{arm['prompt_tokens']:.0f}" if model else "–", f"{arm['seconds']:.2f}" if model else "–",
+    ]  # fmt: skip
+    drawn = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr class='{'ba-tuned' if name == 'tuned' else ''}'>{drawn}</tr>"
+
+
+def forgetting(found: dict[str, Any]) -> str:
+    """What became of general ability: the loss on prompts of everyday kinds, and five answers."""
+    lost = found["forgetting"]
+    if not lost:
+        return ""
+    low, high = lost["ci"]
+    sentence = (
+        f"General ability: <b>{lost['said']}</b>. Loss on {lost['n']} general prompts {lost['base_loss']:.3f} → "
+        f"{lost['tuned_loss']:.3f} (95 % interval of the change {low:+.3f} to {high:+.3f})."
+    )
+    answers = "".join(
+        f"<div class='ba-bubble ba-before'><div dir='auto'>{shown(one['prompt'])}</div></div><div class='ba-change'>"
+        f"{_cell('base', one['base'])}{_cell('tuned', one['tuned'], 'ba-now')}</div>"
+        for one in lost["answers"]
+    )
+    return card(f"<p>{sentence}</p>{folded('Five answers, side by side', answers)}", "What it may have forgotten")
+
+
+def rows(judged: Sequence[dict[str, Any]], chosen: str) -> str:
+    """Row by row what each arm said; `chosen` is one of `FILTERS`."""
+    fitting = [row for row in judged if _fits(row["arms"], chosen)]
+    drawn = "".join(_row(row) for row in fitting[:MOST_ROWS])
+    more = f"<p class='ba-stats'>The first {MOST_ROWS} of {len(fitting)}.</p>" if len(fitting) > MOST_ROWS else ""
+    return card(drawn + more if drawn else "<span class='ba-masked'>No such row.</span>", f"{len(fitting)} rows")
+
+
+def _fits(arms: dict[str, Any], chosen: str) -> bool:
+    base, tuned = (arms.get(name, {}).get("right") for name in ("base", "tuned"))
+    return {"all": True, "fixed": bool(tuned and not base), "broke": bool(base and not tuned),
+            "wrong": tuned is False}[chosen]  # fmt: skip
+
+
+def _row(row: dict[str, Any]) -> str:
+    cells = [_cell("expected", row["expected"])]
+    for name, arm in row["arms"].items():
+        mark = {None: "", True: " <b class='ba-right'>✓</b>", False: " ✕"}[arm["right"]]
+        cells.append(_cell(f"{TITLES[name].lower()}{mark}", arm["text"], "ba-now" if name == "tuned" else ""))
+    prompt = f"<div class='ba-bubble ba-before'><div dir='auto'>{shown(row['prompt'], 1500)}</div></div>"
+    return f"{prompt}<div class='ba-change ba-answers'>{''.join(cells)}</div>"
+
+
+def _cell(who: str, text: str, kind: str = "") -> str:
+    said = shown(text, 2000) if text.strip() else "<span class='ba-masked'>(nothing)</span>"
+    return f"<div class='{kind}'><small>{who}</small><div dir='auto'>{said}</div></div>"

@@ -1,0 +1,81 @@
+"""The Results tab: what was measured, said so that nobody can misread it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from finetune import data, evaluate
+from finetune.chat import Engine
+from finetune.store import Store
+from finetune.ui import answers, results, verdict
+from finetune.ui.session import Services
+from tests.conftest import conversation, train_tiny
+
+STATE = {"owner": "0" * 32, "dataset": None, "run": None}
+EVIL = "<script>alert(1)</script>"
+
+
+def found(code: str = "helped", kind: str = "label") -> dict[str, Any]:
+    arm = {"score": 0.83, "ci": [0.74, 0.89], "correct": 83, "parts": {"macro F1": 0.81}, "loss": 0.1,
+           "prompt_tokens": 58.0, "seconds": 0.4}  # fmt: skip
+    arms = {"base": arm | {"score": 0.04, "ci": [0.01, 0.1]}, "tuned": arm, "nearest": arm | {"loss": None}}
+    lost = {"base_loss": 2.1, "tuned_loss": 2.4, "ci": [0.2, 0.4], "n": 64, "said": "worse",
+            "answers": [{"prompt": "Hi", "base": EVIL, "tuned": EVIL}]}  # fmt: skip
+    return {"n": 100, "excluded": 2, "kind": kind, "metric": "accuracy", "arms": arms, "forgetting": lost,
+            "verdict": {"code": code, "sentence": f"Numbers. {EVIL}"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", verdict.WORDS)
+def test_every_code_has_words(code: str) -> None:
+    html = verdict.verdict(found(code))
+    assert verdict.WORDS[code][1] in html
+    assert "2 held-out rows were left out" in html
+
+
+def test_nothing_that_was_said_is_html() -> None:
+    judged = [{"prompt": EVIL, "expected": EVIL, "arms": {"tuned": {"text": EVIL, "right": True}}}]
+    html = verdict.verdict(found()) + verdict.arms(found()) + verdict.forgetting(found()) + verdict.rows(judged, "all")
+    assert "<script" not in html
+    assert "83 %" in html
+    assert "General ability: <b>worse</b>" in html
+
+
+def test_rows_are_filtered_by_what_tuning_changed() -> None:
+    def row(base: bool, tuned: bool) -> dict[str, Any]:
+        arms = {name: {"text": "x", "right": right} for name, right in (("base", base), ("tuned", tuned))}
+        return {"prompt": "p", "expected": "e", "arms": arms}
+
+    judged = [row(False, True), row(True, False), row(False, False), row(True, True), row(True, True)]
+    counts = {
+        name: int(verdict.rows(judged, name).split(" rows</h4>")[0].rsplit(">", 1)[1]) for name in verdict.FILTERS
+    }
+    assert counts == {"all": 5, "fixed": 1, "broke": 1, "wrong": 2}
+
+
+def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Store, tiny: Path, tmp_path: Path) -> None:
+    rows = [{"messages": conversation(f"What is {i} plus {7 * i}?", f"{8 * i}")} for i in range(150)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"))
+    with gr.Blocks():
+        tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
+    request: Any = SimpleNamespace(session_hash="s")
+    assert tab._choose(run.id, 20, "all", STATE)[1] == verdict.NOTHING
+    steps = []
+    for step in tab._evaluate(run.id, 20, "all", STATE, request):
+        steps.append(step)
+        if len(steps) == 4:
+            answers.halt(request, "results")
+    assert steps[-1][1] == verdict.NOTHING, "half an evaluation has no verdict"
+    steps = list(tab._evaluate(run.id, 20, "all", STATE, request))
+    assert "answers, about" in "".join(step[0] for step in steps if isinstance(step[0], str))
+    assert "ba-verdict" in steps[-1][1]
+    assert tab._choose(run.id, 20, "all", STATE)[1] == steps[-1][1]
+    assert "rows</h4>" in tab._choose(run.id, 20, "wrong", STATE)[5]
+    assert tab.refresh(STATE)["value"] == run.id
+    assert evaluate.MOST_ROWS == 100
+    with pytest.raises(gr.Error, match="no such run"):
+        list(tab._evaluate("r0", 20, "all", STATE, request))
