@@ -36,8 +36,8 @@ small { color: #64748b; }</style></head><body>
 """
 
 
-def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = ()) -> str:
-    """The page. `votes` are the person's own, in blind tests of this run.
+def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = (), verdict: str | None = None) -> str:
+    """The page. `votes` are the person's own, in blind tests of this run; `verdict` is its evaluation's sentence.
 
     Example:
         >>> Path("talk.html").write_text(transcript(talk), encoding="utf-8")
@@ -53,6 +53,7 @@ def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = ()) -> str:
         ("base model", model.rstrip("/").rsplit("/", 1)[-1] if model.startswith("/") else model),
         ("system prompt", talk.system or "none"),
         ("held-out loss", f"{losses[0]:.3f} → {losses[1]:.3f}" if None not in losses else "not measured"),
+        ("verdict", verdict or "not evaluated"),
         ("blind test", score(Vote(**vote) for vote in votes).sentence if votes else "not voted on"),
         ("saved", time.strftime("%Y-%m-%d %H:%M")),
     ]

@@ -9,7 +9,7 @@ Example:
 
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, measure
-from finetune.evaluate.report import judged, report
+from finetune.evaluate.report import judged, known_verdict, report
 from finetune.evaluate.task import ARMS, MOST_ROWS, Task, of_data, of_run
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "answered",
     "judged",
     "kind_of",
+    "known_verdict",
     "look",
     "measure",
     "of_data",

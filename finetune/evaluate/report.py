@@ -5,12 +5,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from finetune.errors import FinetuneError
 from finetune.evaluate.arms import REFERENCES, Asking
-from finetune.evaluate.measure import Answered, cost, general
+from finetune.evaluate.measure import Answered, answered, cost, general
 from finetune.evaluate.scores import METRICS, Scored, confusion, macro_f1, scored, summed
 from finetune.evaluate.stats import difference, mean_interval, share_interval
-from finetune.evaluate.task import Task
+from finetune.evaluate.task import Task, of_run
 from finetune.evaluate.verdict import verdict
+from finetune.store import Run, Store
 
 UNCHANGED = 0.05
 """Nats by which the general loss may move either way and still count as unchanged: 5 % of a token's likelihood."""
@@ -51,6 +53,21 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
         }  # fmt: skip
         found["verdict"] = {"code": judged.code, "sentence": f"{judged.sentence}{_more(found)}"}
     return found
+
+
+def known_verdict(run: Run, store: Store) -> str | None:
+    """The sentence of a run's evaluation on its held-out rows, if one was finished; nothing is asked.
+
+    Example:
+        >>> known_verdict(run, store)
+        'No clear difference. Tuned is right on 20 of 40, …'
+    """
+    try:
+        task = of_run(run, store)
+    except FinetuneError:
+        return None
+    found = report(task, answered(task)) if task.folder.is_dir() else {"verdict": None}
+    return found["verdict"]["sentence"] if found["verdict"] else None
 
 
 def judged(task: Task, answers: Sequence[Answered]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk, Turn
 from finetune.chat.transcript import transcript
 from finetune.errors import FinetuneError, RunError
-from finetune.evaluate import kind_of
+from finetune.evaluate import kind_of, known_verdict
 from finetune.ui import answers, columns, compare
 from finetune.ui.download import Download
 from finetune.ui.run import choices
@@ -240,7 +240,9 @@ class ChatTab:
         if talk is None or not talk.turns:
             raise RunError("There is nothing to save yet.", fix="Ask something first.", code="nothing_said")
         votes = self.services.store.votes(talk.run.id, owner(state))
-        return f"before-and-after-{talk.run.id}.html", transcript(talk, votes)
+        return f"before-and-after-{talk.run.id}.html", transcript(
+            talk, votes, known_verdict(talk.run, self.services.store)
+        )
 
 
 class _Expected:

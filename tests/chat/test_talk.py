@@ -60,4 +60,6 @@ def test_the_transcript_says_what_was_measured_and_runs_nothing(run: Run) -> Non
     assert "/home/me" not in page
     vote = {"choice": "tuned", "left": "base", "messages": [], "base": "a", "tuned": "b", "at": 0.0}
     assert "temperature 0.5, top-p 1, seed 3" in page
+    assert "not evaluated" in page
+    assert "It helped." in transcript(talk, [], "It helped.")
     assert "1 of 1 decided votes" in transcript(talk, [vote])

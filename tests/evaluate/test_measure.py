@@ -49,6 +49,7 @@ def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store
     weights = train.adapter_folder(run.id) / "adapter_model.safetensors"
     save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(weights).items()}, weights)
     task = evaluate.of_run(run, store)
+    assert evaluate.known_verdict(run, store) is None
     found = done(task, Engine())
     assert (found["n"], found["excluded"], found["kind"]) == (30, 0, "number")
     assert tuple(found["arms"]) == evaluate.ARMS
@@ -61,6 +62,7 @@ def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store
     assert base["prompt_tokens"] < found["arms"]["few_shot"]["prompt_tokens"]
     assert set(base) >= {"score", "ci", "correct", "loss", "prompt_tokens", "seconds", "empty", "over_long"}
     json.dumps(found)
+    assert evaluate.known_verdict(run, store) == found["verdict"]["sentence"]
     rows = evaluate.judged(task, evaluate.answered(task))
     assert len(rows) == 30
     assert set(rows[0]["arms"]) == set(evaluate.ARMS)
