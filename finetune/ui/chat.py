@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import train
 from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk, Turn
 from finetune.chat.transcript import transcript
@@ -14,7 +13,7 @@ from finetune.errors import FinetuneError, RunError
 from finetune.evaluate import kind_of, known_verdict
 from finetune.ui import answers, columns, compare
 from finetune.ui.download import Download
-from finetune.ui.run import choices
+from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services, owner
 
 EXAMPLES = 5
@@ -42,9 +41,7 @@ class ChatTab:
 
     def refresh(self, state: Browser, chosen: str | None = None) -> dict:
         """The runs one can talk to, the chosen one (or the newest) selected."""
-        ready = [run for run in self.services.runs(state) if train.adapter_folder(run.id).is_dir()]
-        ids = [run.id for run in ready]
-        return gr.update(choices=choices(ready), value=chosen if chosen in ids else next(iter(ids), None))
+        return with_adapter(self.services, state, chosen)
 
     def _choose_run(self) -> None:
         with gr.Row():

@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import evaluate, train
+from finetune import evaluate
 from finetune.errors import FinetuneError
 from finetune.ui import answers, verdict
 from finetune.ui.measured import clock
-from finetune.ui.run import choices
+from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services
 
 HERE = "results"
@@ -27,9 +27,7 @@ class ResultsTab:
 
     def refresh(self, state: Browser, chosen: str | None = None) -> dict:
         """The runs that can be judged, the chosen one (or the newest) selected."""
-        ready = [run for run in self.services.runs(state) if train.adapter_folder(run.id).is_dir()]
-        ids = [run.id for run in ready]
-        return gr.update(choices=choices(ready), value=chosen if chosen in ids else next(iter(ids), None))
+        return with_adapter(self.services, state, chosen)
 
     def _draw(self) -> None:
         with gr.Row(elem_classes="ba-controls"):

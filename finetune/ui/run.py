@@ -51,6 +51,13 @@ def choices(runs: list[Run]) -> list[tuple[str, str]]:
     return [(f"{run.name} · {run.id}", run.id) for run in runs]
 
 
+def with_adapter(services: Services, state: Browser, chosen: str | None) -> dict:
+    """A dropdown's runs that have an adapter, the chosen one (or the newest) selected."""
+    ready = [run for run in services.runs(state) if train.adapter_folder(run.id).is_dir()]
+    ids = [run.id for run in ready]
+    return gr.update(choices=choices(ready), value=chosen if chosen in ids else next(iter(ids), None))
+
+
 def legal(run: Run) -> dict[str, bool]:
     """What may be asked of a run now.
 
