@@ -49,10 +49,10 @@ LOG_LINES = 40
 """Kept of a worker's log when it failed."""
 
 
-def last_lines(path: Path) -> list[str]:
-    """The end of a worker's log, without the list of compiled modules that a crash adds."""
+def last_lines(path: Path) -> str:
+    """The end of a worker's log, without the list of compiled modules that a crash adds; empty when there is none."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line for line in lines if not line.startswith("Extension modules:")][-LOG_LINES:]
     except OSError:
-        return []
+        return ""
+    return "\n".join([line for line in lines if not line.startswith("Extension modules:")][-LOG_LINES:])

@@ -215,9 +215,12 @@ def _failed(worker: Worker | None, error: Exception) -> int:
     shutil.rmtree(worker.checkpoints.partial, ignore_errors=True)
     _release(worker.folder)
     try:
+        if lines := last_lines(worker.folder / "worker.log"):
+            worker.say(lines)  # before the end: after it nothing happens any more
+    except Exception:
+        logging.exception("The last lines of the log could not be recorded")
+    try:
         worker.end("failed", told.code, str(told))
-        for line in last_lines(worker.folder / "worker.log"):
-            worker.say(line)
     except Exception:
         logging.exception("The end could not be recorded")
     return status

@@ -57,7 +57,8 @@ class Trial:
 
     def whole(self, run: Run) -> None:
         """What must be true of every run, whatever happened to it."""
-        assert [event.seq for event in self.store.events(run.id)] == list(range(1, len(self.store.events(run.id)) + 1))
+        numbers = [event.seq for event in self.store.events(run.id)]
+        assert numbers == list(range(1, len(numbers) + 1))
         if (folder := train.adapter_folder(run.id)).exists():
             PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(self.tiny), folder)
         assert (run.state == "succeeded") <= folder.exists()
