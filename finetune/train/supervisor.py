@@ -192,9 +192,9 @@ class Supervisor:
 
     def _end(self, run: Run, state: str, code: str | None, reason: str, log: bool = False, **fields: object) -> None:
         ended = None if state == "paused" else time.time()
-        if self._move(run, state, ended=ended, code=code, reason=reason, asked=None, **fields) and log:
-            if lines := last_lines(run_folder(run.id) / "worker.log"):
-                self._say(run, lines)
+        lines = last_lines(run_folder(run.id) / "worker.log") if log else ""
+        if self._move(run, state, ended=ended, code=code, reason=reason, asked=None, **fields) and lines:
+            self._say(run, lines)
 
     def _move(self, run: Run, state: str, **fields: object) -> bool:
         return self.store.move(run.id, state, only_from=("running",), attempt=run.attempt, **fields)
