@@ -215,8 +215,8 @@ def _failed(worker: Worker | None, error: Exception) -> int:
     shutil.rmtree(worker.checkpoints.partial, ignore_errors=True)
     _release(worker.folder)
     try:
-        if lines := last_lines(worker.folder / "worker.log"):
-            worker.say(lines)  # before the end: after it nothing happens any more
+        if told.code == "internal_error":  # other sentences need no stack beside them
+            worker.say(last_lines(worker.folder / "worker.log"))  # before the end: after it nothing happens any more
     except Exception:
         logging.exception("The last lines of the log could not be recorded")
     try:

@@ -56,7 +56,7 @@ def opened(chromium: Browser, address: str) -> Page:
     page.set_default_timeout(30_000)
     page.goto(address)
     page.get_by_role("tab", name="Chat", exact=True).click()
-    expect(page.locator("#chat-system textarea")).to_be_visible()
+    expect(page.locator("#chat-examples button").first).to_be_visible()  # the run has been chosen
     return page
 
 
