@@ -87,6 +87,7 @@ def _parser() -> _Parser:
     sub.add_argument("--arms", help="of " + ",".join(evaluate.ARMS) + "; default: all that there can be")
     sub.add_argument("--limit", type=_positive, default=evaluate.MOST_ROWS, help="rows at most, drawn by seed")
     sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: told from the data")
+    sub.add_argument("--schema", metavar="FILE", help="a JSON Schema; how many answers keep to it")
     sub = verb("serve", commands.serve, "Serve the page and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")

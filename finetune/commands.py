@@ -4,8 +4,10 @@ Each takes the parsed options and returns an exit code with the object that ``--
 """
 
 import argparse
+import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +186,8 @@ def chat_verb(options: argparse.Namespace) -> Answer:
 def evaluate_verb(options: argparse.Namespace) -> Answer:
     """`evaluate RUN` or `evaluate --model NAME --data FILE`: every arm, and the verdict."""
     arms = tuple(options.arms.split(",")) if options.arms else None
-    more: dict[str, Any] = {"limit": options.limit, "kind": options.metric} | ({"arms": arms} if arms else {})
+    more: dict[str, Any] = {"limit": options.limit, "kind": options.metric, "schema": _schema(options.schema)}
+    more |= {"arms": arms} if arms else {}
     if options.run:
         store = Store(settings.read().home)
         run = store.run(options.run)
@@ -195,11 +198,32 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         task, source = evaluate.of_data(options.model, Path(options.data), **more), options.data
     else:
         raise ConfigError("There is nothing to evaluate.", fix="Name a run, or --model and --data.", code="usage")
-    for done, of in evaluate.measure(task, chat.Engine()):
-        _log(f"{done} of {of} answers")
-    found = {"data": source, **evaluate.report(task, evaluate.answered(task))}
+    _ask_all(task)
+    found = evaluate.conclude(task, source)
     _print_arms(found)
     return 0, found
+
+
+def _schema(path: str | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError("This file holds no JSON.", where=path, fix="Give a JSON Schema.", code="usage") from error
+
+
+def _ask_all(task: evaluate.Task) -> None:
+    """Ask every arm every row, saying how long the rest takes; Ctrl-C loses nothing that was answered."""
+    began, first = time.monotonic(), None
+    try:
+        for done, of in evaluate.measure(task, chat.Engine()):
+            first = done if first is None else first
+            left = (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
+            _log(f"{done} of {of} answers" + (f", about {train.told(left)} left" if left else ""))
+    except KeyboardInterrupt:
+        _log("Stopped. What was answered is kept: the same command goes on from here.")
+        raise
 
 
 def _print_arms(found: dict[str, Any]) -> None:

@@ -3,14 +3,14 @@
 Example:
     >>> task = of_run(run, store)
     >>> for done, of in measure(task, engine): ...
-    >>> report(task, answered(task))["verdict"]["sentence"]
+    >>> conclude(task, "recipes")["verdict"]["sentence"]
     'Fine-tuning helped. Tuned is right on 83 of 100, …'
 """
 
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, measure
-from finetune.evaluate.report import judged, known_verdict, report
-from finetune.evaluate.task import ARMS, MOST_ROWS, Task, of_data, of_run
+from finetune.evaluate.report import conclude, judged, known, known_before, report
+from finetune.evaluate.task import ARMS, MOST_ROWS, Task, of_data, of_dataset, of_run
 
 __all__ = [
     "ARMS",
@@ -19,12 +19,15 @@ __all__ = [
     "Look",
     "Task",
     "answered",
+    "conclude",
     "judged",
     "kind_of",
-    "known_verdict",
+    "known",
+    "known_before",
     "look",
     "measure",
     "of_data",
+    "of_dataset",
     "of_run",
     "report",
 ]

@@ -1,18 +1,27 @@
 """What an evaluation found, summed up: per arm, against each other, and in one sentence."""
 
+import contextlib
+import json
 import math
+import os
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from finetune.errors import FinetuneError
+from finetune import train
 from finetune.evaluate.arms import REFERENCES, Asking
 from finetune.evaluate.measure import Answered, answered, cost, general
 from finetune.evaluate.scores import METRICS, Scored, confusion, macro_f1, scored, summed
 from finetune.evaluate.stats import difference, mean_interval, share_interval
-from finetune.evaluate.task import Task, of_run
+from finetune.evaluate.task import Task, adapter_hash
 from finetune.evaluate.verdict import verdict
-from finetune.store import Run, Store
+from finetune.store import DatasetRecord, Run
+
+REPORT = "report.json"
+NEAREST_KNOWS = 0.9
+"""Share of rows from which, when the nearest training row's answer is right on them, no model was needed."""
 
 UNCHANGED = 0.05
 """Nats by which the general loss may move either way and still count as unchanged: 5 % of a token's likelihood."""
@@ -55,33 +64,58 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
     return found
 
 
-def known_verdict(run: Run, store: Store) -> str | None:
-    """The sentence of a run's evaluation on its held-out rows, if one was finished; nothing is asked.
+def conclude(task: Task, source: str) -> dict[str, Any]:
+    """The report of what was answered, as `report`, with `source` (a name) as its ``data``; kept once it is whole."""
+    found = {"data": source, **report(task, answered(task))}
+    if set(found["arms"]) == set(task.arms):
+        kept = found | {"adapter": task.adapter, "at": time.time()}
+        aside = task.folder / ".report.json"
+        task.folder.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(kept), encoding="utf-8")
+        os.replace(aside, task.folder / REPORT)
+    return found
+
+
+def known(run: Run) -> dict[str, Any] | None:
+    """The report of a run as its adapter is now: of most arms, the latest; None when there is none. Nothing is asked.
 
     Example:
-        >>> known_verdict(run, store)
+        >>> known(run)["verdict"]["sentence"]
         'No clear difference. Tuned is right on 20 of 40, …'
     """
-    try:
-        task = of_run(run, store)
-    except FinetuneError:
-        return None
-    found = report(task, answered(task)) if task.folder.is_dir() else {"verdict": None}
-    return found["verdict"]["sentence"] if found["verdict"] else None
+    adapter = adapter_hash(run)
+    reports = _kept(train.run_folder(run.id))
+    return next((found for found in reports if found["adapter"] == adapter and found["verdict"]), None)
+
+
+def known_before(record: DatasetRecord, model: str) -> dict[str, Any] | None:
+    """The report on what a base model does with a kept dataset before any training; None when there is none."""
+    return next((found for found in _kept(Path(record.folder)) if found["model"] == model), None)
+
+
+def _kept(place: Path) -> list[dict[str, Any]]:
+    reports = []
+    for file in (place / "evaluations").glob(f"*/{REPORT}"):
+        with contextlib.suppress(OSError, ValueError):  # deleted meanwhile, or damaged: as good as not there
+            reports.append(json.loads(file.read_text(encoding="utf-8")))
+    return sorted(reports, key=lambda found: (len(found["arms"]), found["at"]), reverse=True)
 
 
 def judged(task: Task, answers: Sequence[Answered]) -> list[dict[str, Any]]:
-    """Every row with its prompt, the expected answer, and each arm's text and whether that is right."""
+    """Every row with its prompt, the expected answer, and each arm's text, loss, and whether it is right."""
     said = _texts(task, answers)
+    losses = {(one.arm, one.row): one.loss / max(1, one.loss_tokens) for one in answers}
     rows = []
     for place, row in enumerate(task.rows):
-        arms = {arm: _shown(texts[place], row.answer, task.kind) for arm, texts in said.items()}
+        arms = {
+            arm: {
+                "text": texts[place], "loss": losses.get((arm, place)),
+                "right": scored(texts[place], row.answer, task.kind).right if task.kind != "free" else None,
+            }
+            for arm, texts in said.items()
+        }  # fmt: skip
         rows.append({"prompt": row.asked, "expected": row.answer, "arms": arms})
     return rows
-
-
-def _shown(text: str, expected: str, kind: str) -> dict[str, Any]:
-    return {"text": text, "right": scored(text, expected, kind).right if kind != "free" else None}
 
 
 def _texts(task: Task, answers: Sequence[Answered]) -> dict[str, list[str]]:
@@ -108,7 +142,7 @@ def _values(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answer
 
 
 def _scored(task: Task, texts: Sequence[str]) -> list[Scored]:
-    return [scored(text, row.answer, task.kind) for text, row in zip(texts, task.rows, strict=True)]
+    return [scored(text, row.answer, task.kind, task.schema) for text, row in zip(texts, task.rows, strict=True)]
 
 
 def _arm(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered]) -> dict[str, Any]:
@@ -160,8 +194,11 @@ def _forgetting(by_arm: dict[str, list[Answered]]) -> dict[str, Any] | None:
 
 
 def _more(found: dict[str, Any]) -> str:
-    """Cost and general ability, in words."""
+    """What the nearest training row already knows, cost and general ability, in words."""
     arms, words = found["arms"], ""
+    if found["kind"] != "free" and "nearest" in arms and arms["nearest"]["score"] >= NEAREST_KNOWS:
+        words += " The nearest training row's answer alone is right on 90 % or more: these rows do not show that a "
+        words += "model is needed."
     against = next((arm for arm in ("few_shot", "retrieval") if arm in arms), None)
     if against:
         few = arms[against]["prompt_tokens"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from finetune.errors import ConfigError
 from finetune.evaluate.kinds import look, plain
 
 METRICS = {
@@ -28,8 +29,8 @@ class Scored:
     parts: dict[str, float]
 
 
-def scored(answer: str, expected: str, kind: str) -> Scored:
-    """Score one answer.
+def scored(answer: str, expected: str, kind: str, schema: dict[str, Any] | None = None) -> Scored:
+    """Score one answer; with a JSON Schema, whether it keeps to that is a part of its own.
 
     Example:
         >>> scored('["egg", "milk"]', '["egg"]', "json")
@@ -37,7 +38,8 @@ def scored(answer: str, expected: str, kind: str) -> Scored:
     """
     found = look(answer, kind, expected)
     if kind == "json":
-        return Scored(found.right, {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected)})
+        kept = {"keeps to the schema": float(bool(found.valid) and keeps(answer, schema))} if schema else {}
+        return Scored(found.right, {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected), **kept})
     if kind == "sql":
         return Scored(found.right, {"parses": float(bool(found.valid))})
     if kind == "free":
@@ -69,6 +71,42 @@ def field_f1(answer: str, expected: str) -> float:
         return 0.0
     both = sum((given & wanted).values())
     return 2 * both / (sum(given.values()) + sum(wanted.values())) if given or wanted else 1.0
+
+
+def keeps(answer: str, schema: dict[str, Any]) -> bool:
+    """Whether a JSON text keeps to a JSON Schema (jsonschema; the draft it names, else the newest). Nothing is fetched.
+
+    Example:
+        >>> keeps('["egg"]', {"type": "array", "items": {"type": "string"}})
+        True
+    """
+    from jsonschema.validators import validator_for
+    from referencing.exceptions import Unresolvable
+
+    try:
+        return bool(validator_for(schema)(schema).is_valid(json.loads(answer)))
+    except (ValueError, RecursionError):
+        return False
+    except Unresolvable as error:
+        raise ConfigError(
+            "The JSON Schema points to another one, which is not fetched.", where=str(error.ref)[:100],
+            fix="Put what it points to under $defs.",
+        ) from error  # fmt: skip
+
+
+def refuse_schema(schema: Any, kind: str) -> None:
+    """Raise `ConfigError` unless this is a JSON Schema, and the answers are JSON."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+
+    if kind != "json":
+        raise ConfigError(f"The answers are of the kind {kind}, not JSON.", where="schema", fix="Leave the schema out.")
+    try:
+        if not isinstance(schema, dict):
+            raise SchemaError("it is no JSON object")
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        raise ConfigError(f"This is no JSON Schema: {error.message[:200]}.", where="schema", fix="Mend it.") from error
 
 
 def _fields(value: Any, path: str = "") -> list[str]:

@@ -1,4 +1,10 @@
-"""What is evaluated: which rows, asked of whom, in which arms; made from a run, or from a dataset alone."""
+"""What is evaluated: which rows, asked of whom, in which arms; made from a run, or from a dataset alone.
+
+<run folder>/evaluations/<key>/        of a run on its held-out rows; it goes when the run goes
+<run folder>/other-rows/evaluations/…  of a run on rows of another file
+<dataset folder>/evaluations/<key>/    of a kept dataset, before any training
+<home>/evaluations/<key>/              of a file, from the command line
+"""
 
 import hashlib
 import json
@@ -11,14 +17,17 @@ from typing import Any
 from finetune import data, settings, train
 from finetune.data.split import leaks
 from finetune.errors import ConfigError, DataError
+from finetune.evaluate import scores
 from finetune.evaluate.arms import MODELS, REFERENCES
 from finetune.evaluate.kinds import KINDS, kind_of
-from finetune.store import Run
+from finetune.store import DatasetRecord, Run, Store
 
 MOST_ROWS = 100
 """Rows that are asked unless another limit is given; drawn by seed when there are more."""
 
 ARMS = (*MODELS, *REFERENCES)
+BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
+"""The arms there are before any training."""
 
 
 @dataclass(frozen=True)
@@ -33,46 +42,60 @@ class Task:
     kind: str
     arms: tuple[str, ...]
     seed: int
+    place: Path
     thinking: bool = False
+    schema: dict[str, Any] | None = None
+
+    @property
+    def adapter(self) -> str:
+        """The SHA-256 of the run's adapter weights: resumed, a run has others. "" without a run."""
+        return adapter_hash(self.run) if self.run else ""
 
     @property
     def key(self) -> str:
         """The same for the same question, so that what was answered of it already is found again."""
-        adapter = ""
-        if self.run:
-            weights = train.adapter_folder(self.run.id) / "adapter_model.safetensors"
-            adapter = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else ""
-        asked = [self.model, adapter, self.seed, [row.as_row() for row in self.rows], len(self.train)]
+        asked = [self.model, self.adapter, self.seed, [row.as_row() for row in self.rows], len(self.train)]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def folder(self) -> Path:
-        """Where its answers are kept: with the run, so that they go with it."""
-        place = train.run_folder(self.run.id) if self.run else settings.read().home
-        return place / "evaluations" / self.key
+        """Where its answers are kept: with the run or the data, so that they go with it."""
+        return self.place / "evaluations" / self.key
 
 
-def of_run(run: Run, store: Any, *, held_out: Path | None = None, arms: Sequence[str] = ARMS,
-           limit: int = MOST_ROWS, kind: str | None = None) -> Task:  # fmt: skip
+def adapter_hash(run: Run) -> str:
+    """The SHA-256 of a run's adapter weights; "" when there are none."""
+    weights = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else ""
+
+
+def of_run(run: Run, store: Store, *, held_out: Path | None = None, arms: Sequence[str] = ARMS,
+           limit: int = MOST_ROWS, kind: str | None = None, schema: dict[str, Any] | None = None) -> Task:  # fmt: skip
     """The evaluation of a run on its held-out rows, or on those of a file.
 
     Raises:
-        ConfigError: an arm or kind that does not exist.
+        ConfigError: an arm or kind that does not exist, or no JSON Schema.
         DataError: there is no row to ask.
     """
     record = store.dataset(run.dataset)
     config = train.TrainConfig(**run.config)
     learned, held = train.open_dataset(record, config)
+    place = train.run_folder(run.id)
     if held_out:
-        held = data.load(held_out).examples
-    return _task(config.model, run, learned, held, arms, limit, kind, config.seed, bool(record.facts.get("thinks")))
+        held, place = data.load(held_out).examples, place / "other-rows"
+    return _task(
+        config.model, run, learned, held, arms, limit, kind, config.seed, place,
+        bool(record.facts.get("thinks")), schema,
+    )  # fmt: skip
 
 
 def of_data(
-    model: str, path: Path, *, arms: Sequence[str] = ("base", "few_shot", "retrieval", *REFERENCES),
-    limit: int = MOST_ROWS, kind: str | None = None, seed: int = 0,
+    model: str, path: Path, *, arms: Sequence[str] = BEFORE, limit: int = MOST_ROWS, kind: str | None = None,
+    schema: dict[str, Any] | None = None, place: Path | None = None,
 ) -> Task:  # fmt: skip
     """The evaluation of a base model with what could be done instead of fine-tuning it: is there need for it?
+
+    The rows held out are those that a run with default settings would hold out.
 
     Raises:
         ConfigError: the tuned arm is asked for, or one that does not exist.
@@ -80,14 +103,25 @@ def of_data(
     """
     if "tuned" in arms:
         raise ConfigError("Without a run there is no tuned arm.", where="arms", fix="Name a run, or leave it out.")
-    whole = data.held_out(data.load(path), 0.15, seed)
+    usual = train.TrainConfig()
+    whole = data.held_out(data.load(path), usual.held_out, usual.seed)
     held = whole.validation.examples if whole.validation else []
-    return _task(model, None, whole.examples, held, arms, limit, kind, seed, False)
+    place = place or settings.read().home
+    return _task(model, None, whole.examples, held, arms, limit, kind, usual.seed, place, False, schema)
+
+
+def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> Task:
+    """As `of_data`, of a kept dataset.
+
+    Raises:
+        DataError: nothing is held out, or the kept dataset is gone.
+    """
+    return of_data(model, Path(record.folder), limit=limit, place=Path(record.folder))
 
 
 def _task(
     model: str, run: Run | None, learned: Sequence[data.Example], held: Sequence[data.Example], arms: Sequence[str],
-    limit: int, kind: str | None, seed: int, thinking: bool,
+    limit: int, kind: str | None, seed: int, place: Path, thinking: bool, schema: dict[str, Any] | None,
 ) -> Task:  # fmt: skip
     for name, known, given in (("arm", ARMS, arms), ("kind", KINDS, [kind] if kind else [])):
         if wrong := [one for one in given if one not in known]:
@@ -102,7 +136,9 @@ def _task(
     rows = [fresh[place] for place in chosen]
     kind = kind or kind_of([row.answer for row in learned] or [row.answer for row in rows])
     ordered = tuple(arm for arm in ARMS if arm in arms)
-    return Task(model, run, learned, rows, len(held) - len(fresh), kind, ordered, seed, thinking)
+    if schema is not None:
+        scores.refuse_schema(schema, kind)
+    return Task(model, run, learned, rows, len(held) - len(fresh), kind, ordered, seed, place, thinking, schema)
 
 
 def _not_trained(learned: Sequence[data.Example], held: Sequence[data.Example]) -> list[data.Example]:

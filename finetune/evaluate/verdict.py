@@ -46,7 +46,8 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
     if to_base.clear and to_best.clear and to_best.mean > 0:
         return Verdict("helped", f"Fine-tuning helped. {numbers}", best, to_best)
     if to_base.clear and best != "base":
-        said = f"Fine-tuning helped, but an alternative does as well: {TITLES[best].lower()}. {numbers}"
+        how = "better" if to_best.clear else "as well"
+        said = f"Fine-tuning helped, but an alternative does {how}: {TITLES[best].lower()}. {numbers}"
         return Verdict("alternative_as_good", said, best, to_best)
     return Verdict("no_difference", f"No clear difference. {numbers}", best, to_best)
 

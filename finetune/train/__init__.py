@@ -19,7 +19,7 @@ from finetune.train.kept import (
 )
 from finetune.train.manage import clean, delete, rename
 from finetune.train.notes import new_notes
-from finetune.train.plan import measure, plan, within
+from finetune.train.plan import Plan, machine_memory, measure, plan, told, within
 from finetune.train.presets import PRESETS, Preset, preset
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, progress, seconds_for
@@ -32,6 +32,7 @@ __all__ = [
     "FixedWith",
     "Measured",
     "Note",
+    "Plan",
     "Preset",
     "Progress",
     "Supervisor",
@@ -45,6 +46,7 @@ __all__ = [
     "fixed_with",
     "held_out",
     "keep_dataset",
+    "machine_memory",
     "measure",
     "new_notes",
     "open_dataset",
@@ -63,6 +65,7 @@ __all__ = [
     "seconds_for",
     "start",
     "stop",
+    "told",
     "within",
     "write_examples",
 ]

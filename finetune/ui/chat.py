@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from finetune import evaluate
 from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk, Turn
 from finetune.chat.transcript import transcript
 from finetune.errors import FinetuneError, RunError
-from finetune.evaluate import kind_of, known_verdict
 from finetune.ui import answers, columns, compare
 from finetune.ui.download import Download
 from finetune.ui.run import with_adapter
@@ -231,15 +231,15 @@ class ChatTab:
             rows = columns.examples(self.services, talk.run)[0]
         except FinetuneError:  # a dataset that is gone does not end the conversation about it
             return "free"
-        return kind_of([row.answer for row in rows[:100]])
+        return evaluate.kind_of([row.answer for row in rows[:100]])
 
     def _transcript(self, talk: Talk | None, state: Browser) -> tuple[str, str]:
         if talk is None or not talk.turns:
             raise RunError("There is nothing to save yet.", fix="Ask something first.", code="nothing_said")
         votes = self.services.store.votes(talk.run.id, owner(state))
-        return f"before-and-after-{talk.run.id}.html", transcript(
-            talk, votes, known_verdict(talk.run, self.services.store)
-        )
+        found = evaluate.known(talk.run)
+        sentence = found["verdict"]["sentence"] if found else None
+        return f"before-and-after-{talk.run.id}.html", transcript(talk, votes, sentence)
 
 
 class _Expected:

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from finetune.ui import answers, blind, chat, data, models, results, runs, train
+from finetune.ui import answers, blind, chat, data, guide, models, results, runs, train
 from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, browser_secret, known
 
@@ -16,6 +16,8 @@ def build(services: Services) -> gr.Blocks:
         browser = gr.BrowserState(None, storage_key="before-and-after", secret=browser_secret())
         gr.HTML(HEADER)
         with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Guide", id="guide") as guide_place:
+                guide_tab = guide.GuideTab(services, browser)
             with gr.Tab("Data", id="data"):
                 data_place = gr.Column()
             with gr.Tab("Models", id="models"):
@@ -46,7 +48,9 @@ def build(services: Services) -> gr.Blocks:
             )
 
         remembered = [browser, train_tab.run, chat_tab.run, data_tab.dataset]
-        page.load(remember, browser, remembered, api_visibility="private")
+        guide_tab.listen(model, train_tab.plan)
+        page.load(remember, browser, remembered, api_visibility="private").then(**guide_tab.entered)
+        guide_place.select(**guide_tab.entered)
         page.unload(answers.forget)
         chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
         results_place.select(results_tab.refresh, [browser, results_tab.run], results_tab.run, api_visibility="private")

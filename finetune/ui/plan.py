@@ -27,6 +27,7 @@ class Plan:
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
         self._measured: OrderedDict[str, train.Measured] = OrderedDict()
+        self._plans: dict[tuple[str, str], train.Plan] = {}
         with gr.Group():
             with gr.Row(equal_height=True):
                 self.minutes = gr.Textbox(
@@ -50,7 +51,7 @@ class Plan:
         state, given = known(values[self.browser]), {name: values[part] for name, part in self.inputs.items()}
         try:
             config, minutes = train.TrainConfig.parse(given), _minutes(values[self.minutes])
-            measured, note = self._measure(config, state)
+            measured, note = self.measure(config, state)
             if minutes is None:
                 said, steps = train.plan(config, measured).sentence, config.max_steps
             else:
@@ -61,7 +62,16 @@ class Plan:
         said = f"<div class='ba-card'><b>{shown(said)}</b> <span class='ba-masked'>{note}</span></div>"
         return {self.answer: said, self.inputs["max_steps"]: steps or ""}
 
-    def _measure(self, config: train.TrainConfig, state: dict[str, Any]) -> tuple[train.Measured, str]:
+    def latest(self, dataset_id: str, model: str) -> train.Plan | None:
+        """The last plan that was measured for a dataset and a model here."""
+        return self._plans.get((dataset_id, model))
+
+    def measure(self, config: train.TrainConfig, state: dict[str, Any]) -> tuple[train.Measured, str]:
+        """Try a few batches, unless that was done; returns what it found, and under which conditions.
+
+        Raises:
+            FinetuneError: there is no data, or what would stop the run itself.
+        """
         if not state["dataset"]:
             raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
         record = self.services.dataset(state["dataset"], state)
@@ -72,6 +82,7 @@ class Plan:
             self._measured[key] = train.measure(config, Path(record.folder))
             while len(self._measured) > MOST:
                 self._measured.popitem(last=False)
+        self._plans[record.id, config.model] = train.plan(config, self._measured[key])
         return self._measured[key], BESIDE if busy else "From a few batches tried on this machine."
 
 

@@ -1,15 +1,16 @@
 """The Results tab: did it help? Asks every arm, shows the verdict and what it rests on."""
 
-import time
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from finetune import evaluate
-from finetune.errors import FinetuneError
+from finetune.errors import ConfigError, FinetuneError
 from finetune.ui import answers, verdict
-from finetune.ui.measured import clock
+from finetune.ui.asking import asked
+from finetune.ui.report import shown
 from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services
 
@@ -37,72 +38,79 @@ class ResultsTab:
             )
             self.begin = gr.Button("Did it help?", variant="primary", scale=1, min_width=130, elem_id="evaluate")
             self.halt = gr.Button("Stop", scale=1, min_width=90, elem_id="stop-evaluation")
+        with gr.Accordion("How answers are judged", open=False, elem_id="judging"), gr.Row():
+            self.kind = gr.Dropdown(
+                [("told from the data", ""), *((words, kind) for kind, words in verdict.KINDS.items())], value="",
+                label="Kind of answer", info="Decides what counts as right.", elem_id="answer-kind",
+            )  # fmt: skip
+            self.schema = gr.Textbox(
+                label="JSON Schema", info="For JSON answers: how many keep to it.", lines=1, max_lines=8,
+                placeholder='{"type": "array"}', elem_id="answer-schema",
+            )  # fmt: skip
         self.progress = gr.HTML(elem_id="evaluation-progress")
         self.verdict = gr.HTML(verdict.NOTHING, elem_id="verdict")
         self.arms = gr.HTML(elem_id="arms")
         self.forgotten = gr.HTML(elem_id="forgetting")
         self.filter = gr.Radio(
-            [(label, name) for name, label in verdict.FILTERS.items()], value="all", show_label=False, visible=False,
-            elem_id="row-filter",
+            verdict.choices("label"), value="all", show_label=False, visible=False, elem_id="row-filter",
         )  # fmt: skip
         self.rows = gr.HTML(elem_id="judged-rows")
 
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [self.progress, self.verdict, self.arms, self.forgotten, self.filter, self.rows]
-        asked = [self.run, self.limit, self.filter, self.browser]
-        self.begin.click(self._evaluate, asked, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
+        told = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
+        self.begin.click(self._evaluate, told, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
         self.halt.click(_halt, None, None, queue=False, **quiet)
-        self.run.change(self._choose, asked, drawn, **quiet)
-        self.filter.change(self._choose, asked, drawn, **quiet)
+        for part in (self.run, self.kind, self.filter):
+            part.change(self._choose, told, drawn, **quiet)
+        self.schema.submit(self._choose, told, drawn, **quiet)
 
-    def _choose(self, run_id: str | None, limit: float, chosen: str, state: Browser) -> tuple:
+    def _choose(self, run_id: str | None, limit: float, kind: str, schema: str, chosen: str, state: Browser) -> tuple:
         """What was found of this run before; nothing is asked."""
         try:
-            if run_id and (task := self._task(run_id, limit, state)).folder.is_dir():
+            if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
                 return "", *self._found(task, chosen)
+        except ConfigError as error:
+            return f"<div class='ba-card'>✕ {shown(str(error))}</div>", *(gr.skip(),) * 5
         except FinetuneError:  # pressing the button says what is wrong
             pass
         return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
 
     def _evaluate(
-        self, run_id: str | None, limit: float, chosen: str, state: Browser, request: gr.Request
-    ) -> Iterator[tuple]:
+        self, run_id: str | None, limit: float, kind: str, schema: str, chosen: str, state: Browser,
+        request: gr.Request,
+    ) -> Iterator[tuple]:  # fmt: skip
         stop, skip = answers.begin(request, HERE), (gr.skip(),) * 5
         try:
-            task, began, first = self._task(run_id or "none", limit, state), time.monotonic(), None
-            yield "<div class='ba-card'>Loading the model…</div>", *skip
-            for done, of in evaluate.measure(task, self.services.engine, stop):
-                first = done if first is None else first
-                left = (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
-                yield _bar(done, of, left), *skip
+            task = self._task(run_id or "none", limit, kind, schema, state)
+            for bar in asked(task, self.services.engine, stop):
+                yield bar, *skip
             yield "", *self._found(task, chosen)
         except FinetuneError as error:
             yield "", *skip
             raise gr.Error(str(error), print_exception=False) from error
 
-    def _task(self, run_id: str, limit: float, state: Browser) -> evaluate.Task:
-        return evaluate.of_run(self.services.run(run_id, state), self.services.store, limit=int(limit))
+    def _task(self, run_id: str, limit: float, kind: str, schema: str, state: Browser) -> evaluate.Task:
+        run = self.services.run(run_id, state)
+        try:
+            wanted = json.loads(schema) if schema.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError("This is no JSON.", where="JSON Schema", fix="Mend it, or leave it empty.") from error
+        return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
 
     def _found(self, task: evaluate.Task, chosen: str) -> tuple:
-        said = evaluate.answered(task)
-        found = evaluate.report(task, said)
+        record = self.services.store.dataset(task.run.dataset) if task.run else None
+        found = evaluate.conclude(task, record.name if record else "")
         if not found["verdict"]:
             return verdict.NOTHING, "", "", gr.update(visible=False), ""
-        judged = evaluate.judged(task, said)
-        sortable = task.kind != "free"
+        judged = evaluate.judged(task, evaluate.answered(task))
+        offered = verdict.choices(task.kind)
+        chosen = chosen if chosen in [name for _, name in offered] else "all"
         return (
-            verdict.verdict(found), verdict.arms(found), verdict.forgetting(found), gr.update(visible=sortable),
-            verdict.rows(judged, chosen if sortable else "all"),
+            verdict.verdict(found), verdict.arms(found), verdict.forgetting(found),
+            gr.update(visible=True, choices=offered, value=chosen), verdict.rows(judged, chosen),
         )  # fmt: skip
-
-
-def _bar(done: int, of: int, left: float | None) -> str:
-    told = f", about {clock(left)} left" if left is not None else ""
-    return (
-        f"<div class='ba-card'>{done:,} of {of:,} answers{told}. Each is kept: stop, and it goes on from here."
-        f"<div class='ba-bar'><i style='width:{100 * done / max(1, of):.1f}%'></i></div></div>"
-    )
 
 
 def _halt(request: gr.Request) -> None:

@@ -42,14 +42,14 @@ def run(store: Store, tiny: Path, many: data.Dataset) -> Run:
 def done(task: Task, engine: Engine) -> dict:
     steps = list(evaluate.measure(task, engine))
     assert steps[-1][0] == steps[-1][1]
-    return evaluate.report(task, evaluate.answered(task))
+    return evaluate.conclude(task, "sums")
 
 
 def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store: Store, run: Run) -> None:
     weights = train.adapter_folder(run.id) / "adapter_model.safetensors"
     save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(weights).items()}, weights)
     task = evaluate.of_run(run, store)
-    assert evaluate.known_verdict(run, store) is None
+    assert evaluate.known(run) is None
     found = done(task, Engine())
     assert (found["n"], found["excluded"], found["kind"]) == (30, 0, "number")
     assert tuple(found["arms"]) == evaluate.ARMS
@@ -62,7 +62,9 @@ def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store
     assert base["prompt_tokens"] < found["arms"]["few_shot"]["prompt_tokens"]
     assert set(base) >= {"score", "ci", "correct", "loss", "prompt_tokens", "seconds", "empty", "over_long"}
     json.dumps(found)
-    assert evaluate.known_verdict(run, store) == found["verdict"]["sentence"]
+    known = evaluate.known(run)
+    assert known is not None
+    assert known["verdict"] == found["verdict"]
     rows = evaluate.judged(task, evaluate.answered(task))
     assert len(rows) == 30
     assert set(rows[0]["arms"]) == set(evaluate.ARMS)
@@ -80,7 +82,7 @@ def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
         labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
         mean = model(input_ids=torch.tensor([whole]), labels=labels).loss
         assert loss.tokens == len(whole) - len(prompt)
-        assert loss.total / loss.tokens == pytest.approx(float(mean), abs=1e-4)
+        assert loss.total / loss.tokens == pytest.approx(mean.item(), abs=1e-4)
 
 
 def test_it_goes_on_where_it_was_stopped(store: Store, run: Run) -> None:

@@ -21,7 +21,7 @@ EVIL = "<script>alert(1)</script>"
 
 def found(code: str = "helped", kind: str = "label") -> dict[str, Any]:
     arm = {"score": 0.83, "ci": [0.74, 0.89], "correct": 83, "parts": {"macro F1": 0.81}, "loss": 0.1,
-           "prompt_tokens": 58.0, "seconds": 0.4}  # fmt: skip
+           "perplexity": 1.1, "prompt_tokens": 58.0, "seconds": 0.4}  # fmt: skip
     arms = {"base": arm | {"score": 0.04, "ci": [0.01, 0.1]}, "tuned": arm, "nearest": arm | {"loss": None}}
     lost = {"base_loss": 2.1, "tuned_loss": 2.4, "ci": [0.2, 0.4], "n": 64, "said": "worse",
             "answers": [{"prompt": "Hi", "base": EVIL, "tuned": EVIL}]}  # fmt: skip
@@ -37,7 +37,7 @@ def test_every_code_has_words(code: str) -> None:
 
 
 def test_nothing_that_was_said_is_html() -> None:
-    judged = [{"prompt": EVIL, "expected": EVIL, "arms": {"tuned": {"text": EVIL, "right": True}}}]
+    judged = [{"prompt": EVIL, "expected": EVIL, "arms": {"tuned": {"text": EVIL, "right": True, "loss": 0.1}}}]
     html = verdict.verdict(found()) + verdict.arms(found()) + verdict.forgetting(found()) + verdict.rows(judged, "all")
     assert "<script" not in html
     assert "83 %" in html
@@ -46,14 +46,14 @@ def test_nothing_that_was_said_is_html() -> None:
 
 def test_rows_are_filtered_by_what_tuning_changed() -> None:
     def row(base: bool, tuned: bool) -> dict[str, Any]:
-        arms = {name: {"text": "x", "right": right} for name, right in (("base", base), ("tuned", tuned))}
+        arms = {name: {"text": "x", "right": right, "loss": 1.0} for name, right in (("base", base), ("tuned", tuned))}
         return {"prompt": "p", "expected": "e", "arms": arms}
 
     judged = [row(False, True), row(True, False), row(False, False), row(True, True), row(True, True)]
     counts = {
         name: int(verdict.rows(judged, name).split(" rows</h4>")[0].rsplit(">", 1)[1]) for name in verdict.FILTERS
     }
-    assert counts == {"all": 5, "fixed": 1, "broke": 1, "wrong": 2}
+    assert counts == {"all": 5, "fixed": 1, "broke": 1, "wrong": 2, "gained": 5, "lost": 5}
 
 
 def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Store, tiny: Path, tmp_path: Path) -> None:
@@ -63,19 +63,19 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     with gr.Blocks():
         tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
     request: Any = SimpleNamespace(session_hash="s")
-    assert tab._choose(run.id, 20, "all", STATE)[1] == verdict.NOTHING
+    assert tab._choose(run.id, 20, "", "", "all", STATE)[1] == verdict.NOTHING
     steps = []
-    for step in tab._evaluate(run.id, 20, "all", STATE, request):
+    for step in tab._evaluate(run.id, 20, "", "", "all", STATE, request):
         steps.append(step)
         if len(steps) == 4:
             answers.halt(request, "results")
     assert steps[-1][1] == verdict.NOTHING, "half an evaluation has no verdict"
-    steps = list(tab._evaluate(run.id, 20, "all", STATE, request))
+    steps = list(tab._evaluate(run.id, 20, "", "", "all", STATE, request))
     assert "answers, about" in "".join(step[0] for step in steps if isinstance(step[0], str))
     assert "ba-verdict" in steps[-1][1]
-    assert tab._choose(run.id, 20, "all", STATE)[1] == steps[-1][1]
-    assert "rows</h4>" in tab._choose(run.id, 20, "wrong", STATE)[5]
+    assert tab._choose(run.id, 20, "", "", "all", STATE)[1] == steps[-1][1]
+    assert "rows</h4>" in tab._choose(run.id, 20, "", "", "wrong", STATE)[5]
     assert tab.refresh(STATE)["value"] == run.id
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):
-        list(tab._evaluate("r0", 20, "all", STATE, request))
+        list(tab._evaluate("r0", 20, "", "", "all", STATE, request))

@@ -1,0 +1,91 @@
+"""What follows from the worksheet: one recommendation, and the reasons it rests on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.evaluate.arms import TITLES
+from finetune.evaluate.stats import FEWEST
+from finetune.store import Run
+
+ENOUGH = 0.9
+"""Share of right answers from which an alternative leaves little to win."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """`code` names the case, `title` says it in a few words, `reasons` say why."""
+
+    code: str
+    title: str
+    reasons: tuple[str, ...]
+
+
+def advise(
+    rows: dict[str, Any] | None, before: dict[str, Any] | None, run: Run | None, found: dict[str, Any] | None, few: int
+) -> Advice:
+    """Recommend from the data's report, what was measured before training, and the verdict after it.
+
+    Example:
+        >>> advise(None, None, None, None, few=50).title
+        'Bring data first'
+    """
+    if found:
+        return _after(found)
+    if run:
+        return Advice("evaluate", "Evaluate the run", ("It is trained, but whether it helped was not measured yet.",))
+    if not rows:
+        return Advice(
+            "bring_data", "Bring data first", ("Without examples there is nothing to learn or measure from.",)
+        )
+    if not before:
+        why = "If a few examples in the prompt already do it, training is not needed."
+        return Advice("measure_first", "Measure the alternatives first", (why,))
+    return _before(rows, before, few)
+
+
+def best_alternative(report: dict[str, Any]) -> str:
+    """The arm that does best without training; by score, or by loss for free text."""
+    arms = {name: arm for name, arm in report["arms"].items() if name != "tuned" and arm["score"] is not None}
+    sign = -1 if report["kind"] == "free" else 1
+    return max(arms, key=lambda name: sign * arms[name]["score"])
+
+
+def _before(rows: dict[str, Any], before: dict[str, Any], few: int) -> Advice:
+    if before["kind"] == "free":
+        why = "For free text no answer is simply right: only a run and its evaluation can tell whether it helps."
+        return Advice("try_it", "Worth a try", (why,))
+    best = best_alternative(before)
+    score, n = before["arms"][best]["score"], before["n"]
+    said = f"Without training, {TITLES[best].lower()} is right on {before['arms'][best]['correct']} of {n}."
+    if score >= ENOUGH:
+        return Advice(
+            "alternatives_suffice", "An alternative may be all you need", (said, "There is little left to win.")
+        )
+    if rows["accepted"] < few:
+        return Advice(
+            "more_data", "Collect more examples first", (said, f"{rows['accepted']} examples are few to learn from.")
+        )
+    reasons: tuple[str, ...] = (said, f"That leaves {n - before['arms'][best]['correct']} of {n} to win.")
+    if n < FEWEST:
+        reasons += (f"Only {n} rows are held out: too few to tell afterwards whether it helped.",)
+    return Advice("try_it", "Worth a try", reasons)
+
+
+def _after(found: dict[str, Any]) -> Advice:
+    code, reasons = found["verdict"]["code"], [found["verdict"]["sentence"]]
+    lost = found["forgetting"]
+    if code == "helped" and lost and lost["said"] == "worse":
+        reasons.append("It got worse at other things: use it for this task only, and the base for the rest.")
+    cheaper = "If the length of the prompt matters, the tuned model may still pay: see the cost per call."
+    titles = {
+        "helped": ("worth_it", "Fine-tune: it is worth it"),
+        "alternative_as_good": ("alternative", "Use the alternative, unless the cost per call decides"),
+        "no_difference": ("not_worth_it", "Do not fine-tune like this"),
+        "hurt": ("not_worth_it", "Do not use this run"),
+        "too_few_rows": ("too_few", "Hold out more rows, then judge"),
+    }
+    if code == "alternative_as_good" and found["difference"]["vs"] in ("few_shot", "retrieval"):
+        reasons.append(cheaper)
+    if code == "no_difference":
+        reasons.append("More or cleaner examples, or more steps, may change that; so may a larger base.")
+    return Advice(*titles[code], tuple(reasons))

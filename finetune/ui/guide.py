@@ -1,0 +1,121 @@
+"""The Guide tab, first in the app: should I fine-tune at all? A worksheet that fills itself in."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from finetune import evaluate, train
+from finetune.errors import ConfigError, FinetuneError
+from finetune.evaluate import guide, sheet
+from finetune.ui import answers, worksheet
+from finetune.ui.asking import asked
+from finetune.ui.download import Download
+from finetune.ui.plan import Plan
+from finetune.ui.session import Browser, Services, known
+
+HERE = "guide"
+"""This place, among those of a page where answers are given."""
+
+ROWS = 50
+"""Held-out rows that the alternatives are measured on: enough to see whether they suffice."""
+
+TITLE = "Should I fine-tune?"
+
+
+class GuideTab:
+    """Draws the tab and answers its events; `enter` is what selecting the tab does. `plan` is the Train tab's."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser = services, browser
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=280):
+                self._draw()
+            with gr.Column(scale=5, min_width=320):
+                self.progress = gr.HTML(elem_id="guide-progress")
+                self.sheet = gr.HTML(worksheet.draw(guide.sheet(guide.Facts(""))), elem_id="worksheet")
+
+    def _draw(self) -> None:
+        self.use_case = gr.Textbox(
+            label="What should the model do?", placeholder="Turn recipes into ingredient lists", lines=2,
+            max_length=500, elem_id="use-case",
+        )  # fmt: skip
+        self.improve = gr.Textbox(
+            label="What should get better?", placeholder="Always valid JSON; shorter prompts", lines=2, max_length=500,
+            elem_id="improve",
+        )  # fmt: skip
+        self.price = gr.Textbox(
+            label="Price of an hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
+        )
+        self.measure = gr.Button("Measure the alternatives", variant="primary", elem_id="measure-alternatives")
+        self.halt = gr.Button("Stop", size="sm", elem_id="stop-alternatives")
+        with gr.Row():
+            self.markdown = Download("Save as Markdown", "guide-markdown")
+            self.page = Download("Save to print", "guide-page")
+
+    def listen(self, model: gr.Dropdown, plan: Plan) -> None:
+        """Tie it to the model chosen on the Models tab and to what the Train tab's plan measured."""
+        self.plan = plan
+        typed = [self.use_case, self.improve, self.price]
+        told = [*typed, model, self.browser]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        self.entered: dict[str, Any] = {"fn": self._fill, "inputs": told, "outputs": self.sheet, **quiet}
+        self.measure.click(
+            self._measure, told, [self.progress, self.sheet], trigger_mode="once", concurrency_limit=8, **quiet
+        )
+        self.halt.click(_halt, None, None, queue=False, **quiet)
+        gr.on([part.blur for part in typed] + [part.submit for part in typed], **self.entered)
+        self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(sheet.markdown, *values)), told)
+        self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(sheet.html, *values)), told)
+
+    def _facts(self, use_case: str, improve: str, price: str, model: str, state: Browser) -> guide.Facts:
+        state = known(state)
+        record = self.services.dataset(state["dataset"], state) if state["dataset"] else None
+        planned = self.plan.latest(record.id, model) if record else None
+        typed = {"use_case": use_case, "improve": improve, "price": _price(price)}
+        return guide.gather(record, model, self.services.runs(state), planned, **typed)
+
+    def _fill(self, *values: Any) -> str:
+        try:
+            return worksheet.draw(guide.sheet(self._facts(*values)))
+        except FinetuneError as error:
+            return worksheet.refused(str(error))
+
+    def _page(self, write: Any, *values: Any) -> str:
+        facts = self._facts(*values)
+        return str(write(guide.sheet(facts), TITLE, worksheet.about(facts)))
+
+    def _measure(self, *values: Any, request: gr.Request) -> Iterator[tuple]:
+        stop, (*_, model, state) = answers.begin(request, HERE), values
+        try:
+            state = known(state)
+            if not state["dataset"]:
+                raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+            record = self.services.dataset(state["dataset"], state)
+            task = evaluate.of_dataset(model, record, limit=ROWS)
+            for bar in asked(task, self.services.engine, stop):
+                yield bar, gr.skip()
+            evaluate.conclude(task, record.name)
+            if not stop.is_set() and not self.plan.latest(record.id, model):
+                yield worksheet.PLANNING, self._fill(*values)
+                self.plan.measure(train.TrainConfig(model=model), state)
+            yield "", self._fill(*values)
+        except FinetuneError as error:
+            yield "", self._fill(*values)
+            raise gr.Error(str(error), print_exception=False) from error
+
+
+def _halt(request: gr.Request) -> None:
+    answers.halt(request, HERE)
+
+
+def _price(text: str | None) -> float | None:
+    if not (text or "").strip():
+        return None
+    try:
+        price = float(str(text).replace(",", "."))
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < 1e6:
+        raise ConfigError(f"{str(text)[:40]!r} is not a price.", where="Price of an hour", fix="Write 0.50, say.")
+    return price

@@ -1,0 +1,65 @@
+"""The Guide tab: fills itself in, measures what needs no training, hands its page over."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from finetune import data, train
+from finetune.chat import Engine
+from finetune.store import Store
+from finetune.ui import guide, worksheet
+from finetune.ui.plan import Plan
+from finetune.ui.session import Services
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def tab(store: Store) -> guide.GuideTab:
+    with gr.Blocks():
+        browser = gr.BrowserState(None)
+        made = guide.GuideTab(Services(store, Engine()), browser)
+        made.listen(gr.Dropdown([], allow_custom_value=True), Plan(made.services, browser))
+    return made
+
+
+def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny: Path, small_dataset: Any) -> None:
+    state = {"owner": "0" * 32, "dataset": None, "run": None}
+    told = ("Sums", "Being right", "0,50", str(tiny), state)
+    assert "Bring data first" in tab._fill(*told)
+    request: Any = SimpleNamespace(session_hash="s")
+    with pytest.raises(gr.Error, match="no data yet"):
+        list(tab._measure(*told, request=request))
+    state["dataset"] = train.save_dataset(store, small_dataset).id
+    assert "Measure the alternatives first" in tab._fill(*told)
+    steps = list(tab._measure(*told, request=request))
+    assert any("answers, about" in bar for bar, _ in steps)
+    last = steps[-1][1]
+    assert "of the kind" not in last
+    assert "held-out rows" in last
+    assert "GB of this machine" in last, "the plan was measured, too"
+    assert "At 0.5 an hour" in last
+    page = tab._page(guide.sheet.markdown, *told)
+    assert "Sums." in page
+    assert "not a price" in tab._fill("", "", "cheap", str(tiny), state)
+
+
+def test_what_people_type_stays_text(tab: guide.GuideTab, small_dataset: data.Dataset, store: Store) -> None:
+    record = train.save_dataset(store, small_dataset)
+    state = {"owner": "0" * 32, "dataset": record.id, "run": None}
+    drawn = tab._fill(EVIL, EVIL, "", "some/<b>model", state)
+    assert "<script" not in drawn
+    assert "<b>model" not in drawn
+    assert "<script" not in worksheet.refused(EVIL)
+
+
+def test_another_visitors_data_is_not_looked_at(
+    tab: guide.GuideTab, small_dataset: data.Dataset, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    record = train.save_dataset(store, small_dataset, owner="1" * 32)
+    state = {"owner": "0" * 32, "dataset": record.id, "run": None}
+    assert "There is no such dataset" in tab._fill("", "", "", "some/model", state)
