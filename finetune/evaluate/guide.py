@@ -191,7 +191,7 @@ def _data(facts: Facts) -> Item:
     said += f", and {held['accepted']:,} held out in a file of their own." if held else ", some of them to be held out."
     if accepted < FEW:
         rows = "1 row is" if accepted == 1 else f"{accepted} rows are"
-        said += f" {rows} unlikely to have a noticeable effect; others see one from {FEW} to 100 on."
+        said += f" {rows} unlikely to have a noticeable effect; OpenAI's guide sees improvements from {FEW} to 100 on."
     return Item("Costs", "Data", said, mark="good" if accepted >= FEW else "bad")
 
 

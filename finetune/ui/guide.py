@@ -48,7 +48,7 @@ class GuideTab:
             label="Price of an hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
         )
         self.measure = gr.Button("Measure the alternatives", variant="primary", elem_id="measure-alternatives")
-        self.halt = gr.Button("Stop", size="sm", elem_id="stop-alternatives")
+        self.halt = gr.Button("Stop", size="sm", visible=False, elem_id="stop-alternatives")
         with gr.Row():
             self.markdown = Download("Save as Markdown", "guide-markdown")
             self.page = Download("Save to print", "guide-page")
@@ -59,10 +59,11 @@ class GuideTab:
         typed = [self.use_case, self.improve, self.price]
         told = [*typed, model, self.browser]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        self.entered: dict[str, Any] = {"fn": self._fill, "inputs": told, "outputs": self.sheet, **quiet}
-        self.measure.click(
-            self._measure, told, [self.progress, self.sheet], trigger_mode="once", concurrency_limit=8, **quiet
-        )
+        self.entered: dict[str, Any] = {
+            "fn": self._fill, "inputs": told, "outputs": self.sheet, "trigger_mode": "always_last", **quiet
+        }  # fmt: skip
+        shown = [self.progress, self.sheet, self.halt]
+        self.measure.click(self._measure, told, shown, trigger_mode="once", concurrency_limit=8, **quiet)
         self.halt.click(_halt, None, None, queue=False, **quiet)
         gr.on([part.blur for part in typed] + [part.submit for part in typed], **self.entered)
         self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(sheet.markdown, *values)), told)
@@ -94,14 +95,14 @@ class GuideTab:
             record = self.services.dataset(state["dataset"], state)
             task = evaluate.of_dataset(model, record, limit=ROWS)
             for bar in asked(task, self.services.engine, stop):
-                yield bar, gr.skip()
+                yield bar, gr.skip(), gr.update(visible=True)
             evaluate.conclude(task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
-                yield worksheet.PLANNING, self._fill(*values)
+                yield worksheet.PLANNING, self._fill(*values), gr.update(visible=False)
                 self.plan.measure(train.TrainConfig(model=model), state)
-            yield "", self._fill(*values)
+            yield "", self._fill(*values), gr.update(visible=False)
         except FinetuneError as error:
-            yield "", self._fill(*values)
+            yield "", self._fill(*values), gr.update(visible=False)
             raise gr.Error(str(error), print_exception=False) from error
 
 

@@ -32,6 +32,10 @@ def page(chromium: Browser) -> Iterator[Page]:
     page.close()
 
 
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
 def shot(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     page.wait_for_timeout(300)
@@ -48,6 +52,7 @@ def fill(page: Page, place: str, text: str) -> None:
 
 def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) -> None:
     page.goto(app)
+    tab(page, "Data")
     page.click("#sample-dirty")
     for text in ("63", "51", "12", "invalid_json", "line 7", "18 more"):
         shows(page, "#data-facts", text)
@@ -86,6 +91,7 @@ def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) ->
     assert lines[0]["code"] == "invalid_json"
 
     page.reload()
+    tab(page, "Data")
     shows(page, "#data-facts", "drop duplicates")
     shows(page, "#as-trained", "<|im_end|>")
     expect(page.locator("#to-train")).to_be_visible()
@@ -99,6 +105,7 @@ def test_unknown_columns_become_trainable(app: str, page: Page, tmp_path: Path) 
     rows = [f"Suppe {i},Lauch und {i} Zwiebeln,{i} Minuten kochen" for i in range(1, 31)]
     odd.write_text("\n".join(["Gericht,Zutaten,Zubereitung", *rows]), encoding="utf-8")
     page.goto(app)
+    tab(page, "Data")
     page.set_input_files("#upload input[type=file]", odd)
     shows(page, "#data-facts", "unknown_columns")
     expect(page.locator("#data-facts b").first).to_have_text("train")
@@ -116,6 +123,7 @@ def test_unknown_columns_become_trainable(app: str, page: Page, tmp_path: Path) 
     shows(page, "#as-trained", "Wie koche ich Suppe 1?")
     expect(page.locator("#to-train")).to_be_visible()
     page.reload()
+    tab(page, "Data")
     shows(page, "#data-facts", "columns mapped")
 
     page.get_by_text("Paste a table or JSON").click()
@@ -133,6 +141,7 @@ def test_a_hostile_file_stays_text(app: str, page: Page, tmp_path: Path) -> None
     file = tmp_path / "<img src=x onerror=alert(4)>.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     page.goto(app)
+    tab(page, "Data")
     page.set_input_files("#upload input[type=file]", file)
     for place in ("#first-rows", "#as-chat", "#as-trained", "#fix-strip-leading-space"):
         shows(page, place, "<script>alert(1)</script>")

@@ -41,6 +41,7 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(app)
+    tab(page, "Data")
     page.click("#sample-recipes")
     expect(page.locator("#data-facts")).to_contain_text("225")
     expect(page.locator("#as-trained .ba-special.ba-learned")).to_contain_text("<|im_end|>")
@@ -93,10 +94,12 @@ def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: 
     good = {"prompt": "<script>document.title='owned'</script>", "completion": "<img src=x onerror=alert(1)>"}
     mixed.write_text("\n".join([*[json.dumps(good)] * 12, "{broken"]))
     page.goto(app)
+    tab(page, "Data")
     page.set_input_files("#upload input[type=file]", bad)
     expect(page.locator("#data-facts")).to_contain_text("Not read.")
     expect(page.locator("#to-train")).to_be_hidden()
     page.reload()
+    tab(page, "Data")
     page.set_input_files("#upload input[type=file]", mixed)
     expect(page.locator("#data-facts")).to_contain_text("12")
     expect(page.locator("#data-facts")).to_contain_text("invalid_json")

@@ -36,7 +36,7 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     state["dataset"] = train.save_dataset(store, small_dataset).id
     assert "Measure the alternatives first" in tab._fill(*told)
     steps = list(tab._measure(*told, request=request))
-    assert any("answers, about" in bar for bar, _ in steps)
+    assert any("answers, about" in bar for bar, *_ in steps)
     last = steps[-1][1]
     assert "of the kind" not in last
     assert "held-out rows" in last

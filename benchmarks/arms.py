@@ -1,0 +1,101 @@
+"""Did it help, on every sample: ``python -m benchmarks.arms [--runs RUN ...] [--time]``.
+
+Trains each sample with the default settings (or takes the runs that are named), asks every arm the held-out rows
+(at most 100, drawn by seed), and prints the README's table. `--time` asks 100 rows of the first one anew, the
+answers there are aside, and prints how long each arm and the whole took. Two cores: about an hour and a half in all.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from finetune import chat, data, evaluate, settings, train
+from finetune.store import Run, Store
+from finetune.train.terminal import follow
+
+COLUMNS = ("base", "few_shot", "retrieval", "tuned", "majority", "nearest")
+
+
+def trained(store: Store) -> list[Run]:
+    """A run of every sample, with the default settings."""
+    runs = []
+    for sample in data.samples():
+        if sample.name != data.DIRTY.name:
+            record = train.save_dataset(store, data.load(sample.path))
+            runs.append(follow(store, train.start(store, train.TrainConfig(), record).id))
+    return runs
+
+
+def measured(store: Store, run: Run) -> dict[str, Any]:
+    """The report of a run, asked now unless it was before."""
+    task = evaluate.of_run(run, store)
+    for done, of in evaluate.measure(task, chat.Engine()):
+        print(f"{run.name}: {done} of {of}", file=sys.stderr)
+    return evaluate.conclude(task, store.dataset(run.dataset).name)
+
+
+def row(found: dict[str, Any]) -> str:
+    """One line of the table: each arm's score with its interval, the difference, the verdict."""
+    free = found["kind"] == "free"
+    cells = [_cell(found["arms"].get(name), free) for name in COLUMNS]
+    gap = found["difference"]
+    low, high = gap["ci"]
+    digits = 2 if free else 0
+    apart = f"{gap['points']:+.{digits}f} to {gap['vs'].replace('_', '-')} ({low:+.{digits}f} to {high:+.{digits}f})"
+    name = f"*{found['data']}*, {found['n']} rows, {found['metric']}"
+    return f"| {name} | {' | '.join(cells)} | {apart} | `{found['verdict']['code']}` |"
+
+
+def _cell(arm: dict[str, Any] | None, free: bool) -> str:
+    if not arm or arm["score"] is None:
+        return "–"
+    low, high = arm["ci"]
+    if free:
+        return f"{arm['score']:.2f} ({low:.2f}–{high:.2f})"
+    return f"{100 * arm['score']:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def timed(store: Store, run: Run, rows: int = 100) -> dict[str, float]:
+    """Seconds that the four arms take on so many rows, each, with nothing asked before; rows come again if need be."""
+    with TemporaryDirectory() as place:
+        task = evaluate.of_run(run, store, arms=("base", "few_shot", "retrieval", "tuned"), limit=rows)
+        asked = (list(task.rows) * rows)[:rows]
+        task = replace(task, rows=asked, place=Path(place))
+        engine, began = chat.Engine(), time.monotonic()
+        for done, of in evaluate.measure(task, engine):
+            print(f"{done} of {of}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+        found = {"the whole, loading and 2 × 64 general prompts included": time.monotonic() - began}
+        answers = evaluate.answered(task)
+        for arm in task.arms:
+            found[f"answers of {arm.replace('_', '-')}"] = sum(one.seconds for one in answers if one.arm == arm)
+        shutil.rmtree(place, ignore_errors=True)
+        return found
+
+
+def main() -> None:
+    """Print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", nargs="+", help="runs that exist already, instead of training")
+    parser.add_argument("--time", action="store_true", help="time 100 rows × 4 arms of the first run, nothing else")
+    options = parser.parse_args()
+    store = Store(settings.read().home)
+    runs = [store.run(run) for run in options.runs] if options.runs else trained(store)
+    if options.time:
+        for name, seconds in timed(store, runs[0]).items():
+            print(f"| {name} | {seconds:.0f} s |")
+        return
+    print(
+        f"| | {' | '.join(name.replace('_', '-') for name in COLUMNS)} | tuned, against the best alternative | verdict |"
+    )
+    print(f"|---|{'---|' * (len(COLUMNS) + 2)}")
+    for run in runs:
+        print(row(measured(store, run)))
+
+
+if __name__ == "__main__":
+    main()
