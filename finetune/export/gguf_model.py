@@ -49,9 +49,7 @@ def write_gguf(folder: Path, out: Path, kind: Kind = "f16") -> Path:
             writer.add_type("model")
             writer.add_name(out.stem)
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-            writer.add_file_type(
-                gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16
-            )
+            writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
             _add_shape(writer, config)
             add_vocabulary(writer, folder, config.vocab_size)
             _add_tensors(writer, folder, family, kind)
@@ -87,7 +85,9 @@ def _add_shape(writer: "GGUFWriter", config: Any) -> None:
 
 
 def _add_gemma(writer: "GGUFWriter", config: Any) -> None:
-    rhythm = ["full_attention" if (i + 1) % SLIDING == 0 else "sliding_attention" for i in range(len(config.layer_types))]
+    rhythm = [
+        "full_attention" if (i + 1) % SLIDING == 0 else "sliding_attention" for i in range(len(config.layer_types))
+    ]
     scalar = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == 62 else head_of(config)
     local = config.rope_parameters["sliding_attention"]
     reasons = {

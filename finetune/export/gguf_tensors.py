@@ -1,8 +1,8 @@
 """Weights as llama.cpp lays them out, by family: their names, their order, and what is folded into them.
 
-    llama       query and key rows in pairs (transformers rotates halves, llama.cpp neighbours)
-    qwen2, qwen3    as they are
-    gemma3_text     1 added to every norm: Gemma's layer multiplies by 1 + weight
+llama       query and key rows in pairs (transformers rotates halves, llama.cpp neighbours)
+qwen2, qwen3    as they are
+gemma3_text     1 added to every norm: Gemma's layer multiplies by 1 + weight
 """
 
 import json

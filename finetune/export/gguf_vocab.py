@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
     from transformers import PreTrainedTokenizerBase
 
-QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA = QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 SPLITS = {
@@ -172,7 +170,9 @@ def _read(folder: Path) -> dict[str, Any]:
         if told["model"]["type"] == "BPE":
             return dict(told)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError("There is no tokenizer.json that can be read.", fix="Export the merged model again.") from error
+        raise ModelError(
+            "There is no tokenizer.json that can be read.", fix="Export the merged model again."
+        ) from error
     raise _unknown(f"a vocabulary of the kind {told['model']['type']}")
 
 

@@ -68,6 +68,23 @@ def tokenize(gguf: Path, texts: Sequence[str]) -> list[list[int]]:
     return _run("tokenize", gguf, {"texts": list(texts)})
 
 
+def next_tokens(
+    gguf: Path, prompts: Sequence[list[int]], lora: Path | None = None, count: int = 100
+) -> list[dict[int, float]]:
+    """The `count` likeliest tokens after each prompt of token ids, with the logarithms of their probabilities.
+
+    Raises:
+        ModelError: as `answers`.
+
+    Example:
+        >>> next_tokens(Path("model.gguf"), [[504, 3575, 282, 4649, 314]], count=1)
+        [{7042: -0.31}]
+    """
+    job = {"prompts": list(prompts), "count": count, "max_tokens": max(map(len, prompts))}
+    found = _run("next_tokens", gguf, job, lora)
+    return [{int(token): score for token, score in one.items()} for one in found]
+
+
 def _run(do: str, gguf: Path, job: dict[str, Any], lora: Path | None = None, seconds: float = SECONDS) -> Any:
     if importlib.util.find_spec("xllamacpp") is None:
         raise ModelError(
@@ -119,6 +136,8 @@ def _work(job: dict[str, Any]) -> Any:
             _post(server, "/apply-template", {"messages": messages, "chat_template_kwargs": kwargs})["prompt"]
             for messages in job["conversations"]
         ]
+    if job["do"] == "next_tokens":
+        return [_likeliest(server, prompt, job["count"]) for prompt in job["prompts"]]
     return [
         _post(server, "/tokenize", {"content": text, "add_special": False, "parse_special": False})["tokens"]
         for text in job["texts"]
@@ -155,6 +174,12 @@ def _answer(server: Any, messages: list[dict[str, Any]], job: dict[str, Any]) ->
     if "choices" not in reply:
         raise RuntimeError(f"error: {json.dumps(reply)[:300]}")
     return str(reply["choices"][0]["message"].get("content") or "")
+
+
+def _likeliest(server: Any, prompt: list[int], count: int) -> dict[int, float]:
+    asked = {"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": count, "cache_prompt": False}
+    found = _post(server, "/completion", asked)["completion_probabilities"][0]["top_logprobs"]
+    return {one["id"]: one["logprob"] for one in found}
 
 
 def _post(server: Any, path: str, body: dict[str, Any]) -> Any:
