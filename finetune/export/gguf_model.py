@@ -81,6 +81,8 @@ def _add_shape(writer: "GGUFWriter", config: Any) -> None:
     else:
         if getattr(config, "use_sliding_window", False):
             raise _unsupported("its sliding window")
+        if config.model_type == "qwen2" and head * config.num_attention_heads != config.hidden_size:
+            raise _unsupported("heads of this size")
         _add_rope(writer, config.rope_parameters)
 
 

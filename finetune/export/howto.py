@@ -67,7 +67,9 @@ def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str 
     ]
     spoken = system or (default_system(tokenizer) if family == "ChatML" else "")
     if '"""' in spoken:
-        lines.append('# The system prompt holds """, which a Modelfile cannot: send it with each chat.')
+        lines.append(
+            "# The system prompt holds three quotes in a row, which a Modelfile cannot: send it with each chat."
+        )
     elif spoken:
         lines.append(f'SYSTEM """{spoken}"""')
     return "\n".join(lines) + "\n"

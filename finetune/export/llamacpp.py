@@ -6,6 +6,7 @@ It runs in a process of its own, since native code that meets a broken file take
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ SECONDS = 1800
 
 SPARE = 512
 """Tokens of room for what a template puts around the messages."""
+
+ERROR = re.compile(r"[\d.]+ E +(.*)")
+"""A line of llama.cpp's log that tells an error; the time stands first."""
 
 Messages = Sequence[dict[str, Any]]
 
@@ -53,6 +57,16 @@ def prompts(gguf: Path, conversations: Sequence[Messages], thinking: bool = Fals
         ModelError: as `answers`.
     """
     return _run("prompts", gguf, {"conversations": [list(one) for one in conversations], "thinking": thinking})
+
+
+def prompt_tokens(gguf: Path, conversations: Sequence[Messages], thinking: bool = False) -> list[int]:
+    """How many tokens llama.cpp reads for each conversation, by its own count.
+
+    Raises:
+        ModelError: as `answers`.
+    """
+    job = {"conversations": [list(one) for one in conversations], "max_tokens": 1, "thinking": thinking}
+    return _run("prompt_tokens", gguf, job)
 
 
 def tokenize(gguf: Path, texts: Sequence[str]) -> list[list[int]]:
@@ -113,9 +127,9 @@ def _run(do: str, gguf: Path, job: dict[str, Any], lora: Path | None = None, sec
 
 
 def _failed(ended: "subprocess.CompletedProcess[str]", gguf: Path, lora: Path | None) -> ModelError:
-    """The last thing llama.cpp said, without the folders of this machine."""
-    lines = [line for line in ended.stderr.strip().splitlines() if "error" in line.lower()] or ["no message"]
-    said = lines[-1]
+    """The first error that llama.cpp told, else the last line, without the folders of this machine."""
+    lines = ended.stderr.strip().splitlines() or ["no message"]
+    said = next((found[1] for line in lines if (found := ERROR.match(line))), lines[-1])
     for file in (gguf, lora):
         if file is not None:
             said = said.replace(str(file.resolve()), file.name)
@@ -129,7 +143,9 @@ def _failed(ended: "subprocess.CompletedProcess[str]", gguf: Path, lora: Path | 
 def _work(job: dict[str, Any]) -> Any:
     server = _server(job)
     if job["do"] == "answers":
-        return [_answer(server, messages, job) for messages in job["conversations"]]
+        return [_content(_asked(server, messages, job)) for messages in job["conversations"]]
+    if job["do"] == "prompt_tokens":
+        return [_asked(server, messages, job)["usage"]["prompt_tokens"] for messages in job["conversations"]]
     if job["do"] == "prompts":
         kwargs = {"enable_thinking": job["thinking"]}
         return [
@@ -163,7 +179,7 @@ def _server(job: dict[str, Any]) -> Any:
     return xllamacpp.Server(params)
 
 
-def _answer(server: Any, messages: list[dict[str, Any]], job: dict[str, Any]) -> str:
+def _asked(server: Any, messages: list[dict[str, Any]], job: dict[str, Any]) -> Any:
     reply = server.handle_chat_completions(
         {
             "messages": messages, "max_tokens": job["max_tokens"], "temperature": 0, "top_k": 1,
@@ -173,13 +189,19 @@ def _answer(server: Any, messages: list[dict[str, Any]], job: dict[str, Any]) ->
     )  # fmt: skip
     if "choices" not in reply:
         raise RuntimeError(f"error: {json.dumps(reply)[:300]}")
+    return reply
+
+
+def _content(reply: Any) -> str:
     return str(reply["choices"][0]["message"].get("content") or "")
 
 
 def _likeliest(server: Any, prompt: list[int], count: int) -> dict[int, float]:
+    """A letter is forced upon the sampler: it tells no probabilities before an end, or before half a character."""
+    letter = _post(server, "/tokenize", {"content": "a", "add_special": False})["tokens"][-1]
     asked = {"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": count, "cache_prompt": False}
-    found = _post(server, "/completion", asked)["completion_probabilities"][0]["top_logprobs"]
-    return {one["id"]: one["logprob"] for one in found}
+    reply = _post(server, "/completion", asked | {"logit_bias": [[letter, 1e6]]})
+    return {one["id"]: one["logprob"] for one in reply["completion_probabilities"][0]["top_logprobs"]}
 
 
 def _post(server: Any, path: str, body: dict[str, Any]) -> Any:

@@ -80,8 +80,42 @@ def gemma_tokenizer() -> Any:
     from transformers.convert_slow_tokenizer import generate_merges
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
-    words = ["▁▁", "▁▁▁", "he", "in", "▁t", "▁the", "the", "llo", "▁hello", "hello", "er", "re", "ou", "10", "100", "ab"]
-    words += ["an", "and", "▁a", "▁w", "or", "▁wor", "ld", "▁world", "zü", "fé", "ca", "▁ca", "▁café", "日本", "()", "):"]
+    words = [
+        "▁▁",
+        "▁▁▁",
+        "he",
+        "in",
+        "▁t",
+        "▁the",
+        "the",
+        "llo",
+        "▁hello",
+        "hello",
+        "er",
+        "re",
+        "ou",
+        "10",
+        "100",
+        "ab",
+    ]
+    words += [
+        "an",
+        "and",
+        "▁a",
+        "▁w",
+        "or",
+        "▁wor",
+        "ld",
+        "▁world",
+        "zü",
+        "fé",
+        "ca",
+        "▁ca",
+        "▁café",
+        "日本",
+        "()",
+        "):",
+    ]
     text = "".join(dict.fromkeys(TEXT.replace(" ", "▁") + "abcdefghijklmnopqrstuvwxyz0123456789日本語"))
     pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *words, *text]
     vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
@@ -109,6 +143,8 @@ def save_model(family: str, folder: Path, tokenizer: Any = None) -> Path:
     }  # fmt: skip
     if family == "gemma3_text":
         shape |= {"num_hidden_layers": 7, "sliding_window": 16, "query_pre_attn_scalar": 32}
+    if family == "qwen2":
+        del shape["head_dim"]
     if family == "llama":
         shape |= {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False}
     name = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma3_text": "Gemma3"}[family]
