@@ -96,9 +96,9 @@ def _strength(config: dict[str, Any], layer: str, rank: int) -> float:
     """What PEFT multiplies this layer's B·A by."""
     from peft.utils.other import get_pattern_key
 
-    patterns = config.get("alpha_pattern") or {}
-    alpha = patterns.get(get_pattern_key(patterns.keys(), layer), config["lora_alpha"])
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    patterns: dict[str, float] = config.get("alpha_pattern") or {}
+    alpha = patterns.get(get_pattern_key(list(patterns), layer), float(config["lora_alpha"]))
+    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def _config(folder: Path, run: Run) -> dict[str, Any]:

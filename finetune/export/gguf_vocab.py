@@ -161,7 +161,7 @@ def _add_special(writer: "GGUFWriter", tokenizer: "PreTrainedTokenizerBase", fol
 def _named_ends(folder: Path) -> set[int]:
     file = folder / "generation_config.json"
     named = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-    return set(named) if isinstance(named, list) else {named} - {None}
+    return set(named) if isinstance(named, list) else set() if named is None else {int(named)}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _go(steps: list[Any], place: int, now: dict[str, str], messages: list[Any], 
             return place
         elif text == "range .Messages":
             for message in messages:
-                end = _go(steps, place + 1, now | message if not now else _into(now, message), messages, written, on)
+                end = _go(steps, place + 1, _into(now, message), messages, written, on)
             place = end
         elif text.startswith("if "):
             taken = False
@@ -122,13 +122,18 @@ def _go(steps: list[Any], place: int, now: dict[str, str], messages: list[Any], 
                 holds = not condition or now.get("Role") == re.fullmatch(r'eq \.Role "(\w+)"', condition)[1]  # type: ignore[index]
                 place = _go(steps, place + 1, now, messages, written, on and holds and not taken)
                 taken = taken or holds
-        elif found := re.fullmatch(r'\$system :?= (""|printf "%s\\n\\n" \.Content)', text):
-            if on:
-                now["$system"] = "" if found[1] == '""' else now["Content"] + "\n\n"
         elif on:
-            written.append(now[text.removeprefix(".")])
+            _say(text, now, written)
         place += 1
     return place
+
+
+def _say(text: str, now: dict[str, str], written: list[str]) -> None:
+    """A value, or an assignment to ``$system``."""
+    if found := re.fullmatch(r'\$system :?= (""|printf "%s\\n\\n" \.Content)', text):
+        now["$system"] = "" if found[1] == '""' else now["Content"] + "\n\n"
+    else:
+        written.append(now[text.removeprefix(".")])
 
 
 def _into(now: dict[str, str], message: dict[str, str]) -> dict[str, str]:

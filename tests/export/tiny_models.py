@@ -1,4 +1,4 @@
-"""Random little models of three families, each with a tokenizer of its family's kind and an adapter that does something."""
+"""Random little models of four families, each with a tokenizer of its family's kind and an adapter that acts."""
 
 import json
 from collections.abc import Sequence
@@ -10,13 +10,16 @@ from finetune.store import Run, Store
 from tests.conftest import CHATML, make_tokenizer
 
 TEXT = (
-    "The quick brown fox jumps over the lazy dog. def add(a, b):\n    return a + b\n\n# Zürich, naïve café: 12 345,67 €\n"
-    "Hello hello world, I'm sure you'll see that they've 2024 reasons; don't wait 10 10 100 1000 years!   spaces\t\ttabs\n"
+    "The quick brown fox jumps over the lazy dog. def add(a, b):\n    return a + b\n\n# Zürich, naïve café: "
+    "12 345,67 €\n"
+    "Hello hello world, I'm sure you'll see that they've 2024 reasons; don't wait 10 10 100 1000 years!"
+    "   spaces\t\ttabs\n"
 )
 GEMMA_TEMPLATE = (
     "{{ bos_token }}{% set first = '' %}{% if messages[0]['role'] == 'system' %}"
     "{% set first = messages[0]['content'] + '\n\n' %}{% set messages = messages[1:] %}{% endif %}"
-    "{% for message in messages %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' "
+    "{% for message in messages %}{{ '<start_of_turn>' "
+    "+ ('model' if message['role'] == 'assistant' else 'user') + '\n' "
     "+ (first if loop.first else '') + message['content'] + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
