@@ -7,6 +7,7 @@ It runs in a process of its own, since native code that meets a broken file take
 import importlib.util
 import json
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,9 @@ SECONDS = 1800
 
 SPARE = 512
 """Tokens of room for what a template puts around the messages."""
+
+KEY = secrets.token_hex()
+"""llama.cpp listens on a port of this machine while it works, to whoever has this."""
 
 ERROR = re.compile(r"[\d.]+ E +(.*)")
 """A line of llama.cpp's log that tells an error; the time stands first."""
@@ -173,6 +177,8 @@ def _server(job: dict[str, Any]) -> Any:
     params.n_parallel = 1
     params.use_jinja = True
     params.fit_params = False
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0  # threads that wait leave the processor to others
+    params.api_keys = [KEY]
     params.warmup = False
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     params.force_pure_content_parser = True
@@ -207,7 +213,8 @@ def _likeliest(server: Any, prompt: list[int], count: int) -> dict[int, float]:
 def _post(server: Any, path: str, body: dict[str, Any]) -> Any:
     from urllib.request import ProxyHandler, Request, build_opener
 
-    request = Request(server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    request = Request(server.listening_address + path, json.dumps(body).encode(), headers)
     with build_opener(ProxyHandler({})).open(request) as reply:  # the server is in this very process
         return json.loads(reply.read())
 

@@ -90,9 +90,10 @@ def _base(found: models.Found) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    loaded: Any
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            found.folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        loaded = AutoModelForCausalLM.from_pretrained(
+            found.folder, output_loading_info=True, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
     except MemoryError:
         raise
@@ -100,19 +101,30 @@ def _base(found: models.Found) -> Any:
         raise ModelError(
             f"The weights cannot be loaded ({type(error).__name__}).", where=found.name, fix="Get the model again."
         ) from error
+    model, info = loaded
+    if info["missing_keys"]:
+        raise ModelError(
+            f"{len(info['missing_keys'])} of its weights are missing.", where=found.name, fix="Get the model again."
+        )
+    return model
 
 
 def _merged(base: Any, adapter: Path, run: Run) -> Any:
     from peft import PeftModel
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+        model = PeftModel.from_pretrained(base, str(adapter))
+        with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+            whole = len(list(file.keys())) == sum("default" in key.split(".") for key, _ in model.named_parameters())
+        if whole:
+            return model.merge_and_unload(safe_merge=True)
+        why, cause = "it is not whole", None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise RunError(
-            f"The adapter cannot be merged ({type(error).__name__}).", where=run.id, fix="Train the run again.",
-            code="adapter_damaged",
-        ) from error  # fmt: skip
+        why, cause = type(error).__name__, error
+    raise RunError(
+        f"The adapter cannot be merged ({why}).", where=run.id, fix="Train the run again.", code="adapter_damaged"
+    ) from cause
 
 
 def _generation(model: Any, tokenizer: "PreTrainedTokenizerBase") -> "GenerationConfig":

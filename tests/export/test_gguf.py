@@ -61,6 +61,23 @@ def test_llama_cpp_computes_the_same(family: str, kind: str, within: float, tmp_
     agree(told, logits(AutoModelForCausalLM.from_pretrained(folder), prompts), within)
 
 
+@pytest.mark.parametrize(
+    ("family", "rope"),
+    [
+        ("llama", {"rope_type": "default", "rope_theta": 5000.0}),
+        ("llama", {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}),
+        ("qwen3", {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}),
+    ],
+)
+def test_positions(family: str, rope: dict[str, object], tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = save_model(family, tmp_path / "model", rope_parameters=rope)
+    prompts = prompts_for(folder)
+    told = llamacpp.next_tokens(write_gguf(folder, tmp_path / "model.gguf"), prompts)
+    agree(told, logits(AutoModelForCausalLM.from_pretrained(folder), prompts), F16)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("rslora", [False, True])
 def test_lora_on_the_base_is_the_tuned_model(family: str, rslora: bool, store: Store, tmp_path: Path) -> None:
@@ -77,7 +94,7 @@ def test_lora_on_the_base_is_the_tuned_model(family: str, rslora: bool, store: S
         agree(llamacpp.next_tokens(gguf, prompts), tuned, F16)
 
 
-@pytest.mark.parametrize("kind", ["gpt-2", "smollm", "qwen2", "llama-bpe", "gemma"])
+@pytest.mark.parametrize("kind", ["gpt-2", "smollm", "qwen2", "llama-bpe", "llama-2", "gemma"])
 def test_tokens_are_the_tokenizers(kind: str, tmp_path: Path) -> None:
     tokenizer = tokenizer_of(kind)
     family = "gemma3_text" if kind == "gemma" else "llama"

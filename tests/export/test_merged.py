@@ -83,6 +83,18 @@ def test_a_damaged_adapter_leaves_nothing(store: Store, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 
+def test_half_an_adapter_is_not_merged(store: Store, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = adapted_run(store, save_model("llama", tmp_path / "base"))
+    file = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, file)
+    with pytest.raises(RunError, match="not whole"):
+        write_merged(run, tmp_path / "merged")
+
+
 def test_a_run_without_adapter(store: Store, tiny: Path, tmp_path: Path) -> None:
     record = store.add_dataset(owner="local", name="none", folder=str(tmp_path), facts={})
     config = train.TrainConfig.parse({"model": str(tiny)})

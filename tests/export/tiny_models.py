@@ -47,7 +47,7 @@ def byte_level(splits: Sequence[Any], special: Sequence[str], ignore_merges: boo
 
 
 def tokenizer_of(kind: str) -> Any:
-    """``gpt-2``, ``smollm``, ``qwen2``, ``llama-bpe`` or ``gemma``: as those split text, with their templates."""
+    """``gpt-2``, ``smollm``, ``qwen2``, ``llama-bpe``, ``llama-2`` or ``gemma``: they split text and chat as those do."""
     from tokenizers import Regex, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -55,8 +55,8 @@ def tokenizer_of(kind: str) -> Any:
 
     if kind == "gpt-2":
         return make_tokenizer(TEXT)
-    if kind == "gemma":
-        return gemma_tokenizer()
+    if kind in ("gemma", "llama-2"):
+        return sentencepiece_tokenizer(prefix=kind == "llama-2")
     plain = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bare = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if kind == "llama-bpe":
@@ -76,9 +76,12 @@ def tokenizer_of(kind: str) -> Any:
     return fast
 
 
-def gemma_tokenizer() -> Any:
-    """BPE with byte fallback and every way to make a token among its merges, as the real one has."""
-    from tokenizers import AddedToken, processors
+def sentencepiece_tokenizer(prefix: bool) -> Any:
+    """BPE with byte fallback and every way to make a token among its merges, as the real ones have.
+
+    With a `prefix`, text is encoded with a space before it, as Llama 2 does; otherwise as it is (Gemma).
+    """
+    from tokenizers import AddedToken, normalizers, processors
     from transformers import GemmaTokenizer
     from transformers.convert_slow_tokenizer import generate_merges
 
@@ -126,12 +129,15 @@ def gemma_tokenizer() -> Any:
     made = GemmaTokenizer(vocab=vocab, merges=merges)
     made.add_special_tokens({"additional_special_tokens": special[5:]}, replace_extra_special_tokens=True)
     made.add_tokens([AddedToken("\n\n", normalized=False)])
+    if prefix:
+        spaces = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        made._tokenizer.normalizer, made._tokenizer.pre_tokenizer = normalizers.Sequence(spaces), None
     made.chat_template = GEMMA_TEMPLATE
     made._tokenizer.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 2)])
     return made
 
 
-def save_model(family: str, folder: Path, tokenizer: Any = None) -> Path:
+def save_model(family: str, folder: Path, tokenizer: Any = None, **more: Any) -> Path:
     """A random model of a family, float32, written to `folder` with a tokenizer of its kind."""
     import torch
     import transformers
@@ -150,6 +156,7 @@ def save_model(family: str, folder: Path, tokenizer: Any = None) -> Path:
         del shape["head_dim"]
     if family == "llama":
         shape |= {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False}
+    shape |= more
     name = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma3_text": "Gemma3"}[family]
     config_class = "Gemma3TextConfig" if family == "gemma3_text" else f"{name}Config"
     torch.manual_seed(3)
