@@ -47,7 +47,7 @@ def byte_level(splits: Sequence[Any], special: Sequence[str], ignore_merges: boo
 
 
 def tokenizer_of(kind: str) -> Any:
-    """``gpt-2``, ``smollm``, ``qwen2``, ``llama-bpe``, ``llama-2`` or ``gemma``: they split text and chat as those do."""
+    """``gpt-2``, ``smollm``, ``qwen2``, ``llama-bpe``, ``llama-2`` or ``gemma``: splits text and chats as that does."""
     from tokenizers import Regex, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
