@@ -1,0 +1,179 @@
+"""A plain transformers folder becomes one GGUF file, with the official `gguf` package and nothing else.
+
+    write_gguf(folder, Path("model.gguf"), "q8_0")
+
+Weights are read, laid out and written one at a time, so that it takes little memory. Norms and other
+vectors stay float32, as in llama.cpp's own converter; a matrix whose rows are no multiple of 32 long
+stays float16 in a ``q8_0`` file.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from finetune.errors import ModelError
+from finetune.export.aside import aside
+from finetune.export.gguf_tensors import COMMAND, Family, family_of, frequencies, weights
+from finetune.export.gguf_vocab import add_vocabulary
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+    from gguf import GGMLQuantizationType, GGUFWriter
+
+Kind = Literal["f16", "q8_0"]
+
+SLIDING = 6
+"""In Gemma 3 every sixth layer sees everything, the others a window; llama.cpp knows no other rhythm."""
+
+
+def write_gguf(folder: Path, out: Path, kind: Kind = "f16") -> Path:
+    """Write the model in `folder` to the file `out`: weights, tokenizer, chat template and what ends a turn.
+
+    Raises:
+        ModelError: the family, the tokenizer or a setting cannot be expressed (code ``gguf_unsupported``); the
+            message names llama.cpp's own command.
+
+    Example:
+        >>> write_gguf(write_merged(run, Path("merged")), Path("model.gguf"), "q8_0")
+        PosixPath('model.gguf')
+    """
+    import gguf
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    family = family_of(config)
+    with aside(out) as place:
+        writer = gguf.GGUFWriter(place, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH(family.arch)])
+        try:
+            writer.add_type("model")
+            writer.add_name(out.stem)
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+            writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
+            _add_shape(writer, config)
+            add_vocabulary(writer, folder, config.vocab_size)
+            _add_tensors(writer, folder, family, kind)
+        finally:
+            writer.close()
+    return out
+
+
+def head_of(config: Any) -> int:
+    """The length of one attention head."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _add_shape(writer: "GGUFWriter", config: Any) -> None:
+    head = head_of(config)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(head)
+    if config.model_type == "gemma3_text":
+        _add_gemma(writer, config)
+    else:
+        if getattr(config, "use_sliding_window", False):
+            raise _unsupported("its sliding window")
+        if config.model_type == "qwen2" and head * config.num_attention_heads != config.hidden_size:
+            raise _unsupported("heads of this size")
+        _add_rope(writer, config.rope_parameters)
+
+
+def _add_gemma(writer: "GGUFWriter", config: Any) -> None:
+    rhythm = [
+        "full_attention" if (i + 1) % SLIDING == 0 else "sliding_attention" for i in range(len(config.layer_types))
+    ]
+    scalar = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == 62 else head_of(config)
+    local = config.rope_parameters["sliding_attention"]
+    reasons = {
+        "its order of sliding and full layers": config.layer_types != rhythm,
+        f"a query_pre_attn_scalar of {config.query_pre_attn_scalar}": config.query_pre_attn_scalar != scalar,
+        "attention softcapping": config.attn_logit_softcapping is not None,
+        "attention in both directions": bool(getattr(config, "use_bidirectional_attention", False)),
+        "its scaled local positions": local.get("rope_type", "default") != "default",
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise _unsupported(reason)
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_rope_freq_base_swa(local["rope_theta"])
+    if config.final_logit_softcapping:
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    _add_rope(writer, config.rope_parameters["full_attention"])
+
+
+def _add_rope(writer: "GGUFWriter", rope: dict[str, Any]) -> None:
+    import gguf
+
+    kind = rope.get("rope_type", "default")
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    elif kind not in ("default", "llama3"):
+        raise _unsupported(f"its {kind} positions")
+
+
+def _unsupported(what: str) -> ModelError:
+    return ModelError(
+        f"llama.cpp does not compute {what} as transformers does, or is not told how here.",
+        fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}", code="gguf_unsupported",
+    )  # fmt: skip
+
+
+def _add_tensors(writer: "GGUFWriter", folder: Path, family: Family, kind: Kind) -> None:
+    from gguf import GGML_QUANT_SIZES
+
+    for name, weight in _tensors(folder, family):
+        stored = _stored(weight, kind)
+        block, size = GGML_QUANT_SIZES[stored]
+        writer.add_tensor_info(
+            name, tuple(weight.shape), _numpy_type(weight), weight.numel() // block * size, raw_dtype=stored
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for _, weight in _tensors(folder, family):
+        writer.write_tensor_data(_quantized(weight, _stored(weight, kind)))
+
+
+def _tensors(folder: Path, family: Family) -> "Iterator[tuple[str, torch.Tensor]]":
+    config = family.config
+    factors = None if config.model_type == "gemma3_text" else frequencies(config, head_of(config))
+    if factors is not None:
+        yield "rope_freqs.weight", factors
+    for theirs, weight in weights(folder):
+        if theirs == "lm_head.weight" and config.tie_word_embeddings:
+            continue  # the embeddings once more
+        yield family.name(theirs), family.laid_out(theirs, weight)
+
+
+def _stored(weight: "torch.Tensor", kind: Kind) -> "GGMLQuantizationType":
+    from gguf import GGMLQuantizationType as Stored
+
+    if weight.dim() == 1:
+        return Stored.F32
+    return Stored.Q8_0 if kind == "q8_0" and weight.shape[-1] % 32 == 0 else Stored.F16
+
+
+def _quantized(weight: "torch.Tensor", stored: "GGMLQuantizationType") -> "numpy.ndarray":
+    import gguf
+
+    return gguf.quants.quantize(weight.contiguous().numpy(), stored)
+
+
+def _numpy_type(weight: "torch.Tensor") -> Any:
+    import numpy
+
+    return numpy.dtype(numpy.float32)

@@ -1,0 +1,120 @@
+"""What goes beside a GGUF so that it is used as it was tested: an Ollama `Modelfile` and a llama.cpp command.
+
+Ollama has templates of its own, in Go's syntax. The chat template is recognised by what it writes for
+a small conversation, not by its name: ChatML (SmolLM2, Qwen), Llama 3, Gemma. For any other the
+Modelfile has no TEMPLATE, and Ollama goes by what it makes of the template within the GGUF.
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from finetune.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROBE = (("system", "S7"), ("user", "U7"), ("assistant", "A7"), ("user", "V7"))
+"""A conversation whose texts appear in no template."""
+
+FAMILIES = {
+    "ChatML": (
+        "<|im_start|>system\nS7<|im_end|>\n<|im_start|>user\nU7<|im_end|>\n<|im_start|>assistant\nA7<|im_end|>\n"
+        "<|im_start|>user\nV7<|im_end|>\n<|im_start|>assistant\n",
+        "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n",
+    ),
+    "Llama 3": (
+        "<|start_header_id|>system<|end_header_id|>\n\nS7<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+        "U7<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA7<|eot_id|><|start_header_id|>user"
+        "<|end_header_id|>\n\nV7<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "{{- range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>\n\n{{ .Content }}<|eot_id|>"
+        "{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    "Gemma": (
+        "<start_of_turn>user\nS7\n\nU7<end_of_turn>\n<start_of_turn>model\nA7<end_of_turn>\n"
+        "<start_of_turn>user\nV7<end_of_turn>\n<start_of_turn>model\n",
+        '{{- $system := "" }}{{ range .Messages }}{{ if eq .Role "system" }}{{ $system = printf "%s\\n\\n" .Content }}'
+        '{{ else if eq .Role "user" }}<start_of_turn>user\n{{ $system }}{{ .Content }}<end_of_turn>\n'
+        '{{ $system = "" }}{{ else }}<start_of_turn>model\n{{ .Content }}<end_of_turn>\n{{ end }}{{ end }}'
+        "<start_of_turn>model\n",
+    ),
+}
+"""What a family's template writes for the probe (after the beginning of text), and the same in Go's syntax."""
+
+
+def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str | None, ends: Sequence[int]) -> str:
+    """Ollama's recipe for the GGUF beside it; `ends` are the tokens that end an answer (`models.end_tokens`).
+
+    Example:
+        >>> print(modelfile("model.gguf", tokenizer, "Answer in JSON.", [2]))
+        FROM ./model.gguf
+        TEMPLATE \"\"\"{{- range .Messages }}<|im_start|>{{ .Role }}
+        …
+    """
+    lines = [f"FROM ./{gguf_name}"]
+    family, opening = recognised(tokenizer)
+    if family:
+        lines.append(f'TEMPLATE """{FAMILIES[family][1]}{opening}"""')
+    else:
+        lines.append("# No TEMPLATE: Ollama reads the chat template within the GGUF.")
+    stops = [str(tokenizer.decode([end])) for end in sorted(set(ends))]
+    lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
+    lines += [
+        "# As it was tested: always the likeliest token.",
+        "PARAMETER temperature 0",
+        "PARAMETER repeat_penalty 1",
+    ]
+    spoken = system or (default_system(tokenizer) if family == "ChatML" else "")
+    if '"""' in spoken:
+        lines.append(
+            "# The system prompt holds three quotes in a row, which a Modelfile cannot: send it with each chat."
+        )
+    elif spoken:
+        lines.append(f'SYSTEM """{spoken}"""')
+    return "\n".join(lines) + "\n"
+
+
+def llama_command(gguf_name: str, system: str | None = None, lora_name: str | None = None) -> str:
+    """One line that starts a chat in llama.cpp, with the template in the GGUF.
+
+    Example:
+        >>> llama_command("model.gguf", "Answer in JSON.")
+        "llama-cli -m model.gguf --jinja -cnv --temp 0 -sys 'Answer in JSON.'"
+    """
+    words = ["llama-cli", "-m", gguf_name, *(["--lora", lora_name] if lora_name else [])]
+    words += ["--jinja", "-cnv", "--temp", "0", *(["-sys", system] if system else [])]
+    return shlex.join(words)
+
+
+def recognised(tokenizer: "PreTrainedTokenizerBase") -> tuple[str | None, str]:
+    """The family that the chat template belongs to, and what it puts at an answer's opening beyond the family's.
+
+    Example:
+        >>> recognised(qwen3_tokenizer)
+        ('ChatML', '<think>\\n\\n</think>\\n\\n')
+    """
+    try:
+        written = _written(PROBE, tokenizer)
+    except ModelError:
+        return None, ""
+    begun = written.removeprefix(str(tokenizer.bos_token))
+    for family, (expected, _) in FAMILIES.items():
+        for text in (written, begun):
+            if text.startswith(expected):
+                return family, text.removeprefix(expected)
+    return None, ""
+
+
+def default_system(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What a ChatML template says for itself when no system prompt is given, as SmolLM2's does; often nothing."""
+    start, end = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\nU7"
+    written = _written(PROBE[1:2], tokenizer)
+    return written.removeprefix(start).split(end)[0] if written.startswith(start) and end in written else ""
+
+
+def _written(turns: Sequence[tuple[str, str]], tokenizer: "PreTrainedTokenizerBase") -> str:
+    from finetune import models
+
+    ids = models.prompt_ids([{"role": role, "content": text} for role, text in turns], tokenizer)
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
