@@ -1,0 +1,1 @@
+"""A run, taken away: adapter, merged model, GGUF, card, bundle, script, Hub."""
