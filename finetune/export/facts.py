@@ -44,8 +44,12 @@ def base(run: Run) -> Base:
         >>> base(run)
         Base(name='HuggingFaceTB/SmolLM2-135M-Instruct', local=False)
     """
-    name = str(run.config["model"])
-    if HUB_ID.fullmatch(name) and run.result.get("source") != "local":
+    return base_of(str(run.config["model"]), run.result.get("source"))
+
+
+def base_of(name: str, source: str | None) -> Base:
+    """The same for a model's name and where it was found, if that is known."""
+    if HUB_ID.fullmatch(name) and source != "local":
         return Base(name, False)
     last = re.sub(r"[^\w.\- ]", "_", re.split(r"[/\\]", name.rstrip("/\\"))[-1], flags=re.ASCII)[:100]
     return Base(last if NAME.fullmatch(last) else f"model_{last}"[:100], True)
@@ -84,13 +88,12 @@ def data_facts(store: Store, run: Run) -> dict[str, Any]:
         "thinks": bool(facts.get("thinks")),
         "train": None, "held_out": None, "sha256": None, "held_out_sha256": None,
     }  # fmt: skip
-    if known := facts.get("counted"):  # an imported dataset: counted where its rows were
-        told |= {name: known.get(name) for name in ("train", "held_out", "sha256", "held_out_sha256")}
-        return told | {"rejected": known.get("rejected"), "applied": known.get("applied", [])}
+    known = facts.get("counted") or {}  # an imported dataset: counted where it came from
+    told |= {name: known[name] for name in ("rejected", "applied") if name in known}
     try:
         rows, held = train.open_dataset(record, train.TrainConfig(**run.config))
     except FinetuneError:
-        return told
+        return told | {name: known.get(name) for name in ("train", "held_out", "sha256", "held_out_sha256")}
     return told | {
         "train": len(rows), "held_out": len(held), "sha256": rows_hash(rows), "held_out_sha256": rows_hash(held),
     }  # fmt: skip

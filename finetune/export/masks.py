@@ -8,6 +8,7 @@ Example:
     'File "…/x.py", see https://hf.co/a/b'
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +20,7 @@ from finetune.data.texts import SECRET
 LEFT = "…"
 """What stands in a path's place, before its last part."""
 
-PATH = re.compile(
-    r"file://[^\s\"'<>]+|(?<![\w:/.~…\\])(?:~|[A-Za-z]:)?[/\\]{1,2}[\w.\-+@]+(?:[/\\]+[\w.\-+@]+)+[/\\]?"
-)
+PATH = re.compile(r"file://[^\s\"'<>]+|(?<![\w:/.~…\\])(?:~|[A-Za-z]:)?[/\\]{1,2}[\w.\-+@]+(?:[/\\]+[\w.\-+@]+)+[/\\]?")
 """An absolute path of at least two parts, as Unix or Windows writes it; the path of a URL is none."""
 
 SHORTEST = 4
@@ -56,7 +55,7 @@ class Masks:
 
     def finds(self, text: bytes) -> bool:
         """Whether a private folder is named in the bytes of a file."""
-        return any(one.encode() in text for one in self.private)
+        return any(one.encode() in text or json.dumps(one)[1:-1].encode() in text for one in self.private)
 
 
 def of_this_machine(*more: str | Path) -> Masks:
