@@ -147,9 +147,7 @@ def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None
     """The record of the data, and the folder aside with its rows, if they came along and are what was trained on."""
     told = incoming.data
     folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
-    counted = told.model_dump(
-        include={"rejected", "applied", "train", "held_out", "sha256", "held_out_sha256", "files"}
-    )
+    beside = {"rejected", "applied", "train", "held_out", "sha256", "held_out_sha256", "files"}
     found: dict[str, Any] = {
         "format": told.format, "rows": told.rows or 0, "accepted": told.accepted or 0, "system": told.system,
         "thinks": told.thinks, "applied": [], "mapping": None, "train_file": None, "validation_file": None,
