@@ -128,22 +128,16 @@ class Store:
             _insert(db, "runs", run)
             for event in events:
                 _insert(db, "events", event)
-            for count, vote in enumerate(votes):
-                db.execute(
-                    "INSERT INTO votes VALUES (?,?,?,?)", (f"{run.id}-{count}", run.id, run.owner, json.dumps(vote))
-                )
+            ballots = ((f"{run.id}-{count}", run.id, run.owner, json.dumps(vote)) for count, vote in enumerate(votes))
+            db.executemany("INSERT INTO votes VALUES (?,?,?,?)", ballots)
 
     def run(self, run_id: str) -> Run:
         """The run with this id. Raises `RunError` when there is none."""
         with self._connect() as db:
             row = db.execute("SELECT * FROM runs WHERE id=?", (_text(run_id),)).fetchone()
         if row is None:
-            raise RunError(
-                "There is no such run.",
-                where=_text(run_id),
-                fix="See the list with: python -m finetune runs",
-                code="run_unknown",
-            )
+            known = "See the list with: python -m finetune runs"
+            raise RunError("There is no such run.", where=_text(run_id), fix=known, code="run_unknown")
         return _run(row)
 
     def runs(self, *, owner: str | None = None, states: tuple[str, ...] = STATES) -> list[Run]:
@@ -295,8 +289,8 @@ def new_id(prefix: str) -> str:
 
 
 def _insert(db: sqlite3.Connection, table: str, record: DatasetRecord | Run | Event) -> None:
-    names, values = _columns(vars(record))
-    db.execute(f"INSERT INTO {table} ({names.removeprefix(', ').replace('=?', '')}) VALUES ({_marks(values)})", values)
+    values = _columns(vars(record))[1]
+    db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({_marks(values)})", values)
 
 
 def _marks(values: Sequence[Any]) -> str:

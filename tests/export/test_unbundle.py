@@ -1,6 +1,5 @@
 """What is imported is the run as it was, for another owner, on another machine."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,15 +145,3 @@ def test_a_killed_import_leaves_no_run(store: Store, tiny: Path, home: Path, mon
         read_bundle(store, world(tiny).full)
     assert store.runs() == []
     assert [file for file in home.rglob("*") if file.is_file() and not file.name.startswith("finetune.db")] == []
-
-
-def test_the_imported_record_is_in_one_transaction(store: Store, tiny: Path) -> None:
-    made = world(tiny)
-    run = read_bundle(store, made.bare)
-    record, events = store.dataset(run.dataset), store.events(run.id)
-    torn = [*events, events[-1]]
-    new = [replace(event, run="r1") for event in torn]
-    with pytest.raises(Exception, match="UNIQUE"):
-        store.import_run(replace(record, id="d1"), replace(run, id="r1", dataset="d1"), new, [])
-    assert [one.id for one in store.runs()] == [run.id]
-    assert store.events("r1") == []
