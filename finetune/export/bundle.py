@@ -69,7 +69,7 @@ def write_bundle(store: Store, run: Run, out: Path, *, with_data: bool = False) 
 
 def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data: bool) -> None:
     record = {
-        "name": masks.line(run.name), "config": run.config | {"model": facts.base(run).name}, "base": _base(run),
+        "name": masks.line(run.name)[: members.LONGEST_NAME] or run.id, "config": run.config | {"model": facts.base(run).name}, "base": _base(run),
         "resolved": facts.resolved(store, run), "reason": masks.line(run.reason) if run.reason else None,
         "result": {name: run.result[name] for name in members.Figures.model_fields if name in run.result},
     } | {
@@ -78,6 +78,7 @@ def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data:
                      "memory")
     }  # fmt: skip
     told = facts.data_facts(store, run) | {"included": with_data, "files": _kept_files(store, run)}
+    told["name"] = told["name"][: members.LONGEST_NAME] or "data"
     json_file(aside / "run.json", record)
     json_file(aside / "data.json", masks.deep(told))
     json_file(aside / "environment.json", masks.deep(facts.environment(run), line=True))

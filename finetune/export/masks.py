@@ -36,8 +36,8 @@ class Masks:
         self._beside = _below(_longest_first(beside))
 
     def text(self, text: str) -> str:
-        """A text of a person or a model."""
-        return SECRET.sub("(key)", self._private.sub(_last, text))
+        """A text of a person or a model; half characters, which no strict reader takes, become ``?``."""
+        return SECRET.sub("(key)", self._private.sub(_last, text.encode("utf-8", "replace").decode()))
 
     def line(self, text: str) -> str:
         """A text of the app: a log line, a reason, the last lines of a worker's log."""

@@ -62,7 +62,8 @@ class Strict(BaseModel):
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(min_length=1, max_length=300)]
+LONGEST_NAME = 300
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 

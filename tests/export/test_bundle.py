@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -118,6 +120,7 @@ def test_lines_lose_their_paths(line: str, masked: str) -> None:
 
 def test_texts_of_people_lose_only_the_folders_of_this_installation() -> None:
     masks = Masks(["/srv/h", "/a"])
+    assert masks.text("half \ud800 a pair") == "half ? a pair"
     assert masks.deep({"a": ["rm -r /var/lib/x", "/srv/h/runs/1/y", "/srv/house", "/a/b"]}) == {
         "a": ["rm -r /var/lib/x", "…/y", "/srv/house", "/a/b"]
     }
@@ -127,3 +130,11 @@ def test_the_record_was_only_read(tiny: Path) -> None:
     made = world(tiny)
     with sqlite3.connect(made.home / "finetune.db") as db:
         assert db.execute("SELECT COUNT(*) FROM runs").fetchone()[0] == 2
+
+
+@pytest.mark.parametrize("module", ["bundle", "unbundle", "card"])
+def test_importing_it_is_quick(module: str) -> None:
+    heavy = ("torch", "transformers", "peft", "trl", "datasets", "safetensors")
+    code = f"import sys, finetune.export.{module}; print(*(name for name in {heavy} if name in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []

@@ -56,7 +56,7 @@ def refused(store: Store, bundle: Path, says: str) -> None:
     assert str(home) not in str(caught.value)
     assert str(bundle.parent) not in str(caught.value)
     left = {file for file in home.rglob("*") if "finetune.db" not in file.name} - before
-    assert left <= {home / "imports"}
+    assert left <= {home / "imports", home / "runs", home / "datasets"}
     assert store.runs() == []
 
 
@@ -139,7 +139,9 @@ def test_bombs(store: Store, files: Files, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     monkeypatch.setenv("FINETUNE_HOME", str(store.path.parent))
     monkeypatch.setenv("FINETUNE_MAX_UPLOAD_MB", "1")
-    refused(store, zipped(sealed({**files, "adapter/f.txt": b" " * (5 * 2**20)}), tmp_path / "e.zip"), "at most 4 are")
+    refused(
+        store, zipped(sealed({**files, "adapter/f.txt": b" " * (5 * 2**20)}), tmp_path / "e.zip"), "at most 4 MB are"
+    )
 
 
 def test_sizes_that_are_not_true(store: Store, files: Files, tmp_path: Path) -> None:
@@ -188,8 +190,8 @@ def test_what_the_manifest_does_not_bear_out(store: Store, files: Files, tmp_pat
         refused(store, zipped(held, tmp_path / "f.zip"), "manifest|field")
 
 
-def changed(files: Files, name: str, **values: Any) -> Files:
-    return {**files, name: json.dumps(json.loads(files[name]) | values).encode()}
+def changed(files: Files, member: str, values: dict[str, Any]) -> Files:
+    return {**files, member: json.dumps(json.loads(files[member]) | values).encode()}
 
 
 DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
@@ -246,7 +248,7 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
 def test_records_that_say_too_much(
     store: Store, files: Files, tmp_path: Path, name: str, values: dict[str, Any], says: str
 ) -> None:
-    refused(store, zipped(sealed(changed(files, name, **values)), tmp_path / "b.zip"), says)
+    refused(store, zipped(sealed(changed(files, name, values)), tmp_path / "b.zip"), says)
 
 
 def test_settings_and_bases_that_cannot_be(store: Store, files: Files, tmp_path: Path) -> None:
@@ -254,14 +256,14 @@ def test_settings_and_bases_that_cannot_be(store: Store, files: Files, tmp_path:
     for wrong, says in (
         ({"lerning_rate": 1}, "no such setting"), ({"epochs": -1}, "not allowed"), ({"model": "other"}, "another base"),
     ):  # fmt: skip
-        bad = sealed(changed(files, "run.json", config=config | wrong))
+        bad = sealed(changed(files, "run.json", {"config": config | wrong}))
         refused(store, zipped(bad, tmp_path / "b.zip"), says)
     paths = ("/etc", "../up", "~/x", "C:\\x", "a/b/c", "..", ".", "a/..", "/", "a\0b", "~", "https://x/y")
     for name in paths:
         for local in (True, False):
             base = {"name": name, "local": local, "weights": None}
-            bad = sealed(changed(files, "run.json", config=config | {"model": name}, base=base))
-            bad = sealed(changed(bad, "adapter/adapter_config.json", base_model_name_or_path=name))
+            bad = sealed(changed(files, "run.json", {"config": config | {"model": name}, "base": base}))
+            bad = sealed(changed(bad, "adapter/adapter_config.json", {"base_model_name_or_path": name}))
             refused(store, zipped(bad, tmp_path / "b.zip"), "named by a path")
 
 
