@@ -69,7 +69,8 @@ def write_bundle(store: Store, run: Run, out: Path, *, with_data: bool = False) 
 
 def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data: bool) -> None:
     record = {
-        "name": masks.line(run.name)[: members.LONGEST_NAME] or run.id, "config": run.config | {"model": facts.base(run).name}, "base": _base(run),
+        "name": masks.line(run.name)[: members.LONGEST_NAME] or run.id,
+        "config": run.config | {"model": facts.base(run).name}, "base": _base(run),
         "resolved": facts.resolved(store, run), "reason": masks.line(run.reason) if run.reason else None,
         "result": {name: run.result[name] for name in members.Figures.model_fields if name in run.result},
     } | {

@@ -61,6 +61,9 @@ class Strict(BaseModel):
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Moment = Annotated[float, Field(ge=0, le=4e9)]
+"""Unix seconds, to the year 2096: a date that no calendar has would break every page that shows it."""
+
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LONGEST_NAME = 300
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
@@ -107,9 +110,9 @@ class RunRecord(Strict):
     state: Literal[*ENDED]  # type: ignore[valid-type]
     code: Name | None
     reason: str | None
-    created: Seconds
-    started: Seconds | None
-    ended: Seconds | None
+    created: Moment
+    started: Moment | None
+    ended: Moment | None
     step: Count
     steps: Count
     attempt: Count
@@ -213,7 +216,7 @@ KINDS_OF_EVENT: dict[str, type[Strict]] = {
 
 class EventRecord(Strict):
     seq: Annotated[int, Field(ge=1)]
-    at: Seconds
+    at: Moment
     kind: Literal[*KINDS_OF_EVENT]  # type: ignore[valid-type]
     data: dict[str, Any]
 
@@ -229,7 +232,7 @@ class VoteRecord(Strict):
     messages: list[Message]
     base: str
     tuned: str
-    at: Seconds
+    at: Moment
 
 
 class TaskRecord(Strict):
