@@ -222,7 +222,8 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
     [
         ("run.json", {"owner": "root"}, "'owner'"), ("run.json", {"state": "running"}, "'state'"),
         ("run.json", {"name": "x" * 301}, "'name'"), ("run.json", {"name": ""}, "'name'"),
-        ("run.json", {"created": 1e12}, "'created'"), ("run.json", {"step": -1}, "'step'"), ("run.json", {"step": True}, "'step'"),
+        ("run.json", {"created": 1e12}, "'created'"), ("run.json", {"step": -1}, "'step'"),
+        ("run.json", {"step": True}, "'step'"),
         ("run.json", {"seconds": "1"}, "'seconds'"), ("run.json", {"result": {"source": "elsewhere"}}, "source"),
         ("run.json", {"result": {"adapter": "x"}}, "adapter"),
         ("adapter/adapter_config.json", {"auto_mapping": {"base_model_class": "X"}}, "refers to code"),
