@@ -17,7 +17,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,9 @@ class Store:
 
     def add_dataset(self, *, owner: str, name: str, folder: str, facts: dict[str, Any]) -> DatasetRecord:
         """Record a dataset whose files are already complete in `folder`."""
-        record = DatasetRecord(_new_id("d"), owner, name, time.time(), folder, facts)
+        record = DatasetRecord(new_id("d"), owner, name, time.time(), folder, facts)
         with self._write() as db:
-            db.execute(
-                "INSERT INTO datasets VALUES (?,?,?,?,?,?)",
-                (record.id, owner, name, record.created, folder, json.dumps(facts)),
-            )
+            _insert(db, "datasets", record)
         return record
 
     def dataset(self, dataset_id: str) -> DatasetRecord:
@@ -115,7 +112,7 @@ class Store:
 
     def add_run(self, *, owner: str, name: str, dataset: str, config: dict[str, Any]) -> Run:
         """Record a new run in state `validating`."""
-        run_id = _new_id("r")
+        run_id = new_id("r")
         with self._write() as db:
             db.execute(
                 "INSERT INTO runs (id, owner, name, dataset, config, state, created) VALUES (?,?,?,?,?,?,?)",
@@ -124,22 +121,28 @@ class Store:
             _append(db, run_id, "state", {"state": "validating"})
         return self.run(run_id)
 
+    def import_run(self, dataset: DatasetRecord, run: Run, events: Iterable[Event], votes: Iterable[dict]) -> None:
+        """Record a run of another home with its dataset, events and votes (its owner's), all of it or nothing."""
+        with self._write() as db:
+            _insert(db, "datasets", dataset)
+            _insert(db, "runs", run)
+            for event in events:
+                _insert(db, "events", event)
+            ballots = ((f"{run.id}-{count}", run.id, run.owner, json.dumps(vote)) for count, vote in enumerate(votes))
+            db.executemany("INSERT INTO votes VALUES (?,?,?,?)", ballots)
+
     def run(self, run_id: str) -> Run:
         """The run with this id. Raises `RunError` when there is none."""
         with self._connect() as db:
             row = db.execute("SELECT * FROM runs WHERE id=?", (_text(run_id),)).fetchone()
         if row is None:
-            raise RunError(
-                "There is no such run.",
-                where=_text(run_id),
-                fix="See the list with: python -m finetune runs",
-                code="run_unknown",
-            )
+            known = "See the list with: python -m finetune runs"
+            raise RunError("There is no such run.", where=_text(run_id), fix=known, code="run_unknown")
         return _run(row)
 
     def runs(self, *, owner: str | None = None, states: tuple[str, ...] = STATES) -> list[Run]:
         """Runs in these states, newest first; only this owner's when one is named."""
-        marks = ",".join("?" * len(states))
+        marks = _marks(states)
         query = f"SELECT * FROM runs WHERE state IN ({marks})" + (" AND owner=?" if owner is not None else "")
         with self._connect() as db:
             rows = db.execute(
@@ -155,7 +158,7 @@ class Store:
         Two processes may try the same change; the database lets one of them win. `fields` are
         columns set in the same transaction (`result` is given as a dict).
         """
-        marks = ",".join("?" * len(only_from))
+        marks = _marks(only_from)
         names, values = _columns(fields)
         same = "" if attempt is None else " AND attempt=?"
         with self._write() as db:
@@ -228,7 +231,7 @@ class Store:
         """The events of a run with `seq` above `after`, in order."""
         with self._connect() as db:
             rows = db.execute("SELECT * FROM events WHERE run=? AND seq>? ORDER BY seq", (run_id, after))
-            return [Event(r["run"], r["seq"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
+            return [Event(**{**dict(row), "data": json.loads(row["data"])}) for row in rows]
 
     def events_of(self, run_id: str, *kinds: str) -> list[Event]:
         """The events of a run that are of these kinds, in order: a short answer about a long run.
@@ -237,10 +240,10 @@ class Store:
             >>> [event.data["loss"] for event in store.events_of(run.id, "eval")]
             [1.7, 0.41]
         """
-        marks = ",".join("?" * len(kinds))
+        marks = _marks(kinds)
         with self._connect() as db:
             rows = db.execute(f"SELECT * FROM events WHERE run=? AND kind IN ({marks}) ORDER BY seq", (run_id, *kinds))
-            return [Event(r["run"], r["seq"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
+            return [Event(**{**dict(row), "data": json.loads(row["data"])}) for row in rows]
 
     # Votes
 
@@ -267,13 +270,11 @@ class Store:
 
         A worker of a run that is not over would write on; its owner stops it first.
         """
-        marks = ",".join("?" * len(DELETABLE))
+        marks = _marks(DELETABLE)
         with self._write() as db:
             over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({marks})", (run_id, *DELETABLE)).fetchone()
-            if over:
-                db.execute("DELETE FROM events WHERE run=?", (run_id,))
-                db.execute("DELETE FROM votes WHERE run=?", (run_id,))
-                db.execute("DELETE FROM runs WHERE id=?", (run_id,))
+            for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")) if over else ():
+                db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))
         return bool(over)
 
 
@@ -282,8 +283,18 @@ def _text(given: str) -> str:
     return given.encode("utf-8", "replace").decode()
 
 
-def _new_id(prefix: str) -> str:
+def new_id(prefix: str) -> str:
+    """An id that nobody has: ``d`` a dataset's, ``r`` a run's."""
     return prefix + secrets.token_hex(4)
+
+
+def _insert(db: sqlite3.Connection, table: str, record: DatasetRecord | Run | Event) -> None:
+    values = _columns(vars(record))[1]
+    db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({_marks(values)})", values)
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _append(db: sqlite3.Connection, run_id: str, kind: str, data: dict[str, Any]) -> int:

@@ -3,13 +3,14 @@
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from finetune.errors import ConfigError, RunError
 from finetune.schema import VERSIONS
-from finetune.store import Run, Store
+from finetune.store import Event, Run, Store
 
 
 def new_run(store: Store, owner: str = "local") -> Run:
@@ -178,3 +179,20 @@ def test_a_record_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "finetune.db").write_text("this was never a database, and it is longer than a header " * 9)
     with pytest.raises(ConfigError, match="The record cannot be opened"):
         Store(tmp_path)
+
+
+def test_a_run_of_another_home_comes_whole_or_not_at_all(store: Store) -> None:
+    run = new_run(store, "a")
+    store.update(run.id, result={"eval_loss": 0.5}, seconds=2.5)
+    run, record = store.run(run.id), store.dataset(run.dataset)
+    moved, kept = replace(run, id="r1", owner="b", dataset="d1"), replace(record, id="d1", owner="b")
+    events = [Event("r1", seq, 1.5, "log", {"text": str(seq)}) for seq in (1, 2)]
+    with pytest.raises(sqlite3.IntegrityError):
+        store.import_run(kept, moved, [*events, events[-1]], [{"choice": "tie"}])
+    assert [one.id for one in store.runs()] == [run.id]
+    store.import_run(kept, moved, iter(events), [{"choice": "tie"}, {"choice": "base"}])
+    assert (store.run("r1"), store.dataset("d1"), store.events("r1")) == (moved, kept, events)
+    assert store.votes("r1", "b") == [{"choice": "tie"}, {"choice": "base"}]
+    assert store.votes("r1", "a") == []
+    store.add_event("r1", "log", {"text": "more"})
+    assert store.events("r1")[-1].seq == 3

@@ -1,1 +1,1 @@
-"""A run becomes files that others can use: adapter, merged model, GGUF, Hub repo, bundle, script."""
+"""A run, taken away: adapter, merged model, GGUF, bundle, script, Hub; each with its card, loaded again and asked."""

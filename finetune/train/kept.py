@@ -102,6 +102,7 @@ def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.D
 
 def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
     """The kept copies of the files that were brought: the train file, and the validation file if there was one."""
+    _refuse_stayed(record)
     folder, facts = Path(record.folder) / "original", record.facts
     if not facts.get("train_file") or not folder.is_dir():
         raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
@@ -131,8 +132,9 @@ def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[Sequence[d
     """The training and held-out examples of a kept dataset, as a run with this config sees them.
 
     Raises:
-        DataError: the files are gone.
+        DataError: the files are gone, or stayed where an imported run was trained.
     """
+    _refuse_stayed(record)
     try:
         return examples_in(Path(record.folder), config)
     except DataError as error:
@@ -144,6 +146,14 @@ def examples_in(folder: Path, config: TrainConfig) -> tuple[Sequence[data.Exampl
     kept = data.load(folder)
     whole = data.held_out(kept, config.held_out, config.seed)
     return whole.examples, whole.validation.examples if whole.validation else []
+
+
+def _refuse_stayed(record: DatasetRecord) -> None:
+    if record.facts.get("stayed"):
+        raise DataError(
+            "The rows of this data did not come along when the run was imported.", where=record.name,
+            fix="Import a bundle that was made with its data, or bring the data itself.", code="rows_stayed",
+        )  # fmt: skip
 
 
 def _keep_original(source: Path, place: Path) -> str:

@@ -1,0 +1,227 @@
+"""What an export says about its run: base, data, resolved settings, machine, versions, evaluation.
+
+Card, bundle and whoever else tells of a run read it here, so that they never disagree.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune import data, evaluate, models, train
+from finetune.errors import FinetuneError
+from finetune.models.source import HUB_ID
+from finetune.store import Run, Store
+from finetune.train.build import every
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+IMPORTED = "imported.json"
+"""In the folder of a run that came in a bundle: what was recorded where it was trained."""
+
+LENGTH = re.compile(r"Max length: (\d+) tokens")
+NAME = re.compile(r"[A-Za-z0-9_][\w.\- ]{0,99}", re.ASCII)
+"""What is left of a local folder: its last part."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base of a run as it may be told: a Hub id, or the last part of a `local` folder."""
+
+    name: str
+    local: bool
+
+
+def base(run: Run) -> Base:
+    """The base model of a run, without the path of a local one.
+
+    Example:
+        >>> base(run)
+        Base(name='HuggingFaceTB/SmolLM2-135M-Instruct', local=False)
+    """
+    return base_of(str(run.config["model"]), run.result.get("source"))
+
+
+def base_of(name: str, source: str | None) -> Base:
+    """The same for a model's name and where it was found, if that is known."""
+    if HUB_ID.fullmatch(name) and source != "local":
+        return Base(name, False)
+    last = re.sub(r"[^\w.\- ]", "_", re.split(r"[/\\]", name.rstrip("/\\"))[-1], flags=re.ASCII)[:100]
+    return Base(last if NAME.fullmatch(last) else f"model_{last}"[:100], True)
+
+
+def rows_hash(rows: Iterable[data.Example]) -> str:
+    """SHA-256 of rows in a form that says nothing of the file they came in: sorted keys, UTF-8, a line each.
+
+    Example:
+        >>> rows_hash([])[:8]
+        'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row.as_row(), sort_keys=True, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def data_facts(store: Store, run: Run) -> dict[str, Any]:
+    """Counts and hashes of a run's data, never its rows; None where the rows are not here (any more).
+
+    Example:
+        >>> data_facts(store, run)["train"]
+        225
+    """
+    record = store.dataset(run.dataset)
+    facts = record.facts
+    told: dict[str, Any] = {
+        "name": record.name,
+        "format": facts.get("format"),
+        "rows": facts.get("rows"),
+        "accepted": facts.get("accepted"),
+        "rejected": facts["rows"] - facts["accepted"] if "rows" in facts and "accepted" in facts else None,
+        "applied": list(facts.get("applied") or []),
+        "system": facts.get("system"),
+        "thinks": bool(facts.get("thinks")),
+        "train": None, "held_out": None, "sha256": None, "held_out_sha256": None,
+    }  # fmt: skip
+    known = facts.get("counted") or {}  # an imported dataset: counted where it came from
+    told |= {name: known[name] for name in ("rejected", "applied") if name in known}
+    try:
+        rows, held = train.open_dataset(record, train.TrainConfig(**run.config))
+    except FinetuneError:
+        return told | {name: known.get(name) for name in ("train", "held_out", "sha256", "held_out_sha256")}
+    return told | {
+        "train": len(rows), "held_out": len(held), "sha256": rows_hash(rows), "held_out_sha256": rows_hash(held),
+    }  # fmt: skip
+
+
+def resolved(store: Store, run: Run) -> dict[str, Any]:
+    """What the settings that were left open came to, and what follows from the others.
+
+    Example:
+        >>> resolved(store, run)
+        {'steps': 87, 'micro_batch': 8, 'accumulate': 1, 'eval_every': 18, 'save_every': 18, 'max_length': 412}
+    """
+    config = train.TrainConfig(**run.config)
+    micro, accumulate = config.micro_and_accumulate
+    between = every(config.eval_every, run.steps) if run.steps else config.eval_every
+    said = (LENGTH.match(event.data["text"]) for event in store.events_of(run.id, "log"))
+    length = next((int(found[1]) for found in said if found), None)
+    return {
+        "steps": run.steps, "micro_batch": micro, "accumulate": accumulate, "eval_every": between,
+        "save_every": config.save_every or between, "max_length": config.max_length or length,
+    }  # fmt: skip
+
+
+def environment(run: Run | None = None) -> dict[str, Any]:
+    """This machine and its packages, by no name of its own; for an imported `run`, what its bundle recorded.
+
+    Example:
+        >>> environment()["packages"]["peft"]
+        '0.21.2'
+    """
+    if run and (kept := imported(run)):
+        return dict(kept["environment"])
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": _memory(),
+        "gpu": _gpu(),
+        "packages": _versions(),
+    }
+
+
+def imported(run: Run) -> dict[str, Any] | None:
+    """What came beside a run that was imported; None for one that was trained here."""
+    try:
+        kept = json.loads((train.run_folder(run.id) / IMPORTED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None
+
+
+def whole_report(store: Store, run: Run) -> dict[str, Any] | None:
+    """The report of a run's evaluation on its held-out rows, if one was finished; nothing is asked.
+
+    For a run that was imported without its data it is the report that its bundle brought (``"from": "bundle"``).
+
+    Example:
+        >>> whole_report(store, run)["verdict"]["code"]
+        'helped'
+    """
+    try:
+        task = evaluate.of_run(run, store)
+    except FinetuneError:
+        kept = (imported(run) or {}).get("report")
+        return {**kept, "from": "bundle"} if kept else None
+    if not task.folder.is_dir():
+        return None
+    found = evaluate.report(task, evaluate.answered(task))
+    return found if found["verdict"] else None
+
+
+def licence(run: Run) -> str | None:
+    """The licence of the base: from the catalogue, else from the base's own card or config; None when none says so."""
+    if known := models.entry(base(run).name if not base(run).local else ""):
+        return known.licence
+    card = base_card(run)
+    found = card.get("license_name") if card.get("license") == "other" else card.get("license")
+    return found.strip()[:100] if isinstance(found, str) and found.strip() else None
+
+
+def base_card(run: Run) -> dict[str, Any]:
+    """The front matter of the base's own card, its config's licence beside; empty when there is none here."""
+    import yaml
+    from huggingface_hub.repocard import metadata_load
+
+    name = str(run.config["model"])
+    try:
+        if not models.here(name):
+            return {}
+        folder = models.find(name, source=run.result.get("source")).folder
+    except FinetuneError:
+        return {}
+    found: dict[str, Any] = {}
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = {"license": config["license"]} if isinstance(config.get("license"), str) else {}
+        return found | (metadata_load(folder / "README.md") or {})
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name") and ":" in line)
+    return next(named, platform.processor() or "unknown")
+
+
+def _memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

@@ -1,0 +1,244 @@
+"""A run bundle becomes a run here: with its history, evaluation, votes and adapter, and its data if that came along.
+
+A bundle is a stranger's file. It is unpacked aside, looked at from end to end, and only then published, by renames
+and one transaction; a refusal leaves nothing behind and says why. Nothing in it is ever run: only safetensors, JSON
+and texts are read (chat templates are rendered by transformers, in its sandbox).
+
+Example:
+    >>> run = read_bundle(store, Path("run-r06ebe670.zip"))
+    >>> run.state
+    'succeeded'
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from finetune import data, evaluate, models, settings, train
+from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.evaluate.measure import general
+from finetune.export import facts, members
+from finetune.export.accepted import check_adapter
+from finetune.export.archive import unpack
+from finetune.export.bundle import PARTS, json_file, weights_hash
+from finetune.export.parsed import as_record, read_json, read_lines, refused
+from finetune.models.source import HUB_ID
+from finetune.store import DatasetRecord, Event, Run, Store, new_id
+from finetune.train.kept import examples_in
+from finetune.train.manage import LONGEST_NAME
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A bundle that was unpacked to `folder` and found to be in order so far; nothing of it is published yet."""
+
+    folder: Path
+    files: dict[str, Path]
+    run: members.RunRecord
+    data: members.DataRecord
+    config: train.TrainConfig
+    environment: dict[str, Any]
+    report: dict[str, Any] | None
+
+
+def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | None = None) -> Run:
+    """Import a bundle as a new run of `owner`.
+
+    A run trained from a local folder names only its last part; `model` says where that base is here (its weights
+    must be the same). Without it the run is imported all the same, and chat asks for the base.
+
+    Raises:
+        DataError: the bundle is refused (code ``bundle_refused``).
+        ModelError: `model` cannot be had.
+        RunError: the disk is full.
+
+    Example:
+        >>> read_bundle(store, Path("run-r06ebe670.zip"), model="/models/tiny").config["model"]
+        '/models/tiny'
+    """
+    aside = settings.read().home / "imports"
+    aside.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=aside) as scratch:
+        place = Path(scratch)
+        incoming = _opened(place, unpack(path, place))
+        check_adapter(place / "adapter", incoming.run.base.name, incoming.config)
+        for _ in _events(incoming, ""):
+            pass
+        votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], members.VoteRecord)]
+        record, rows = _dataset(incoming, owner)
+        return _publish(store, incoming, _run(incoming, record, model), record, rows, votes)
+
+
+def _opened(place: Path, files: dict[str, Path]) -> Incoming:
+    run = read_json(files["run.json"], members.RunRecord)
+    told = read_json(files["data.json"], members.DataRecord)
+    environment = read_json(files["environment.json"], members.EnvironmentRecord)
+    report = read_json(files["report.json"], members.ReportRecord) if "report.json" in files else None
+    try:
+        config = train.TrainConfig.parse(run.config)
+    except ConfigError as error:
+        raise refused(f"Its settings are not valid: {error}", "run.json") from error
+    _check_base(run, config)
+    if told.included != ("data/train.jsonl" in files):
+        raise refused("The rows are said to be there and are not, or the other way round.", "data.json")
+    return Incoming(
+        place, files, run, told, config, environment.model_dump(),
+        report.model_dump(exclude_unset=True) if report else None,
+    )  # fmt: skip
+
+
+def _check_base(run: members.RunRecord, config: train.TrainConfig) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    name = run.base.name
+    if config.model != name:
+        raise refused("The settings name another base than the run.", "run.json")
+    if run.base.local:
+        fits = bool(facts.NAME.fullmatch(name))
+    else:
+        try:
+            validate_repo_id(name)
+            fits = bool(HUB_ID.fullmatch(name))
+        except HFValidationError:
+            fits = False
+    if not fits:
+        raise refused("The base is named by a path; only a Hub id, or a folder's bare name, is accepted.", "run.json")
+
+
+def _events(incoming: Incoming, run_id: str) -> Iterator[Event]:
+    """The events one after the other, each checked; read twice, so that a long history is never held whole."""
+    for count, (event, value) in enumerate(read_lines(incoming.files["events.jsonl"], members.EventRecord), 1):
+        where = f"events.jsonl, line {count}"
+        if event.seq != count:
+            raise refused("The events are not numbered 1, 2, 3 …", where)
+        as_record(value["data"], members.KINDS_OF_EVENT[event.kind], where)
+        yield Event(run_id, event.seq, event.at, event.kind, value["data"])
+
+
+def _run(incoming: Incoming, record: DatasetRecord, model: str | None) -> Run:
+    told, result = incoming.run, incoming.run.result.model_dump(exclude_unset=True)
+    config = incoming.config.model_dump()
+    if model:
+        found = models.find(model)
+        here = str(found.folder) if found.source == "local" else model
+        if told.base.weights and weights_hash(str(found.folder), facts.Base(model, True)) != told.base.weights:
+            raise refused(
+                "The weights of this base are not those that the run was trained on.", facts.base_of(model, None).name,
+                "Name the base it was trained on.",
+            )  # fmt: skip
+        config, result = config | {"model": here}, result | {"source": found.source}
+    name = " ".join(_whole(told.name).split())[:LONGEST_NAME] or "imported"
+    return Run(
+        new_id("r"), record.owner, name, record.id, config, told.state, told.created, told.started, told.ended,
+        told.step, told.steps, None, None, None, told.code, _whole(told.reason) if told.reason else None, result,
+        attempt=told.attempt, seconds=float(told.seconds), memory=told.memory,
+    )  # fmt: skip
+
+
+def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None]:
+    """The record of the data, and the folder aside with its rows, if they came along and are what was trained on."""
+    told = incoming.data
+    folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
+    beside = {"rejected", "applied", "train", "held_out", "sha256", "held_out_sha256", "files"}
+    found: dict[str, Any] = {
+        "format": told.format, "rows": told.rows or 0, "accepted": told.accepted or 0, "system": told.system,
+        "thinks": told.thinks, "applied": [], "mapping": None, "train_file": None, "validation_file": None,
+        "counted": told.model_dump(include=beside),
+    }  # fmt: skip
+    if not told.included:
+        found["stayed"] = True
+    else:
+        found |= _check_rows(incoming)
+    name = " ".join(_whole(told.name).split())[:LONGEST_NAME] or "imported"
+    record = DatasetRecord(new_id("d"), owner, name, time.time(), str(folder), found)
+    return record, incoming.folder / "data" if told.included else None
+
+
+def _check_rows(incoming: Incoming) -> dict[str, Any]:
+    """Read the rows as a run will, compare them with what was told of them, and lay them out as a kept dataset."""
+    told, folder = incoming.data, incoming.folder / "data"
+    parts = [part for part in PARTS if f"data/{part}" in incoming.files]
+    try:
+        dataset = data.load(folder)
+        rows, held = examples_in(folder, incoming.config)
+    except FinetuneError as error:
+        raise refused(f"Its rows cannot be read: {error.what}", "data/train.jsonl") from error
+    counted = (len(dataset.examples), len(rows), len(held), facts.rows_hash(rows), facts.rows_hash(held))
+    if dataset.rejected or counted != (told.accepted, told.train, told.held_out, told.sha256, told.held_out_sha256):
+        raise refused("Its rows are not those that the run was trained on.", "data/train.jsonl")
+    (folder / "original").mkdir()
+    for part in parts:
+        shutil.copyfile(folder / part, folder / "original" / part)
+    json_file(folder / "report.json", data.report(dataset))
+    thinks = any(models.thinks(example.messages) for example in dataset.examples)
+    files = {f"{Path(part).stem}_file": part for part in parts}
+    return {"format": dataset.format, "system": dataset.system, "thinks": thinks, **files}
+
+
+def _publish(
+    store: Store, incoming: Incoming, run: Run, record: DatasetRecord, rows: Path | None, votes: list[dict[str, Any]]
+) -> Run:
+    """Files first, the record last: a run is seen only when all of it is there."""
+    place = train.run_folder(run.id)
+    aside = incoming.folder / "run"
+    aside.mkdir()
+    os.replace(incoming.folder / "adapter", aside / "adapter")
+    kept = {"environment": incoming.environment, "base": incoming.run.base.model_dump(), "report": incoming.report}
+    json_file(aside / facts.IMPORTED, kept)
+    try:
+        for source, target in [(aside, place), *([(rows, Path(record.folder))] if rows else [])]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+        _evaluations(incoming, run, record)
+        store.import_run(record, run, _events(incoming, run.id), votes)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(record.folder, ignore_errors=True)
+        raise
+    return store.run(run.id)
+
+
+def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
+    """Put the answers where `evaluate` looks for them: a task's key names the model and rows as they are here."""
+    here: Any = SimpleNamespace(dataset=lambda _: record)  # what `of_run` asks a store for
+    for key in sorted({name.split("/")[1] for name in incoming.files if name.startswith("evaluations/")}):
+        folder = incoming.folder / "evaluations" / key
+        limit = read_json(folder / "task.json", members.TaskRecord).limit if (folder / "task.json").exists() else None
+        answers = [one for one, _ in read_lines(folder / "answers.jsonl", members.AnsweredRecord)]
+        _check_answers(answers)
+        place = train.run_folder(run.id) / "evaluations" / key
+        if incoming.data.included:
+            if limit is None:
+                continue  # of a file's rows, which are not here: nothing could be said of them
+            try:
+                task = evaluate.of_run(run, here, limit=limit)
+            except DataError as error:
+                raise refused("It holds answers, and no row that they could be of.", "evaluations") from error
+            if any(one.row >= len(general() if one.arm.startswith("general") else task.rows) for one in answers):
+                raise refused("It holds an answer to a row that there is not.", "evaluations")
+            place = task.folder
+        place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            raise refused("Two evaluations are of the same rows.", "evaluations")
+        place.mkdir()
+        os.replace(folder / "answers.jsonl", place / "answers.jsonl")
+
+
+def _check_answers(answers: list[members.AnsweredRecord]) -> None:
+    if len({(one.arm, one.row) for one in answers}) != len(answers):
+        raise refused("A row is answered twice.", "evaluations")
+    if any(one.arm.startswith("general") and not one.loss_tokens for one in answers):
+        raise refused("An answer has no token.", "evaluations")
+
+
+def _whole(text: str) -> str:
+    """Without half characters and characters that do not show, which no name needs."""
+    return "".join(one if one.isprintable() or one == "\n" else " " for one in text)

@@ -1,0 +1,354 @@
+"""Bundles by somebody who means harm: each is refused with a sentence, and nothing of it stays."""
+
+import hashlib
+import json
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from finetune.errors import DataError
+from finetune.export import archive
+from finetune.export.unbundle import read_bundle
+from finetune.store import Store
+from tests.export.trained import world
+
+Files = dict[str, bytes]
+
+
+def taken(bundle: Path) -> Files:
+    with zipfile.ZipFile(bundle) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def sealed(files: Files) -> Files:
+    """With a manifest that is true of these files."""
+    rest = {name: held for name, held in files.items() if name != "manifest.json"}
+    told = {name: {"bytes": len(held), "sha256": hashlib.sha256(held).hexdigest()} for name, held in rest.items()}
+    manifest = {"format": "before-and-after-run", "version": 1, "files": told}
+    return {"manifest.json": json.dumps(manifest).encode(), **rest}
+
+
+def zipped(files: Files, place: Path, change: Callable[[zipfile.ZipInfo], Any] = lambda info: None) -> Path:
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, held in files.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            change(info)
+            bundle.writestr(info, held)
+    return place
+
+
+def refused(store: Store, bundle: Path, says: str) -> None:
+    home = store.path.parent
+    before = {file for file in home.rglob("*") if "finetune.db" not in file.name}
+    with pytest.raises(DataError, match=says) as caught:
+        read_bundle(store, bundle)
+    assert caught.value.code == "bundle_refused"
+    assert str(home) not in str(caught.value)
+    assert str(bundle.parent) not in str(caught.value)
+    left = {file for file in home.rglob("*") if "finetune.db" not in file.name} - before
+    assert left <= {home / "imports", home / "runs", home / "datasets"}
+    assert store.runs() == []
+
+
+@pytest.fixture
+def files(tiny: Path) -> Files:
+    return taken(world(tiny).full)
+
+
+def test_the_same_bundle_untouched_is_accepted(store: Store, files: Files, tmp_path: Path) -> None:
+    assert read_bundle(store, zipped(sealed(files), tmp_path / "b.zip")).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../evil.json", "leads out"), ("adapter/../../evil.json", "leads out"), ("/etc/evil.json", "leads out"),
+        ("C:/evil.json", "leads out"), ("C:evil.json", "leads out"), ("adapter\\..\\evil.json", "leads out"),
+        ("./run.json", "leads out"), ("adapter/./x.json", "leads out"),
+        ("adapter/adapter_model.bin", "no such file"), ("adapter/evil.pkl", "no such file"),
+        ("adapter/model.pt", "no such file"), ("adapter/modeling_evil.py", "no such file"),
+        ("adapter/other.safetensors", "no such file"), ("adapter/deep/x.json", "no such file"),
+        ("adapter/.hidden.json", "no such file"), ("evaluations/short/answers.jsonl", "no such file"),
+        ("data/original/train.jsonl", "no such file"), ("finetune.db", "no such file"), ("", "no such file"),
+        ("adapter/", "no such file|Links, folders"), ("adapter/new\nline.json", "no such file"),
+    ],
+)  # fmt: skip
+def test_names_that_no_bundle_has(store: Store, files: Files, tmp_path: Path, name: str, says: str) -> None:
+    refused(store, zipped(sealed({**files, name: b"{}"}), tmp_path / "b.zip"), says)
+
+
+def test_a_name_with_a_nul_is_not_cut_short(store: Store, files: Files, tmp_path: Path) -> None:
+    place = zipped(sealed({**files, "adapter/aXb.json": b"{}"}), tmp_path / "b.zip")
+    place.write_bytes(place.read_bytes().replace(b"adapter/aXb.json", b"adapter/a\0b.json"))
+    refused(store, place, "leads out")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+def test_links_and_special_files(store: Store, files: Files, tmp_path: Path, kind: int) -> None:
+    def change(info: zipfile.ZipInfo) -> None:
+        if info.filename == "adapter/chat_template.jinja":
+            info.external_attr = (kind | 0o777) << 16
+
+    refused(store, zipped(sealed({**files}), tmp_path / "b.zip", change), "Links, folders and special files")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["run.json", "adapter/ADAPTER_config.json"])
+def test_two_files_of_one_name(store: Store, files: Files, tmp_path: Path, second: str) -> None:
+    place = zipped(sealed(files), tmp_path / "b.zip")
+    with zipfile.ZipFile(place, "a") as bundle:
+        bundle.writestr(second, b"{}")
+    refused(store, place, "two files of this name")
+
+
+def test_encrypted_and_oddly_compressed_files(store: Store, files: Files, tmp_path: Path) -> None:
+    place = zipped(sealed(files), tmp_path / "b.zip")
+    held = bytearray(place.read_bytes())
+    entry = held.index(b"PK\x01\x02")
+    held[entry + 8] |= 1
+    place.write_bytes(bytes(held))
+    refused(store, place, "encrypted")
+
+    def change(info: zipfile.ZipInfo) -> None:
+        info.compress_type = zipfile.ZIP_LZMA
+
+    refused(store, zipped(sealed(files), tmp_path / "c.zip", change), "compressed in a way")
+
+
+def test_bombs(store: Store, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = sealed({**files, "run.json": b" " * (2 * 2**20)})
+    refused(store, zipped(bomb, tmp_path / "a.zip"), "at most 1 are accepted")
+    many = {f"adapter/f{count}.txt": b"" for count in range(501)}
+    refused(store, zipped(sealed({**files, **many}), tmp_path / "b.zip"), "more than 500 files")
+    monkeypatch.setattr(archive, "MOST_DIRECTORY", 10)
+    refused(store, zipped(sealed(files), tmp_path / "c.zip"), "more than 500 files")
+    monkeypatch.undo()
+    monkeypatch.setattr(archive, "RATIO_FROM", 0)
+    zeros = {f"adapter/f{count}.txt": b" " * 10**7 for count in range(6)}
+    refused(store, zipped(sealed({**files, **zeros}), tmp_path / "d.zip"), "zip bomb")
+    monkeypatch.undo()
+    monkeypatch.setenv("FINETUNE_HOME", str(store.path.parent))
+    monkeypatch.setenv("FINETUNE_MAX_UPLOAD_MB", "1")
+    refused(
+        store, zipped(sealed({**files, "adapter/f.txt": b" " * (5 * 2**20)}), tmp_path / "e.zip"), "at most 4 MB are"
+    )
+
+
+def test_sizes_that_are_not_true(store: Store, files: Files, tmp_path: Path) -> None:
+    """The table of contents says less than there is: what is read ends there, and the checksum tells."""
+    place = zipped(sealed(files), tmp_path / "b.zip")
+    held = bytearray(place.read_bytes())
+    entry = held.index(b"PK\x01\x02")
+    size = struct.unpack_from("<I", held, entry + 24)[0]
+    struct.pack_into("<I", held, entry + 24, size - 10)
+    place.write_bytes(bytes(held))
+    refused(store, place, "no whole zip|not as long")
+    struct.pack_into("<I", held, entry + 24, size + 10)
+    place.write_bytes(bytes(held))
+    refused(store, place, "no whole zip|not as long")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
+def test_torn_and_other_files(store: Store, tiny: Path, tmp_path: Path, kept: float) -> None:
+    whole = world(tiny).full.read_bytes()
+    place = tmp_path / "b.zip"
+    place.write_bytes(whole[: int(kept * len(whole))])
+    refused(store, place, "no whole zip file")
+
+
+def test_no_zip_no_manifest_no_file(store: Store, files: Files, tmp_path: Path) -> None:
+    (tmp_path / "b.zip").write_bytes(b"PK\x03\x04 this was never a zip")
+    refused(store, tmp_path / "b.zip", "b.zip: This is no whole zip file")
+    refused(store, tmp_path / "none.zip", "There is no such file")
+    refused(store, tmp_path, "There is no such file")
+    del files["manifest.json"]
+    refused(store, zipped(files, tmp_path / "c.zip"), "no manifest")
+
+
+def test_what_the_manifest_does_not_bear_out(store: Store, files: Files, tmp_path: Path) -> None:
+    votes = files["votes.jsonl"]
+    refused(store, zipped({**files, "votes.jsonl": votes.replace(b"own", b"OWN")}, tmp_path / "a.zip"), "SHA-256")
+    refused(store, zipped({**files, "votes.jsonl": votes + b"\n"}, tmp_path / "b.zip"), "SHA-256")
+    refused(store, zipped({**files, "adapter/merges.txt": b""}, tmp_path / "c.zip"), "manifest does not name")
+    refused(store, zipped({k: v for k, v in files.items() if k != "votes.jsonl"}, tmp_path / "d.zip"), "missing")
+    for needed in ("run.json", "adapter/adapter_model.safetensors", "events.jsonl"):
+        left = sealed({name: held for name, held in files.items() if name != needed})
+        refused(store, zipped(left, tmp_path / "e.zip"), f"{needed}: This file is missing")
+    manifest = json.loads(files["manifest.json"])
+    for wrong in ({"version": 2}, {"format": "other"}, {"files": {}}, {"more": 1}):
+        held = {**files, "manifest.json": json.dumps(manifest | wrong).encode()}
+        refused(store, zipped(held, tmp_path / "f.zip"), "manifest|field")
+
+
+def changed(files: Files, member: str, values: dict[str, Any]) -> Files:
+    return {**files, member: json.dumps(json.loads(files[member]) | values).encode()}
+
+
+DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "says"),
+    [
+        ("run.json", b"[1]", "no JSON object"), ("run.json", b"{", "not valid JSON"),
+        ("run.json", b"\xff", "not valid JSON"),
+        ("run.json", b'{"a": NaN}', "not valid JSON"), ("run.json", b'{"a": 1e999}', "not finite"),
+        ("run.json", b'{"a": -Infinity}', "not valid JSON"), ("run.json", DEEP, "levels deep"),
+        ("run.json", b'{"a":' * 100_000, "not valid JSON"), ("run.json", b'{"a": ' + b"9" * 5000 + b"}", "not valid"),
+        ("environment.json", b"{}", "field"), ("adapter/tokenizer_config.json", DEEP, "levels deep"),
+        ("adapter/tokenizer.json", b"[]", "no JSON object"), ("adapter/chat_template.jinja", b"\x80\x04", "no text"),
+        ("adapter/chat_template.jinja", b"a\0b", "no text"), ("events.jsonl", b"{}\n", "field"),
+        ("events.jsonl", b"\n", "not valid JSON"), ("votes.jsonl", b'{"choice": "me"}', "field"),
+        ("data/train.jsonl", b"", "rows"), ("data/train.jsonl", b"\x80\x04K\x01.", "rows"),
+        ("report.json", b'{"verdict": "fine"}', "field"),
+    ],
+)  # fmt: skip
+def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name: str, held: bytes, says: str) -> None:
+    refused(store, zipped(sealed({**files, name: held}), tmp_path / "b.zip"), says)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("run.json", {"owner": "root"}, "'owner'"), ("run.json", {"state": "running"}, "'state'"),
+        ("run.json", {"name": "x" * 301}, "'name'"), ("run.json", {"name": ""}, "'name'"),
+        ("run.json", {"created": 1e12}, "'created'"), ("run.json", {"step": -1}, "'step'"),
+        ("run.json", {"step": True}, "'step'"),
+        ("run.json", {"seconds": "1"}, "'seconds'"), ("run.json", {"result": {"source": "elsewhere"}}, "source"),
+        ("run.json", {"result": {"adapter": "x"}}, "adapter"),
+        ("adapter/adapter_config.json", {"auto_mapping": {"base_model_class": "X"}}, "refers to code"),
+        ("adapter/adapter_config.json", {"peft_type": "IA3"}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"peft_type": None}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"use_dora": True}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"bias": "all"}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"modules_to_save": ["lm_head"]}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"init_lora_weights": "pissa"}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"megatron_core": "os"}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"something": "new"}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"base_model_name_or_path": "/etc"}, "another base"),
+        ("adapter/adapter_config.json", {"r": 8}, "rank"), ("adapter/adapter_config.json", {"lora_alpha": 1}, "rank"),
+        ("adapter/adapter_config.json", {"target_modules": "(a+)+$"}, "target modules"),
+        ("adapter/adapter_config.json", {"target_modules": ["(a+)+$"]}, "target modules"),
+        ("adapter/adapter_config.json", {"target_modules": []}, "target modules"),
+        ("adapter/tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}, "refers to code"),
+        ("adapter/tokenizer_config.json", {"a": [{"b": {"trust_remote_code": True}}]}, "refers to code"),
+        ("data.json", {"included": False}, "other way round"), ("data.json", {"train": 50}, "not those"),
+        ("data.json", {"sha256": "0" * 64}, "not those"), ("data.json", {"files": {"/etc/passwd": {}}}, "files"),
+    ],
+)  # fmt: skip
+def test_records_that_say_too_much(
+    store: Store, files: Files, tmp_path: Path, name: str, values: dict[str, Any], says: str
+) -> None:
+    refused(store, zipped(sealed(changed(files, name, values)), tmp_path / "b.zip"), says)
+
+
+def test_settings_and_bases_that_cannot_be(store: Store, files: Files, tmp_path: Path) -> None:
+    config = json.loads(files["run.json"])["config"]
+    for wrong, says in (
+        ({"lerning_rate": 1}, "no such setting"), ({"epochs": -1}, "not allowed"), ({"model": "other"}, "another base"),
+    ):  # fmt: skip
+        bad = sealed(changed(files, "run.json", {"config": config | wrong}))
+        refused(store, zipped(bad, tmp_path / "b.zip"), says)
+    paths = ("/etc", "../up", "~/x", "C:\\x", "a/b/c", "..", ".", "a/..", "/", "a\0b", "~", "https://x/y")
+    for name in paths:
+        for local in (True, False):
+            base = {"name": name, "local": local, "weights": None}
+            bad = sealed(changed(files, "run.json", {"config": config | {"model": name}, "base": base}))
+            bad = sealed(changed(bad, "adapter/adapter_config.json", {"base_model_name_or_path": name}))
+            refused(store, zipped(bad, tmp_path / "b.zip"), "named by a path")
+
+
+def test_a_code_file_that_a_config_does_not_need(store: Store, files: Files, tmp_path: Path) -> None:
+    bad = {**files, "adapter/config.json": json.dumps({"auto_map": {"AutoModel": "evil.Model"}}).encode()}
+    refused(store, zipped(sealed(bad), tmp_path / "b.zip"), "refers to code")
+
+
+def weights(files: Files, change: Callable[[dict[str, torch.Tensor]], Any]) -> Files:
+    tensors = load(files["adapter/adapter_model.safetensors"])
+    change(tensors)
+    return sealed({**files, "adapter/adapter_model.safetensors": save(tensors)})
+
+
+def test_weights_that_are_none(store: Store, files: Files, tmp_path: Path) -> None:
+    name = next(iter(load(files["adapter/adapter_model.safetensors"])))
+    cases: list[tuple[Files, str]] = [
+        (weights(files, lambda held: held[name].fill_(float("nan"))), "not finite"),
+        (weights(files, lambda held: held[name][0].fill_(float("inf"))), "not finite"),
+        (weights(files, lambda held: held.update({name: torch.zeros(3, 64)})), "fit the rank"),
+        (weights(files, lambda held: held.update({name: torch.zeros(16, 64, dtype=torch.int64)})), "something else"),
+        (weights(files, lambda held: held.update({"model.embed_tokens.weight": torch.zeros(2, 2)})), "something else"),
+        (weights(files, lambda held: held.clear()), "no weights"),
+    ]
+    real = files["adapter/adapter_model.safetensors"]
+    length = struct.unpack("<Q", real[:8])[0]
+    header = json.loads(real[8 : 8 + length])
+    header[name]["data_offsets"] = [0, 10**9]
+    lying = json.dumps(header).encode()
+    for held in (
+        real[:-10], real + b"x" * 10, b"\x80\x04K\x01.", b"", struct.pack("<Q", 2**60) + real[8:],
+        struct.pack("<Q", len(lying)) + lying + real[8 + length :],
+    ):  # fmt: skip
+        cases.append((sealed({**files, "adapter/adapter_model.safetensors": held}), "no whole safetensors"))
+    for case, says in cases:
+        refused(store, zipped(case, tmp_path / "b.zip"), says)
+
+
+def test_histories_that_cannot_be(store: Store, files: Files, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in files["events.jsonl"].splitlines()]
+
+    def written(events: list[Any]) -> Files:
+        return sealed({**files, "events.jsonl": "".join(f"{json.dumps(one)}\n" for one in events).encode()})
+
+    step = next(place for place, one in enumerate(lines) if one["kind"] == "step")
+    for wrong, says in (
+        (lines[1:], "numbered"), ([*lines, lines[-1]], "numbered"),
+        ([one | ({"kind": "exec"} if place == step else {}) for place, one in enumerate(lines)], "kind"),
+        ([one | ({"data": {"step": 1}} if place == step else {}) for place, one in enumerate(lines)], "field"),
+        ([one | ({"run": "r1"} if place == step else {}) for place, one in enumerate(lines)], "run"),
+    ):  # fmt: skip
+        refused(store, zipped(written(wrong), tmp_path / "b.zip"), says)
+
+
+def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path: Path) -> None:
+    name = next(name for name in files if name.endswith("answers.jsonl"))
+    lines = files[name].splitlines()
+    beyond = json.dumps(json.loads(lines[0]) | {"row": 9}).encode()
+    for held, says in (
+        ([*lines, beyond], "a row that there is not"), ([*lines, lines[0]], "answered twice"),
+        ([*lines, b'{"row": 1}'], "field"),
+    ):  # fmt: skip
+        refused(store, zipped(sealed({**files, name: b"\n".join(held) + b"\n"}), tmp_path / "b.zip"), says)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_is_damaged_is_refused_or_harmless(
+    store: Store, tiny: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    """Bytes changed anywhere: a refusal, or (in what zip does not check, such as times) the very same run."""
+    held = bytearray(world(tiny).bare.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(held) - 1), min_size=1, max_size=4)):
+        held[place] ^= data.draw(st.integers(1, 255))
+    bundle = tmp_path / "b.zip"
+    bundle.write_bytes(bytes(held))
+    known = {run.id for run in store.runs()}
+    code, run = "", None
+    try:
+        run = read_bundle(store, bundle)
+    except DataError as error:
+        code = error.code
+    assert (code == "bundle_refused") == (run is None)
+    assert {one.id for one in store.runs()} == known | ({run.id} if run else set())
+    if run:
+        assert len(store.events(run.id)) == len(taken(world(tiny).bare)["events.jsonl"].splitlines())
+    assert list((store.path.parent / "imports").iterdir()) == []

@@ -1,0 +1,147 @@
+"""What is imported is the run as it was, for another owner, on another machine."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune import evaluate, train
+from finetune.chat import Ask, Engine
+from finetune.errors import DataError, ModelError
+from finetune.export import facts
+from finetune.export.bundle import write_bundle
+from finetune.export.unbundle import read_bundle
+from finetune.store import Store
+from tests.conftest import run_to_end
+from tests.export.trained import OTHER, world
+
+ASKED = [{"role": "user", "content": "What is 3 plus 21?"}]
+
+
+def test_an_imported_run_shows_what_the_original_shows(store: Store, tiny: Path) -> None:
+    made = world(tiny)
+    run = read_bundle(store, made.full, owner="colleague", model=str(tiny))
+    assert run == store.runs(owner="colleague")[0]
+    assert run.id != made.run.id
+    assert (run.state, run.step, run.steps, run.seconds) == ("succeeded", 4, 4, made.run.seconds)
+    assert (run.result, run.created, run.pid) == (made.run.result, made.run.created, None)
+    assert run.config == made.run.config
+    assert train.checkpoint_steps(run.id) == []
+    with made.there() as there:
+        events, losses = there.events(made.run.id), train.held_out(there, made.run.id)
+        before, told = train.progress(made.run, events), facts.data_facts(there, made.run)
+        said = Engine().answer([Ask(ASKED), Ask(ASKED, made.run)], str(tiny))
+    after = train.progress(run, store.events(run.id))
+    for name in (
+        "train",
+        "held_out",
+        "best",
+        "learning_rate",
+        "grad_norm",
+        "answers",
+        "notes",
+        "checkpoints",
+        "seconds",
+    ):
+        assert getattr(after, name) == getattr(before, name), name
+    assert train.held_out(store, run.id) == losses
+    assert [(event.seq, event.at, event.kind) for event in store.events(run.id)] == [
+        (event.seq, event.at, event.kind) for event in events
+    ]
+    assert facts.data_facts(store, run) == told
+    again = Engine().answer([Ask(ASKED), Ask(ASKED, run)], str(tiny))
+    assert [reply.text for reply in again] == [reply.text for reply in said]
+    assert [vote["tuned"] for vote in store.votes(run.id, "colleague")] == ["my own words"]
+    assert store.votes(run.id, OTHER) == []
+
+
+def test_its_evaluation_is_found_again(store: Store, tiny: Path) -> None:
+    made = world(tiny)
+    run = read_bundle(store, made.full, model=str(tiny))
+    task = evaluate.of_run(run, store)
+    assert evaluate.report(task, evaluate.answered(task)) == made.report | {"run": run.id}
+    assert evaluate.known_verdict(run, store) == made.report["verdict"]["sentence"]
+    assert list(evaluate.measure(task, Engine())) == [(len(evaluate.answered(task)),) * 2], "nothing is left to ask"
+
+
+def test_training_again_gives_the_same_losses(store: Store, tiny: Path) -> None:
+    made = world(tiny)
+    run = read_bundle(store, made.full, model=str(tiny))
+    again = run_to_end(store, train.start(store, train.TrainConfig(**run.config), store.dataset(run.dataset)))
+    assert again.state == "succeeded"
+    first, second = (train.progress(one, store.events(one.id)) for one in (run, again))
+    assert len(second.train) == 4
+    for name in ("train", "held_out"):
+        pairs = zip(getattr(first, name), getattr(second, name), strict=True)
+        assert all(a[0] == b[0] and a[1] == pytest.approx(b[1], abs=1e-4) for a, b in pairs)
+
+
+def test_kept_rows_can_be_opened_on_the_data_page(store: Store, tiny: Path) -> None:
+    run = read_bundle(store, world(tiny).full)
+    record = store.dataset(run.dataset)
+    dataset = train.reopen(record)
+    assert (len(dataset.examples), dataset.rows, dataset.name) == (60, 60, "sums")
+    assert dataset.system == record.facts["system"]
+
+
+def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny: Path) -> None:
+    made = world(tiny)
+    run = read_bundle(store, made.bare, model=str(tiny))
+    record = store.dataset(run.dataset)
+    for needs in (
+        lambda: train.open_dataset(record, train.TrainConfig(**run.config)),
+        lambda: train.reopen(record),
+        lambda: evaluate.of_run(run, store),
+    ):
+        with pytest.raises(DataError, match="sums: The rows of this data did not come along") as caught:
+            needs()
+        assert caught.value.code == "rows_stayed"
+    assert evaluate.known_verdict(run, store) is None
+    kept = facts.whole_report(store, run)
+    assert kept
+    assert (kept["from"], kept["verdict"]) == ("bundle", made.report["verdict"])
+    told = facts.data_facts(store, run)
+    assert (told["train"], told["held_out"], told["system"]) == (51, 9, record.facts["system"])
+    assert Engine().answer([Ask(ASKED, run)], str(tiny))[0].tokens
+    again = run_to_end(store, train.start(store, train.TrainConfig(**run.config), record))
+    assert (again.state, again.code) == ("failed", "rows_stayed")
+
+
+def test_a_base_from_a_local_folder_is_asked_for(store: Store, tiny: Path, tmp_path: Path) -> None:
+    made = world(tiny)
+    run = read_bundle(store, made.bare)
+    assert run.config["model"] == tiny.name
+    with pytest.raises(ModelError, match=f"{tiny.name}: This is neither a folder here nor a Hub id. Give a folder"):
+        Engine().answer([Ask(ASKED, run)], run.config["model"])
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in tiny.iterdir():
+        content = file.read_bytes()
+        (other / file.name).write_bytes(content[:-1] + b"\x01" if file.suffix == ".safetensors" else content)
+    with pytest.raises(DataError, match="not those that the run was trained on") as caught:
+        read_bundle(store, made.bare, model=str(other))
+    assert caught.value.code == "bundle_refused"
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_an_imported_run_is_exported_again(store: Store, tiny: Path, tmp_path: Path) -> None:
+    made = world(tiny)
+    for bundle, with_data in ((made.full, True), (made.bare, False)):
+        run = read_bundle(store, bundle)
+        with pytest.MonkeyPatch.context() as patch:  # another machine
+            patch.setattr(facts, "_cpu", lambda: "another processor")
+            again = write_bundle(store, run, tmp_path / f"{with_data}.zip", with_data=with_data)
+        twice = read_bundle(store, again, model=str(tiny))
+        assert twice.config == made.run.config
+        assert facts.environment(twice)["cpu"] != "another processor"
+        assert facts.data_facts(store, twice) == facts.data_facts(store, run)
+        report = facts.whole_report(store, twice)
+        assert report
+        assert report["verdict"] == made.report["verdict"]
+
+
+def test_a_killed_import_leaves_no_run(store: Store, tiny: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "import_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        read_bundle(store, world(tiny).full)
+    assert store.runs() == []
+    assert [file for file in home.rglob("*") if file.is_file() and not file.name.startswith("finetune.db")] == []
