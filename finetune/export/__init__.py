@@ -1,0 +1,1 @@
+"""A finished run, taken away: as files that others load, and as a script that repeats it."""
