@@ -35,11 +35,11 @@ HERE = Path(__file__).parent if "__file__" in globals() else Path()  # a noteboo
 # Every setting that shapes the result, as the run had it.
 
 # %% settings
-MODEL, DATASET, SYSTEM, MEASURED, STOP_AFTER = "owner/model", "name", None, {0: 1.0}, None
+MODEL, DATASET, SYSTEM = os.environ.get("BASE_MODEL", "owner/model"), "name", None
+MEASURED, STOP_AFTER, EVAL_EVERY, EARLY_STOPPING = {0: 1.0}, None, None, None
 EPOCHS, MAX_STEPS, BATCH_SIZE, MICRO_BATCH, MAX_LENGTH, SEED = 3.0, None, 8, 8, None, 0
-R, ALPHA, DROPOUT, RSLORA, TARGET_MODULES = 16, 32, 0.0, False, "all-linear"
+R, ALPHA, DROPOUT, RSLORA, TARGET_MODULES, GRADIENT_CHECKPOINTING = 16, 32, 0.0, False, "all-linear", False
 LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 2e-4, "cosine", 0.05, 0.0, None
-GRADIENT_CHECKPOINTING, EVAL_EVERY, EARLY_STOPPING = False, None, None
 
 # %% [markdown]
 # ## The model
@@ -194,8 +194,9 @@ def render(row: dict) -> dict:
 
     # %% + when tools
     template = tokenizer.get_chat_template(None, row.get("tools"))
-    roles = {message["role"] for message in row["messages"]} | {key for m in row["messages"] for key in m}
-    if any(word not in template for word in {"tool", "tool_calls"} & roles | ({"tools"} if row.get("tools") else set())):
+    words = {message["role"] for message in row["messages"]} | {key for message in row["messages"] for key in message}
+    needed = words & {"tool", "tool_calls"} | {name for name in ("tools",) if row.get(name)}
+    if any(word not in template for word in needed):
         raise ValueError("the chat template cannot show tool calls")
 
     # %% +
@@ -337,7 +338,8 @@ class Watch(transformers.TrainerCallback):
             self.measure(step)
 
             # %% + when early_stopping
-            if list(self.losses.values())[::-1].index(min(self.losses.values())) >= EARLY_STOPPING:
+            losses = list(self.losses.values())
+            if losses and len(losses) - 1 - losses.index(min(losses)) >= EARLY_STOPPING:
                 control.should_training_stop = True  # so many measurements without a lower loss
 
     # %% + unless best
