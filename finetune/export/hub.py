@@ -13,7 +13,6 @@ Example:
 
 import logging
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune import settings
-from finetune.errors import FinetuneError, NotAllowed, RunError
+from finetune.errors import FinetuneError, RunError
+from finetune.export.hub_checks import pushable, refuse_readers, usable, valid
 from finetune.export.hub_errors import scrubbed, told
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 SECONDS = 60
 """How long the Hub may take to answer a question. Uploads take as long as they take, and can be stopped."""
 
-SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md", ".gguf", ".py", ".ipynb")
-NAMES = ("Modelfile",)
-"""What is pushed, by the end of a name or by its whole. Nothing else is, and nothing that begins with a dot."""
-
 SCOPE = "contribute-repos"
 """The least that a Space must ask of its visitors (``hf_oauth_scopes`` in its README) for this: its app may
 create repositories and write to those it created, and to no others."""
@@ -42,9 +37,6 @@ create repositories and write to those it created, and to no others."""
 TITLE = "Push from Before & After"
 OURS = (TITLE, "initial commit")
 """Titles of commits that people did not write. A repository with no others may be brought up to date."""
-
-TOKEN = re.compile(r"[\x21-\x7e]+")
-NAME = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 
 
 def push(
@@ -79,65 +71,6 @@ def push(
         return job.run(say, stop or (lambda: False), seconds)
 
 
-def usable(token: str | None) -> str:
-    """The token to push with: the given one, or on one's own machine that of ``hf auth login``.
-
-    Raises:
-        NotAllowed: there is none (code ``hub_login``).
-
-    Example:
-        >>> usable("hf_abc ")
-        'hf_abc'
-    """
-    given = (token or "").strip()
-    if not given and settings.read().shared:
-        raise NotAllowed(
-            "A push needs your own Hugging Face account.", fix="Sign in with Hugging Face first.", code="hub_login"
-        )
-    if not given:
-        from huggingface_hub import get_token
-
-        given = (get_token() or "").strip()
-    if not given:
-        raise NotAllowed(
-            "Nobody is logged in to the Hub on this machine.",
-            fix="Run: hf auth login - with a token that may write - or set HF_TOKEN.",
-            code="hub_login",
-        )
-    if not TOKEN.fullmatch(given):
-        raise NotAllowed("This is not a Hub token.", fix="Copy it again: it is one word.", code="hub_token")
-    return given
-
-
-def valid(repo: str) -> str:
-    """A repository's name, checked: ``name`` or ``owner/name``.
-
-    Raises:
-        RunError: the Hub would not take it (code ``hub_name``).
-
-    Example:
-        >>> valid(" me/recipes ")
-        'me/recipes'
-    """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    name = repo.strip()
-    try:
-        validate_repo_id(name)
-        fits = NAME.fullmatch(name)
-    except HFValidationError:
-        fits = None
-    if not fits:
-        raise RunError(
-            "This cannot be the name of a repository.",
-            where=name[:100],
-            fix="Use letters, digits, - _ and . (at most 96), as in me/recipes.",
-            code="hub_name",
-        )
-    return name
-
-
 def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
     """Under whose names this token may push: its user first, then the organisations it knows of.
 
@@ -152,35 +85,6 @@ def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
 
     with _no_secrets_in_logs(token):
         return list(_within(seconds, ask, token))
-
-
-def pushable(folder: Path, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Path]:
-    """The files of a folder that are pushed, by their name in the repository; what is left out is said.
-
-    Raises:
-        RunError: there is none (code ``hub_nothing``).
-
-    Example:
-        >>> list(pushable(Path("out/adapter")))
-        ['README.md', 'adapter_config.json', 'adapter_model.safetensors', …]
-    """
-    files, others = {}, 0
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_dir() and not path.is_symlink():
-            continue
-        hidden = any(part.startswith(".") for part in name.parts)
-        linked = any((folder / parent).is_symlink() for parent in (name, *name.parents[:-1]))
-        fits = path.suffix in SUFFIXES or path.name in NAMES
-        if fits and not hidden and not linked and path.is_file():
-            files[name.as_posix()] = path
-        else:
-            others += 1
-    if not files:
-        raise RunError("There is nothing to push.", where=folder.name, fix="Export first.", code="hub_nothing")
-    if others:
-        say(f"{others} other {'file stays' if others == 1 else 'files stay'} here.")
-    return files
 
 
 class _Job:
@@ -209,8 +113,7 @@ class _Job:
             if stop() and self._give_up():
                 raise RunError("Stopped: nothing was committed.", where=self.repo, code="hub_stopped")
             if time.monotonic() - heard > seconds:
-                self._give_up()
-                raise _silent(seconds)
+                raise _silent(seconds, self._give_up())
         if isinstance(self.outcome, FinetuneError):
             raise self.outcome
         return str(self.outcome)
@@ -232,7 +135,7 @@ class _Job:
 
         self.lines.put("Asking the Hub who you are.")
         who = api.whoami()
-        _refuse_readers(who)
+        refuse_readers(who)
         if "/" not in self.repo:
             self.repo = f"{who['name']}/{self.repo}"
         self._prepare(api)
@@ -280,9 +183,7 @@ class _Job:
                 fix="Choose another name, or say that its files may be replaced.",
                 code="hub_taken",
             )
-        if not there.private:
-            self.lines.put(f"{self.repo} is public and stays so.")
-        self.lines.put(f"Bringing {self.repo} up to date.")
+        self.lines.put(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
 
 
 def _api(token: str) -> "HfApi":
@@ -295,23 +196,13 @@ def _owners(who: dict[str, Any]) -> list[str]:
     return [str(who["name"]), *(str(org["name"]) for org in who.get("orgs") or [])]
 
 
-def _refuse_readers(who: dict[str, Any]) -> None:
-    role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
-    if role == "read":
-        raise NotAllowed(
-            "This token may only read.", fix="Make one that may write: huggingface.co/settings/tokens.",
-            code="hub_forbidden",
-        )  # fmt: skip
-
-
 def _mb(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _silent(seconds: float) -> RunError:
-    return RunError(
-        f"The Hub did not answer within {seconds:g} s.", fix="Try again; nothing was committed.", code="hub_unreachable"
-    )
+def _silent(seconds: float, in_time: bool = True) -> RunError:
+    fix = "Try again; nothing was committed." if in_time else "Look there whether the commit arrived before you retry."
+    return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
 
 
 def _within(seconds: float, ask: Callable[[], Any], token: str) -> Any:
@@ -336,15 +227,17 @@ def _within(seconds: float, ask: Callable[[], Any], token: str) -> Any:
 
 @contextmanager
 def _no_secrets_in_logs(token: str) -> Iterator[None]:
-    """While open, huggingface_hub's lines about requests name neither the token nor what signs an upload address."""
-    logger = logging.getLogger("huggingface_hub.utils._http")
+    """While open, log lines about requests name neither the token nor what signs an upload address."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx2")]
 
     def clean(record: logging.LogRecord) -> bool:
         record.msg, record.args = scrubbed(record.getMessage(), token), ()
         return True
 
-    logger.addFilter(clean)
+    for logger in loggers:
+        logger.addFilter(clean)
     try:
         yield
     finally:
-        logger.removeFilter(clean)
+        for logger in loggers:
+            logger.removeFilter(clean)

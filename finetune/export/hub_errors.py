@@ -17,7 +17,11 @@ BY_STATUS = {
     402: ("hub_quota", "The Hub asks for payment: the account's storage is used up.", "Free some there, or upgrade."),
     403: ("hub_forbidden", "This token may not write there.", "Choose your own name, or a token that may write."),
     404: ("hub_forbidden", "There is no such repository, or this token may not see it.", "Check owner and name."),
-    409: ("hub_taken", "A repository of this name was made in the meantime.", "Push again, or choose another name."),
+    409: (
+        "hub_taken",
+        "A repository of this name is there, out of this token's reach.",
+        "Choose another name.",
+    ),
     413: ("hub_quota", "The Hub finds this too large.", "Free some of the account's storage, or push less."),
     429: ("hub_busy", "The Hub has had too many requests from this account.", "Wait some minutes and push again."),
 }
