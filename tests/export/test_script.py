@@ -20,6 +20,7 @@ from finetune.errors import RunError
 from finetune.export import recipe as recipes
 from finetune.export.recipe import Recipe, literal, model_name, recipe
 from finetune.export.script import notebook, script, write_script
+from finetune.models import packaged
 from finetune.store import Run, Store
 from tests.conftest import conversation, train_tiny
 
@@ -157,11 +158,34 @@ def texts() -> list[dict]:
     return [{"text": f"Once there were {i} of them. " * (1 + i % 3)} for i in range(20)]
 
 
-@pytest.mark.parametrize("rows", [thoughts, texts], ids=["thoughts", "texts"])
+def tools() -> list[dict]:
+    """Rows with tools among others: the tiny model's template cannot show those, so they are left out."""
+    offered = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    return [{"messages": conversation(f"{i}?", f"{i}!")} | ({"tools": offered} if i % 3 else {}) for i in range(30)]
+
+
+def alone() -> list[dict]:
+    """One row, so none is held out."""
+    return [{"messages": conversation("Hi", "Hello")}]
+
+
+@pytest.mark.parametrize("rows", [thoughts, texts, tools, alone])
 def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Path, rows) -> None:
     run = train_tiny(store, tiny, varied(tmp_path, rows()))
     folder = write_script(store, run, tmp_path / "out")
     repeat(folder, tiny)
+    same_losses(folder, store, run)
+    same_adapter(folder, run)
+
+
+@pytest.mark.model
+def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str, home: Path, tmp_path: Path) -> None:
+    dataset = varied(tmp_path, questions(10))
+    run = train_tiny(store, Path(), dataset, model=default_model, max_steps=2, batch_size=4, samples=0, r=4)
+    assert run.state == "succeeded", run.reason
+    folder = write_script(store, run, tmp_path / "out")
+    assert f'"{default_model}")' in (folder / "train.py").read_text()
+    repeat(folder, packaged.folder(home / "models"))
     same_losses(folder, store, run)
     same_adapter(folder, run)
 
