@@ -1,0 +1,243 @@
+"""An exported folder goes to the Hub: private unless asked otherwise, in one commit, with the visitor's own token.
+
+The token is handed to each call and kept nowhere; no sentence, log line or chained exception holds
+it. On a shared server only the visitor's own token is used, never the server's.
+
+A new repository is made; one that holds nothing but what this app pushed is brought up to date; any
+other is left alone unless `replace` says so. Nothing is ever deleted there.
+
+Example:
+    >>> push(Path("out/adapter"), "recipes", token=None, say=print)
+    'https://huggingface.co/me/recipes'
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FinetuneError, RunError
+from finetune.export.hub_checks import pushable, refuse_readers, usable, valid
+from finetune.export.hub_errors import scrubbed, told
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+SECONDS = 60
+"""How long the Hub may take to answer a question. Uploads take as long as they take, and can be stopped."""
+
+SCOPE = "contribute-repos"
+"""The least that a Space must ask of its visitors (``hf_oauth_scopes`` in its README) for this: its app may
+create repositories and write to those it created, and to no others."""
+
+TITLE = "Push from Before & After"
+OURS = (TITLE, "initial commit")
+"""Titles of commits that people did not write. A repository with no others may be brought up to date."""
+
+
+def push(
+    folder: Path,
+    repo: str,
+    token: str | None,
+    *,
+    private: bool = True,
+    replace: bool = False,
+    say: Callable[[str], None] = lambda sentence: None,
+    stop: Callable[[], bool] | None = None,
+    seconds: float = SECONDS,
+) -> str:
+    """Upload the files of a folder to a model repository, and return its address.
+
+    `repo` is ``owner/name``, or a name alone for the token's own user. `stop` is asked twice a second until the
+    commit is made; what was uploaded before then belongs to no repository. With `replace` files of a repository
+    that was not made here are overwritten where names are the same.
+
+    Raises:
+        NotAllowed: no token of the visitor's own on a shared server, or none here; the token does not suffice.
+        RunError: the name, the files, the Hub, or somebody stopped it; `code` says which.
+
+    Example:
+        >>> push(folder, "me/recipes-gguf", oauth_token.token, say=print)
+        'https://huggingface.co/me/recipes-gguf'
+    """
+    token, repo = usable(token), valid(repo)
+    files = pushable(folder, say)
+    job = _Job(repo, token, files, private, replace)
+    with _no_secrets_in_logs(token):
+        return job.run(say, stop or (lambda: False), seconds)
+
+
+def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
+    """Under whose names this token may push: its user first, then the organisations it knows of.
+
+    Example:
+        >>> owners(None)
+        ['me', 'my-team']
+    """
+    token = usable(token)
+
+    def ask() -> list[str]:
+        return _owners(_api(token).whoami())
+
+    with _no_secrets_in_logs(token):
+        return list(_within(seconds, ask, token))
+
+
+class _Job:
+    """One push: a thread that talks to the Hub, and the caller's, which listens, and can give up."""
+
+    def __init__(self, repo: str, token: str, files: dict[str, Path], private: bool, replace: bool):
+        self.repo, self.token, self.files = repo, token, files
+        self.private, self.replace = private, replace
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.lock = threading.Lock()
+        self.given_up = self.committing = self.uploading = False
+        self.outcome: str | FinetuneError | None = None
+
+    def run(self, say: Callable[[str], None], stop: Callable[[], bool], seconds: float) -> str:
+        """Wait for the thread; its lines are said here."""
+        thread = threading.Thread(target=self._work, daemon=True)
+        thread.start()
+        heard = time.monotonic()
+        while thread.is_alive() or not self.lines.empty():
+            try:
+                say(self.lines.get(timeout=0.5 if thread.is_alive() else 0))
+                heard = time.monotonic()
+            except queue.Empty:
+                if self.uploading:
+                    heard = time.monotonic()
+            if stop() and self._give_up():
+                raise RunError("Stopped: nothing was committed.", where=self.repo, code="hub_stopped")
+            if time.monotonic() - heard > seconds:
+                raise _silent(seconds, self._give_up())
+        if isinstance(self.outcome, FinetuneError):
+            raise self.outcome
+        return str(self.outcome)
+
+    def _give_up(self) -> bool:
+        """Let the thread end without a commit; False when that is under way."""
+        with self.lock:
+            self.given_up = not self.committing
+            return self.given_up
+
+    def _work(self) -> None:
+        try:
+            self.outcome = self._push(_api(self.token))
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
+            self.outcome = told(error, self.repo, self.token)
+
+    def _push(self, api: "HfApi") -> str:
+        from huggingface_hub import CommitOperationAdd
+
+        self.lines.put("Asking the Hub who you are.")
+        who = api.whoami()
+        refuse_readers(who)
+        if "/" not in self.repo:
+            self.repo = f"{who['name']}/{self.repo}"
+        self._prepare(api)
+        additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in self.files.items()]
+        sizes = {name: path.stat().st_size for name, path in self.files.items()}
+        done, total = 0, sum(sizes.values())
+        for addition in additions:
+            if self.given_up:
+                return ""
+            size = sizes[addition.path_in_repo]
+            self.lines.put(f"Uploading {addition.path_in_repo} ({_mb(size)}); {_mb(done)} of {_mb(total)} are there.")
+            self.uploading = True
+            api.preupload_lfs_files(self.repo, [addition], free_memory=False)
+            self.uploading, done = False, done + size
+        with self.lock:
+            if self.given_up:
+                return ""
+            self.committing = True
+        self.lines.put(f"Committing {len(additions)} {'file' if len(additions) == 1 else 'files'} to {self.repo}.")
+        api.create_commit(self.repo, additions, commit_message=TITLE)
+        return f"{api.endpoint}/{self.repo}"
+
+    def _prepare(self, api: "HfApi") -> None:
+        """Make the repository, or see that the one of this name may be written to."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            there = api.model_info(self.repo)
+        except RepositoryNotFoundError:
+            kind = "private" if self.private else "public"
+            self.lines.put(f"Making the {kind} repository {self.repo}.")
+            api.create_repo(self.repo, private=self.private)
+            return
+        if self.private and not there.private:
+            raise RunError(
+                "This repository is public: what is pushed there can be read by everybody.",
+                where=self.repo,
+                fix="Choose another name, or push publicly.",
+                code="hub_public",
+            )
+        if not self.replace and any(commit.title not in OURS for commit in api.list_repo_commits(self.repo)):
+            raise RunError(
+                "A repository of this name is there already, with other work in it.",
+                where=self.repo,
+                fix="Choose another name, or say that its files may be replaced.",
+                code="hub_taken",
+            )
+        self.lines.put(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
+
+
+def _api(token: str) -> "HfApi":
+    from huggingface_hub import HfApi
+
+    return HfApi(token=token, library_name="before-and-after")
+
+
+def _owners(who: dict[str, Any]) -> list[str]:
+    return [str(who["name"]), *(str(org["name"]) for org in who.get("orgs") or [])]
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _silent(seconds: float, in_time: bool = True) -> RunError:
+    fix = "Try again; nothing was committed." if in_time else "Look there whether the commit arrived before you retry."
+    return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
+
+
+def _within(seconds: float, ask: Callable[[], Any], token: str) -> Any:
+    """Ask something that may hang, and give up waiting for it."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(ask())
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
+            outcome.append(told(error, "", token))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise _silent(seconds)
+    if isinstance(outcome[0], FinetuneError):
+        raise outcome[0]
+    return outcome[0]
+
+
+@contextmanager
+def _no_secrets_in_logs(token: str) -> Iterator[None]:
+    """While open, log lines about requests name neither the token nor what signs an upload address."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx2")]
+
+    def clean(record: logging.LogRecord) -> bool:
+        record.msg, record.args = scrubbed(record.getMessage(), token), ()
+        return True
+
+    for logger in loggers:
+        logger.addFilter(clean)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(clean)

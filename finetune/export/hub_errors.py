@@ -1,0 +1,76 @@
+"""What the Hub or the way to it refused, as a sentence that holds no token.
+
+Example:
+    >>> told(OfflineModeIsEnabled(), "me/recipes", "hf_secret").code
+    'hub_offline'
+"""
+
+import re
+
+from finetune.errors import FinetuneError, NotAllowed, RunError
+
+SIGNED = re.compile(r"\?[^\s'\"]*")
+AGAIN = "Try again; nothing was committed."
+
+BY_STATUS = {
+    401: ("hub_token", "The Hub does not know this token.", "Log in again: it may have expired or been revoked."),
+    402: ("hub_quota", "The Hub asks for payment: the account's storage is used up.", "Free some there, or upgrade."),
+    403: ("hub_forbidden", "This token may not write there.", "Choose your own name, or a token that may write."),
+    404: ("hub_forbidden", "There is no such repository, or this token may not see it.", "Check owner and name."),
+    409: (
+        "hub_taken",
+        "A repository of this name is there, out of this token's reach.",
+        "Choose another name.",
+    ),
+    413: ("hub_quota", "The Hub finds this too large.", "Free some of the account's storage, or push less."),
+    429: ("hub_busy", "The Hub has had too many requests from this account.", "Wait some minutes and push again."),
+}
+
+
+def told(error: Exception, repo: str, token: str) -> FinetuneError:
+    """An error of this app for any that came up while pushing to `repo`; without the one it came from.
+
+    Example:
+        >>> str(told(httpx2.ConnectError("…"), "me/recipes", "hf_secret"))
+        'The Hub cannot be reached. Check the connection and try again; nothing was committed.'
+    """
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    cause: BaseException | None = error
+    while isinstance(cause, RuntimeError) and not isinstance(cause, FinetuneError) and cause.__cause__:
+        cause = cause.__cause__  # "Error while uploading …", and why
+    if isinstance(cause, FinetuneError):
+        return cause
+    if isinstance(cause, OfflineModeIsEnabled):
+        return RunError("HF_HUB_OFFLINE is set, so the Hub is not asked.", fix="Unset it.", code="hub_offline")
+    if isinstance(cause, HfHubHTTPError):
+        return _by_status(cause.response.status_code, scrubbed(cause.server_message or "", token), repo)
+    if isinstance(cause, httpx2.HTTPError | OSError):
+        fix = "Check the connection and try again; nothing was committed."
+        return RunError("The Hub cannot be reached.", fix=fix, code="hub_unreachable")
+    reason = (scrubbed(str(cause), token).strip().splitlines() or [""])[0][:200]
+    return RunError(f"The push failed ({type(cause).__name__}: {reason}).", where=repo, fix=AGAIN, code="hub_refused")
+
+
+def _by_status(status: int, message: str, repo: str) -> FinetuneError:
+    if status >= 500:
+        return RunError(f"The Hub is in trouble (status {status}).", where=repo, fix=AGAIN, code="hub_busy")
+    if status == 403 and re.search(r"storage|quota|limit", message, re.I):
+        status = 402
+    if status not in BY_STATUS:
+        said = f"The Hub refused (status {status}{': ' + message[:200] if message else ''})."
+        return RunError(said, where=repo, fix=AGAIN, code="hub_refused")
+    code, what, fix = BY_STATUS[status]
+    kind = NotAllowed if status in (401, 403, 404) else RunError
+    return kind(what, where=repo if status != 401 else "", fix=fix, code=code)
+
+
+def scrubbed(text: str, token: str) -> str:
+    """The text without the token, and without what follows ``?`` in addresses.
+
+    Example:
+        >>> scrubbed("PUT https://store/x?signature=abc with hf_secret", "hf_secret")
+        'PUT https://store/x with …'
+    """
+    return SIGNED.sub("", text.replace(token, "…"))
