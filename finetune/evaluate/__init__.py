@@ -8,7 +8,7 @@ Example:
 """
 
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
-from finetune.evaluate.measure import answered, measure
+from finetune.evaluate.measure import answered, longest, measure
 from finetune.evaluate.report import conclude, judged, known, known_before, report
 from finetune.evaluate.task import ARMS, MOST_ROWS, Task, of_data, of_dataset, of_run
 
@@ -24,6 +24,7 @@ __all__ = [
     "kind_of",
     "known",
     "known_before",
+    "longest",
     "look",
     "measure",
     "of_data",

@@ -86,7 +86,7 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
     """
     stop = stop or threading.Event()
     asking = Asking(task.train, task.seed)
-    most = _longest(task)
+    most = longest(task)
     done = {(one.arm, one.row) for one in answered(task)}
     batches = list(_batches(task, asking, done))
     of = sum(len(batch) for _, batch in batches) + len(done)
@@ -155,7 +155,7 @@ def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], st
     ]
 
 
-def _longest(task: Task) -> int:
+def longest(task: Task) -> int:
     """Tokens that an answer may have."""
     tokenizer = models.load_tokenizer(models.find(task.model))
     longest = max(len(tokenizer.encode(row.answer)) for row in (*task.train, *task.rows))

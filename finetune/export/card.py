@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune import train
+from finetune import evaluate, train
 from finetune.errors import RunError
 from finetune.evaluate.arms import TITLES
 from finetune.export import facts, usage
@@ -61,7 +61,7 @@ def card(
 
     if format not in FORMATS:
         raise RunError("There is no such format.", where=format, fix=f"Known are: {', '.join(FORMATS)}.")
-    base, told, report = facts.base(run), facts.data_facts(store, run), facts.whole_report(store, run)
+    base, told, report = facts.base(run), facts.data_facts(store, run), evaluate.known(run)
     name, (licence, licence_name) = plain(run.name) or run.id, _licence(run)
     measured = report if report and report.get("from") != "bundle" else None
     data = ModelCardData(

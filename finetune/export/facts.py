@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune import data, evaluate, models, train
+from finetune import data, models, train
 from finetune.errors import FinetuneError
 from finetune.models.source import HUB_ID
 from finetune.store import Run, Store
@@ -144,26 +144,6 @@ def imported(run: Run) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return kept if isinstance(kept, dict) else None
-
-
-def whole_report(store: Store, run: Run) -> dict[str, Any] | None:
-    """The report of a run's evaluation on its held-out rows, if one was finished; nothing is asked.
-
-    For a run that was imported without its data it is the report that its bundle brought (``"from": "bundle"``).
-
-    Example:
-        >>> whole_report(store, run)["verdict"]["code"]
-        'helped'
-    """
-    try:
-        task = evaluate.of_run(run, store)
-    except FinetuneError:
-        kept = (imported(run) or {}).get("report")
-        return {**kept, "from": "bundle"} if kept else None
-    if not task.folder.is_dir():
-        return None
-    found = evaluate.report(task, evaluate.answered(task))
-    return found if found["verdict"] else None
 
 
 def licence(run: Run) -> str | None:

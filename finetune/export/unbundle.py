@@ -10,6 +10,7 @@ Example:
     'succeeded'
 """
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -191,8 +192,9 @@ def _publish(
     aside = incoming.folder / "run"
     aside.mkdir()
     os.replace(incoming.folder / "adapter", aside / "adapter")
-    kept = {"environment": incoming.environment, "base": incoming.run.base.model_dump(), "report": incoming.report}
-    json_file(aside / facts.IMPORTED, kept)
+    json_file(aside / facts.IMPORTED, {"environment": incoming.environment, "base": incoming.run.base.model_dump()})
+    if incoming.report and not rows:
+        _keep_report(incoming.report, record.name, aside)
     try:
         for source, target in [(aside, place), *([(rows, Path(record.folder))] if rows else [])]:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +232,17 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
             raise refused("Two evaluations are of the same rows.", "evaluations")
         place.mkdir()
         os.replace(folder / "answers.jsonl", place / "answers.jsonl")
+        if incoming.data.included:
+            evaluate.conclude(task, record.name)
+
+
+def _keep_report(report: dict[str, Any], name: str, run_folder: Path) -> None:
+    """Without the rows nothing can be judged again: the bundle's own report stands, and says where it comes from."""
+    with (run_folder / "adapter" / "adapter_model.safetensors").open("rb") as file:
+        adapter = hashlib.file_digest(file, "sha256").hexdigest()
+    place = run_folder / "evaluations" / "bundle"
+    place.mkdir(parents=True)
+    json_file(place / "report.json", report | {"data": name, "adapter": adapter, "at": time.time(), "from": "bundle"})
 
 
 def _check_answers(answers: list[members.AnsweredRecord]) -> None:

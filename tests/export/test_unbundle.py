@@ -59,7 +59,9 @@ def test_its_evaluation_is_found_again(store: Store, tiny: Path) -> None:
     run = read_bundle(store, made.full, model=str(tiny))
     task = evaluate.of_run(run, store)
     assert evaluate.report(task, evaluate.answered(task)) == made.report | {"run": run.id}
-    assert evaluate.known_verdict(run, store) == made.report["verdict"]["sentence"]
+    known = evaluate.known(run)
+    assert known
+    assert known["verdict"] == made.report["verdict"]
     assert list(evaluate.measure(task, Engine())) == [(len(evaluate.answered(task)),) * 2], "nothing is left to ask"
 
 
@@ -95,8 +97,7 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
         with pytest.raises(DataError, match="sums: The rows of this data did not come along") as caught:
             needs()
         assert caught.value.code == "rows_stayed"
-    assert evaluate.known_verdict(run, store) is None
-    kept = facts.whole_report(store, run)
+    kept = evaluate.known(run)
     assert kept
     assert (kept["from"], kept["verdict"]) == ("bundle", made.report["verdict"])
     told = facts.data_facts(store, run)
@@ -134,7 +135,7 @@ def test_an_imported_run_is_exported_again(store: Store, tiny: Path, tmp_path: P
         assert twice.config == made.run.config
         assert facts.environment(twice)["cpu"] != "another processor"
         assert facts.data_facts(store, twice) == facts.data_facts(store, run)
-        report = facts.whole_report(store, twice)
+        report = evaluate.known(twice)
         assert report
         assert report["verdict"] == made.report["verdict"]
 

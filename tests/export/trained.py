@@ -51,7 +51,7 @@ def world(tiny: Path) -> World:
         task = evaluate.of_run(run, store)
         for _ in evaluate.measure(task, Engine()):
             pass
-        report = evaluate.report(task, evaluate.answered(task))
+        report = evaluate.conclude(task, "sums")
         asked = [{"role": "user", "content": "1+1"}]
         for owner, word in (("local", "my own words"), (OTHER, "the words of somebody else")):
             store.add_vote(run.id, owner, f"{owner}-1", Vote("tuned", "base", asked, word, word, 1.5).as_dict())

@@ -1,0 +1,93 @@
+"""Asks an exported folder as its users will: plain transformers (and PEFT), in a process of its own.
+
+``python -m finetune.export.reload RESULT < JOB``, both JSON. Everything but the base of an adapter comes from the
+folder: its tokenizer, its chat template, its generation config. A broken one must show, so nothing is mended here.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import ModelError
+
+SECONDS = 3600
+AT_ONCE = 8
+
+Messages = Sequence[dict[str, Any]]
+
+
+def answers(
+    folder: Path, conversations: Sequence[Messages], max_tokens: int, base: Path | None = None, thinking: bool = False
+) -> list[str]:
+    """The greedy answer to each conversation; with a `base`, `folder` holds an adapter for it.
+
+    Raises:
+        ModelError: it cannot be loaded or asked (code ``reload_failed``).
+
+    Example:
+        >>> answers(Path("merged"), [[{"role": "user", "content": "2+2?"}]], max_tokens=16)
+        ['4']
+    """
+    job = {
+        "folder": str(folder), "base": str(base) if base else None, "thinking": thinking, "max_tokens": max_tokens,
+        "conversations": [list(one) for one in conversations],
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "result.json"
+        command = [sys.executable, "-m", "finetune.export.reload", str(result)]
+        try:
+            done = subprocess.run(
+                command, input=json.dumps(job), cwd=Path(__file__).parents[2], capture_output=True, text=True,
+                timeout=SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise ModelError(
+                "Loading it again took too long.", where=folder.name, fix="Ask fewer rows.", code="reload_failed"
+            ) from error
+        if done.returncode or not result.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1].replace(str(folder), "…")[:200]
+            raise ModelError(
+                f"It cannot be loaded again: {last}", where=folder.name, fix="Do not use it.", code="reload_failed"
+            )
+        found: list[str] = json.loads(result.read_text(encoding="utf-8"))
+    return found
+
+
+def main(result: str) -> None:
+    """Load, ask, write the answers."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    job = json.loads(sys.stdin.read())
+    tokenizer: Any = AutoTokenizer.from_pretrained(job["folder"], trust_remote_code=False, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        job["base"] or job["folder"], use_safetensors=True, trust_remote_code=False,
+        dtype=torch.float32 if job["base"] else "auto",
+    )  # fmt: skip
+    if job["base"]:
+        from peft import PeftModel
+        from transformers import GenerationConfig
+
+        model = PeftModel.from_pretrained(model, job["folder"]).eval()
+        model.generation_config = GenerationConfig.from_pretrained(job["folder"])
+    said: list[str] = []
+    for start in range(0, len(job["conversations"]), AT_ONCE):
+        inputs = tokenizer.apply_chat_template(
+            job["conversations"][start : start + AT_ONCE], add_generation_prompt=True, padding=True,
+            return_dict=True, return_tensors="pt", enable_thinking=job["thinking"],
+        )  # fmt: skip
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs, max_new_tokens=job["max_tokens"], do_sample=False, generation_config=model.generation_config
+            )
+        said += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    Path(result).write_text(json.dumps(said), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
