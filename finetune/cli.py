@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 from finetune import commands, evaluate, models, train
 from finetune.errors import ConfigError, FinetuneError
+from finetune.export.formats import FORMATS, PUSHABLE
+from finetune.export.parity import ROWS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,6 +90,10 @@ def _parser() -> _Parser:
     sub.add_argument("--limit", type=_positive, default=evaluate.MOST_ROWS, help="rows at most, drawn by seed")
     sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: told from the data")
     sub.add_argument("--schema", metavar="FILE", help="a JSON Schema; how many answers keep to it")
+    _export_arguments(verb("export", commands.export_verb, "Take a run away; it is loaded again and asked first."))
+    sub = verb("import", commands.import_verb, "Read a run bundle that was exported elsewhere.")
+    sub.add_argument("bundle", help="the zip")
+    sub.add_argument("--model", help="where the base is, for a run that was trained from a local folder")
     sub = verb("serve", commands.serve, "Serve the page and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
@@ -99,6 +105,20 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", help="a file of held-out examples")
     parser.add_argument("--preset", help="start from: " + ", ".join(one.name for one in train.PRESETS))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="change settings")
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a run's id")
+    parser.add_argument("--to", required=True, choices=[*(one.key for one in FORMATS), "hub"], help="the format")
+    parser.add_argument("--out", default=".", metavar="DIR", help="where to; default: this folder")
+    parser.add_argument("--dtype", default="float32", help="of merged weights: float32, float16, bfloat16")
+    parser.add_argument("--quant", default="f16", help="of a GGUF: f16, q8_0")
+    parser.add_argument("--rows", type=_positive, default=ROWS, help="held-out prompts that are asked again")
+    parser.add_argument("--no-check", action="store_true", help="do not load it again")
+    parser.add_argument("--with-data", action="store_true", help="a bundle with the rows")
+    parser.add_argument("--repo", help="for the Hub: owner/name, or a name of your own")
+    parser.add_argument("--format", default="adapter", choices=PUSHABLE, help="for the Hub: what is pushed")
+    parser.add_argument("--public", action="store_true", help="for the Hub: everyone may see it")
 
 
 def _positive(text: str) -> int:

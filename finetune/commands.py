@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import talk
-from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.errors import ConfigError, DataError, FinetuneError, RunError
 from finetune.store import Run, Store
 from finetune.train.terminal import follow
 
@@ -237,6 +237,44 @@ def _print_arms(found: dict[str, Any]) -> None:
         print(f"{name:<12}{score:>8}  {interval:<16}{loss:>7}{arm['prompt_tokens']:>15.0f}{arm['seconds']:>10.2f}")
     if found["verdict"]:
         print(found["verdict"]["sentence"])
+
+
+def export_verb(options: argparse.Namespace) -> Answer:
+    """`export RUN --to FORMAT`: exit 1 when what was made does not answer like what was tested."""
+    from finetune.export import hub, make
+
+    store = Store(settings.read().home)
+    run = store.run(options.run)
+    choices = make.Choices(
+        options.dtype, options.quant, options.rows, check=not options.no_check, with_data=options.with_data
+    )
+    if options.to != "hub":
+        made = make.export(store, run, options.to, Path(options.out), choices, say=_log)
+        print(f"{made.path}  {made.bytes / 1e6:.1f} MB  sha256 {made.sha256}")
+        return _parity_code(made), made.as_dict()
+    if not options.repo:
+        raise ConfigError("The Hub needs a name.", where="--repo", fix="Add --repo NAME.", code="usage")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = make.export(store, run, options.format, Path(scratch), choices, say=_log)
+        if _parity_code(made):
+            raise RunError("It was not pushed: it does not answer like the model that was tested.", where=run.id)
+        folder = make.unpacked(made, Path(scratch) / "files")
+        url = hub.push(folder, options.repo, None, private=not options.public, say=_log)
+    print(url)
+    return 0, made.as_dict() | {"path": url}
+
+
+def _parity_code(made: Any) -> int:
+    return int(bool(made.parity and made.parity.status == "red"))
+
+
+def import_verb(options: argparse.Namespace) -> Answer:
+    """`import BUNDLE`: the run as one of ours."""
+    from finetune.export.unbundle import read_bundle
+
+    run = read_bundle(Store(settings.read().home), Path(options.bundle), model=options.model)
+    print(f"{run.id}  {run.state}  {run.name}")
+    return 0, _ended(run)
 
 
 def serve(options: argparse.Namespace) -> Answer:

@@ -26,6 +26,7 @@ from finetune.export.gguf_lora import write_gguf_lora
 from finetune.export.gguf_model import Kind, write_gguf
 from finetune.export.howto import llama_command, modelfile
 from finetune.export.merged import DType, write_merged
+from finetune.export.parity import Parity
 from finetune.export.script import write_script
 from finetune.store import Run, Store
 
@@ -59,7 +60,7 @@ class Exported:
     path: Path
     bytes: int
     sha256: str
-    parity: parity.Parity | None = None
+    parity: Parity | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -206,6 +207,15 @@ def _zip(folder: Path, place: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpacked(made: Exported, folder: Path) -> Path:
+    """The export as a folder: itself, or what is in its zip, unpacked to `folder`."""
+    if made.path.is_dir():
+        return made.path
+    with zipfile.ZipFile(made.path) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def files(made: Exported) -> Sequence[Path]:

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from finetune.ui import answers, blind, chat, data, guide, models, results, runs, train
+from finetune.ui import answers, blind, chat, data, export, guide, models, results, runs, train
 from finetune.ui.run import choices
 from finetune.ui.session import Browser, Services, browser_secret, known
 
@@ -32,6 +32,8 @@ def build(services: Services) -> gr.Blocks:
                     blind.BlindTest(services, browser, chat_tab)
             with gr.Tab("Results", id="results") as results_place:
                 results_tab = results.ResultsTab(services, browser)
+            with gr.Tab("Export", id="export") as export_place:
+                export_tab = export.ExportTab(services, browser)
             with data_place:
                 data_tab = data.DataTab(services, browser, model)
 
@@ -54,6 +56,7 @@ def build(services: Services) -> gr.Blocks:
         page.unload(answers.forget)
         chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
         results_place.select(results_tab.refresh, [browser, results_tab.run], results_tab.run, api_visibility="private")
+        export_place.select(export_tab.refresh, [browser, export_tab.run], export_tab.run, api_visibility="private")
         runs_place.select(**runs_tab.enter())
         for button in (runs_tab.open, runs_tab.clone):
             button.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")

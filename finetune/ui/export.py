@@ -1,0 +1,162 @@
+"""The Export tab: take a run away in any form, see that it behaves like what was tested, push it, bring one in."""
+
+import os
+import secrets
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from finetune.errors import ConfigError, FinetuneError
+from finetune.export import hub, make
+from finetune.export.formats import FORMATS, PUSHABLE, Format
+from finetune.export.unbundle import read_bundle
+from finetune.ui import exported
+from finetune.ui.run import with_adapter
+from finetune.ui.session import Browser, Services, known, owner
+from finetune.ui.spoken import spoken
+
+ON_A_SPACE = bool(os.environ.get("SPACE_ID"))
+"""There visitors log in with their own account; elsewhere the local token is used."""
+
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "export", "api_visibility": "private"}
+"""An export holds a whole model in memory."""
+
+
+class ExportTab:
+    """Draws the tab and answers its events. `run` is the run that is taken away."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser = services, browser
+        self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="export-run")
+        self.progress = gr.HTML(elem_id="export-progress")
+        self.files = gr.File(
+            label="Download", visible=False, interactive=False, file_count="multiple", elem_id="export-files"
+        )
+        self.rows: dict[str, gr.HTML] = {}
+        self.buttons: dict[str, gr.Button] = {}
+        for one in FORMATS:
+            self._draw(one)
+        self._draw_hub()
+        with gr.Accordion("Import a run bundle", open=False):
+            self.bundle = gr.File(label="A bundle that was exported elsewhere", file_types=[".zip"], height=120,
+                                  elem_id="import-bundle")  # fmt: skip
+        self._listen()
+
+    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
+        """The runs that can be taken away, the chosen one (or the newest) selected."""
+        return with_adapter(self.services, state, chosen)
+
+    def _draw(self, one: Format) -> None:
+        with gr.Row(equal_height=True, elem_classes="ba-export"):
+            self.rows[one.key] = gr.HTML(exported.row(one, None), elem_id=f"format-{one.key}")
+            if one.key == "merged":
+                self.dtype = gr.Dropdown(
+                    ["float32", "bfloat16", "float16"], value="float32", label="Weights", scale=0, min_width=120
+                )
+            elif one.key == "gguf":
+                self.quant = gr.Dropdown(["f16", "q8_0"], value="f16", label="Weights", scale=0, min_width=120)
+            elif one.key == "bundle":
+                self.with_data = gr.Checkbox(False, label="with its rows", scale=0, min_width=120)
+            self.buttons[one.key] = gr.Button("Make", scale=0, min_width=110, elem_id=f"make-{one.key}")
+
+    def _draw_hub(self) -> None:
+        with gr.Accordion("Push to the Hugging Face Hub", open=False, elem_id="hub-push"):
+            if ON_A_SPACE:
+                gr.LoginButton()
+            with gr.Row(elem_classes="ba-controls"):
+                self.repo = gr.Textbox(label="Repository", placeholder="recipes-lora, or owner/name", max_lines=1,
+                                       max_length=200, scale=3, elem_id="push-repo")  # fmt: skip
+                self.what = gr.Dropdown(list(PUSHABLE), value="adapter", label="What", scale=1, min_width=110)
+                self.public = gr.Checkbox(False, label="public", scale=0, min_width=90)
+                self.push = gr.Button("Push", variant="primary", scale=0, min_width=90, elem_id="push")
+
+    def _listen(self) -> None:
+        chosen = [self.run, self.dtype, self.quant, self.with_data, self.browser]
+        drawn = [self.progress, self.files, *self.rows.values()]
+        for key, button in self.buttons.items():
+            button.click(self._maker(key), chosen, drawn, show_progress="hidden", **ONE_AT_A_TIME)
+        self.run.change(self._show, [self.run, self.browser], drawn, api_visibility="private", show_progress="hidden")
+        self.push.click(
+            self._push, [*chosen, self.repo, self.what, self.public], drawn, show_progress="hidden", **ONE_AT_A_TIME
+        )
+        self.bundle.upload(
+            self._import, [self.bundle, self.browser], [self.progress, self.run], show_progress="hidden",
+            **ONE_AT_A_TIME,
+        )  # fmt: skip
+
+    def _show(self, run_id: str | None, state: Browser) -> tuple:
+        """What was made of this run before; its files were handed over then."""
+        try:
+            kept = make.kept(self.services.run(run_id, state)) if run_id else {}
+        except FinetuneError:
+            kept = {}
+        return "", gr.update(visible=False, value=None), *self._rows(kept)
+
+    def _rows(self, kept: dict[str, Any]) -> list[str]:
+        return [exported.row(one, kept.get(one.key)) for one in FORMATS]
+
+    def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
+        def made(run_id: str, dtype: str, quant: str, with_data: bool, state: Browser) -> Generator[tuple]:
+            place = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)  # Gradio clears it away in time
+            try:
+                run = self.services.run(run_id, state)
+                choices = make.Choices(dtype, quant, with_data=with_data)
+                done = yield from self._said(lambda say: make.export(
+                    self.services.store, run, key, place, choices, self.services.engine, say))  # fmt: skip
+            except FinetuneError as error:
+                yield exported.failed(str(error)), *(gr.skip(),) * (1 + len(FORMATS))
+                return
+            files = gr.update(visible=True, value=[str(file) for file in make.files(done)])
+            yield exported.done(done), files, *self._rows(make.kept(run))
+
+        return made
+
+    def _push(
+        self, run_id: str, dtype: str, quant: str, with_data: bool, state: Browser, repo: str, what: str,
+        public: bool, oauth: gr.OAuthToken | None = None,
+    ) -> Generator[tuple]:  # fmt: skip
+        place = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)
+        token = oauth.token if oauth else None
+        try:
+            if not repo.strip():
+                raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
+            run = self.services.run(run_id, state)
+            choices = make.Choices(dtype, quant)
+
+            def work(say: Callable[[str], None]) -> str:
+                done = make.export(self.services.store, run, what, place, choices, self.services.engine, say)
+                if done.parity and done.parity.status == "red":
+                    raise ConfigError("It was not pushed.", fix=done.parity.sentence)
+                folder = make.unpacked(done, place / "files")
+                return hub.push(folder, repo.strip(), token, private=not public, say=say)
+
+            url = yield from self._said(work)
+        except FinetuneError as error:
+            yield exported.failed(str(error)), *(gr.skip(),) * (1 + len(FORMATS))
+            return
+        yield exported.pushed(url), gr.skip(), *self._rows(make.kept(run))
+
+    def _said(self, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
+        """Show each sentence as it comes; returns what the work made."""
+        hidden = gr.update(visible=False, value=None)
+        yield exported.working("Beginning."), hidden, *(gr.skip(),) * len(FORMATS)
+        steps = spoken(work)
+        while True:
+            try:
+                line = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield exported.working(line), gr.skip(), *(gr.skip(),) * len(FORMATS)
+
+    def _import(self, path: str | None, state: Browser) -> Generator[tuple]:
+        if not path:
+            return
+        yield exported.working("Reading the bundle."), gr.skip()
+        try:
+            run = read_bundle(self.services.store, Path(path), owner(known(state)))
+        except FinetuneError as error:
+            yield exported.failed(str(error)), gr.skip()
+            return
+        yield exported.imported(run), self.refresh(state, run.id)
