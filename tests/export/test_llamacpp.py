@@ -1,18 +1,19 @@
 """The default model in llama.cpp: the same tokens, the same answers, and a broken file shows."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from finetune import chat, models, train
-from finetune.data import Dataset
+from finetune import chat, models
 from finetune.export import llamacpp
 from finetune.export.gguf_lora import write_gguf_lora
 from finetune.export.gguf_model import write_gguf
 from finetune.export.merged import write_merged
 from finetune.store import Store
-from tests.conftest import train_tiny
 from tests.export.strings import varied
+from tests.export.test_gguf import agree
+from tests.export.tiny_models import adapted_run, changed_json, logits, with_adapter
 
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "What is 3 plus 3?"]
 
@@ -29,22 +30,37 @@ def test_tokens_are_the_default_models(default_model: str, tmp_path: Path) -> No
 
 
 @pytest.mark.model
-def test_the_tuned_default_model_answers_the_same(
-    default_model: str, store: Store, small_dataset: Dataset, tmp_path: Path
-) -> None:
-    run = train_tiny(store, Path(default_model), small_dataset, model=default_model, max_steps=10, learning_rate=1e-3)
-    asked = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    tuned = chat.Engine().answer([chat.Ask(messages, run) for messages in asked], default_model, chat.Sampling(24))
-    expected = [reply.text for reply in tuned]
-    merged = write_merged(run, tmp_path / "merged")
-    gguf = write_gguf(merged, tmp_path / "merged.gguf")
-    assert llamacpp.answers(gguf, asked, 24) == expected
-    base = write_gguf(models.find(default_model).folder, tmp_path / "base.gguf")
-    lora = write_gguf_lora(run, tmp_path / "lora.gguf")
-    assert llamacpp.answers(base, asked, 24, lora=lora) == expected
-    assert llamacpp.answers(base, asked, 24) != expected
-    template = merged / "chat_template.jinja"
-    template.write_text(template.read_text().replace("<|im_end|>", "<|im_start|>"))
-    broken = write_gguf(merged, tmp_path / "broken.gguf")
-    assert llamacpp.answers(broken, asked, 24) != expected
-    assert train.adapter_folder(run.id).is_dir()
+def test_the_tuned_default_model_is_the_same(default_model: str, store: Store, tmp_path: Path) -> None:
+    base = models.find(default_model).folder
+    tokenizer = models.load_tokenizer(models.find(default_model))
+    run = adapted_run(store, base)
+    prompts = [models.prompt_ids([{"role": "user", "content": question}], tokenizer) for question in QUESTIONS]
+    tuned = logits(with_adapter(run), prompts)
+    merged = write_gguf(write_merged(run, tmp_path / "merged"), tmp_path / "merged.gguf")
+    agree(llamacpp.next_tokens(merged, prompts), tuned, 0.1)
+    gguf, lora = write_gguf(base, tmp_path / "base.gguf"), write_gguf_lora(run, tmp_path / "lora.gguf")
+    agree(llamacpp.next_tokens(gguf, prompts, lora), tuned, 0.1)
+    with pytest.raises(AssertionError):
+        agree(llamacpp.next_tokens(gguf, prompts), tuned, 0.1)
+
+
+@pytest.mark.model
+def test_a_broken_template_or_end_of_turn_shows(default_model: str, tmp_path: Path) -> None:
+    """llama.cpp knows ``<|im_end|>`` by its looks; so an end is only lost with the template that teaches it."""
+    folder = tmp_path / "model"
+    shutil.copytree(models.find(default_model).folder, folder)
+    asked = [[{"role": "user", "content": QUESTIONS[0]}]]
+    whole = llamacpp.answers(write_gguf(folder, tmp_path / "whole.gguf"), asked, 40)
+    assert whole == ["The capital of France is Paris."]
+    assert whole == [reply.text for reply in chat.Engine().answer([chat.Ask(asked[0])], default_model)]
+    template = folder / "chat_template.jinja"
+    told = template.read_text()
+    template.write_text("{% for message in messages %}{{ message['content'] + '<|im_end|>' }}{% endfor %}")
+    assert llamacpp.answers(write_gguf(folder, tmp_path / "start.gguf"), asked, 40) != whole
+    template.write_text(told)
+    words = folder / "tokenizer.json"
+    words.write_text(words.read_text().replace("<|im_end|>", "<|no_end|>"))
+    template.write_text(told.replace("<|im_end|>", "<|endoftext|>"))
+    changed_json(folder / "tokenizer_config.json", eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    changed_json(folder / "generation_config.json", eos_token_id=0)
+    assert llamacpp.answers(write_gguf(folder, tmp_path / "end.gguf"), asked, 40) != whole
