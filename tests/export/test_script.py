@@ -22,7 +22,7 @@ from finetune.export.recipe import Recipe, literal, model_name, recipe
 from finetune.export.script import notebook, script, write_script
 from finetune.models import packaged
 from finetune.store import Run, Store
-from tests.conftest import conversation, train_tiny
+from tests.conftest import conversation, run_to_end, train_tiny
 
 NEAR = 1e-4
 """Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
@@ -180,8 +180,9 @@ def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Pa
 
 @pytest.mark.model
 def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str, home: Path, tmp_path: Path) -> None:
-    dataset = varied(tmp_path, questions(10))
-    run = train_tiny(store, Path(), dataset, model=default_model, max_steps=2, batch_size=4, samples=0, r=4)
+    config = train.TrainConfig(model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4)
+    record = train.save_dataset(store, varied(tmp_path, questions(10)))
+    run = run_to_end(store, train.start(store, config, record), seconds=300)
     assert run.state == "succeeded", run.reason
     folder = write_script(store, run, tmp_path / "out")
     assert f'"{default_model}")' in (folder / "train.py").read_text()
