@@ -13,8 +13,8 @@ from typing import Any
 from finetune import settings
 from finetune.errors import NotAllowed, RunError
 
-SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md", ".gguf", ".py", ".ipynb")
-NAMES = ("Modelfile",)
+SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md", ".gguf", ".model", ".py", ".ipynb")
+NAMES = ("Modelfile", "SHA256SUMS")
 """What is pushed, by the end of a name or by its whole. Nothing else is, and nothing that begins with a dot."""
 
 TOKEN = re.compile(r"[\x21-\x7e]+")

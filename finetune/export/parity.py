@@ -101,7 +101,8 @@ def compare(
     ]
     first, second = (sum(values) / len(values) for values in scores)
     ci = mean_interval(scores[0]) if kind == "free" else share_interval(round(sum(scores[0])), len(scores[0]))
-    same = sum(one.strip() == other.strip() for one, other in zip(before, after, strict=True))
+    before, after = ([_whole(text) for text in texts] for texts in (before, after))
+    same = sum(one == other for one, other in zip(before, after, strict=True))
     likeness = sum(_alike(one, other) for one, other in zip(before, after, strict=True)) / len(before)
     small = ci[0] <= second <= ci[1] and likeness >= ALIKE
     status = "green" if same == len(before) else "amber" if small else "red"
@@ -112,6 +113,11 @@ def compare(
     return Parity(len(before), same, first, second, ci, round(likeness, 4), status, rows)
 
 
+def _whole(text: str) -> str:
+    """Without white space around, and without half a character where an answer was cut."""
+    return text.strip().rstrip("\ufffd").strip()
+
+
 def _score(text: str, expected: str, kind: str) -> float:
     found = scored(text, expected, kind)
     return float(bool(found.right)) if kind != "free" else found.parts["chrF"]
@@ -119,4 +125,4 @@ def _score(text: str, expected: str, kind: str) -> float:
 
 def _alike(one: str, other: str) -> float:
     """1 for the same text; chrF in the worse direction, so that text that runs on counts as a difference."""
-    return 1.0 if one.strip() == other.strip() else min(chrf(one, other), chrf(other, one))
+    return 1.0 if one == other else min(chrf(one, other), chrf(other, one))

@@ -1,0 +1,87 @@
+"""The Export tab: makes, shows the badge and its evidence, pushes only what is right, brings bundles in."""
+
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from finetune import data
+from finetune.chat import Engine
+from finetune.export import make, parity
+from finetune.export.formats import FORMATS
+from finetune.store import Run, Store
+from finetune.ui import export, exported
+from finetune.ui.session import Services
+from finetune.ui.spoken import spoken
+from tests.conftest import train_tiny
+
+STATE = {"owner": "0" * 32, "dataset": None, "run": None}
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def run(store: Store, tiny: Path, small_dataset: data.Dataset) -> Run:
+    return train_tiny(store, tiny, small_dataset)
+
+
+@pytest.fixture
+def tab(store: Store) -> export.ExportTab:
+    with gr.Blocks():
+        return export.ExportTab(Services(store, Engine()), gr.BrowserState(None))
+
+
+def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:
+    steps = list(tab._maker("adapter")(run.id, "float32", "f16", False, STATE))
+    assert "Loading it again with PEFT" in "".join(step[0] for step in steps)
+    last, files, *rows = steps[-1]
+    assert "answers the same" in last
+    assert len(rows) == len(FORMATS)
+    [file] = files["value"]
+    assert Path(file).name == f"{run.id}-adapter.zip"
+    assert "the evidence" in rows[0]
+    again = tab._show(run.id, STATE)
+    assert again[2] == rows[0]
+    assert tab.refresh(STATE)["value"] == run.id
+
+
+def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: Store) -> None:
+    *_, (_, files, *_) = tab._maker("bundle")(run.id, "float32", "f16", True, STATE)
+    said = list(tab._import(files["value"][0], STATE))
+    assert "Imported" in said[-1][0]
+    assert len(store.runs()) == 2
+    bad = Path(files["value"][0]).with_name("bad.zip")
+    bad.write_bytes(b"no zip")
+    assert "Not made." in list(tab._import(str(bad), STATE))[-1][0]
+
+
+def test_what_is_wrong_is_a_sentence(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, (said, *_) = tab._maker("adapter")("r0", "float32", "f16", False, STATE)
+    assert "no such run" in said
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, " ", "adapter", False)
+    assert "has no name" in said
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    *_, (said, *_) = tab._maker("adapter")(run.id, "float32", "f16", False, STATE)
+    assert "no such run" in said, "another visitor's"
+
+
+def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    red = parity.compare(["a"] * 9, ["b"] * 9, ["a"] * 9, [EVIL] * 9, "label")
+    assert red.status == "red"
+    made = make.Exported("adapter", Path("x"), 1, "0", red)
+    monkeypatch.setattr(make, "export", lambda *_: made)
+    monkeypatch.setattr(export.hub, "push", lambda *_, **__: pytest.fail("it was pushed"))
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "adapter", False)
+    assert "It was not pushed." in said
+    html = exported.done(made) + exported.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
+    assert "do not ship" in html
+    assert "<script" not in html
+
+
+def test_work_speaks_and_fails_aloud() -> None:
+    steps = spoken(lambda say: say("one") or say("two") or 3)
+    assert [next(steps), next(steps)] == ["one", "two"]
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == 3
+    with pytest.raises(ZeroDivisionError):
+        list(spoken(lambda say: 1 // 0))
