@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-SPECIAL = re.compile(r"[&<>\"'`*_\[\]{}|~!$\\^@]|://|(?<=www)\.|^[#+\-=>]|^\d+(?=[.)])", re.IGNORECASE)
+SPECIAL = re.compile(r"[&<>`*_\[\]{}|~!$\\^@]|://|(?<=www)\.|^[#+\-=>]|^\d+(?=[.)](?:\s|$))", re.IGNORECASE)
 """What Markdown, its usual extensions, HTML or a template could take for more than a character."""
 
 
