@@ -149,3 +149,32 @@ def test_check_fetches_no_model(small_dataset: data.Dataset, home: Path) -> None
     assert (code, answer["rows"], answer["tokens"]) == (0, 20, {})
     assert "is not here yet" in errors
     assert not (home / "models").exists()
+
+
+def test_evaluate_export_and_import(store: Store, tiny: Path, tmp_path: Path, small_dataset: data.Dataset) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    code, found, errors = call("evaluate", run.id, "--limit", "3")
+    assert code == 0
+    assert "answers, about" in errors
+    assert set(found) >= {"run", "data", "n", "excluded", "metric", "arms", "difference", "forgetting", "verdict"}
+    assert found["verdict"]["code"] == "too_few_rows"
+    arm = {"score", "ci", "correct", "loss", "prompt_tokens", "seconds"}
+    assert all(set(one) >= arm for one in found["arms"].values())
+    schema = tmp_path / "schema.json"
+    schema.write_text("{")
+    code, answer, _ = call("evaluate", run.id, "--schema", str(schema))
+    assert (code, answer["error"]["code"]) == (2, "usage")
+    code, made, _ = call("export", run.id, "--to", "adapter", "--out", str(tmp_path / "out"), "--rows", "2")
+    assert code == 0
+    assert made["parity"]["status"] == "green"
+    assert set(made["parity"]) >= {"n", "same", "score_before", "score_after", "status"}
+    assert Path(made["path"]).stat().st_size == made["bytes"]
+    code, made, _ = call("export", run.id, "--to", "bundle", "--out", str(tmp_path / "out"), "--with-data")
+    assert (code, made["parity"]) == (0, None)
+    code, answer, _ = call("import", made["path"], "--model", str(tiny))
+    assert code == 0
+    assert store.run(answer["run"]).state == "succeeded"
+    code, answer, _ = call("export", run.id, "--to", "hub")
+    assert (code, answer["error"]["code"]) == (2, "usage")
+    code, answer, _ = call("import", str(schema))
+    assert (code, answer["error"]["code"]) == (2, "bundle_refused")

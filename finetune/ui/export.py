@@ -53,12 +53,14 @@ class ExportTab:
             self.rows[one.key] = gr.HTML(exported.row(one, None), elem_id=f"format-{one.key}")
             if one.key == "merged":
                 self.dtype = gr.Dropdown(
-                    ["float32", "bfloat16", "float16"], value="float32", label="Weights", scale=0, min_width=120
-                )
+                    ["float32", "bfloat16", "float16"], value="float32", label="Weights", show_label=False,
+                    scale=0, min_width=130, elem_id="export-dtype",
+                )  # fmt: skip
             elif one.key == "gguf":
-                self.quant = gr.Dropdown(["f16", "q8_0"], value="f16", label="Weights", scale=0, min_width=120)
+                self.quant = gr.Dropdown(["f16", "q8_0"], value="f16", label="Weights", show_label=False, scale=0,
+                                         min_width=130, elem_id="export-quant")  # fmt: skip
             elif one.key == "bundle":
-                self.with_data = gr.Checkbox(False, label="with its rows", scale=0, min_width=120)
+                self.with_data = gr.Checkbox(False, label="with its rows", scale=0, min_width=150)
             self.buttons[one.key] = gr.Button("Make", scale=0, min_width=110, elem_id=f"make-{one.key}")
 
     def _draw_hub(self) -> None:
@@ -120,7 +122,7 @@ class ExportTab:
         place = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)
         token = oauth.token if oauth else None
         try:
-            if not repo.strip():
+            if not (repo or "").strip():
                 raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
             run = self.services.run(run_id, state)
             choices = make.Choices(dtype, quant)

@@ -1,5 +1,6 @@
 """The Results tab: did it help? Asks every arm, shows the verdict and what it rests on."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -66,7 +67,9 @@ class ResultsTab:
             part.change(self._choose, told, drawn, **quiet)
         self.schema.submit(self._choose, told, drawn, **quiet)
 
-    def _choose(self, run_id: str | None, limit: float, kind: str, schema: str, chosen: str, state: Browser) -> tuple:
+    def _choose(
+        self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser
+    ) -> tuple:
         """What was found of this run before; nothing is asked."""
         try:
             if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
@@ -74,11 +77,19 @@ class ResultsTab:
         except ConfigError as error:
             return f"<div class='ba-card'>✕ {shown(str(error))}</div>", *(gr.skip(),) * 5
         except FinetuneError:  # pressing the button says what is wrong
-            pass
+            return self._told(run_id, state)
+        return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
+
+    def _told(self, run_id: str | None, state: Browser) -> tuple:
+        """What a bundle told of a run whose rows did not come along."""
+        with contextlib.suppress(FinetuneError):
+            if found := evaluate.known(self.services.run(run_id, state)):
+                hidden = gr.update(visible=False)
+                return "", verdict.verdict(found), verdict.arms(found), verdict.forgetting(found), hidden, ""
         return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
 
     def _evaluate(
-        self, run_id: str | None, limit: float, kind: str, schema: str, chosen: str, state: Browser,
+        self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser,
         request: gr.Request,
     ) -> Iterator[tuple]:  # fmt: skip
         stop, skip = answers.begin(request, HERE), (gr.skip(),) * 5
@@ -91,10 +102,10 @@ class ResultsTab:
             yield "", *skip
             raise gr.Error(str(error), print_exception=False) from error
 
-    def _task(self, run_id: str, limit: float, kind: str, schema: str, state: Browser) -> evaluate.Task:
+    def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
         run = self.services.run(run_id, state)
         try:
-            wanted = json.loads(schema) if schema.strip() else None
+            wanted = json.loads(schema) if (schema or "").strip() else None  # None: its accordion was never opened
         except (ValueError, RecursionError) as error:
             raise ConfigError("This is no JSON.", where="JSON Schema", fix="Mend it, or leave it empty.") from error
         return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)

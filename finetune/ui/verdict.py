@@ -22,7 +22,7 @@ FILTERS = {
 }  # fmt: skip
 """How rows are chosen or sorted: by right and wrong, or by the change of the expected answer's loss."""
 
-MOST_ROWS = 25
+MOST_ROWS = 10
 NOTHING = (
     "<div class='ba-card ba-masked'>Not evaluated yet. Every arm answers the same held-out rows: the base, the base "
     "with examples in the prompt (few-shot), with similar training rows (retrieval), and the tuned model.</div>"
@@ -35,10 +35,11 @@ def verdict(found: dict[str, Any]) -> str:
     if not said:
         return ""
     sign, words, kind = WORDS[said["code"]]
+    told = " As told by the bundle it came in: nothing was asked here." if found.get("from") == "bundle" else ""
     left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
     return (
         f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
-        f"<p>{shown(said['sentence'])}{left_out}</p></div>"
+        f"<p>{shown(said['sentence'])}{left_out}{told}</p></div>"
     )
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from finetune import data, evaluate
 from finetune.chat import Engine
+from finetune.export.unbundle import read_bundle
 from finetune.store import Store
 from finetune.ui import answers, results, verdict
 from finetune.ui.session import Services
 from tests.conftest import conversation, train_tiny
+from tests.export.trained import world
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
 EVIL = "<script>alert(1)</script>"
@@ -63,7 +65,7 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     with gr.Blocks():
         tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
     request: Any = SimpleNamespace(session_hash="s")
-    assert tab._choose(run.id, 20, "", "", "all", STATE)[1] == verdict.NOTHING
+    assert tab._choose(run.id, 20, "", None, "all", STATE)[1] == verdict.NOTHING
     steps = []
     for step in tab._evaluate(run.id, 20, "", "", "all", STATE, request):
         steps.append(step)
@@ -79,3 +81,13 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):
         list(tab._evaluate("r0", 20, "", "", "all", STATE, request))
+
+
+def test_a_run_that_came_without_its_rows_shows_what_its_bundle_told(store: Store, tiny: Path, tmp_path: Path) -> None:
+    made = world(tiny)
+    run = read_bundle(store, made.bare)
+    with gr.Blocks():
+        tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
+    shown = tab._choose(run.id, 100, "", "", "all", STATE)
+    assert "As told by the bundle" in shown[1]
+    assert "rows, the same for every arm" in shown[2]
