@@ -105,7 +105,7 @@ class ResultsTab:
     def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
         run = self.services.run(run_id, state)
         try:
-            wanted = json.loads(schema) if (schema or "").strip() else None  # None: its accordion was never opened
+            wanted = json.loads(schema) if schema and schema.strip() else None  # None: its accordion was never opened
         except (ValueError, RecursionError) as error:
             raise ConfigError("This is no JSON.", where="JSON Schema", fix="Mend it, or leave it empty.") from error
         return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
