@@ -234,7 +234,10 @@ def _print_arms(found: dict[str, Any]) -> None:
         interval = f"{low:.3f} to {high:.3f}" if low is not None else "–"
         score = f"{arm['score']:.3f}" if arm["score"] is not None else "–"
         loss = f"{arm['loss']:.3f}" if arm["loss"] is not None else "–"
-        print(f"{name:<12}{score:>8}  {interval:<16}{loss:>7}{arm['prompt_tokens']:>15.0f}{arm['seconds']:>10.2f}")
+        cost = (
+            f"{arm['prompt_tokens']:>15.0f}{arm['seconds']:>10.2f}" if "answer_tokens" in arm else f"{'–':>15}{'–':>10}"
+        )
+        print(f"{name:<12}{score:>8}  {interval:<16}{loss:>7}{cost}")
     if found["verdict"]:
         print(found["verdict"]["sentence"])
 

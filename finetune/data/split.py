@@ -77,7 +77,7 @@ def groups_of(prints: Prints) -> list[list[int]]:
     first_whole = _first_equal(prints.wholes)
     first_prompt = _first_equal(prints.prompts)
     often = np.bincount(first_prompt, minlength=len(first_prompt))
-    most = max(10, len(first_prompt) // 20)
+    most = _most(len(first_prompt))
     roots = list(range(len(prints.wholes)))
 
     def root(row: int) -> int:
@@ -99,6 +99,11 @@ def groups_of(prints: Prints) -> list[list[int]]:
     return list(groups.values())
 
 
+def _most(rows: int) -> int:
+    """Rows that one question may stand in; beyond, it is a fixed instruction."""
+    return max(10, rows // 20)
+
+
 def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
     """``{label: its rows}`` when the answers are labels of a classification, else None.
 
@@ -118,7 +123,9 @@ def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
 def leaks(dataset: Dataset, validation: Dataset) -> dict[int, bool]:
     """``{training row: exactly?}`` for rows that also stand in the validation data, by prompt or nearly."""
     mine, theirs = prints_of(dataset), prints_of(validation)
-    same_prompt = np.isin(mine.prompts, theirs.prompts) & (mine.prompts != 0)
+    prompts, often = np.unique(theirs.prompts, return_counts=True)
+    questions = prompts[often <= _most(len(theirs.prompts))]
+    same_prompt = np.isin(mine.prompts, questions) & (mine.prompts != 0)
     exact = np.flatnonzero(same_prompt | np.isin(mine.wholes, theirs.wholes))
     found = dict.fromkeys(near_matches(mine, dataset.examples, theirs, validation.examples), False)
     return dict(sorted((found | {int(row): True for row in exact}).items()))

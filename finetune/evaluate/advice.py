@@ -44,26 +44,28 @@ def advise(
 
 
 def best_alternative(report: dict[str, Any]) -> str:
-    """The arm that does best without training; by score, or by loss for free text."""
-    arms = {name: arm for name, arm in report["arms"].items() if name != "tuned" and arm["score"] is not None}
+    """The arm that does best without training; by score, or by loss for free text. A constant answer is none."""
+    arms = {
+        name: arm
+        for name, arm in report["arms"].items()
+        if name not in ("tuned", "majority") and arm["score"] is not None
+    }
     sign = -1 if report["kind"] == "free" else 1
     return max(arms, key=lambda name: sign * arms[name]["score"])
 
 
 def _before(rows: dict[str, Any], before: dict[str, Any], few: int) -> Advice:
+    if rows["accepted"] < few:
+        return Advice("more_data", "Collect more examples first", (f"{rows['accepted']} are few to learn from.",))
     if before["kind"] == "free":
         why = "For free text no answer is simply right: only a run and its evaluation can tell whether it helps."
         return Advice("try_it", "Worth a try", (why,))
     best = best_alternative(before)
     score, n = before["arms"][best]["score"], before["n"]
     said = f"Without training, {TITLES[best].lower()} is right on {before['arms'][best]['correct']} of {n}."
-    if score >= ENOUGH:
+    if score >= ENOUGH and n >= FEWEST:
         return Advice(
             "alternatives_suffice", "An alternative may be all you need", (said, "There is little left to win.")
-        )
-    if rows["accepted"] < few:
-        return Advice(
-            "more_data", "Collect more examples first", (said, f"{rows['accepted']} examples are few to learn from.")
         )
     reasons: tuple[str, ...] = (said, f"That leaves {n - before['arms'][best]['correct']} of {n} to win.")
     if n < FEWEST:
@@ -86,6 +88,6 @@ def _after(found: dict[str, Any]) -> Advice:
     }
     if code == "alternative_as_good" and found["difference"]["vs"] in ("few_shot", "retrieval"):
         reasons.append(cheaper)
-    if code == "no_difference":
+    if code == "no_difference" and found["difference"]["vs"] == "base":
         reasons.append("More or cleaner examples, or more steps, may change that; so may a larger base.")
     return Advice(*titles[code], tuple(reasons))

@@ -17,6 +17,9 @@ TITLES = {
     "majority": "Most common answer", "nearest": "Nearest training row's answer",
 }  # fmt: skip
 
+WORD = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+"
+"""What is looked for: words of any length; where a script writes no spaces, its characters."""
+
 Messages = list[dict[str, Any]]
 
 
@@ -52,14 +55,14 @@ class Asking:
         return [*system, *before, *(dict(message) for message in row.prompt[len(system) :])]
 
     def similar(self, row: Example) -> list[Example]:
-        """The training rows most similar to a row by BM25 over their questions, most similar first."""
+        """The training rows most similar to a row by BM25 over their questions, most similar first; maybe none."""
         import bm25s
 
         if self._index is None:
             return []
-        asked = bm25s.tokenize([row.asked], stopwords=[], show_progress=False)
-        places, _ = self._index.retrieve(asked, k=min(self.count, len(self.single)), show_progress=False)
-        return [self.single[int(place)] for place in places[0]]
+        asked = bm25s.tokenize([row.asked], stopwords=[], token_pattern=WORD, show_progress=False)
+        places, scores = self._index.retrieve(asked, k=min(self.count, len(self.single)), show_progress=False)
+        return [self.single[int(place)] for place, score in zip(places[0], scores[0], strict=True) if score > 0]
 
     def answer(self, reference: str, row: Example) -> str:
         """What a reference answers."""
@@ -72,7 +75,7 @@ def _index(texts: Sequence[str]) -> Any:
     """BM25 over the texts (bm25s); None when there is nothing to search."""
     import bm25s
 
-    tokens = bm25s.tokenize(list(texts), stopwords=[], show_progress=False) if texts else None
+    tokens = bm25s.tokenize(list(texts), stopwords=[], token_pattern=WORD, show_progress=False) if texts else None
     if tokens is None or not tokens.vocab or all(not ids for ids in tokens.ids):
         return None
     index = bm25s.BM25()

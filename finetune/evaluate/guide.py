@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune import models, train
-from finetune.evaluate.advice import Advice, advise, best_alternative
+from finetune.evaluate.advice import ENOUGH, Advice, advise, best_alternative
 from finetune.evaluate.arms import MODELS, TITLES
 from finetune.evaluate.report import known, known_before
+from finetune.evaluate.stats import FEWEST
 from finetune.store import DatasetRecord, Run
 
 FEW = 50
@@ -131,13 +132,14 @@ def _alternatives(facts: Facts) -> Item:
         return Item("Alternatives", "Prompting and retrieval", None, todo, words=words)
     shown = [name for name in ("base", "few_shot", "retrieval", "nearest", "majority") if name in report["arms"]]
     if report["kind"] == "free":
-        scores = [f"{TITLES[n].lower()} {report['arms'][n]['loss']:.3f}" for n in shown if report["arms"][n]["loss"]]
+        arms = {name: report["arms"][name]["score"] for name in shown}
+        scores = [f"{TITLES[name].lower()} {score:.3f}" for name, score in arms.items() if score is not None]
         said = f"Loss of the expected answer on {report['n']} held-out rows: {', '.join(scores)} (lower is better)."
         return Item("Alternatives", "Prompting and retrieval", said, mark=None, words=words)
     scores = [f"{TITLES[name].lower()} on {report['arms'][name]['correct']}" for name in shown]
     said = f"Right on {report['n']} held-out rows: {', '.join(scores)}."
     best = best_alternative(report)
-    enough = report["arms"][best]["score"] >= 0.9
+    enough = report["arms"][best]["score"] >= ENOUGH and report["n"] >= FEWEST
     said += f" {TITLES[best]} may be all that is needed." if enough else ""
     return Item("Alternatives", "Prompting and retrieval", said, mark="bad" if enough else "good", words=words)
 
@@ -219,7 +221,7 @@ def _cost(facts: Facts) -> Item:
     calls = break_even(train.duration(facts.run), arms["tuned"], arms[best])
     earned = (
         f"Against {TITLES[best].lower()}, the time of training is earned back after {calls:,} calls."
-        if calls
+        if calls is not None
         else f"A call takes no less time than with {TITLES[best].lower()}, so training is not earned back in time."
     )
     priced = ""
@@ -228,7 +230,7 @@ def _cost(facts: Facts) -> Item:
         priced = f" A thousand calls at {facts.price:g} an hour: {', '.join(costs)}."
     return Item(
         "Benefits", "Cost per call", f"Measured per answer: {each}. {earned}{priced}",
-        mark="good" if calls else "unsure", words=("token",),
+        mark="good" if calls is not None else "unsure", words=("token",),
     )  # fmt: skip
 
 

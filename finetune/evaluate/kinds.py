@@ -19,7 +19,8 @@ LABEL_WORDS, SHORT_WORDS = 6, 12
 SAMPLE = 500
 """Answers looked at, the first."""
 
-NUMBER = re.compile(r"[-+−]?[$€£]?(\d[\d,_ ]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?%?")
+NUMBER = re.compile(r"[-+−]?[$€£]?(?:(?:\d{1,3}(?:[,_ ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?: ?%)?")
+UNIT = re.compile(r"[$€£%]")
 LONGEST_NUMBER = 40
 SQL = re.compile(r"\s*(?:select|insert|update|delete|with|create|alter|drop)\b", re.IGNORECASE)
 
@@ -79,6 +80,9 @@ def look(answer: str, kind: str, expected: str = "") -> Look:
         return Look(answer)
     given, wanted = (number(answer), number(expected)) if kind == "number" else (plain(answer), plain(expected))
     right = given is not None and given == wanted
+    if right and kind == "number":  # a sign that only one of them has does not matter, another one does
+        units = [set(UNIT.findall(text)) for text in (answer, expected)]
+        right = not all(units) or units[0] == units[1]
     return Look(answer, "right" if right else "wrong", None, right)
 
 

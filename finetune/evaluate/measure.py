@@ -11,14 +11,15 @@ Example:
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from finetune import chat, models
 from finetune.data import Example
+from finetune.errors import RunError
 from finetune.evaluate.arms import MODELS, Asking
 from finetune.evaluate.task import Task
 
@@ -64,18 +65,19 @@ def general() -> list[Example]:
 
 
 def answered(task: Task) -> list[Answered]:
-    """What has been answered so far; a line torn by a crash does not count."""
-    found = []
+    """What has been answered so far, each once; a line torn by a crash does not count."""
+    found: dict[tuple[str, int], Answered] = {}
     try:
         lines = (task.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     for line in lines:
         try:
-            found.append(Answered(**json.loads(line)))
+            one = Answered(**json.loads(line))
         except (ValueError, TypeError):
             continue
-    return found
+        found.setdefault((one.arm, one.row), one)
+    return list(found.values())
 
 
 def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None) -> Iterator[tuple[int, int]]:
@@ -90,10 +92,9 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
     done = {(one.arm, one.row) for one in answered(task)}
     batches = list(_batches(task, asking, done))
     of = sum(len(batch) for _, batch in batches) + len(done)
-    task.folder.mkdir(parents=True, exist_ok=True)
     count = len(done)
     yield count, of
-    with (task.folder / "answers.jsonl").open("a", encoding="utf-8") as file:
+    with _answers(task) as file:
         for arm, batch in batches:
             rows = _general(task, engine, arm, batch, stop) if arm.startswith("general") else _ask(
                 task, engine, asking, arm, batch, most, stop
@@ -105,6 +106,25 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
             os.fsync(file.fileno())
             count += len(rows)
             yield count, of
+
+
+@contextmanager
+def _answers(task: Task) -> Iterator[TextIO]:
+    """The file of answers, to append to, for one at a time; a line that a crash cut short is ended first."""
+    from filelock import FileLock, Timeout
+
+    task.folder.mkdir(parents=True, exist_ok=True)
+    path = task.folder / "answers.jsonl"
+    try:
+        with FileLock(task.folder / "asking.lock", timeout=0), path.open("a+", encoding="utf-8") as file:
+            if path.read_bytes()[-1:] not in (b"", b"\n"):
+                file.write("\n")
+            yield file
+    except Timeout as error:
+        raise RunError(
+            "This is being evaluated in another place just now.", fix="Wait for it: its answers count here too.",
+            code="evaluating",
+        ) from error  # fmt: skip
 
 
 def _batches(task: Task, asking: Asking, done: set[tuple[str, int]]) -> Iterator[tuple[str, list[int]]]:
@@ -126,11 +146,10 @@ def _ask(
 ) -> list[Answered]:
     run = task.run if arm == "tuned" else None
     asks = [chat.Ask(asking.messages(arm, task.rows[row]), run, task.thinking) for row in batch]
-    began = time.monotonic()
     replies: Sequence[chat.Reply] = ()
     for replies in engine.stream(asks, task.model, chat.Sampling(max_tokens=most), stop):  # noqa: B007
         pass
-    seconds = (time.monotonic() - began) / len(batch)
+    seconds = max(reply.seconds for reply in replies) / len(batch)  # without loading the model, or waiting in line
     losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop)
     return [
         Answered(row, arm, reply.text, reply.tokens, reply.prompt_tokens, seconds, reply.stop, loss.total, loss.tokens)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
         "model": task.model,
         "n": len(task.rows),
         "excluded": task.excluded,
+        "left_out": task.left_out,
         "kind": task.kind,
         "metric": METRICS[task.kind],
         "arms": arms,
@@ -65,11 +67,15 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
 
 
 def conclude(task: Task, source: str) -> dict[str, Any]:
-    """The report of what was answered, as `report`, with `source` (a name) as its ``data``; kept once it is whole."""
+    """The report of what was answered, as `report`, with `source` (a name) as its ``data``.
+
+    It is kept when every arm there can be was asked, and answers are judged as the data tells: a look at
+    fewer arms, or at answers as another kind, changes nothing that guide and card say.
+    """
     found = {"data": source, **report(task, answered(task))}
-    if set(found["arms"]) == set(task.arms):
+    if task.usual and set(found["arms"]) == set(task.arms):
         kept = found | {"adapter": task.adapter, "at": time.time()}
-        aside = task.folder / ".report.json"
+        aside = task.folder / f".{secrets.token_hex(4)}.report"
         task.folder.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(kept), encoding="utf-8")
         os.replace(aside, task.folder / REPORT)
@@ -77,7 +83,7 @@ def conclude(task: Task, source: str) -> dict[str, Any]:
 
 
 def known(run: Run) -> dict[str, Any] | None:
-    """The report of a run as its adapter is now: of most arms, the latest; None when there is none. Nothing is asked.
+    """The report of a run as its adapter is now: of most rows, the latest; None when there is none. Nothing is asked.
 
     Example:
         >>> known(run)["verdict"]["sentence"]
@@ -98,7 +104,7 @@ def _kept(place: Path) -> list[dict[str, Any]]:
     for file in (place / "evaluations").glob(f"*/{REPORT}"):
         with contextlib.suppress(OSError, ValueError):  # deleted meanwhile, or damaged: as good as not there
             reports.append(json.loads(file.read_text(encoding="utf-8")))
-    return sorted(reports, key=lambda found: (len(found["arms"]), found["at"]), reverse=True)
+    return sorted(reports, key=lambda found: (found["n"], found["at"]), reverse=True)
 
 
 def judged(task: Task, answers: Sequence[Answered]) -> list[dict[str, Any]]:

@@ -74,7 +74,12 @@ def field_f1(answer: str, expected: str) -> float:
 
 
 def keeps(answer: str, schema: dict[str, Any]) -> bool:
-    """Whether a JSON text keeps to a JSON Schema (jsonschema; the draft it names, else the newest). Nothing is fetched.
+    """Whether a JSON text keeps to a JSON Schema (jsonschema; the draft it names, else the newest).
+
+    What a schema points to outside itself is neither fetched nor read from a file: the registry is empty.
+
+    Raises:
+        ConfigError: it points outside itself.
 
     Example:
         >>> keeps('["egg"]', {"type": "array", "items": {"type": "string"}})
@@ -82,10 +87,11 @@ def keeps(answer: str, schema: dict[str, Any]) -> bool:
     """
     from jsonschema.validators import validator_for
     from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import EMPTY_REGISTRY
 
     try:
-        return bool(validator_for(schema)(schema).is_valid(json.loads(answer)))
-    except (ValueError, RecursionError):
+        return bool(validator_for(schema)(schema, registry=EMPTY_REGISTRY).is_valid(json.loads(answer)))
+    except (ValueError, RecursionError, OverflowError):
         return False
     except Unresolvable as error:
         raise ConfigError(
@@ -102,8 +108,8 @@ def refuse_schema(schema: Any, kind: str) -> None:
     if kind != "json":
         raise ConfigError(f"The answers are of the kind {kind}, not JSON.", where="schema", fix="Leave the schema out.")
     try:
-        if not isinstance(schema, dict):
-            raise SchemaError("it is no JSON object")
+        if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
+            raise SchemaError("it is no JSON object, or names its draft by something that is no text")
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         raise ConfigError(f"This is no JSON Schema: {error.message[:200]}.", where="schema", fix="Mend it.") from error

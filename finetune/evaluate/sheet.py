@@ -2,6 +2,7 @@
 
 import re
 
+from finetune import data
 from finetune.evaluate.guide import Sheet
 from finetune.evaluate.words import WORDS
 
@@ -75,7 +76,9 @@ def plain(text: str) -> str:
         >>> plain("a*b <i>")
         'a\\*b &lt;i>'
     """
-    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;"))
+    shown = data.visible(" ".join(text.encode("utf-8", "replace").decode().split()))
+    shown = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", shown.replace("&", "&amp;").replace("<", "&lt;"))
+    return shown.replace("://", "\\://").replace("www.", "www\\.")
 
 
 def _explained(sheet: Sheet) -> list[tuple[str, str]]:

@@ -45,6 +45,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
     gaps = first - second
     low, high = mean_interval(gaps)
     if set(np.unique(np.concatenate([first, second]))) <= {0.0, 1.0}:
+        low, high = _widened(gaps, low, high)
         better, worse = int((gaps > 0).sum()), int((gaps < 0).sum())
         p = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
     elif not gaps.any():
@@ -84,15 +85,35 @@ def share_interval(right: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def rows_needed(gaps: Sequence[float]) -> int:
-    """Rows that would tell a difference as large as this one from none: where its normal interval leaves zero.
+def _widened(gaps: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Rows that all differ alike leave a bootstrap no width, though others might not: Wilson's interval bounds it."""
+    if low < high or not len(gaps):
+        return low, high
+    if not gaps[0]:
+        most = share_interval(0, len(gaps))[1]
+        return -most, most
+    least = share_interval(len(gaps), len(gaps))[0]
+    return (least, 1.0) if gaps[0] > 0 else (-1.0, -least)
+
+
+def rows_needed(gaps: Sequence[float]) -> int | None:
+    """Rows that would tell such a difference from none, were it the same in more of them; None when there is none.
+
+    For right and wrong: from where McNemar's test is sure; else where the normal interval leaves zero.
 
     Example:
         >>> rows_needed([1, 0, 0, 0, 0, 0, 0, 0])
-        31
+        48
     """
+    from scipy.stats import binomtest
+
     array = np.asarray(gaps, float)
     mean, spread = abs(float(array.mean())), float(array.std(ddof=1)) if len(array) > 1 else 0.0
     if not mean:
-        return max(FEWEST, 2 * len(array))
-    return max(FEWEST, math.ceil((1.96 * spread / mean) ** 2))
+        return None
+    needed = max(FEWEST, math.ceil((1.96 * spread / mean) ** 2))
+    if set(np.unique(array)) <= {-1.0, 0.0, 1.0}:
+        more, less = (float((array == side).mean()) for side in (np.sign(array.mean()), -np.sign(array.mean())))
+        while binomtest(int(more * needed), int(more * needed) + int(less * needed)).pvalue >= 1 - SURE:
+            needed += 1
+    return needed

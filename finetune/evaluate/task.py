@@ -11,10 +11,12 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from finetune import data, settings, train
+from finetune.chat.talk import single
 from finetune.data.split import leaks
 from finetune.errors import ConfigError, DataError
 from finetune.evaluate import scores
@@ -29,10 +31,17 @@ ARMS = (*MODELS, *REFERENCES)
 BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
 """The arms there are before any training."""
 
+NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
+"""Arms that are no arms of their own without training rows of one question and one answer."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """An evaluation to be done. `excluded` counts held-out rows that training saw too and that are left out."""
+    """An evaluation to be done.
+
+    `excluded` counts held-out rows that training saw too, `left_out` those that repeat another, offer tools,
+    or have no text for an answer: none of them is asked. `usual`: every arm there can be, judged as the data tells.
+    """
 
     model: str
     run: Run | None
@@ -45,16 +54,19 @@ class Task:
     place: Path
     thinking: bool = False
     schema: dict[str, Any] | None = None
+    left_out: int = 0
+    usual: bool = True
 
     @property
     def adapter(self) -> str:
         """The SHA-256 of the run's adapter weights: resumed, a run has others. "" without a run."""
         return adapter_hash(self.run) if self.run else ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The same for the same question, so that what was answered of it already is found again."""
-        asked = [self.model, self.adapter, self.seed, [row.as_row() for row in self.rows], len(self.train)]
+        rows = [[row.as_row() for row in part] for part in (self.rows, self.train)]
+        asked = [self.model, self.adapter, self.seed, self.thinking, rows]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -126,7 +138,8 @@ def _task(
     for name, known, given in (("arm", ARMS, arms), ("kind", KINDS, [kind] if kind else [])):
         if wrong := [one for one in given if one not in known]:
             raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Known are: {', '.join(known)}.")
-    fresh = _not_trained(learned, held)
+    unseen = _not_trained(learned, held)
+    fresh = _asked(unseen)
     if not fresh:
         raise DataError(
             "No held-out row is left to ask." if held else "Nothing is held out.", where=run.id if run else model,
@@ -134,11 +147,21 @@ def _task(
         )  # fmt: skip
     chosen = sorted(random.Random(seed).sample(range(len(fresh)), min(limit, len(fresh))))
     rows = [fresh[place] for place in chosen]
-    kind = kind or kind_of([row.answer for row in learned] or [row.answer for row in rows])
-    ordered = tuple(arm for arm in ARMS if arm in arms)
+    told = kind_of([row.answer for row in learned] or [row.answer for row in rows])
+    can = [arm for arm in ARMS if arm in arms and (arm not in NEED_EXAMPLES or single(learned))]
     if schema is not None:
-        scores.refuse_schema(schema, kind)
-    return Task(model, run, learned, rows, len(held) - len(fresh), kind, ordered, seed, place, thinking, schema)
+        scores.refuse_schema(schema, kind or told)
+    usual = kind in (None, told) and schema is None and set(arms) == set(ARMS if run else BEFORE)
+    return Task(
+        model, run, learned, rows, len(held) - len(unseen), kind or told, tuple(can), seed, place, thinking, schema,
+        len(unseen) - len(fresh), usual,
+    )  # fmt: skip
+
+
+def _asked(rows: Sequence[data.Example]) -> list[data.Example]:
+    """Each row once, and only those that are answered with text: nothing else is evidence here."""
+    once = {json.dumps(row.as_row(), sort_keys=True): row for row in rows if row.answer.strip() and not row.tools}
+    return list(once.values())
 
 
 def _not_trained(learned: Sequence[data.Example], held: Sequence[data.Example]) -> list[data.Example]:

@@ -39,7 +39,8 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
     numbers = _numbers(values, best, to_best, unit)
     if len(tuned) < FEWEST:
         needed = rows_needed([sign * (a - b) for a, b in zip(tuned, values[best], strict=True)])
-        few = f"Too few rows to tell: {len(tuned)} were measured; about {needed} would be needed. {numbers}"
+        more = f"about {needed} would be needed" if needed else "the answers do not differ in them"
+        few = f"Too few rows to tell: {len(tuned)} were measured; {more}. {numbers}"
         return Verdict("too_few_rows", few, best, to_best)
     if to_base.clear and to_base.mean < 0:
         return Verdict("hurt", f"Fine-tuning hurt. {_numbers(values, 'base', to_base, unit)}", "base", to_base)
@@ -49,6 +50,9 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
         how = "better" if to_best.clear else "as well"
         said = f"Fine-tuning helped, but an alternative does {how}: {TITLES[best].lower()}. {numbers}"
         return Verdict("alternative_as_good", said, best, to_best)
+    if to_best.clear and to_best.mean < 0:
+        said = f"No clear difference to the base; an alternative does better: {TITLES[best].lower()}. {numbers}"
+        return Verdict("no_difference", said, best, to_best)
     return Verdict("no_difference", f"No clear difference. {numbers}", best, to_best)
 
 
@@ -72,4 +76,5 @@ def _numbers(values: Mapping[str, Sequence[float]], best: str, gap: Difference, 
         first = f"Loss of the expected answer over {gap.n} rows: tuned {_mean(values['tuned']):.3f}"
         interval = f"{-gap.mean:+.3f} (95 % interval {-gap.high:+.3f} to {-gap.low:+.3f}; lower is better)"
     against = "the base" if best == "base" else f"the best alternative ({TITLES[best].lower()})"
-    return f"{first}, {', '.join(counts)}; the difference to {against} is {interval}."
+    alone = " No alternative was measured." if len(arms) == 2 else ""
+    return f"{first}, {', '.join(counts)}; the difference to {against} is {interval}.{alone}"

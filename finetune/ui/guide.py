@@ -1,5 +1,6 @@
 """The Guide tab, first in the app: should I fine-tune at all? A worksheet that fills itself in."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,8 +63,10 @@ class GuideTab:
         self.entered: dict[str, Any] = {
             "fn": self._fill, "inputs": told, "outputs": self.sheet, "trigger_mode": "always_last", **quiet
         }  # fmt: skip
-        shown = [self.progress, self.sheet, self.halt]
-        self.measure.click(self._measure, told, shown, trigger_mode="once", concurrency_limit=8, **quiet)
+        shown = [self.progress, self.halt]
+        self.measure.click(
+            self._measure, told, shown, trigger_mode="once", concurrency_limit=8, **quiet
+        ).then(**self.entered)  # fmt: skip
         self.halt.click(_halt, None, None, queue=False, **quiet)
         gr.on([part.blur for part in typed] + [part.submit for part in typed], **self.entered)
         self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(sheet.markdown, *values)), told)
@@ -95,14 +98,14 @@ class GuideTab:
             record = self.services.dataset(state["dataset"], state)
             task = evaluate.of_dataset(model, record, limit=ROWS)
             for bar in asked(task, self.services.engine, stop):
-                yield bar, gr.skip(), gr.update(visible=True)
+                yield bar, gr.update(visible=True)
             evaluate.conclude(task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
-                yield worksheet.PLANNING, self._fill(*values), gr.update(visible=False)
+                yield worksheet.PLANNING, gr.update(visible=False)
                 self.plan.measure(train.TrainConfig(model=model), state)
-            yield "", self._fill(*values), gr.update(visible=False)
+            yield "", gr.update(visible=False)
         except FinetuneError as error:
-            yield "", self._fill(*values), gr.update(visible=False)
+            yield "", gr.update(visible=False)
             raise gr.Error(str(error), print_exception=False) from error
 
 
@@ -114,7 +117,7 @@ def _price(text: str | None) -> float | None:
     if not (text or "").strip():
         return None
     try:
-        price = float(str(text).replace(",", "."))
+        price = -1.0 if re.search(r",\d{3}\b", str(text)) else float(str(text).replace(",", "."))  # 1,000 is two prices
     except ValueError:
         price = -1.0
     if not 0 <= price < 1e6:

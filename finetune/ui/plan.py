@@ -1,6 +1,7 @@
 """Before pressing Train: how long it takes here, how much memory, and how many steps fit in the time there is."""
 
 import json
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Plan:
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
         self._measured: OrderedDict[str, train.Measured] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
         self._plans: dict[tuple[str, str], train.Plan] = {}
         with gr.Group():
             with gr.Row(equal_height=True):
@@ -78,10 +80,11 @@ class Plan:
         busy = bool(self.services.store.runs(states=("running",)))
         costly = {name: value for name, value in config.model_dump().items() if name not in UNMEASURED}
         key = json.dumps([record.id, busy, costly])
-        if key not in self._measured:
-            self._measured[key] = train.measure(config, Path(record.folder))
-            while len(self._measured) > MOST:
-                self._measured.popitem(last=False)
+        with self._one_at_a_time:
+            if key not in self._measured:
+                self._measured[key] = train.measure(config, Path(record.folder))
+                while len(self._measured) > MOST:
+                    self._measured.popitem(last=False)
         self._plans[record.id, config.model] = train.plan(config, self._measured[key])
         return self._measured[key], BESIDE if busy else "From a few batches tried on this machine."
 

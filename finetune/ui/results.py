@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import evaluate
-from finetune.errors import ConfigError, FinetuneError
+from finetune import evaluate, settings
+from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.ui import answers, verdict
 from finetune.ui.asking import asked
 from finetune.ui.report import shown
@@ -63,6 +63,7 @@ class ResultsTab:
         told = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, told, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
         self.halt.click(_halt, None, None, queue=False, **quiet)
+        self.run.input(_drop, None, None, queue=False, **quiet)
         for part in (self.run, self.kind, self.filter):
             part.change(self._choose, told, drawn, **quiet)
         self.schema.submit(self._choose, told, drawn, **quiet)
@@ -74,8 +75,8 @@ class ResultsTab:
         try:
             if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
                 return "", *self._found(task, chosen)
-        except ConfigError as error:
-            return f"<div class='ba-card'>✕ {shown(str(error))}</div>", *(gr.skip(),) * 5
+        except (ConfigError, NotAllowed) as error:
+            return f"<div class='ba-card'>✕ {shown(str(error))}</div>", "", "", "", gr.update(visible=False), ""
         except FinetuneError:  # pressing the button says what is wrong
             return self._told(run_id, state)
         return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
@@ -97,13 +98,16 @@ class ResultsTab:
             task = self._task(run_id or "none", limit, kind, schema, state)
             for bar in asked(task, self.services.engine, stop):
                 yield bar, *skip
-            yield "", *self._found(task, chosen)
+            if answers.counts(request, HERE, stop):  # else the page shows another run by now
+                yield "", *self._found(task, chosen)
         except FinetuneError as error:
             yield "", *skip
             raise gr.Error(str(error), print_exception=False) from error
 
     def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
         run = self.services.run(run_id, state)
+        if schema and schema.strip() and settings.read().shared:  # a few lines of one can keep a server busy for hours
+            raise NotAllowed("JSON Schemas are closed on a shared server.", fix="Run this app yourself.")
         try:
             wanted = json.loads(schema) if schema and schema.strip() else None  # None: its accordion was never opened
         except (ValueError, RecursionError) as error:
@@ -122,6 +126,10 @@ class ResultsTab:
             verdict.verdict(found), verdict.arms(found), verdict.forgetting(found),
             gr.update(visible=True, choices=offered, value=chosen), verdict.rows(judged, chosen),
         )  # fmt: skip
+
+
+def _drop(request: gr.Request) -> None:
+    answers.drop(request, HERE)
 
 
 def _halt(request: gr.Request) -> None:

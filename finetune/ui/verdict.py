@@ -37,6 +37,8 @@ def verdict(found: dict[str, Any]) -> str:
     sign, words, kind = WORDS[said["code"]]
     told = " As told by the bundle it came in: nothing was asked here." if found.get("from") == "bundle" else ""
     left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
+    if found.get("left_out"):
+        left_out += f" {found['left_out']} more: they repeat another row, or are not answered with text."
     return (
         f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
         f"<p>{shown(said['sentence'])}{left_out}{told}</p></div>"
@@ -46,9 +48,11 @@ def verdict(found: dict[str, Any]) -> str:
 def arms(found: dict[str, Any]) -> str:
     """Each arm with its score as a bar, its interval, and what its answers cost."""
     graded = found["kind"] == "free"
-    most = max((arm["ci"][1] for arm in found["arms"].values() if arm["ci"]), default=1.0) if graded else 1.0
+    most = max((arm["ci"][1] for arm in found["arms"].values() if arm["ci"]), default=0.0) or 1.0 if graded else 1.0
     rows = "".join(_arm(name, arm, graded, most) for name, arm in found["arms"].items())
-    head = "".join(f"<th>{title}</th>" for title in ("", found["metric"], "", "loss", "prompt tokens", "s an answer"))
+    head = "".join(
+        f"<th>{title}</th>" for title in ("", found["metric"], "", "loss a token", "prompt tokens", "s an answer")
+    )
     note = "Bars with 95 % intervals" + (" (lower is better)." if graded else ".")
     table = found["arms"].get("tuned", {}).get("confusion")
     return card(

@@ -77,3 +77,17 @@ def test_what_cannot_be_parsed_is_shown_as_it_is_and_logged_nowhere(caplog: pyte
     look('["\\ud83d"]', "json").text.encode()  # half a character would end the page's connection
     assert kind_of(["1" + " " * 200_000 + "x"] * 3) != "number"
     assert look('{"é": "<b>"}', "json").text == '{\n  "é": "<b>"\n}'
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1,5", "15"), ("12, 3", "1, 23"), ("1 2", "12"), ("$5", "€5"), ("50%", "$50"), ("1,00", "100")]
+)
+def test_other_numbers_are_other_numbers(one: str, other: str) -> None:
+    assert look(one, "number", other).right is False
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1,000", "1000"), ("$5", "5"), ("1 234 567.50", "1234567.5"), ("5 ", "5.")]
+)
+def test_the_same_numbers_are_right(one: str, other: str) -> None:
+    assert look(one, "number", other).right is True

@@ -1,5 +1,9 @@
 """Scores against values worked out by hand, and against the libraries they wrap."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import pytest
 
 from finetune.errors import ConfigError
@@ -70,3 +74,31 @@ def test_json_is_held_to_a_schema() -> None:
             scores.refuse_schema(wrong, kind)
     with pytest.raises(ConfigError, match="not fetched"):
         scores.scored("[]", "[]", "json", {"$ref": "https://example.com/schema.json"})
+
+
+def test_nothing_a_schema_points_to_is_fetched_or_read(tmp_path: Path) -> None:
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (tmp_path / "x.json").write_text("{}")
+    for place in (f"http://127.0.0.1:{server.server_port}/x.json", (tmp_path / "x.json").as_uri()):
+        with pytest.raises(ConfigError, match="not fetched"):
+            scores.keeps("[]", {"$ref": place})
+    server.shutdown()
+    assert asked == []
+
+
+@pytest.mark.parametrize("schema", [{"$schema": []}, {"$schema": 5}, {"type": 3}, 7, None, []])
+def test_what_is_no_schema_is_refused(schema: object) -> None:
+    with pytest.raises(ConfigError, match="no JSON Schema"):
+        scores.refuse_schema(schema, "json")
+
+
+def test_numbers_beyond_floats_keep_to_nothing() -> None:
+    assert not scores.keeps("1e400", {"multipleOf": 0.1})

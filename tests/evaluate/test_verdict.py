@@ -34,10 +34,14 @@ def test_the_interval_is_the_bootstraps_and_the_same_each_time() -> None:
 
 
 def test_rows_needed_by_hand() -> None:
-    """Mean 1/8, sample deviation 0.3536: (1.96 · 0.3536 / 0.125)² = 30.7."""
-    assert rows_needed([1.0, 0, 0, 0, 0, 0, 0, 0]) == 31
-    assert rows_needed([0.0] * 30) == 60
+    """One in eight better, none worse: McNemar is sure from 6 to 0 on (2 / 2⁶ = 0.031), that is 48 rows."""
+    needed = rows_needed([1.0, 0, 0, 0, 0, 0, 0, 0])
+    assert needed == 48
+    assert difference([1.0] * 6 + [0.0] * 42, [0.0] * 48).clear
+    assert not difference([1.0] * 5 + [0.0] * 42, [0.0] * 47).clear
+    assert rows_needed([0.0] * 30) is None
     assert rows_needed([1.0] * 8) == 20
+    assert rows_needed([0.5, 0.7] * 4) == 20
 
 
 @pytest.mark.parametrize(
@@ -96,3 +100,19 @@ def test_shuffled_losses_are_seldom_called_helped() -> None:
         tuned = [loss + chance.gauss(0, 0.3) for loss in base]
         called += verdict({"tuned": tuned, "base": base}, "nats", higher=False).code == "helped"
     assert called <= 3
+
+
+def test_no_interval_is_without_width() -> None:
+    """Wilson for 20 of 20 begins at 0.839; 0 of 20 ends at 0.161."""
+    all_better, alike = difference(share(20, 20), share(0, 20)), difference(share(20, 20), share(20, 20))
+    assert (all_better.low, all_better.high) == pytest.approx((0.839, 1.0), abs=1e-3)
+    assert (alike.low, alike.high) == pytest.approx((-0.161, 0.161), abs=1e-3)
+    assert not alike.clear
+
+
+def test_what_was_not_measured_and_what_does_better_is_said() -> None:
+    assert "No alternative was measured" in verdict({"tuned": share(83), "base": share(4)}, "right").sentence
+    said = verdict({"tuned": share(25, 50), "base": share(24, 50), "few_shot": share(45, 50)}, "right")
+    assert said.code == "no_difference"
+    assert "to the base; an alternative does better: few-shot" in said.sentence
+    assert "the answers do not differ" in verdict({"tuned": share(4, 8), "base": share(4, 8)}, "right").sentence
