@@ -2,6 +2,10 @@
 
 import os
 import secrets
+import shutil
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from finetune.errors import ConfigError, FinetuneError
-from finetune.export import hub, make
+from finetune.export import hub, hub_checks, make
 from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.unbundle import read_bundle
 from finetune.ui import exported
@@ -20,8 +24,24 @@ from finetune.ui.spoken import spoken
 ON_A_SPACE = bool(os.environ.get("SPACE_ID"))
 """There visitors log in with their own account; elsewhere the local token is used."""
 
+ALONE = threading.Lock()
+"""Held by the work itself: Gradio lets the next one begin when a page is closed, though the work goes on."""
+
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "export", "api_visibility": "private"}
 """An export holds a whole model in memory."""
+
+
+KEPT = 24 * 3600
+"""Seconds after which what was made may go, whether it was fetched or not."""
+
+
+def _place() -> Path:
+    """A folder that Gradio serves from, that nobody can guess; those made long ago go."""
+    exports = Path(gr.utils.get_upload_folder()) / "before-and-after"
+    for old in exports.glob("*"):
+        if time.time() - old.stat().st_mtime > KEPT:
+            shutil.rmtree(old, ignore_errors=True)
+    return exports / secrets.token_hex(16)
 
 
 class ExportTab:
@@ -79,6 +99,7 @@ class ExportTab:
         drawn = [self.progress, self.files, *self.rows.values()]
         for key, button in self.buttons.items():
             button.click(self._maker(key), chosen, drawn, show_progress="hidden", **ONE_AT_A_TIME)
+        self.run.input(lambda: "", None, self.progress, queue=False, api_visibility="private")
         self.run.change(self._show, [self.run, self.browser], drawn, api_visibility="private", show_progress="hidden")
         self.push.click(
             self._push, [*chosen, self.repo, self.what, self.public], drawn, show_progress="hidden", **ONE_AT_A_TIME
@@ -94,17 +115,16 @@ class ExportTab:
             kept = make.kept(self.services.run(run_id, state)) if run_id else {}
         except FinetuneError:
             kept = {}
-        return "", gr.update(visible=False, value=None), *self._rows(kept)
+        return gr.skip(), gr.update(visible=False, value=None), *self._rows(kept)
 
     def _rows(self, kept: dict[str, Any]) -> list[str]:
         return [exported.row(one, kept.get(one.key)) for one in FORMATS]
 
     def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
         def made(run_id: str, dtype: str, quant: str, with_data: bool, state: Browser) -> Generator[tuple]:
-            place = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)  # Gradio clears it away in time
             try:
                 run = self.services.run(run_id, state)
-                choices = make.Choices(dtype, quant, with_data=with_data)
+                choices, place = make.Choices(dtype, quant, with_data=with_data), _place()
                 done = yield from self._said(lambda say: make.export(
                     self.services.store, run, key, place, choices, self.services.engine, say))  # fmt: skip
             except FinetuneError as error:
@@ -119,7 +139,6 @@ class ExportTab:
         self, run_id: str, dtype: str, quant: str, with_data: bool, state: Browser, repo: str, what: str,
         public: bool, oauth: gr.OAuthToken | None = None,
     ) -> Generator[tuple]:  # fmt: skip
-        place = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)
         token = oauth.token if oauth else None
         try:
             if not (repo or "").strip():
@@ -127,12 +146,16 @@ class ExportTab:
             run = self.services.run(run_id, state)
             choices = make.Choices(dtype, quant)
 
+            hub_checks.usable(token)
+            hub_checks.valid(repo.strip())
+
             def work(say: Callable[[str], None]) -> str:
-                done = make.export(self.services.store, run, what, place, choices, self.services.engine, say)
-                if done.parity and done.parity.status == "red":
-                    raise ConfigError("It was not pushed.", fix=done.parity.sentence)
-                folder = make.unpacked(done, place / "files")
-                return hub.push(folder, repo.strip(), token, private=not public, say=say)
+                with tempfile.TemporaryDirectory() as place:
+                    done = make.export(self.services.store, run, what, Path(place), choices, self.services.engine, say)
+                    if done.parity and done.parity.status == "red":
+                        raise ConfigError("It was not pushed.", fix=done.parity.sentence)
+                    folder = make.unpacked(done, Path(place) / "files")
+                    return hub.push(folder, repo.strip(), token, private=not public, say=say)
 
             url = yield from self._said(work)
         except FinetuneError as error:
@@ -144,7 +167,16 @@ class ExportTab:
         """Show each sentence as it comes; returns what the work made."""
         hidden = gr.update(visible=False, value=None)
         yield exported.working("Beginning."), hidden, *(gr.skip(),) * len(FORMATS)
-        steps = spoken(work)
+
+        def alone(say: Callable[[str], None]) -> Any:
+            while not ALONE.acquire(timeout=2):
+                say("Waiting for another export to end.")
+            try:
+                return work(say)
+            finally:
+                ALONE.release()
+
+        steps = spoken(alone)
         while True:
             try:
                 line = next(steps)

@@ -1,6 +1,7 @@
 """Work that takes a while and says what it is doing, as a generator of those sentences."""
 
 import queue
+import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -9,10 +10,14 @@ Result = TypeVar("Result")
 END = object()
 
 
+class Abandoned(RuntimeError):
+    """Nobody listens any more."""
+
+
 def spoken(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
     """Run `work` in a thread, with a function that takes sentences; yields those, returns (or raises) what it does.
 
-    A page that is closed meanwhile ends the generator, not the work.
+    Closing the generator, as a page that is closed does, ends the work at its next sentence.
 
     Example:
         >>> steps = spoken(lambda say: say("Counting.") or 3)
@@ -21,9 +26,19 @@ def spoken(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, No
     """
     lines: queue.Queue[Any] = queue.Queue()
     pool = ThreadPoolExecutor(1, thread_name_prefix="spoken")
-    done = pool.submit(work, lines.put)
+    closed = threading.Event()
+
+    def say(line: str) -> None:
+        if closed.is_set():
+            raise Abandoned
+        lines.put(line)
+
+    done = pool.submit(work, say)
     done.add_done_callback(lambda _: lines.put(END))
     pool.shutdown(wait=False)
-    while (line := lines.get()) is not END:
-        yield line
+    try:
+        while (line := lines.get()) is not END:
+            yield line
+    finally:
+        closed.set()
     return done.result()

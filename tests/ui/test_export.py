@@ -1,5 +1,8 @@
 """The Export tab: makes, shows the badge and its evidence, pushes only what is right, brings bundles in."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
@@ -54,11 +57,17 @@ def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: 
     assert "Not made." in list(tab._import(str(bad), STATE))[-1][0]
 
 
-def test_what_is_wrong_is_a_sentence(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_a_sentence(
+    tab: export.ExportTab, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     *_, (said, *_) = tab._maker("adapter")("r0", "float32", "f16", False, STATE)
     assert "no such run" in said
     *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, " ", "adapter", False)
     assert "has no name" in said
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(store.path.parent))
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "a b", "adapter", False)
+    assert "Not made" in said, "before anything is written"
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     *_, (said, *_) = tab._maker("adapter")(run.id, "float32", "f16", False, STATE)
     assert "no such run" in said, "another visitor's"
@@ -70,6 +79,7 @@ def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, m
     made = make.Exported("adapter", Path("x"), 1, "0", red)
     monkeypatch.setattr(make, "export", lambda *_: made)
     monkeypatch.setattr(export.hub, "push", lambda *_, **__: pytest.fail("it was pushed"))
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
     *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "adapter", False)
     assert "It was not pushed." in said
     html = exported.done(made) + exported.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
@@ -83,5 +93,19 @@ def test_work_speaks_and_fails_aloud() -> None:
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert end.value.value == 3
+    ended = threading.Event()
+
+    def goes_on(say: Callable[[str], None]) -> None:
+        try:
+            while True:
+                say("still here")
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    steps = spoken(goes_on)
+    assert next(steps) == "still here"
+    steps.close()
+    assert ended.wait(10), "nobody listens, nobody works"
     with pytest.raises(ZeroDivisionError):
         list(spoken(lambda say: 1 // 0))
