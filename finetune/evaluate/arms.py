@@ -3,6 +3,7 @@
 Few-shot prompting and retrieval are what one would do instead of fine-tuning; they are the baseline.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -74,6 +75,8 @@ class Asking:
 def _index(texts: Sequence[str]) -> Any:
     """BM25 over the texts (bm25s); None when there is nothing to search."""
     import bm25s
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
 
     tokens = bm25s.tokenize(list(texts), stopwords=[], token_pattern=WORD, show_progress=False) if texts else None
     if tokens is None or not tokens.vocab or all(not ids for ids in tokens.ids):

@@ -73,11 +73,12 @@ class GuideTab:
         self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(sheet.html, *values)), told)
 
     def _facts(self, use_case: str, improve: str, price: str, model: str, state: Browser) -> guide.Facts:
-        state = known(state)
-        record = self.services.dataset(state["dataset"], state) if state["dataset"] else None
+        state, runs = known(state), self.services.runs(state)
+        chosen = state["dataset"] or next((run.dataset for run in runs), None)  # a new browser has chosen none yet
+        record = self.services.dataset(chosen, state) if chosen else None
         planned = self.plan.latest(record.id, model) if record else None
         typed = {"use_case": use_case, "improve": improve, "price": _price(price)}
-        return guide.gather(record, model, self.services.runs(state), planned, **typed)
+        return guide.gather(record, model, runs, planned, **typed)
 
     def _fill(self, *values: Any) -> str:
         try:
