@@ -33,7 +33,9 @@ class ResultsTab:
 
     def _draw(self) -> None:
         with gr.Row(elem_classes="ba-controls"):
-            self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="results-run", scale=3)
+            self.run = gr.Dropdown(
+                [], label="Run", info="A run with an adapter.", elem_id="results-run", scale=3, min_width=280
+            )
             self.limit = gr.Slider(
                 20, 200, value=evaluate.MOST_ROWS, step=10, label="Rows at most", info="Drawn by seed.", scale=2
             )

@@ -22,6 +22,7 @@ FILTERS = {
 }  # fmt: skip
 """How rows are chosen or sorted: by right and wrong, or by the change of the expected answer's loss."""
 
+COSTS = ("loss a token", "prompt tokens", "s an answer")
 MOST_ROWS = 10
 NOTHING = (
     "<div class='ba-card ba-masked'>Not evaluated yet. Every arm answers the same held-out rows: the base, the base "
@@ -50,9 +51,7 @@ def arms(found: dict[str, Any]) -> str:
     graded = found["kind"] == "free"
     most = max((arm["ci"][1] for arm in found["arms"].values() if arm["ci"]), default=0.0) or 1.0 if graded else 1.0
     rows = "".join(_arm(name, arm, graded, most) for name, arm in found["arms"].items())
-    head = "".join(
-        f"<th>{title}</th>" for title in ("", found["metric"], "", "loss a token", "prompt tokens", "s an answer")
-    )
+    head = "".join(f"<th>{title}</th>" for title in ("", found["metric"], "", *COSTS))
     note = "Bars with 95 % intervals" + (" (lower is better)." if graded else ".")
     table = found["arms"].get("tuned", {}).get("confusion")
     return card(
@@ -79,7 +78,8 @@ def _arm(name: str, arm: dict[str, Any], graded: bool, most: float) -> str:
         f"{arm['loss']:.3f}<small>perplexity {arm['perplexity']:.3g}</small>" if arm["loss"] is not None else "–",
         f"{arm['prompt_tokens']:.0f}" if model else "–", f"{arm['seconds']:.2f}" if model else "–",
     ]  # fmt: skip
-    drawn = "".join(f"<td>{cell}</td>" for cell in cells)
+    labels = ("", "", "", *COSTS)
+    drawn = "".join(f"<td data-label='{label}'>{cell}</td>" for label, cell in zip(labels, cells, strict=True))
     return f"<tr class='{'ba-tuned' if name == 'tuned' else ''}'>{drawn}</tr>"
 
 
