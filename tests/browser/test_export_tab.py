@@ -1,0 +1,66 @@
+"""Guide, Results and Export in a real browser, on a tiny model: judged, taken away, brought in again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from finetune import data
+from finetune.chat import Engine
+from finetune.store import Store
+from finetune.ui import page as pages
+from finetune.ui import theme
+from finetune.ui.session import Services
+from tests.conftest import train_tiny
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def address(store: Store) -> Iterator[str]:
+    import gradio as gr
+
+    built = pages.build(Services(store, Engine())).queue()
+    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
+    yield built.local_url
+    gr.close_all(verbose=False)
+
+
+def test_a_run_is_judged_taken_away_and_brought_in(
+    chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path, address: str
+) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    expect(page.locator("#worksheet")).to_contain_text("Use case")
+
+    page.get_by_role("tab", name="Results", exact=True).click()
+    page.click("#evaluate")
+    expect(page.locator("#verdict")).to_contain_text("Too few rows to tell", timeout=120_000)
+    expect(page.locator("#judged-rows")).to_contain_text("What is")
+
+    page.get_by_role("tab", name="Export", exact=True).click()
+    page.click("#make-adapter")
+    expect(page.locator("#format-adapter")).to_contain_text("answers the same", timeout=120_000)
+    page.click("#make-bundle")
+    expect(page.locator("#format-bundle")).to_contain_text("made", timeout=60_000)
+    with page.expect_download() as download:
+        page.locator("#export-files a").first.click()
+    bundle = tmp_path / download.value.suggested_filename
+    download.value.save_as(bundle)
+    assert "manifest.json" in ZipFile(bundle).namelist()
+    page.get_by_text("Import a run bundle").click()
+    page.set_input_files("#import-bundle input[type=file]", bundle)
+    expect(page.locator("#export-progress")).to_contain_text("Imported")
+    page.wait_for_timeout(1500)
+    expect(page.locator("#export-progress")).to_contain_text("Imported")
+    assert {one.id for one in store.runs()} > {run.id}
+    page.get_by_role("tab", name="Guide", exact=True).click()
+    expect(page.locator("#worksheet .ba-verdict b")).not_to_be_empty()
+    assert errors == []
+    page.close()
