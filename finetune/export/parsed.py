@@ -14,6 +14,9 @@ from finetune.export.members import LONGEST_LINE, Strict
 DEEPEST = 40
 """Levels of nesting."""
 
+MOST_LINES = 200_000
+"""Of one JSONL file: no run has as many events or votes."""
+
 Record = TypeVar("Record", bound=Strict)
 
 
@@ -62,6 +65,8 @@ def read_lines(file: Path, record: type[Record]) -> Iterator[tuple[Record, dict[
             where = f"{file.name}, line {count}"
             if len(line) > LONGEST_LINE:
                 raise refused("The line is too long.", where)
+            if count > MOST_LINES:
+                raise refused(f"There are more than {MOST_LINES:,} lines.", file.name)
             value = parse(line, where)
             yield as_record(value, record, where), value
 

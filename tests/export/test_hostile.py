@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from finetune.errors import DataError
-from finetune.export import archive
+from finetune.export import archive, parsed
 from finetune.export.unbundle import read_bundle
 from finetune.store import Store
 from tests.export.trained import world
@@ -317,6 +317,15 @@ def test_histories_that_cannot_be(store: Store, files: Files, tmp_path: Path) ->
         ([one | ({"run": "r1"} if place == step else {}) for place, one in enumerate(lines)], "run"),
     ):  # fmt: skip
         refused(store, zipped(written(wrong), tmp_path / "b.zip"), says)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "votes.jsonl"])
+def test_histories_without_end(
+    store: Store, files: Files, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = files[name].splitlines()
+    monkeypatch.setattr(parsed, "MOST_LINES", len(events) - 1)
+    refused(store, zipped(sealed(files), tmp_path / "b.zip"), "more than .* lines")
 
 
 def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path: Path) -> None:
