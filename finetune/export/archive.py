@@ -19,7 +19,7 @@ from finetune.export.parsed import read_json, refused
 MOST_DIRECTORY = 1 * members.MB
 """Bytes of the zip's own table of contents; zipfile reads it into memory."""
 
-RATIO, RATIO_FROM = 200, 64 * members.MB
+RATIO, RATIO_FROM = 200, 1 * members.MB
 """How much larger than the zip its contents may be, once they are larger than `RATIO_FROM`."""
 
 SPREAD = 4
@@ -60,7 +60,8 @@ def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place:
     manifest = read_json(place / members.MANIFEST, members.ManifestRecord)
     if unknown := sorted(infos.keys() - manifest.files.keys()):
         raise refused("The manifest does not name this file.", unknown[0])
-    if missing := sorted((manifest.files.keys() | set(members.NEEDED)) - infos.keys()):
+    answers = {f"evaluations/{name.split('/')[1]}/answers.jsonl" for name in infos if name.startswith("evaluations/")}
+    if missing := sorted((manifest.files.keys() | answers | set(members.NEEDED)) - infos.keys()):
         raise refused("This file is missing.", missing[0])
     for name, told in manifest.files.items():
         if (told.bytes, told.sha256) != (infos[name].file_size, _copy(bundle, infos[name], place)):
