@@ -1,5 +1,8 @@
 """The tables of the record, and their rows as Python sees them."""
 
+import json
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +106,29 @@ class Event:
     at: float
     kind: str
     data: dict[str, Any]
+
+
+def as_dataset(row: sqlite3.Row) -> DatasetRecord:
+    """A row of the table of datasets."""
+    return DatasetRecord(**{**dict(row), "facts": json.loads(row["facts"])})
+
+
+def as_run(row: sqlite3.Row) -> Run:
+    """A row of the table of runs."""
+    return Run(**{**dict(row), "config": json.loads(row["config"]), "result": json.loads(row["result"])})
+
+
+def as_event(row: sqlite3.Row) -> Event:
+    """A row of the table of events."""
+    return Event(**{**dict(row), "data": json.loads(row["data"])})
+
+
+def columns(fields: dict[str, Any]) -> tuple[str, list[Any]]:
+    """``, name=?`` for each field, and the values as SQLite keeps them."""
+    names = "".join(f", {name}=?" for name in fields)
+    return names, [json.dumps(value) if isinstance(value, dict) else value for value in fields.values()]
+
+
+def marks(values: Sequence[Any]) -> str:
+    """A question mark for each value."""
+    return ",".join("?" * len(values))

@@ -17,19 +17,23 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from finetune import schema
 from finetune.errors import ConfigError, RunError
 from finetune.schema import DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run
 
 __all__ = ["DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store"]
 
-
 DISK_WORDS = ("database or disk is full", "disk i/o error")
 """How SQLite says that the disk took no more."""
+
+AT_ONCE = 500
+"""Events of an imported run in one transaction: nobody else waits long for the record."""
 
 
 class Store:
@@ -106,7 +110,7 @@ class Store:
             row = db.execute("SELECT * FROM datasets WHERE id=?", (dataset_id,)).fetchone()
         if row is None:
             raise RunError("There is no such dataset.", where=dataset_id, code="dataset_unknown")
-        return _dataset(row)
+        return schema.as_dataset(row)
 
     # Runs
 
@@ -122,14 +126,29 @@ class Store:
         return self.run(run_id)
 
     def import_run(self, dataset: DatasetRecord, run: Run, events: Iterable[Event], votes: Iterable[dict]) -> None:
-        """Record a run of another home with its dataset, events and votes (its owner's), all of it or nothing."""
+        """Record a run of another home with its dataset, events and votes (its owner's), all of it or nothing.
+
+        The events go first, part by part; nobody sees the run before the last of it is there.
+        """
+        ballots = [(f"{run.id}-{count}", run.id, run.owner, json.dumps(vote)) for count, vote in enumerate(votes)]
+        left = iter(events)
+        try:
+            while part := list(islice(left, AT_ONCE)):  # read and checked before others are kept waiting
+                with self._write() as db:
+                    for event in part:
+                        _insert(db, "events", event)
+            with self._write() as db:
+                _insert(db, "datasets", dataset)
+                _insert(db, "runs", run)
+                db.executemany("INSERT INTO votes VALUES (?,?,?,?)", ballots)
+        except BaseException:
+            self.forget(run.id)
+            raise
+
+    def forget(self, run_id: str) -> None:
+        """Delete the events of a run that was never recorded: an import that was cut short."""
         with self._write() as db:
-            _insert(db, "datasets", dataset)
-            _insert(db, "runs", run)
-            for event in events:
-                _insert(db, "events", event)
-            ballots = ((f"{run.id}-{count}", run.id, run.owner, json.dumps(vote)) for count, vote in enumerate(votes))
-            db.executemany("INSERT INTO votes VALUES (?,?,?,?)", ballots)
+            db.execute("DELETE FROM events WHERE run=?1 AND ?1 NOT IN (SELECT id FROM runs)", (run_id,))
 
     def run(self, run_id: str) -> Run:
         """The run with this id. Raises `RunError` when there is none."""
@@ -138,17 +157,14 @@ class Store:
         if row is None:
             known = "See the list with: python -m finetune runs"
             raise RunError("There is no such run.", where=_text(run_id), fix=known, code="run_unknown")
-        return _run(row)
+        return schema.as_run(row)
 
     def runs(self, *, owner: str | None = None, states: tuple[str, ...] = STATES) -> list[Run]:
         """Runs in these states, newest first; only this owner's when one is named."""
-        marks = _marks(states)
-        query = f"SELECT * FROM runs WHERE state IN ({marks})" + (" AND owner=?" if owner is not None else "")
+        theirs, asked = ("", states) if owner is None else (" AND owner=?", (*states, owner))
+        query = f"SELECT * FROM runs WHERE state IN ({schema.marks(states)}){theirs} ORDER BY created DESC, rowid DESC"
         with self._connect() as db:
-            rows = db.execute(
-                f"{query} ORDER BY created DESC, rowid DESC", (*states, *([owner] if owner is not None else []))
-            )
-            return [_run(row) for row in rows]
+            return [schema.as_run(row) for row in db.execute(query, asked)]
 
     def move(
         self, run_id: str, to: str, *, only_from: tuple[str, ...], attempt: int | None = None, **fields: Any
@@ -158,12 +174,12 @@ class Store:
         Two processes may try the same change; the database lets one of them win. `fields` are
         columns set in the same transaction (`result` is given as a dict).
         """
-        marks = _marks(only_from)
-        names, values = _columns(fields)
+        places = schema.marks(only_from)
+        names, values = schema.columns(fields)
         same = "" if attempt is None else " AND attempt=?"
         with self._write() as db:
             changed = db.execute(
-                f"UPDATE runs SET state=?{names} WHERE id=? AND state IN ({marks}){same}",
+                f"UPDATE runs SET state=?{names} WHERE id=? AND state IN ({places}){same}",
                 (to, *values, run_id, *only_from, *([] if attempt is None else [attempt])),
             ).rowcount
             if changed:
@@ -213,7 +229,7 @@ class Store:
 
     def update(self, run_id: str, **fields: Any) -> None:
         """Set columns of a run without changing its state."""
-        names, values = _columns(fields)
+        names, values = schema.columns(fields)
         with self._write() as db:
             db.execute(f"UPDATE runs SET {names.removeprefix(', ')} WHERE id=?", (*values, run_id))
 
@@ -221,7 +237,7 @@ class Store:
 
     def add_event(self, run_id: str, kind: str, data: dict[str, Any], **fields: Any) -> int:
         """Append an event, and set columns of its run in the same transaction. Returns its seq."""
-        names, values = _columns(fields)
+        names, values = schema.columns(fields)
         with self._write() as db:
             if fields:
                 db.execute(f"UPDATE runs SET {names.removeprefix(', ')} WHERE id=?", (*values, run_id))
@@ -231,7 +247,7 @@ class Store:
         """The events of a run with `seq` above `after`, in order."""
         with self._connect() as db:
             rows = db.execute("SELECT * FROM events WHERE run=? AND seq>? ORDER BY seq", (run_id, after))
-            return [Event(**{**dict(row), "data": json.loads(row["data"])}) for row in rows]
+            return [schema.as_event(row) for row in rows]
 
     def events_of(self, run_id: str, *kinds: str) -> list[Event]:
         """The events of a run that are of these kinds, in order: a short answer about a long run.
@@ -240,10 +256,10 @@ class Store:
             >>> [event.data["loss"] for event in store.events_of(run.id, "eval")]
             [1.7, 0.41]
         """
-        marks = _marks(kinds)
+        places = schema.marks(kinds)
         with self._connect() as db:
-            rows = db.execute(f"SELECT * FROM events WHERE run=? AND kind IN ({marks}) ORDER BY seq", (run_id, *kinds))
-            return [Event(**{**dict(row), "data": json.loads(row["data"])}) for row in rows]
+            rows = db.execute(f"SELECT * FROM events WHERE run=? AND kind IN ({places}) ORDER BY seq", (run_id, *kinds))
+            return [schema.as_event(row) for row in rows]
 
     # Votes
 
@@ -270,9 +286,9 @@ class Store:
 
         A worker of a run that is not over would write on; its owner stops it first.
         """
-        marks = _marks(DELETABLE)
+        places = schema.marks(DELETABLE)
         with self._write() as db:
-            over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({marks})", (run_id, *DELETABLE)).fetchone()
+            over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({places})", (run_id, *DELETABLE)).fetchone()
             for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")) if over else ():
                 db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))
         return bool(over)
@@ -289,28 +305,11 @@ def new_id(prefix: str) -> str:
 
 
 def _insert(db: sqlite3.Connection, table: str, record: DatasetRecord | Run | Event) -> None:
-    values = _columns(vars(record))[1]
-    db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({_marks(values)})", values)
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ",".join("?" * len(values))
+    values = schema.columns(vars(record))[1]
+    db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({schema.marks(values)})", values)
 
 
 def _append(db: sqlite3.Connection, run_id: str, kind: str, data: dict[str, Any]) -> int:
     row = db.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE run=?", (run_id,)).fetchone()
     db.execute("INSERT INTO events VALUES (?,?,?,?,?)", (run_id, row[0], time.time(), kind, json.dumps(data)))
     return row[0]
-
-
-def _columns(fields: dict[str, Any]) -> tuple[str, list[Any]]:
-    names = "".join(f", {name}=?" for name in fields)
-    return names, [json.dumps(value) if isinstance(value, dict) else value for value in fields.values()]
-
-
-def _dataset(row: sqlite3.Row) -> DatasetRecord:
-    return DatasetRecord(**{**dict(row), "facts": json.loads(row["facts"])})
-
-
-def _run(row: sqlite3.Row) -> Run:
-    return Run(**{**dict(row), "config": json.loads(row["config"]), "result": json.loads(row["result"])})

@@ -1,6 +1,7 @@
 """The record: durable, gapless, one winner for every change."""
 
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -196,3 +197,28 @@ def test_a_run_of_another_home_comes_whole_or_not_at_all(store: Store) -> None:
     assert store.votes("r1", "a") == []
     store.add_event("r1", "log", {"text": "more"})
     assert store.events("r1")[-1].seq == 3
+
+
+def test_a_long_import_lets_others_write_and_shows_nothing_before_its_end(
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, known = new_run(store), store.runs()
+    moved = replace(run, id="r0", dataset="d0")
+    kept = replace(store.dataset(run.dataset), id="d0")
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout, **named: connect(path, timeout=0.2, **named))
+    monkeypatch.setattr("finetune.store.AT_ONCE", 2)
+
+    def events() -> Iterator[Event]:
+        for seq in range(1, 6):
+            Store(home).rename(run.id, f"while event {seq} is read")
+            assert [one.id for one in store.runs()] == [one.id for one in known]
+            yield Event("r0", seq, 1.0, "log", {"text": "x"})
+
+    store.import_run(kept, moved, events(), [])
+    assert (store.run(run.id).name, len(store.events("r0"))) == ("while event 5 is read", 5)
+    store.forget("r0")
+    assert len(store.events("r0")) == 5, "it is recorded"
+    with pytest.raises(sqlite3.IntegrityError):
+        store.import_run(kept, replace(moved, id="r1"), [replace(one, run="r1") for one in store.events("r0")], [])
+    assert store.events("r1") == []

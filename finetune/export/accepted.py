@@ -12,9 +12,15 @@ from finetune.train import TrainConfig
 CODE = ("auto_map", "auto_mapping", "trust_remote_code", "custom_pipelines", "auto_class", "custom_generate")
 """Keys by which a config names code of its own."""
 
-FREE = ("base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "peft_version",
-        "inference_mode", "revision", "fan_in_fan_out")  # fmt: skip
-"""What differs between plain LoRAs; anything else must be as PEFT has it by default."""
+MOST_TOKENS = 4_000_000
+"""Values of a tokenizer's JSON: the largest vocabularies in use have a third of that."""
+
+FREE: dict[str, tuple[type, ...]] = {
+    "base_model_name_or_path": (str,), "r": (int,), "lora_alpha": (int, float), "lora_dropout": (int, float),
+    "use_rslora": (bool,), "target_modules": (str, list), "peft_version": (str,), "inference_mode": (bool,),
+    "fan_in_fan_out": (bool,),
+}  # fmt: skip
+"""What differs between plain LoRAs, and of what type it is; anything else must be as PEFT has it by default."""
 
 MODULE = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 WEIGHT = re.compile(r"[\w.]+\.lora_(?:embedding_)?([AB])(?:\.weight)?", re.ASCII)
@@ -32,9 +38,10 @@ def check_adapter(folder: Path, base: str, config: TrainConfig) -> None:
     """
     for file in sorted(folder.iterdir()):
         if file.suffix == ".json":
-            values = parse(file.read_bytes(), file.name)
-            if file.name not in AS_THEY_ARE:
-                _refuse_code(values, file.name)
+            if file.name in AS_THEY_ARE:
+                parse(file.read_bytes(), file.name, MOST_TOKENS)
+            else:
+                _refuse_code(parse(file.read_bytes(), file.name), file.name)
         elif file.suffix in (".txt", ".jinja"):
             _refuse_binary(file)
     _check_config(parse((folder / "adapter_config.json").read_bytes(), "adapter_config.json"), base, config)
@@ -74,6 +81,10 @@ def _check_config(found: dict[str, Any], base: str, config: TrainConfig) -> None
     for key, value in found.items():
         if key not in FREE and value not in (plain.get(key), None, False, {}, []):
             raise refused(f"This is no plain LoRA: {key[:40]} is not as usual.", where)
+        if key in FREE and type(value) not in FREE[key]:
+            raise refused(f"In its settings, {key} is not of the usual type.", where)
+    if not 0 <= found.get("lora_dropout", 0) < 1:
+        raise refused("Its dropout is no share.", where)
     if found.get("peft_type") != "LORA":
         raise refused("This is no plain LoRA: peft_type is not as usual.", where)
     if found.get("base_model_name_or_path") != base:

@@ -4,22 +4,25 @@ Every name is on the list of `finetune.export.members`, every size is bounded be
 every byte is the one that the manifest's hash names. Files are streamed, never held whole.
 """
 
+import errno
 import hashlib
 import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import settings
-from finetune.errors import DataError, RunError
+from finetune.errors import DataError, FinetuneError, RunError
 from finetune.export import members
 from finetune.export.parsed import read_json, refused
 
 MOST_DIRECTORY = 1 * members.MB
 """Bytes of the zip's own table of contents; zipfile reads it into memory."""
 
-RATIO, RATIO_FROM = 200, 64 * members.MB
+RATIO, RATIO_FROM = 200, 1 * members.MB
 """How much larger than the zip its contents may be, once they are larger than `RATIO_FROM`."""
 
 SPREAD = 4
@@ -40,7 +43,11 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
         'run.json'
     """
     try:
-        with path.open("rb") as file:
+        opened = path.open("rb")
+    except OSError as error:
+        raise refused("There is no such file, or it may not be read.", path.name, "Name a bundle.") from error
+    try:
+        with opened as file:
             _refuse_long_directory(file)
             with zipfile.ZipFile(file) as bundle:
                 infos = _checked(bundle.infolist(), path.stat().st_size)
@@ -50,8 +57,30 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
         if isinstance(error, DataError):
             raise
         raise refused("This is no whole zip file.", path.name) from error
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise refused("There is no such file.", path.name, "Name a bundle.") from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the system says of files that cannot be written becomes an error of ours, without the names of folders.
+
+    Raises:
+        RunError: the disk is full (code ``disk_full``), or does not let us write (code ``not_writable``).
+
+    Example:
+        >>> with told():
+        ...     Path("/proc/here").mkdir()
+    """
+    try:
+        yield
+    except FinetuneError:  # NotAllowed is an OSError, too
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError("The disk is full.", fix="Free some space.", code="disk_full") from error
+        raise RunError(
+            f"The folder where the app keeps its data cannot be written ({error.strerror or type(error).__name__}).",
+            fix="Set FINETUNE_HOME to a folder you may write to.", code="not_writable",
+        ) from error  # fmt: skip
 
 
 def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place: Path) -> dict[str, Path]:
@@ -60,7 +89,8 @@ def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place:
     manifest = read_json(place / members.MANIFEST, members.ManifestRecord)
     if unknown := sorted(infos.keys() - manifest.files.keys()):
         raise refused("The manifest does not name this file.", unknown[0])
-    if missing := sorted((manifest.files.keys() | set(members.NEEDED)) - infos.keys()):
+    answers = {f"evaluations/{name.split('/')[1]}/answers.jsonl" for name in infos if name.startswith("evaluations/")}
+    if missing := sorted((manifest.files.keys() | answers | set(members.NEEDED)) - infos.keys()):
         raise refused("This file is missing.", missing[0])
     for name, told in manifest.files.items():
         if (told.bytes, told.sha256) != (infos[name].file_size, _copy(bundle, infos[name], place)):

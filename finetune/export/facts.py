@@ -24,6 +24,10 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "t
 IMPORTED = "imported.json"
 """In the folder of a run that came in a bundle: what was recorded where it was trained."""
 
+ELSEWHERE = " (not here)"
+"""Behind the name of an imported run's local base until somebody says where it is: by the bare name, a folder that
+happens to be called so would be taken for it. No bundle may name a base like this."""
+
 LENGTH = re.compile(r"Max length: (\d+) tokens")
 NAME = re.compile(r"[A-Za-z0-9_][\w.\- ]{0,99}", re.ASCII)
 """What is left of a local folder: its last part."""
@@ -51,7 +55,8 @@ def base_of(name: str, source: str | None) -> Base:
     """The same for a model's name and where it was found, if that is known."""
     if HUB_ID.fullmatch(name) and source != "local":
         return Base(name, False)
-    last = re.sub(r"[^\w.\- ]", "_", re.split(r"[/\\]", name.rstrip("/\\"))[-1], flags=re.ASCII)[:100]
+    last = re.split(r"[/\\]", name.removesuffix(ELSEWHERE).rstrip("/\\"))[-1]
+    last = re.sub(r"[^\w.\- ]", "_", last, flags=re.ASCII)[:100]
     return Base(last if NAME.fullmatch(last) else f"model_{last}"[:100], True)
 
 

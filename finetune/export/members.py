@@ -5,7 +5,7 @@ run.json environment.json data.json the run, where it was trained, what its data
 events.jsonl votes.jsonl            what happened, and the votes of the run's owner
 report.json                         what its evaluation found, if one was finished
 evaluations/KEY/task.json answers.jsonl
-adapter/…                           safetensors, JSON, jinja, txt
+adapter/…                           what PEFT and a tokenizer save: safetensors, JSON, jinja, txt
 data/train.jsonl validation.jsonl   the examples, only if they were asked for
 """
 
@@ -20,27 +20,24 @@ from finetune.store import ENDED, STATES
 FORMAT, VERSION = "before-and-after-run", 1
 
 MANIFEST, WEIGHTS, ADAPTER = "manifest.json", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"
-NEEDED = ("run.json", "environment.json", "data.json", "events.jsonl", WEIGHTS, ADAPTER)
+NEEDED = ("run.json", "environment.json", "data.json", "events.jsonl", "votes.jsonl", WEIGHTS, ADAPTER)
 
 MOST_MEMBERS = 500
 MB = 2**20
 SIZES: dict[str, int] = {
-    r"manifest\.json": 1 * MB,
-    r"(?:run|environment)\.json": 1 * MB,
-    r"data\.json": 4 * MB,
-    r"report\.json": 8 * MB,
-    r"events\.jsonl": 1024 * MB,
-    r"votes\.jsonl": 256 * MB,
-    r"evaluations/[0-9a-f]{16}/task\.json": 1 * MB,
-    r"evaluations/[0-9a-f]{16}/answers\.jsonl": 256 * MB,
+    r"(?:manifest|run|environment|evaluations/[0-9a-f]{16}/task)\.json": 1 * MB,
+    r"(?:data|report)\.json": 4 * MB,
+    r"(?:events|votes|evaluations/[0-9a-f]{16}/answers)\.jsonl": 256 * MB,
     r"adapter/adapter_model\.safetensors": 16 * 1024 * MB,
-    r"adapter/[A-Za-z0-9_][A-Za-z0-9_\-]{0,80}\.(?:json|jinja|txt)": 64 * MB,
+    r"adapter/adapter_config\.json": MB // 16,
+    r"adapter/(?:chat_template\.jinja|(?:special_tokens_map|generation_config)\.json)": 1 * MB,
+    r"adapter/(?:(?:tokenizer_config|added_tokens|vocab)\.json|(?:merges|vocab)\.txt)": 8 * MB,
+    r"adapter/tokenizer\.json": 64 * MB,
     r"data/(?:train|validation)\.jsonl": 8 * 1024 * MB,
 }
 """The names a bundle may have, and how many bytes such a file may hold."""
 
-LONGEST_LINE = 8 * MB
-"""Bytes of one line of a JSONL file."""
+LONGEST_LINE = 8 * MB  # of a JSONL file
 
 
 def most_bytes(name: str) -> int | None:
@@ -61,13 +58,12 @@ class Strict(BaseModel):
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
-Moment = Annotated[float, Field(ge=0, le=4e9)]
-"""Unix seconds, to the year 2096: a date that no calendar has would break every page that shows it."""
-
+Moment = Annotated[float, Field(ge=0, le=4e9)]  # Unix seconds, to 2096: no page can show a date no calendar has
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LONGEST_NAME = 300
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
-Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # so that no sum or difference of two overflows
+Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
 class FileRecord(Strict):
@@ -93,11 +89,11 @@ class Figures(Strict):
     """What a run ended with: its `result`."""
 
     source: Literal["local", "cache", "hub", "packaged"] | None = None
-    train_loss: float | None = None
-    eval_loss: float | None = None
-    base_eval_loss: float | None = None
-    train_seconds: float | None = None
-    tokens_per_second: float | None = None
+    train_loss: Number | None = None
+    eval_loss: Number | None = None
+    base_eval_loss: Number | None = None
+    train_seconds: Number | None = None
+    tokens_per_second: Number | None = None
     adapter_step: Count | None = None
 
 
@@ -105,7 +101,7 @@ class RunRecord(Strict):
     name: Name
     config: dict[str, Any]
     base: BaseRecord
-    resolved: dict[str, float | None]
+    resolved: dict[str, Number | None]
     result: Figures
     state: Literal[*ENDED]  # type: ignore[valid-type]
     code: Name | None
@@ -160,13 +156,13 @@ class Log(Strict):
 
 
 class Tokens(Strict):
-    tokens: float
+    tokens: Number
 
 
 class Eval(Strict):
     step: Count
-    loss: float
-    tokens: float
+    loss: Number
+    tokens: Number
     seconds: Seconds
     of: Count
 
@@ -185,16 +181,16 @@ class Samples(Strict):
 
 class Step(Strict):
     step: Count
-    loss: float
-    learning_rate: float
-    grad_norm: float | None
-    tokens: float
+    loss: Number
+    learning_rate: Number
+    grad_norm: Number | None
+    tokens: Number
     seconds: Seconds
 
 
 class Saved(Strict):
     step: Count
-    loss: float | None
+    loss: Number | None
     best: bool
     seconds: Seconds = 0
 
@@ -249,30 +245,30 @@ class AnsweredRecord(Strict):
     prompt_tokens: Count
     seconds: Seconds
     stop: str | None
-    loss: float
+    loss: Number
     loss_tokens: Count
 
 
 class ArmReport(Strict):
-    score: float | None
+    score: Number | None
     ci: Interval | None
     correct: Count | None
-    parts: dict[str, float]
+    parts: dict[str, Number]
     confusion: dict[str, dict[str, Count]] | None = None
-    loss: float | None
-    perplexity: float | None
-    prompt_tokens: float
-    seconds: float
-    answer_tokens: float = 0
+    loss: Number | None
+    perplexity: Number | None
+    prompt_tokens: Number
+    seconds: Number
+    answer_tokens: Number = 0
     empty: Count = 0
     over_long: Count = 0
 
 
 class DifferenceReport(Strict):
     vs: Literal[*ARMS]  # type: ignore[valid-type]
-    points: float
+    points: Number
     ci: Interval
-    p: float
+    p: Number
 
 
 class ShownReport(Strict):
@@ -282,8 +278,8 @@ class ShownReport(Strict):
 
 
 class ForgettingReport(Strict):
-    base_loss: float
-    tuned_loss: float
+    base_loss: Number
+    tuned_loss: Number
     ci: Interval
     n: Count
     said: Literal["worse", "better", "unchanged", "no clear change"]
@@ -308,3 +304,7 @@ class ReportRecord(Strict):
     difference: DifferenceReport
     forgetting: ForgettingReport | None
     verdict: VerdictReport
+
+    def model_post_init(self, _: Any) -> None:
+        if any(arm not in self.arms or self.arms[arm].score is None for arm in ("base", "tuned")):
+            raise ValueError("base and tuned need a score")

@@ -14,6 +14,12 @@ from finetune.export.members import LONGEST_LINE, Strict
 DEEPEST = 40
 """Levels of nesting."""
 
+MOST_VALUES = 200_000
+"""Commas and brackets of a JSON text: Python needs up to a hundred bytes for what is one of them there."""
+
+MOST_LINES = 200_000
+"""Of one JSONL file: no run has as many events or votes."""
+
 Record = TypeVar("Record", bound=Strict)
 
 
@@ -28,16 +34,18 @@ def refused(what: str, where: str = "", fix: str = "Ask for a new bundle of the 
     return DataError(what, where=shown, fix=fix, code="bundle_refused")
 
 
-def parse(text: str | bytes, where: str) -> dict[str, Any]:
-    """A JSON object, finite and not too deep.
+def parse(text: bytes, where: str, most: int = MOST_VALUES) -> dict[str, Any]:
+    """A JSON object, finite, not too deep and of about `most` values; counted before anything is made of it.
 
     Raises:
         DataError: it is none.
 
     Example:
-        >>> parse('{"a": 1}', "a.json")
+        >>> parse(b'{"a": 1}', "a.json")
         {'a': 1}
     """
+    if sum(map(text.count, (b",", b"[", b"{"))) > most:
+        raise refused(f"The JSON holds more than {most:,} values.", where)
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -62,6 +70,8 @@ def read_lines(file: Path, record: type[Record]) -> Iterator[tuple[Record, dict[
             where = f"{file.name}, line {count}"
             if len(line) > LONGEST_LINE:
                 raise refused("The line is too long.", where)
+            if count > MOST_LINES:
+                raise refused(f"There are more than {MOST_LINES:,} lines.", file.name)
             value = parse(line, where)
             yield as_record(value, record, where), value
 

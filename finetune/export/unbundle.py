@@ -10,7 +10,6 @@ Example:
     'succeeded'
 """
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -25,15 +24,16 @@ from typing import Any
 from finetune import data, evaluate, models, settings, train
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.evaluate.measure import general
+from finetune.evaluate.task import adapter_hash
 from finetune.export import facts, members
 from finetune.export.accepted import check_adapter
-from finetune.export.archive import unpack
+from finetune.export.archive import told, unpack
 from finetune.export.bundle import PARTS, json_file, weights_hash
 from finetune.export.parsed import as_record, read_json, read_lines, refused
 from finetune.models.source import HUB_ID
 from finetune.store import DatasetRecord, Event, Run, Store, new_id
 from finetune.train.kept import examples_in
-from finetune.train.manage import LONGEST_NAME
+from finetune.train.manage import IMPORTING, IMPORTS, LONGEST_NAME
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,13 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
     Raises:
         DataError: the bundle is refused (code ``bundle_refused``).
         ModelError: `model` cannot be had.
-        RunError: the disk is full.
+        RunError: the disk is full, or cannot be written.
 
     Example:
         >>> read_bundle(store, Path("run-r06ebe670.zip"), model="/models/tiny").config["model"]
         '/models/tiny'
     """
-    aside = settings.read().home / "imports"
-    aside.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=aside) as scratch:
+    with told(), _scratch() as scratch:
         place = Path(scratch)
         incoming = _opened(place, unpack(path, place))
         check_adapter(place / "adapter", incoming.run.base.name, incoming.config)
@@ -75,6 +73,12 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
         votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], members.VoteRecord)]
         record, rows = _dataset(incoming, owner)
         return _publish(store, incoming, _run(incoming, record, model), record, rows, votes)
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    aside = settings.read().home / IMPORTS
+    aside.mkdir(exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=aside)
 
 
 def _opened(place: Path, files: dict[str, Path]) -> Incoming:
@@ -136,6 +140,8 @@ def _run(incoming: Incoming, record: DatasetRecord, model: str | None) -> Run:
                 "Name the base it was trained on.",
             )  # fmt: skip
         config, result = config | {"model": here}, result | {"source": found.source}
+    elif told.base.local:
+        config = config | {"model": told.base.name + facts.ELSEWHERE}
     name = " ".join(_whole(told.name).split())[:LONGEST_NAME] or "imported"
     return Run(
         new_id("r"), record.owner, name, record.id, config, told.state, told.created, told.started, told.ended,
@@ -193,18 +199,20 @@ def _publish(
     aside.mkdir()
     os.replace(incoming.folder / "adapter", aside / "adapter")
     json_file(aside / facts.IMPORTED, {"environment": incoming.environment, "base": incoming.run.base.model_dump()})
-    if incoming.report and not rows:
-        _keep_report(incoming.report, record.name, aside)
+    (aside / IMPORTING).write_text(Path(record.folder).name, encoding="utf-8")
     try:
         for source, target in [(aside, place), *([(rows, Path(record.folder))] if rows else [])]:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
         _evaluations(incoming, run, record)
+        if incoming.report and not rows:
+            _keep_report(incoming.report, record.name, adapter_hash(run), place / "evaluations" / "bundle")
         store.import_run(record, run, _events(incoming, run.id), votes)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         shutil.rmtree(record.folder, ignore_errors=True)
         raise
+    (place / IMPORTING).unlink(missing_ok=True)
     return store.run(run.id)
 
 
@@ -233,15 +241,14 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
         place.mkdir()
         os.replace(folder / "answers.jsonl", place / "answers.jsonl")
         if incoming.data.included:
-            evaluate.conclude(task, record.name)
+            found = evaluate.report(task, evaluate.answered(task))
+            if set(found["arms"]) == set(task.arms):
+                _keep_report(found, record.name, task.adapter, place)
 
 
-def _keep_report(report: dict[str, Any], name: str, run_folder: Path) -> None:
-    """Without the rows nothing can be judged again: the bundle's own report stands, and says where it comes from."""
-    with (run_folder / "adapter" / "adapter_model.safetensors").open("rb") as file:
-        adapter = hashlib.file_digest(file, "sha256").hexdigest()
-    place = run_folder / "evaluations" / "bundle"
-    place.mkdir(parents=True)
+def _keep_report(report: dict[str, Any], name: str, adapter: str, place: Path) -> None:
+    """A report on answers that nobody saw this adapter give says so; without the rows, it is the bundle's own."""
+    place.mkdir(parents=True, exist_ok=True)
     json_file(place / "report.json", report | {"data": name, "adapter": adapter, "at": time.time(), "from": "bundle"})
 
 

@@ -65,10 +65,10 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
         True
     """
     if folder := _local(name):
-        if settings.read().shared:
-            raise NotAllowed("Local folders are closed on a shared server.", where=name, fix="Give a Hub id.")
         return Found(name, _complete(folder), "local")
     if not _is_hub_id(name):
+        if settings.read().shared:
+            raise NotAllowed("Local folders are closed on a shared server.", where=name[:200], fix="Give a Hub id.")
         raise ModelError(
             "This is neither a folder here nor a Hub id.",
             where=name[:200],
@@ -155,6 +155,8 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _local(name: str) -> Path | None:
+    if settings.read().shared:  # not even looked for: nobody learns which folders the server has
+        return None
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from finetune import settings
@@ -14,6 +15,15 @@ LONGEST_NAME = 120
 DELETED = ".deleted"
 """Marks a run folder whose record is about to go. Without a record, only a marked folder is removed:
 a record that was lost in some other way must not take adapters along."""
+
+
+IMPORTS = "imports"
+"""Where bundles are unpacked, in folders ``tmp…``."""
+
+IMPORTING = ".importing"
+"""In the folder of a run that is being imported: the name of its data's folder."""
+
+DAY = 24 * 3600.0
 
 
 def rename(store: Store, run_id: str, name: str) -> str:
@@ -54,16 +64,40 @@ def delete(store: Store, run_id: str) -> None:
 
 
 def clean(store: Store) -> None:
-    """Remove what deletions left behind.
+    """Remove what deletions left behind, and imports that were killed a day ago or more.
 
     A folder is first moved aside, so that one cut short here is known as such.
     """
+    _give_up_imports(store)
     for folder in _folders():
         if (folder / DELETED).exists() and not _exists(store, folder.name):
             os.replace(folder, folder.with_name(f"{DELETED}-{folder.name}"))
     for folder in _folders():
         if folder.name.startswith(DELETED):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _give_up_imports(store: Store) -> None:
+    where = settings.read()
+    for folder in _folders():
+        mark = folder / IMPORTING
+        if mark.exists() and _exists(store, folder.name):
+            mark.unlink(missing_ok=True)
+        elif _is_old(mark):
+            store.forget(folder.name)
+            if rows := Path(mark.read_text(encoding="utf-8")).name:
+                shutil.rmtree(where.datasets / rows, ignore_errors=True)
+            (folder / DELETED).touch()
+    for folder in (where.home / IMPORTS).glob("tmp*"):
+        if _is_old(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > DAY
+    except OSError:
+        return False
 
 
 def _folders() -> list[Path]:

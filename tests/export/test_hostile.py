@@ -4,6 +4,7 @@ import hashlib
 import json
 import stat
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from finetune.errors import DataError
-from finetune.export import archive
+from finetune.export import archive, parsed
 from finetune.export.unbundle import read_bundle
 from finetune.store import Store
 from tests.export.trained import world
@@ -78,7 +79,9 @@ def test_the_same_bundle_untouched_is_accepted(store: Store, files: Files, tmp_p
         ("adapter/adapter_model.bin", "no such file"), ("adapter/evil.pkl", "no such file"),
         ("adapter/model.pt", "no such file"), ("adapter/modeling_evil.py", "no such file"),
         ("adapter/other.safetensors", "no such file"), ("adapter/deep/x.json", "no such file"),
-        ("adapter/.hidden.json", "no such file"), ("evaluations/short/answers.jsonl", "no such file"),
+        ("adapter/.hidden.json", "no such file"), ("adapter/config.json", "no such file"),
+        ("adapter/x.json", "no such file"), ("adapter/x.txt", "no such file"),
+        ("evaluations/short/answers.jsonl", "no such file"),
         ("data/original/train.jsonl", "no such file"), ("finetune.db", "no such file"), ("", "no such file"),
         ("adapter/", "no such file|Links, folders"), ("adapter/new\nline.json", "no such file"),
     ],
@@ -108,7 +111,7 @@ def test_two_files_of_one_name(store: Store, files: Files, tmp_path: Path, secon
     place = zipped(sealed(files), tmp_path / "b.zip")
     with zipfile.ZipFile(place, "a") as bundle:
         bundle.writestr(second, b"{}")
-    refused(store, place, "two files of this name")
+    refused(store, place, "two files of this name|no such file")
 
 
 def test_encrypted_and_oddly_compressed_files(store: Store, files: Files, tmp_path: Path) -> None:
@@ -128,20 +131,41 @@ def test_encrypted_and_oddly_compressed_files(store: Store, files: Files, tmp_pa
 def test_bombs(store: Store, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = sealed({**files, "run.json": b" " * (2 * 2**20)})
     refused(store, zipped(bomb, tmp_path / "a.zip"), "at most 1 are accepted")
-    many = {f"adapter/f{count}.txt": b"" for count in range(501)}
+    many = {f"evaluations/{count:016x}/task.json": b"" for count in range(501)}
     refused(store, zipped(sealed({**files, **many}), tmp_path / "b.zip"), "more than 500 files")
     monkeypatch.setattr(archive, "MOST_DIRECTORY", 10)
     refused(store, zipped(sealed(files), tmp_path / "c.zip"), "more than 500 files")
     monkeypatch.undo()
-    monkeypatch.setattr(archive, "RATIO_FROM", 0)
-    zeros = {f"adapter/f{count}.txt": b" " * 10**7 for count in range(6)}
+    zeros = {f"evaluations/{count:016x}/answers.jsonl": b" " * 10**7 for count in range(6)}
     refused(store, zipped(sealed({**files, **zeros}), tmp_path / "d.zip"), "zip bomb")
     monkeypatch.undo()
     monkeypatch.setenv("FINETUNE_HOME", str(store.path.parent))
     monkeypatch.setenv("FINETUNE_MAX_UPLOAD_MB", "1")
     refused(
-        store, zipped(sealed({**files, "adapter/f.txt": b" " * (5 * 2**20)}), tmp_path / "e.zip"), "at most 4 MB are"
+        store,
+        zipped(sealed({**files, "adapter/merges.txt": b" " * (5 * 2**20)}), tmp_path / "e.zip"),
+        "at most 4 MB are",
     )
+
+
+@pytest.mark.parametrize("name", ["adapter/tokenizer.json", "adapter/tokenizer_config.json", "run.json"])
+@pytest.mark.parametrize("unit", [b"[],", b"{},", b"0,", b'"ab",'])
+def test_json_that_would_fill_the_memory(store: Store, files: Files, tmp_path: Path, name: str, unit: bytes) -> None:
+    """A small text of many small values; it is counted, and nothing is made of it."""
+    count = {"adapter/tokenizer.json": 4_100_000, "run.json": 201_000}.get(name, 1_500_000)
+    bomb = b'{"a": [' + unit * count + b"0]}"
+    held = zipped(sealed({**files, name: bomb}), tmp_path / "b.zip")
+    tracemalloc.start()
+    try:
+        refused(store, held, "values|at most 1 are accepted")
+        assert tracemalloc.get_traced_memory()[1] < len(bomb) + 30 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_zip_bomb(store: Store, tmp_path: Path) -> None:
+    held = sealed({"events.jsonl": b" " * (2 * 2**20)})
+    refused(store, zipped(held, tmp_path / "b.zip"), "zip bomb")
 
 
 def test_sizes_that_are_not_true(store: Store, files: Files, tmp_path: Path) -> None:
@@ -181,7 +205,7 @@ def test_what_the_manifest_does_not_bear_out(store: Store, files: Files, tmp_pat
     refused(store, zipped({**files, "votes.jsonl": votes + b"\n"}, tmp_path / "b.zip"), "SHA-256")
     refused(store, zipped({**files, "adapter/merges.txt": b""}, tmp_path / "c.zip"), "manifest does not name")
     refused(store, zipped({k: v for k, v in files.items() if k != "votes.jsonl"}, tmp_path / "d.zip"), "missing")
-    for needed in ("run.json", "adapter/adapter_model.safetensors", "events.jsonl"):
+    for needed in ("run.json", "adapter/adapter_model.safetensors", "events.jsonl", "votes.jsonl"):
         left = sealed({name: held for name, held in files.items() if name != needed})
         refused(store, zipped(left, tmp_path / "e.zip"), f"{needed}: This file is missing")
     manifest = json.loads(files["manifest.json"])
@@ -211,6 +235,7 @@ DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
         ("events.jsonl", b"\n", "not valid JSON"), ("votes.jsonl", b'{"choice": "me"}', "field"),
         ("data/train.jsonl", b"", "rows"), ("data/train.jsonl", b"\x80\x04K\x01.", "rows"),
         ("report.json", b'{"verdict": "fine"}', "field"),
+        ("evaluations/0123456789abcdef/task.json", b'{"limit": 5}', "answers.jsonl: This file is missing"),
     ],
 )  # fmt: skip
 def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name: str, held: bytes, says: str) -> None:
@@ -240,6 +265,13 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
         ("adapter/adapter_config.json", {"target_modules": "(a+)+$"}, "target modules"),
         ("adapter/adapter_config.json", {"target_modules": ["(a+)+$"]}, "target modules"),
         ("adapter/adapter_config.json", {"target_modules": []}, "target modules"),
+        ("adapter/adapter_config.json", {"lora_dropout": "boom"}, "type"),
+        ("adapter/adapter_config.json", {"lora_dropout": 1.5}, "dropout"),
+        ("adapter/adapter_config.json", {"inference_mode": "no"}, "type"),
+        ("adapter/adapter_config.json", {"fan_in_fan_out": 1}, "type"),
+        ("adapter/adapter_config.json", {"peft_version": ["x"]}, "type"),
+        ("adapter/adapter_config.json", {"revision": "main"}, "no plain LoRA"),
+        ("run.json", {"result": {"eval_loss": -1e308}}, "eval_loss"),
         ("adapter/tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}, "refers to code"),
         ("adapter/tokenizer_config.json", {"a": [{"b": {"trust_remote_code": True}}]}, "refers to code"),
         ("data.json", {"included": False}, "other way round"), ("data.json", {"train": 50}, "not those"),
@@ -269,8 +301,18 @@ def test_settings_and_bases_that_cannot_be(store: Store, files: Files, tmp_path:
 
 
 def test_a_code_file_that_a_config_does_not_need(store: Store, files: Files, tmp_path: Path) -> None:
-    bad = {**files, "adapter/config.json": json.dumps({"auto_map": {"AutoModel": "evil.Model"}}).encode()}
+    bad = {**files, "adapter/generation_config.json": json.dumps({"auto_map": {"AutoModel": "evil.Model"}}).encode()}
     refused(store, zipped(sealed(bad), tmp_path / "b.zip"), "refers to code")
+
+
+@pytest.mark.parametrize("arm", ["base", "tuned"])
+def test_reports_that_compare_nothing(store: Store, tiny: Path, tmp_path: Path, arm: str) -> None:
+    files = taken(world(tiny).bare)
+    report = json.loads(files["report.json"])
+    scoreless = {**report["arms"], arm: report["arms"][arm] | {"score": None}}
+    for arms in ({name: held for name, held in report["arms"].items() if name != arm}, scoreless):
+        bad = changed(files, "report.json", {"arms": arms})
+        refused(store, zipped(sealed(bad), tmp_path / "b.zip"), "need a score")
 
 
 def weights(files: Files, change: Callable[[dict[str, torch.Tensor]], Any]) -> Files:
@@ -314,9 +356,20 @@ def test_histories_that_cannot_be(store: Store, files: Files, tmp_path: Path) ->
         (lines[1:], "numbered"), ([*lines, lines[-1]], "numbered"),
         ([one | ({"kind": "exec"} if place == step else {}) for place, one in enumerate(lines)], "kind"),
         ([one | ({"data": {"step": 1}} if place == step else {}) for place, one in enumerate(lines)], "field"),
+        ([one | ({"data": one["data"] | {"loss": 1e308}} if place == step else {}) for place, one in enumerate(lines)],
+         "loss"),
         ([one | ({"run": "r1"} if place == step else {}) for place, one in enumerate(lines)], "run"),
     ):  # fmt: skip
         refused(store, zipped(written(wrong), tmp_path / "b.zip"), says)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "votes.jsonl"])
+def test_histories_without_end(
+    store: Store, files: Files, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = files[name].splitlines()
+    monkeypatch.setattr(parsed, "MOST_LINES", len(events) - 1)
+    refused(store, zipped(sealed(files), tmp_path / "b.zip"), "more than .* lines")
 
 
 def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 """What is imported is the run as it was, for another owner, on another machine."""
 
+import errno
+import os
+import sqlite3
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from finetune import evaluate, train
 from finetune.chat import Ask, Engine
-from finetune.errors import DataError, ModelError
+from finetune.errors import DataError, ModelError, RunError
 from finetune.export import facts
 from finetune.export.bundle import write_bundle
 from finetune.export.unbundle import read_bundle
-from finetune.store import Store
+from finetune.store import DatasetRecord, Event, Run, Store
 from tests.conftest import run_to_end
 from tests.export.trained import OTHER, world
 
@@ -58,10 +63,10 @@ def test_its_evaluation_is_found_again(store: Store, tiny: Path) -> None:
     made = world(tiny)
     run = read_bundle(store, made.full, model=str(tiny))
     task = evaluate.of_run(run, store)
-    assert evaluate.report(task, evaluate.answered(task)) == made.report | {"run": run.id}
+    assert {"data": "sums", **evaluate.report(task, evaluate.answered(task))} == made.report | {"run": run.id}
     known = evaluate.known(run)
     assert known
-    assert known["verdict"] == made.report["verdict"]
+    assert (known["from"], known["verdict"]) == ("bundle", made.report["verdict"]), "nobody here saw these answers"
     assert list(evaluate.measure(task, Engine())) == [(len(evaluate.answered(task)),) * 2], "nothing is left to ask"
 
 
@@ -107,11 +112,17 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
     assert (again.state, again.code) == ("failed", "rows_stayed")
 
 
-def test_a_base_from_a_local_folder_is_asked_for(store: Store, tiny: Path, tmp_path: Path) -> None:
+def test_a_base_from_a_local_folder_is_asked_for(
+    store: Store, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = world(tiny)
     run = read_bundle(store, made.bare)
-    assert run.config["model"] == tiny.name
-    with pytest.raises(ModelError, match=f"{tiny.name}: This is neither a folder here nor a Hub id. Give a folder"):
+    monkeypatch.chdir(tiny.parent)  # where a folder is called so
+    assert Path(tiny.name).is_dir()
+    assert facts.base(run) == facts.Base(tiny.name, True)
+    with pytest.raises(
+        ModelError, match=rf"{tiny.name} \(not here\): This is neither a folder here nor a Hub id. Give a folder"
+    ):
         Engine().answer([Ask(ASKED, run)], run.config["model"])
     other = tmp_path / "other"
     other.mkdir()
@@ -146,3 +157,57 @@ def test_a_killed_import_leaves_no_run(store: Store, tiny: Path, home: Path, mon
         read_bundle(store, world(tiny).full)
     assert store.runs() == []
     assert [file for file in home.rglob("*") if file.is_file() and not file.name.startswith("finetune.db")] == []
+
+
+def test_a_killed_import_is_swept_a_day_later(
+    store: Store, tiny: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = read_bundle(store, world(tiny).full)
+    with monkeypatch.context() as patch:  # a kill: nothing is tidied up any more
+        patch.setattr(store, "forget", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(store, "import_run", partial(_half, store))
+        patch.setattr("shutil.rmtree", lambda *args, **named: None)
+        with pytest.raises(KeyboardInterrupt):
+            read_bundle(store, world(tiny).full)
+    left = {name: set((home / name).iterdir()) for name in ("imports", "runs", "datasets")}
+    assert [len(found) for found in left.values()] == [1, 2, 2]
+    train.clean(store)
+    assert {name: set((home / name).iterdir()) for name in left} == left, "it may be under way"
+    monkeypatch.setattr("finetune.train.manage.DAY", -1.0)
+    train.clean(store)
+    assert [path.name for path in (home / "runs").iterdir()] == [kept.id]
+    assert list((home / "datasets").iterdir()) == [Path(store.dataset(kept.dataset).folder)]
+    assert list((home / "imports").iterdir()) == []
+    with sqlite3.connect(store.path) as db:
+        assert {run for (run,) in db.execute("SELECT DISTINCT run FROM events")} == {kept.id}
+
+
+def _half(store: Store, record: DatasetRecord, run: Run, events: Iterable[Event], votes: object) -> None:
+    Store.import_run(store, record, run, (event if event.seq < 3 else _killed() for event in events), [])
+
+
+def _killed() -> Event:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "disk_full"), (errno.EROFS, "not_writable")])
+def test_a_disk_that_takes_no_more_is_told(
+    store: Store, tiny: Path, home: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    def replace(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(target))
+
+    monkeypatch.setattr("finetune.export.unbundle.os.replace", replace)
+    with pytest.raises(RunError) as caught:
+        read_bundle(store, world(tiny).bare)
+    assert caught.value.code == code
+    assert str(home) not in str(caught.value)
+    assert store.runs() == []
+
+
+def test_imports_that_have_no_place_are_told(store: Store, tiny: Path, home: Path) -> None:
+    (home / "imports").write_text("a file where the folder should be")
+    with pytest.raises(RunError, match="cannot be written") as caught:
+        read_bundle(store, world(tiny).bare)
+    assert caught.value.code == "not_writable"
+    assert str(home) not in str(caught.value)

@@ -234,5 +234,10 @@ def test_odd_names_are_one_sentence(name: str) -> None:
 
 def test_local_folders_are_closed_on_a_shared_server(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    with pytest.raises(NotAllowed, match="Local folders are closed"):
-        models.find(str(tiny))
+    said = set()
+    for name in (str(tiny), f"{tiny}-that-is-not", tiny.name):
+        with pytest.raises(NotAllowed, match="Local folders are closed") as caught:
+            models.find(name)
+        said.add(str(caught.value).replace(name, "…"))
+        assert not models.here(name)
+    assert len(said) == 1, "whether there is such a folder is not told"
