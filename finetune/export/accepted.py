@@ -13,7 +13,7 @@ CODE = ("auto_map", "auto_mapping", "trust_remote_code", "custom_pipelines", "au
 """Keys by which a config names code of its own."""
 
 MOST_TOKENS = 4_000_000
-"""Values of a tokenizer's JSON: the largest vocabularies in use have a third of that."""
+"""Values of a tokenizer's JSON: about four per token, so a million tokens."""
 
 FREE: dict[str, tuple[type, ...]] = {
     "base_model_name_or_path": (str,), "r": (int,), "lora_alpha": (int, float), "lora_dropout": (int, float),
