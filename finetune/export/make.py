@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from finetune import chat, models, train
-from finetune.errors import ConfigError, ModelError, RunError
+from finetune.errors import ConfigError, DataError, ModelError, RunError
 from finetune.export import facts, llamacpp, parity, reload
 from finetune.export.adapter import write_adapter
 from finetune.export.aside import aside
@@ -102,13 +102,14 @@ def export(
 def _checked(
     store: Store, run: Run, to: str, place: Path, choices: Choices, engine: chat.Engine, say: Callable[[str], None]
 ) -> Exported:
+    asked = _question(store, run, choices, say) if choices.check else None
     with aside(place) as writing, tempfile.TemporaryDirectory(dir=place.parent, prefix=".export-") as scratch:
         folder = Path(scratch) / "files"
-        replay = _write(store, run, to, folder, Path(scratch), choices, say)
+        replay = _write(store, run, to, folder, Path(scratch), replace(choices, check=asked is not None), say)
         found = None
-        if choices.check:
+        if asked:
             say(f"Loading it again with {format_of(to).loads} and asking held-out prompts.")
-            found = _asked_again(store, run, replay, engine, choices, say)
+            found = _asked_again(run, asked, replay, engine, say)
         names = sorted(file.name for file in folder.iterdir())
         told = found.as_dict() if found else None
         (folder / "README.md").write_text(card(store, run, format=to, files=names, parity=told), encoding="utf-8")
@@ -156,12 +157,24 @@ def _write(
     return lambda asked, most, thinking: llamacpp.answers(gguf, asked, most, None, thinking)
 
 
+def _question(store: Store, run: Run, choices: Choices, say: Callable[[str], None]) -> parity.Question | None:
+    """Settled before anything is merged; a run without rows to ask is exported all the same, unchecked."""
+    try:
+        asked = parity.question(store, run, choices.rows)
+    except DataError as error:
+        say(f"Not checked: {error}")
+        return None
+    if asked.skipped:
+        say(f"{asked.skipped} held-out rows are whole texts: nothing is asked in them, and they are not checked.")
+    return asked
+
+
 def _asked_again(
-    store: Store, run: Run, replay: parity.Replay, engine: chat.Engine, choices: Choices, say: Callable[[str], None]
+    run: Run, asked: parity.Question, replay: parity.Replay, engine: chat.Engine, say: Callable[[str], None]
 ) -> parity.Parity | None:
     """What cannot be checked here is exported all the same, and said to be unchecked."""
     try:
-        found = parity.check(store, run, replay, engine, choices.rows)
+        found = parity.check(run, asked, replay, engine)
     except ModelError as error:
         if error.code != "llamacpp_missing":
             raise
