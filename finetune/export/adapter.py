@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetune import models
 from finetune.chat.adapters import Adapter
+from finetune.errors import RunError
 from finetune.export import facts
 from finetune.export.merged import TOKENIZER_FILES, forget_machine
 from finetune.store import Run
@@ -17,7 +18,7 @@ def write_adapter(run: Run, folder: Path) -> None:
     """Write the adapter's files into an empty folder; the base is named by its Hub id, or a folder's bare name.
 
     Raises:
-        RunError: the run has no adapter.
+        RunError: the run has no adapter, or half of one.
         ModelError: the base cannot be had any more.
 
     Example:
@@ -26,6 +27,8 @@ def write_adapter(run: Run, folder: Path) -> None:
     """
     found = models.find(run.config["model"], source=run.result.get("source"))
     source = Adapter(run).folder()
+    if not all((source / name).is_file() for name in WEIGHTS):
+        raise RunError("The adapter is not whole.", where=run.id, fix="Train the run again.", code="adapter_damaged")
     folder.mkdir(parents=True, exist_ok=True)
     for name in WEIGHTS:
         shutil.copyfile(source / name, folder / name)

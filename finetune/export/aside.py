@@ -1,6 +1,7 @@
 """What is exported is written aside and renamed, so that it only ever appears complete."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,18 @@ def aside(out: Path) -> Iterator[Path]:
         ...     place.write_bytes(b"GGUF")
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    place = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    for leftover in (place, old):
-        _remove(leftover)
+    own = secrets.token_hex(4)
+    place, old = (out.with_name(f".{out.name}.{own}.{what}") for what in ("partial", "old"))
     try:
         yield place
         if out.is_dir():
             os.replace(out, old)
-        os.replace(place, out)
+        try:
+            os.replace(place, out)
+        except OSError:
+            if old.is_dir():
+                os.replace(old, out)
+            raise
     finally:
         for leftover in (place, old):
             _remove(leftover)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import evaluate, train
 from finetune.errors import RunError
 from finetune.evaluate.arms import TITLES
-from finetune.export import facts, usage
+from finetune.export import facts, masks, usage
 from finetune.export.written import fenced, inline, plain, table
 from finetune.store import Run, Store
 
@@ -62,7 +62,9 @@ def card(
     if format not in FORMATS:
         raise RunError("There is no such format.", where=format, fix=f"Known are: {', '.join(FORMATS)}.")
     base, told, report = facts.base(run), facts.data_facts(store, run), evaluate.known(run)
-    name, (licence, licence_name) = plain(run.name) or run.id, _licence(run)
+    private = masks.of_run(run)  # its name and its prompt are what somebody typed: keys and folders stay here
+    told = private.deep(told) | {"name": private.line(told["name"])}
+    name, (licence, licence_name) = plain(private.line(run.name)) or run.id, _licence(run)
     measured = report if report and report.get("from") != "bundle" else None
     data = ModelCardData(
         base_model=None if base.local else base.name,
@@ -181,6 +183,8 @@ def _forgotten(found: dict[str, Any] | None) -> str:
 def _parity(parity: Mapping[str, Any] | None) -> str:
     if parity is None:
         return "These files were not loaded again and compared with what was tested."
+    if parity.get("problem"):
+        return f"**Do not use these files.** {inline(str(parity['problem']))}"
     said = STATUSES.get(str(parity.get("status")), "")
     before, after = parity.get("score_before"), parity.get("score_after")
     scores = f"; score {before:.3f} before, {after:.3f} after" if before is not None and after is not None else ""
@@ -223,7 +227,10 @@ def _training(store: Store, run: Run) -> str:
                                if name in here["packages"])),
     ]  # fmt: skip
     rows = [(inline(name), inline(value)) for name, value in settings]
-    return f"{table(('setting', 'value'), rows)}\n\nMachine and versions are those on which this was exported."
+    where = (
+        "those recorded when the run's bundle was made" if facts.imported(run) else "those on which this was exported"
+    )
+    return f"{table(('setting', 'value'), rows)}\n\nMachine and versions are {where}."
 
 
 def _limits(report: dict[str, Any] | None, told: dict[str, Any], format: str) -> str:

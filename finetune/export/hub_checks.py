@@ -5,6 +5,7 @@ Example:
     ('hf_abc', 'me/recipes')
 """
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ def usable(token: str | None) -> str:
         'hf_abc'
     """
     given = (token or "").strip()
-    if not given and settings.read().shared:
+    if not given and (settings.read().shared or os.environ.get("SPACE_ID")):  # a Space's token is its owner's
         raise NotAllowed(
             "A push needs your own Hugging Face account.", fix="Sign in with Hugging Face first.", code="hub_login"
         )

@@ -40,8 +40,10 @@ def answers(
     lora: Path | None = None,
     thinking: bool = False,
     seconds: float = SECONDS,
-) -> list[str]:
-    """The greedy answer to each conversation, by the GGUF's own chat template; `lora` is an adapter GGUF on top.
+) -> list[tuple[str, bool]]:
+    """The greedy answer to each conversation, by the GGUF's own chat template, and whether it ended by itself.
+
+    `lora` is an adapter GGUF on top.
 
     Raises:
         ModelError: xllamacpp is not installed (code ``llamacpp_missing``), llama.cpp cannot load or run the
@@ -49,10 +51,10 @@ def answers(
 
     Example:
         >>> answers(Path("model.gguf"), [[{"role": "user", "content": "2+2?"}]], max_tokens=16)
-        ['4']
+        [('4', True)]
     """
     job = {"conversations": [list(one) for one in conversations], "max_tokens": max_tokens, "thinking": thinking}
-    return _run("answers", gguf, job, lora, seconds)
+    return [(text, ended) for text, ended in _run("answers", gguf, job, lora, seconds)]
 
 
 def prompts(gguf: Path, conversations: Sequence[Messages], thinking: bool = False) -> list[str]:
@@ -148,7 +150,7 @@ def _failed(ended: "subprocess.CompletedProcess[str]", gguf: Path, lora: Path | 
 def _work(job: dict[str, Any]) -> Any:
     server = _server(job)
     if job["do"] == "answers":
-        return [_content(_asked(server, messages, job)) for messages in job["conversations"]]
+        return [_said(_asked(server, messages, job)) for messages in job["conversations"]]
     if job["do"] == "prompt_tokens":
         return [_asked(server, messages, job)["usage"]["prompt_tokens"] for messages in job["conversations"]]
     if job["do"] == "prompts":
@@ -209,8 +211,9 @@ def _asked(server: Any, messages: list[dict[str, Any]], job: dict[str, Any]) -> 
     return reply
 
 
-def _content(reply: Any) -> str:
-    return str(reply["choices"][0]["message"].get("content") or "")
+def _said(reply: Any) -> tuple[str, bool]:
+    choice = reply["choices"][0]
+    return str(choice["message"].get("content") or ""), choice["finish_reason"] == "stop"
 
 
 def _likeliest(server: Any, prompt: list[int], count: int) -> dict[int, float]:

@@ -1,6 +1,6 @@
 """Makes an export: writes the files aside, loads them again and asks them, adds the card, and publishes.
 
-<out>/<run>-<format>/          merged, gguf, gguf-lora: files, README.md, SHA256SUMS
+<out>/<run>-merged-<dtype>/    files, README.md, SHA256SUMS; so are <run>-gguf-<quant>/ and <run>-gguf-lora/
 <out>/<run>-adapter.zip        the same, in one file; so are bundle and notebook
 """
 
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from finetune import chat, models, train
-from finetune.errors import ConfigError, ModelError, RunError
-from finetune.export import facts, llamacpp, parity, reload
+from finetune.errors import ConfigError, DataError, ModelError, RunError
+from finetune.evaluate.task import adapter_hash
+from finetune.export import facts, llamacpp, masks, parity, places, reload
 from finetune.export.adapter import write_adapter
 from finetune.export.aside import aside
 from finetune.export.bundle import write_bundle
@@ -30,7 +31,6 @@ from finetune.export.parity import Parity
 from finetune.export.script import write_script
 from finetune.store import Run, Store
 
-SUMS = "SHA256SUMS"
 ZIPPED = ("adapter", "bundle", "notebook")
 
 
@@ -72,11 +72,12 @@ def export(
     store: Store, run: Run, to: str, out: Path, choices: Choices = Choices(), engine: chat.Engine | None = None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Exported:  # fmt: skip
-    """Make one export of a run in the folder `out`; one that is there already is replaced.
+    """Make one export of a run in the folder `out`; one of the same kind that is there already is replaced.
 
     Raises:
         ConfigError: no such format.
-        RunError: the run has no adapter, or an adapter that cannot be taken away like this.
+        RunError: the run has no adapter, or one that cannot be taken away like this; or `out` cannot take it (codes
+            ``exists``, ``disk_full``, ``not_writable``).
         ModelError: the base is not here, or its family cannot be written as GGUF.
         DataError: rows are needed (for a bundle with data, a script) and are not here.
 
@@ -88,32 +89,38 @@ def export(
         raise ConfigError("There is no such format.", where=to, fix=f"Known: {', '.join(o.key for o in FORMATS)}.")
     if not train.adapter_folder(run.id).is_dir():
         raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
-    place = out / f"{run.id}-{to}{'.zip' if to in ZIPPED else ''}"
-    if to == "bundle":
-        write_bundle(store, run, place, with_data=choices.with_data)
-    elif to == "notebook":
-        place.unlink(missing_ok=True)
-        write_script(store, run, place)
-    else:
-        return _checked(store, run, to, place, choices, engine or chat.Engine(), say)
-    return _keep(run, Exported(to, place, place.stat().st_size, _sha256(place)))
+    kind = {"merged": f"-{choices.dtype}", "gguf": f"-{choices.quant}"}.get(to, "")
+    place = out / f"{run.id}-{to}{kind}{'.zip' if to in ZIPPED else ''}"
+    with places.told(out):
+        out.mkdir(parents=True, exist_ok=True)
+        places.refuse_others(place, folder=to not in ZIPPED)
+        _record(run, to).unlink(missing_ok=True)  # what was found of another one says nothing of this
+        if to == "bundle":
+            write_bundle(store, run, place, with_data=choices.with_data)
+        elif to == "notebook":
+            write_script(store, run, place)
+        else:
+            return _checked(store, run, to, place, choices, engine or chat.Engine(), say)
+        return _keep(run, Exported(to, place, place.stat().st_size, _sha256(place)))
 
 
 def _checked(
     store: Store, run: Run, to: str, place: Path, choices: Choices, engine: chat.Engine, say: Callable[[str], None]
 ) -> Exported:
+    asked = _question(store, run, choices, say) if choices.check else None
     with aside(place) as writing, tempfile.TemporaryDirectory(dir=place.parent, prefix=".export-") as scratch:
         folder = Path(scratch) / "files"
-        replay = _write(store, run, to, folder, Path(scratch), choices, say)
+        replay = _write(store, run, to, folder, Path(scratch), replace(choices, check=asked is not None), say)
         found = None
-        if choices.check:
+        if asked:
             say(f"Loading it again with {format_of(to).loads} and asking held-out prompts.")
-            found = _asked_again(store, run, replay, engine, choices, say)
+            found = _asked_again(run, asked, replay, engine, say)
         names = sorted(file.name for file in folder.iterdir())
         told = found.as_dict() if found else None
         (folder / "README.md").write_text(card(store, run, format=to, files=names, parity=told), encoding="utf-8")
+        masks.refuse_private(folder, masks.of_run(run))
         sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
-        (folder / SUMS).write_text(sums, encoding="ascii")
+        (folder / places.SUMS).write_text(sums, encoding="ascii")
         size = sum(file.stat().st_size for file in folder.iterdir())
         if to in ZIPPED:
             _zip(folder, writing)
@@ -129,6 +136,8 @@ def _write(
 ) -> parity.Replay:
     """Write the files of a format; returns how it is asked."""
     found = models.find(run.config["model"], say, source=run.result.get("source"))
+    each = {"merged": 4 if choices.dtype == "float32" else 2, "gguf": 6, "gguf-lora": 2 * choices.check}.get(to, 0)
+    places.refuse_full(scratch.parent, each * places.parameters(found.folder))
     if to == "adapter":
         write_adapter(run, folder)
         return lambda asked, most, thinking: reload.answers(folder, asked, most, found.folder, thinking)
@@ -136,6 +145,7 @@ def _write(
         write_merged(run, folder, choices.dtype, say)  # type: ignore[arg-type]
         return lambda asked, most, thinking: reload.answers(folder, asked, most, None, thinking)
     system, folder_name = store.dataset(run.dataset).facts.get("system"), facts.base(run).name.rsplit("/", 1)[-1]
+    system = masks.of_run(run).text(system) if system else None
     folder.mkdir()
     if to == "gguf-lora":
         lora, base = folder / f"{folder_name}-lora.gguf", scratch / "base.gguf"
@@ -156,12 +166,24 @@ def _write(
     return lambda asked, most, thinking: llamacpp.answers(gguf, asked, most, None, thinking)
 
 
+def _question(store: Store, run: Run, choices: Choices, say: Callable[[str], None]) -> parity.Question | None:
+    """Settled before anything is merged; a run without rows to ask is exported all the same, unchecked."""
+    try:
+        asked = parity.question(store, run, choices.rows)
+    except DataError as error:
+        say(f"Not checked: {error}")
+        return None
+    if asked.skipped:
+        say(f"{asked.skipped} held-out rows are whole texts: nothing is asked in them, and they are not checked.")
+    return asked
+
+
 def _asked_again(
-    store: Store, run: Run, replay: parity.Replay, engine: chat.Engine, choices: Choices, say: Callable[[str], None]
+    run: Run, asked: parity.Question, replay: parity.Replay, engine: chat.Engine, say: Callable[[str], None]
 ) -> parity.Parity | None:
     """What cannot be checked here is exported all the same, and said to be unchecked."""
     try:
-        found = parity.check(store, run, replay, engine, choices.rows)
+        found = parity.check(run, asked, replay, engine)
     except ModelError as error:
         if error.code != "llamacpp_missing":
             raise
@@ -172,27 +194,32 @@ def _asked_again(
 
 
 def kept(run: Run) -> dict[str, dict[str, Any]]:
-    """What was exported of a run before, by format: size, hash, parity with its evidence.
+    """What was exported of a run before, by format: size, hash, parity with its evidence; of this very adapter.
 
     Example:
         >>> kept(run)["gguf"]["parity"]["status"]
         'green'
     """
-    found = {}
+    found, adapter = {}, adapter_hash(run)
     for file in sorted((train.run_folder(run.id) / "exports").glob("*.json")):
         try:
-            found[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+            told = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # cut short: as good as not there
             continue
+        if told.get("adapter") == adapter:
+            found[file.stem] = told
     return found
 
 
+def _record(run: Run, to: str) -> Path:
+    return train.run_folder(run.id) / "exports" / f"{to}.json"
+
+
 def _keep(run: Run, made: Exported) -> Exported:
-    folder = train.run_folder(run.id) / "exports"
-    folder.mkdir(exist_ok=True)
     evidence = list(made.parity.rows) if made.parity else []
-    told = replace(made, path=Path(made.path.name)).as_dict() | {"rows": evidence}
-    with aside(folder / f"{made.format}.json") as place:
+    told = replace(made, path=Path(made.path.name)).as_dict()
+    told |= {"rows": evidence, "adapter": adapter_hash(run)}
+    with aside(_record(run, made.format)) as place:
         place.write_text(json.dumps(told), encoding="utf-8")
     return made
 

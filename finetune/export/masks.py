@@ -16,6 +16,8 @@ from typing import Any
 
 from finetune import settings
 from finetune.data.texts import SECRET
+from finetune.errors import RunError
+from finetune.store import Run
 
 LEFT = "…"
 """What stands in a path's place, before its last part."""
@@ -66,6 +68,28 @@ def of_this_machine(*more: str | Path) -> Masks:
         '…/tiny'
     """
     return Masks([settings.read().home, *more], [Path(__file__).parents[2], Path.cwd(), Path.home()])
+
+
+def of_run(run: Run) -> Masks:
+    """The same, and for the folder of the run's base where that is one of this machine."""
+    model = str(run.config["model"])
+    return of_this_machine(*([model] if Path(model).is_absolute() else []))
+
+
+def refuse_private(folder: Path, masks: Masks) -> None:
+    """The last look: no file of an export but its weights may name a folder of this machine.
+
+    Raises:
+        RunError: one does (code ``path_in_export``).
+    """
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix not in (".safetensors", ".gguf"):
+            with file.open("rb") as opened:
+                if any(masks.finds(line) for line in opened):
+                    raise RunError(
+                        "A folder of this machine is named in a file that would be exported.",
+                        where=str(file.relative_to(folder)), fix="Take it out of the file.", code="path_in_export",
+                    )  # fmt: skip
 
 
 def _longest_first(folders: Iterable[str | Path]) -> list[str]:

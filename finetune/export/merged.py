@@ -14,6 +14,7 @@ from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import ModelError, RunError
 from finetune.export.aside import aside
+from finetune.export.masks import PATH
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -76,13 +77,23 @@ def forget_machine(file: Path) -> None:
     if file.name in ("tokenizer.json", "vocab.json", "added_tokens.json"):  # words, not settings
         return
     config = json.loads(file.read_text(encoding="utf-8"))
-    kept = {
-        key: value
-        for key, value in config.items()
-        if key not in OF_THIS_MACHINE and not (key.endswith("name_or_path") and isinstance(value, str))
-    }
+    kept = _forgotten(config)
     if kept != config:
         file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _forgotten(value: Any) -> Any:
+    """Without the keys and the absolute paths, however deep."""
+    if isinstance(value, list):
+        return [_forgotten(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _forgotten(one)
+        for key, one in value.items()
+        if key not in OF_THIS_MACHINE
+        and not (isinstance(one, str) and (key.endswith("name_or_path") or PATH.fullmatch(one)))
+    }
 
 
 def _base(found: models.Found) -> Any:

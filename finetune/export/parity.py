@@ -2,16 +2,19 @@
 
 green   every answer is the same
 amber   some differ, but are much alike, and the score stays within its 95 % interval
-red     the score left its interval, or the answers are others: this must not be shipped
+red     the score left its interval, the answers are others, or do not end any more: this must not be shipped
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from finetune import chat, evaluate
+from finetune.errors import DataError, ModelError
 from finetune.evaluate.scores import chrf, scored
 from finetune.evaluate.stats import mean_interval, share_interval
+from finetune.evaluate.task import Task
+from finetune.export import facts
 from finetune.store import Run, Store
 
 ROWS = 40
@@ -20,25 +23,50 @@ ROWS = 40
 ALIKE = 0.7
 """Least likeness of the answers, 1 for the same, that still counts as a small difference."""
 
-Replay = Callable[[Sequence[list[dict[str, Any]]], int, bool], list[str]]
-"""Takes conversations, the most tokens of an answer, and whether answers open thinking aloud."""
+ENDED = "end_of_turn"
+RUNS_ON = " … (it does not end)"
+"""Shown after such an answer, where it ended before."""
+
+ENDLESS = 0.05
+"""Share of the answers that ended before, of which more must not run on to the limit now."""
+
+UNUSABLE = ("reload_failed", "llamacpp_failed")
+"""Codes that say the export itself is broken: that is an answer too."""
+
+Replay = Callable[[Sequence[list[dict[str, Any]]], int, bool], list[tuple[str, bool]]]
+"""Takes conversations, the most tokens of an answer, and whether answers open thinking aloud.
+
+Gives each answer, and whether it ended by itself.
+"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: rows of an evaluation, by their `places` in it. `skipped` counts those that hold no question."""
+
+    task: Task
+    places: tuple[int, ...]
+    skipped: int
 
 
 @dataclass(frozen=True)
 class Parity:
     """`same` of `n` answers are identical; scores are means over the rows (shares right, or chrF for free text).
 
-    `rows` is the evidence: prompt, expected, before, after.
+    `endless` counts the answers that ended before and now run on to the limit. `problem` says why nothing could be
+    asked; there is no score after then. `rows` is the evidence: prompt, expected, before, after.
     """
 
     n: int
     same: int
     score_before: float
-    score_after: float
+    score_after: float | None
     ci: tuple[float, float]
     likeness: float
     status: str
     rows: tuple[dict[str, str], ...] = ()
+    endless: int = 0
+    problem: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs, without the evidence."""
@@ -47,8 +75,11 @@ class Parity:
     @property
     def sentence(self) -> str:
         """For people."""
+        if self.score_after is None:
+            return f"Do not ship this. {self.problem}"
+        runs_on = f"{self.endless} of them no longer end; " if self.endless else ""
         numbers = (
-            f"{self.same} of {self.n} answers are the same; score {self.score_before:.2f} before, "
+            f"{self.same} of {self.n} answers are the same; {runs_on}score {self.score_before:.2f} before, "
             f"{self.score_after:.2f} after"
         )
         return {
@@ -58,59 +89,95 @@ class Parity:
         }[self.status]
 
 
-def check(store: Store, run: Run, replay: Replay, engine: chat.Engine, rows: int = ROWS) -> Parity:
-    """Ask the export the first of the evaluation's rows, and compare with the adapter as evaluated.
-
-    Answers of the evaluation are used where there are some; the others are asked now.
+def question(store: Store, run: Run, rows: int = ROWS) -> Question:
+    """The first of the evaluation's rows; those of whole texts are left out, since nothing is asked there.
 
     Raises:
-        DataError: no row is held out.
-        FinetuneError: the base, the adapter or the export cannot be asked.
+        DataError: there is none: the rows are not here, or none is held out.
 
     Example:
-        >>> check(store, run, lambda *job: reload.answers(folder, *job), engine).status
-        'green'
+        >>> len(question(store, run).places)
+        40
     """
     task = evaluate.of_run(run, store)
-    asked = task.rows[:rows]
-    prompts = [[dict(message) for message in row.prompt] for row in asked]
+    places = [place for place, row in enumerate(task.rows) if row.prompt]
+    if not places:
+        raise DataError("The held-out rows are whole texts: nothing is asked in them.", code="no_question")
+    return Question(task, tuple(places[:rows]), len(task.rows) - len(places))
+
+
+def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Parity:
+    """Ask the export, and compare with the adapter as evaluated; an export that cannot be asked is red.
+
+    Answers of the evaluation are used where there are some that were given here; the others are asked now.
+
+    Raises:
+        FinetuneError: the base or the adapter cannot be asked, or it takes too long.
+
+    Example:
+        >>> check(run, question(store, run), lambda *job: reload.answers(folder, *job), engine).status
+        'green'
+    """
+    task = asked.task
     most = evaluate.longest(task)
-    known = {one.row: one.text for one in evaluate.answered(task) if one.arm == "tuned"}
-    missing = [place for place in range(len(asked)) if place not in known]
+    chosen = [task.rows[place] for place in asked.places]
+    prompts = [[dict(message) for message in row.prompt] for row in chosen]
+    before = _before(run, asked, prompts, most, engine)
+    texts, questions = [row.answer for row in chosen], [row.asked for row in chosen]
+    try:
+        after = replay(prompts, most, task.thinking)
+    except ModelError as error:
+        if error.code not in UNUSABLE:
+            raise
+        nothing = compare(before, [("", False)] * len(before), texts, questions, task.kind)
+        return replace(nothing, same=0, score_after=None, likeness=0.0, status="red", rows=(), endless=0,
+                       problem=error.what)  # fmt: skip
+    return compare(before, after, texts, questions, task.kind)
+
+
+def _before(
+    run: Run, asked: Question, prompts: Sequence[list[dict[str, Any]]], most: int, engine: chat.Engine
+) -> list[tuple[str, bool]]:
+    """What an imported run brought along is what somebody says it answered: it is asked again."""
+    task = asked.task
+    told = [] if facts.imported(run) else evaluate.answered(task)
+    known = {one.row: (one.text, one.stop == ENDED) for one in told if one.arm == "tuned"}
+    missing = [number for number, place in enumerate(asked.places) if place not in known]
     for start in range(0, len(missing), 8):
-        places = missing[start : start + 8]
-        asks = [chat.Ask(prompts[place], run, task.thinking) for place in places]
+        numbers = missing[start : start + 8]
+        asks = [chat.Ask(prompts[number], run, task.thinking) for number in numbers]
         replies = engine.answer(asks, task.model, chat.Sampling(max_tokens=most))
-        known |= {place: reply.text for place, reply in zip(places, replies, strict=True)}
-    before = [known[place] for place in range(len(asked))]
-    after = replay(prompts, most, task.thinking)
-    return compare(before, after, [row.answer for row in asked], [row.asked for row in asked], task.kind)
+        known |= {asked.places[n]: (reply.text, reply.stop == ENDED) for n, reply in zip(numbers, replies, strict=True)}
+    return [known[place] for place in asked.places]
 
 
 def compare(
-    before: Sequence[str], after: Sequence[str], expected: Sequence[str], prompts: Sequence[str], kind: str
-) -> Parity:
-    """Judge answers to the same prompts, before the export and after.
+    before: Sequence[tuple[str, bool]], after: Sequence[tuple[str, bool]], expected: Sequence[str],
+    prompts: Sequence[str], kind: str,
+) -> Parity:  # fmt: skip
+    """Judge answers to the same prompts, before the export and after: each with whether it ended by itself.
 
     Example:
-        >>> compare(["a"] * 9, ["a"] * 9, ["a"] * 9, ["?"] * 9, "label").status
+        >>> compare([("a", True)] * 9, [("a", True)] * 9, ["a"] * 9, ["?"] * 9, "label").status
         'green'
     """
     scores = [
-        [_score(text, want, kind) for text, want in zip(texts, expected, strict=True)] for texts in (before, after)
+        [_score(text, want, kind) for (text, _), want in zip(said, expected, strict=True)] for said in (before, after)
     ]
     first, second = (sum(values) / len(values) for values in scores)
     ci = mean_interval(scores[0]) if kind == "free" else share_interval(round(sum(scores[0])), len(scores[0]))
-    before, after = ([_whole(text) for text in texts] for texts in (before, after))
-    same = sum(one == other for one, other in zip(before, after, strict=True))
-    likeness = sum(_alike(one, other) for one, other in zip(before, after, strict=True)) / len(before)
-    small = ci[0] <= second <= ci[1] and likeness >= ALIKE
-    status = "green" if same == len(before) else "amber" if small else "red"
+    ended = sum(one for _, one in before)
+    lost = [one and not other for (_, one), (_, other) in zip(before, after, strict=True)]
+    texts = [(_whole(one), _whole(other)) for (one, _), (other, _) in zip(before, after, strict=True)]
+    same = sum(one == other and not endless for (one, other), endless in zip(texts, lost, strict=True))
+    likeness = sum(_alike(one, other) for one, other in texts) / len(texts)
+    small = ci[0] <= second <= ci[1] and likeness >= ALIKE and sum(lost) <= ENDLESS * ended
+    status = "green" if same == len(texts) else "amber" if small else "red"
     rows = tuple(
-        {"prompt": prompt, "expected": want, "before": one, "after": other}
-        for prompt, want, one, other in zip(prompts, expected, before, after, strict=True)
+        {"prompt": prompt, "expected": want, "before": one, "after": other + (RUNS_ON if endless else "")}
+        for prompt, want, (one, other), endless in zip(prompts, expected, texts, lost, strict=True)
     )
-    return Parity(len(before), same, first, second, ci, round(likeness, 4), status, rows)
+    return Parity(len(texts), same, first, second, ci, round(likeness, 4), status, rows, sum(lost))
 
 
 def _whole(text: str) -> str:

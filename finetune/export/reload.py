@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import ModelError
+from finetune.export import masks
 
 SECONDS = 3600
 AT_ONCE = 8
@@ -22,15 +23,17 @@ Messages = Sequence[dict[str, Any]]
 
 def answers(
     folder: Path, conversations: Sequence[Messages], max_tokens: int, base: Path | None = None, thinking: bool = False
-) -> list[str]:
-    """The greedy answer to each conversation; with a `base`, `folder` holds an adapter for it.
+) -> list[tuple[str, bool]]:
+    """The greedy answer to each conversation, and whether it ended by itself: in text, a lost end does not show.
+
+    With a `base`, `folder` holds an adapter for it.
 
     Raises:
-        ModelError: it cannot be loaded or asked (code ``reload_failed``).
+        ModelError: it cannot be loaded or asked (code ``reload_failed``), or takes too long (``reload_timeout``).
 
     Example:
         >>> answers(Path("merged"), [[{"role": "user", "content": "2+2?"}]], max_tokens=16)
-        ['4']
+        [('4', True)]
     """
     job = {
         "folder": str(folder), "base": str(base) if base else None, "thinking": thinking, "max_tokens": max_tokens,
@@ -46,15 +49,15 @@ def answers(
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise ModelError(
-                "Loading it again took too long.", where=folder.name, fix="Ask fewer rows.", code="reload_failed"
+                "Loading it again took too long.", where=folder.name, fix="Ask fewer rows.", code="reload_timeout"
             ) from error
         if done.returncode or not result.is_file():
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1].replace(str(folder), "…")[:200]
+            private = masks.of_this_machine(folder, *([base] if base else []))
+            last = private.line((done.stderr.strip().splitlines() or ["no message"])[-1])[:200]
             raise ModelError(
                 f"It cannot be loaded again: {last}", where=folder.name, fix="Do not use it.", code="reload_failed"
             )
-        found: list[str] = json.loads(result.read_text(encoding="utf-8"))
-    return found
+        return [(text, ended) for text, ended in json.loads(result.read_text(encoding="utf-8"))]
 
 
 def main(result: str) -> None:
@@ -75,7 +78,9 @@ def main(result: str) -> None:
 
         model = PeftModel.from_pretrained(model, job["folder"]).eval()
         model.generation_config = GenerationConfig.from_pretrained(job["folder"])
-    said: list[str] = []
+    ends = model.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    said: list[tuple[str, bool]] = []
     for start in range(0, len(job["conversations"]), AT_ONCE):
         inputs = tokenizer.apply_chat_template(
             job["conversations"][start : start + AT_ONCE], add_generation_prompt=True, padding=True,
@@ -85,7 +90,9 @@ def main(result: str) -> None:
             output = model.generate(
                 **inputs, max_new_tokens=job["max_tokens"], do_sample=False, generation_config=model.generation_config
             )
-        said += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = output[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+        said += [(text, not ends.isdisjoint(ids)) for text, ids in zip(texts, answers.tolist(), strict=True)]
     Path(result).write_text(json.dumps(said), encoding="utf-8")
 
 

@@ -34,10 +34,11 @@ model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
 {ask}"""
         return f"With transformers:\n\n{note}{fenced(code, 'python')}"
     code = f"""from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{where}"), "path/to/this/folder")
+model.generation_config = GenerationConfig.from_pretrained("path/to/this/folder")
 {ask}"""
     return f"With transformers and PEFT:\n\n{note}{fenced(code, 'python')}"
 

@@ -15,6 +15,7 @@ from finetune.errors import RunError
 from finetune.export import card as cards
 from finetune.export import facts
 from finetune.export.card import FORMATS, card
+from finetune.export.unbundle import read_bundle
 from finetune.export.written import fenced, inline
 from finetune.store import Store
 from tests.conftest import train_tiny
@@ -175,3 +176,10 @@ def test_the_licence_is_the_bases_own_or_unknown(store: Store, tiny: Path, tmp_p
         (base / "README.md").write_text(broken, encoding="latin-1")
         assert facts.licence(own) is None
     assert json.dumps(facts.environment())
+
+
+def test_an_imported_runs_machine_is_the_one_it_was_recorded_on(store: Store, tiny: Path) -> None:
+    run = read_bundle(store, world(tiny).bare, model=str(tiny))
+    text = card(store, run, format="adapter")
+    assert "Machine and versions are those recorded when the run's bundle was made." in text
+    assert "on which this was exported" not in text

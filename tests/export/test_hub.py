@@ -258,3 +258,15 @@ def test_only_what_was_exported_is_pushed(folder: Path, tmp_path: Path) -> None:
 def test_scrubbing() -> None:
     text = "PUT https://store/x?X-Signature=signed with Bearer " + MINE
     assert scrubbed(text, MINE) == "PUT https://store/x with Bearer …"
+
+
+def test_a_space_never_lends_its_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it was told not to be shared: its HF_TOKEN is its owner's, and who asks is anybody."""
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "a" * 34)
+    monkeypatch.setenv("FINETUNE_SHARED", "0")
+    assert usable(None) == "hf_" + "a" * 34
+    monkeypatch.setenv("SPACE_ID", "me/space")
+    with pytest.raises(NotAllowed) as told:
+        usable(None)
+    assert told.value.code == "hub_login"
+    assert usable("hf_own") == "hf_own"

@@ -51,8 +51,10 @@ def test_a_broken_template_or_end_of_turn_shows(default_model: str, tmp_path: Pa
     shutil.copytree(models.find(default_model).folder, folder)
     asked = [[{"role": "user", "content": QUESTIONS[0]}]]
     whole = llamacpp.answers(write_gguf(folder, tmp_path / "whole.gguf"), asked, 40)
-    assert whole == ["The capital of France is Paris."]
-    assert whole == [reply.text for reply in chat.Engine().answer([chat.Ask(asked[0])], default_model)]
+    assert whole == [("The capital of France is Paris.", True)]
+    assert whole == [
+        (reply.text, reply.stop == "end_of_turn") for reply in chat.Engine().answer([chat.Ask(asked[0])], default_model)
+    ]
     template = folder / "chat_template.jinja"
     told = template.read_text()
     template.write_text("{% for message in messages %}{{ message['content'] + '<|im_end|>' }}{% endfor %}")
@@ -63,4 +65,4 @@ def test_a_broken_template_or_end_of_turn_shows(default_model: str, tmp_path: Pa
     template.write_text(told.replace("<|im_end|>", "<|endoftext|>"))
     changed_json(folder / "tokenizer_config.json", eos_token="<|endoftext|>", pad_token="<|endoftext|>")
     changed_json(folder / "generation_config.json", eos_token_id=0)
-    assert llamacpp.answers(write_gguf(folder, tmp_path / "end.gguf"), asked, 40) != whole
+    assert not llamacpp.answers(write_gguf(folder, tmp_path / "end.gguf"), asked, 40)[0][1]

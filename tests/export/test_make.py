@@ -1,18 +1,25 @@
 """Exports as they are made: loaded again by what a user would use, and asked."""
 
+import errno
 import json
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finetune import data, train
 from finetune.chat import Engine
-from finetune.errors import ConfigError, ModelError, RunError
+from finetune.errors import ConfigError, DataError, ModelError, RunError
 from finetune.export import make, parity, reload
+from finetune.export.card import card
 from finetune.export.formats import FORMATS
 from finetune.store import Run, Store
 from tests.conftest import train_tiny
+from tests.export.tiny_models import adapted_run, changed_json
+from tests.export.trained import TOKEN
 
 
 @pytest.fixture
@@ -79,25 +86,171 @@ def test_a_broken_template_or_end_of_turn_is_red(store: Store, run: Run, tmp_pat
     merged = make.export(store, run, "merged", tmp_path, make.Choices(check=False)).path
     template = broken(merged, tmp_path / "a", "chat_template.jinja", "<|im_start|>assistant", "assistant:")
     for folder in (template,):
-        found = parity.check(store, run, lambda *job, at=folder: reload.answers(at, job[0], job[1]), engine)
+        found = parity.check(
+            run, parity.question(store, run), lambda *job, at=folder: reload.answers(at, *job[:2]), engine
+        )
         assert found.status == "red", found
         assert found.sentence.startswith("Do not ship this")
     said = ["It is 4.", "It is 6.", "It is 8."] * 8
     runs_on = [text + "\nuser\nWhat is 5 plus 5? It is 10. And what is more, it goes on and on." for text in said]
-    assert parity.compare(said, runs_on, ["?"] * 24, ["?"] * 24, "free").status == "red"
-    assert parity.compare(said, runs_on, said, ["?"] * 24, "short").status == "red"
+    assert compared(said, runs_on, ["?"] * 24, "free").status == "red"
+    assert compared(said, runs_on, said, "short").status == "red"
+
+
+def compared(before: list[str], after: list[str], expected: list[str], kind: str, endless: int = 0) -> parity.Parity:
+    """As `parity.compare`, of answers that all ended before; the first `endless` do not after."""
+    ends = [(text, place >= endless) for place, text in enumerate(after)]
+    return parity.compare([(text, True) for text in before], ends, expected, ["?"] * len(before), kind)
 
 
 def test_statuses_by_hand() -> None:
     right = ["yes"] * 20 + ["no"] * 20
-    assert parity.compare(right, right, ["yes"] * 40, [""] * 40, "label").status == "green"
+    assert compared(right, right, ["yes"] * 40, "label").status == "green"
     one_off = ["yes"] * 19 + ["no"] * 21
-    found = parity.compare(right, one_off, ["yes"] * 40, [""] * 40, "label")
+    found = compared(right, one_off, ["yes"] * 40, "label")
     assert (found.status, found.same, found.score_before, found.score_after) == ("amber", 39, 0.5, 0.475)
-    assert parity.compare(right, ["no"] * 40, ["yes"] * 40, [""] * 40, "label").status == "red"
-    assert parity.compare(["aaaa"] * 40, ["zzzz"] * 40, ["yes"] * 40, [""] * 40, "label").status == "red", (
+    assert compared(right, ["no"] * 40, ["yes"] * 40, "label").status == "red"
+    assert compared(["aaaa"] * 40, ["zzzz"] * 40, ["yes"] * 40, "label").status == "red", (
         "as wrong as before, and yet another model"
     )
+    for endless, status in ((0, "green"), (2, "amber"), (3, "red")):
+        found = compared(right, right, ["yes"] * 40, "label", endless)
+        assert (found.status, found.same, found.endless) == (status, 40 - endless, endless)
+    never = [(text, False) for text in right]
+    assert parity.compare(never, never, right, right, "label").status == "green", "cut before as well"
+
+
+def test_an_export_that_cannot_be_used_is_red(store: Store, run: Run, tmp_path: Path) -> None:
+    merged = make.export(store, run, "merged", tmp_path, make.Choices(check=False)).path
+    broken(merged, tmp_path / "a", "config.json", '"hidden_size": 64', '"hidden_size": 32')
+    found = parity.check(
+        run, parity.question(store, run), lambda *job: reload.answers(tmp_path / "a", *job[:2]), Engine()
+    )
+    assert (found.n, found.same, found.status, found.score_after) == (8, 0, "red", None)
+    assert found.sentence.startswith("Do not ship this. It cannot be loaded again")
+    told = card(store, run, format="merged", parity=found.as_dict())
+    assert "**Do not use these files.** It cannot be loaded again" in told
+
+
+def test_a_badge_is_of_this_adapter_and_this_attempt(store: Store, run: Run, tmp_path: Path) -> None:
+    make.export(store, run, "adapter", tmp_path, make.Choices(check=False))
+    assert set(make.kept(run)) == {"adapter"}
+    weights = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert make.kept(run) == {}, "trained on: what was found was of other weights"
+    weights.write_bytes(whole)
+    (train.adapter_folder(run.id) / "adapter_config.json").unlink()
+    with pytest.raises(RunError):
+        make.export(store, run, "adapter", tmp_path, make.Choices(check=False))
+    assert make.kept(run) == {}, "the last attempt failed"
+
+
+def test_other_kinds_and_other_files_stay(store: Store, run: Run, tmp_path: Path) -> None:
+    for dtype in ("float32", "bfloat16", "float32"):
+        made = make.export(store, run, "merged", tmp_path, make.Choices(dtype=dtype, check=False))
+        assert made.path.name == f"{run.id}-merged-{dtype}"
+    assert len(list(tmp_path.glob("*-merged-*"))) == 2
+    (made.path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="other files") as told:
+        make.export(store, run, "merged", tmp_path, make.Choices(check=False))
+    assert told.value.code == "exists"
+    assert (made.path / "notes.txt").read_text() == "mine"
+    assert (made.path / "model.safetensors").is_file()
+    other = tmp_path / f"{run.id}-gguf-q8_0"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="something else"):
+        make.export(store, run, "gguf", tmp_path, make.Choices(quant="q8_0", check=False))
+
+
+def test_a_disk_that_says_no_is_told(store: Store, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for to in ("adapter", "bundle", "notebook"):
+        with pytest.raises(RunError) as told:
+            make.export(store, run, to, tmp_path / "file")
+        assert told.value.code == "not_writable"
+        assert str(tmp_path) not in str(told.value)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make, "write_adapter", full)
+        with pytest.raises(RunError) as told:
+            make.export(store, run, "adapter", tmp_path, make.Choices(check=False))
+    assert told.value.code == "disk_full"
+    assert str(tmp_path) not in str(told.value)
+    said: list[str] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30, 64 * 2**20))
+    for to in ("merged", "gguf", "gguf-lora"):
+        with pytest.raises(RunError) as told:
+            make.export(store, run, to, tmp_path, engine=Engine(), say=said.append)
+        assert told.value.code == "disk_full"
+    assert said == [], "before the merge"
+
+
+def test_a_notebook_that_cannot_be_made_leaves_the_one_before(store: Store, run: Run, tmp_path: Path) -> None:
+    made = make.export(store, run, "notebook", tmp_path)
+    before = made.path.read_bytes()
+    shutil.rmtree(store.dataset(run.dataset).folder)
+    with pytest.raises(DataError):
+        make.export(store, run, "notebook", tmp_path)
+    assert made.path.read_bytes() == before
+
+
+def test_keys_and_folders_of_this_machine_stay(
+    store: Store, run: Run, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = store.dataset(run.dataset)
+    system = f"Answer from {home}/secret/x.txt with {TOKEN}."
+    bad = replace(record, name=f"/srv/secret-home/alice/data {TOKEN}", facts=record.facts | {"system": system})
+    monkeypatch.setattr(store, "dataset", lambda _: bad)
+    named = replace(run, name=f"/srv/secret-home/alice/data {TOKEN}")
+    for to in ("adapter", "gguf", "gguf-lora"):
+        made = make.export(store, named, to, tmp_path, make.Choices(check=False))
+        for file in make.unpacked(made, tmp_path / "files").iterdir():
+            for secret in (TOKEN, str(home), "secret-home"):
+                assert secret.encode() not in file.read_bytes(), f"{to}: {file.name}"
+    assert "Answer from" in (tmp_path / f"{run.id}-gguf-f16" / "Modelfile").read_text()
+
+
+def test_a_folder_of_this_machine_in_any_file_stops_it(store: Store, tiny: Path, tmp_path: Path, home: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    template = base / "chat_template.jinja"
+    template.write_text(f"{{# {home}/x #}}" + template.read_text())
+    with pytest.raises(RunError) as told:
+        make.export(store, adapted_run(store, base), "merged", tmp_path / "out", make.Choices(check=False))
+    assert told.value.code == "path_in_export"
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_cards_code_ends_where_the_export_was_checked_to_end(
+    store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    changed_json(base / "generation_config.json", eos_token_id=0, repetition_penalty=1.7)
+    run = train_tiny(store, base, small_dataset, held_out=0.4, max_steps=1)
+    made = make.export(store, run, "adapter", tmp_path, make.Choices(check=False))
+    folder = make.unpacked(made, tmp_path / "files")
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    place: dict[str, Any] = {}
+    exec(code.replace("path/to/this/folder", str(folder)).replace("path/to/base", str(base)), place)
+    used = place["model"].generation_config
+    assert used.eos_token_id == [0, 2]
+    assert used.repetition_penalty in (None, 1.0)
+
+
+def test_a_message_names_no_folder_of_the_base(store: Store, run: Run, tmp_path: Path) -> None:
+    made = make.export(store, run, "adapter", tmp_path, make.Choices(check=False))
+    folder = make.unpacked(made, tmp_path / "files")
+    base = tmp_path / "secret-place" / "base"
+    base.mkdir(parents=True)
+    with pytest.raises(ModelError, match="cannot be loaded again") as told:
+        reload.answers(folder, [[{"role": "user", "content": "x"}]], 4, base)
+    assert "secret-place" not in str(told.value)
 
 
 def test_what_cannot_be_exported_says_so(store: Store, run: Run, tmp_path: Path) -> None:

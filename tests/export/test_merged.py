@@ -57,11 +57,14 @@ def test_dtype(dtype: str, bytes_each: int, store: Store, tmp_path: Path) -> Non
 def test_no_path_of_this_machine(store: Store, tmp_path: Path) -> None:
     base = save_model("llama", tmp_path / "base")
     changed_json(base / "tokenizer_config.json", name_or_path=str(base), is_local=True)
+    deep = {"name_or_path": "me/x", "tokenizer_file": "/srv/app/models/tokenizer.json", "extra": [{"is_local": True}]}
+    changed_json(base / "tokenizer_config.json", init_kwargs=deep, special_tokens_map_file="/srv/app/models/map.json")
     changed_json(base / "config.json", _name_or_path=str(base))
     folder = write_merged(adapted_run(store, base), tmp_path / "merged")
     for file in folder.iterdir():
         assert str(tmp_path).encode() not in file.read_bytes(), file.name
-        assert b"is_local" not in file.read_bytes(), file.name
+        for said in (b"is_local", b"/srv/app", b"me/x", b"name_or_path"):
+            assert said not in file.read_bytes(), file.name
 
 
 def test_written_again_over_the_one_before(store: Store, tmp_path: Path) -> None:
