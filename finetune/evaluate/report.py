@@ -74,12 +74,20 @@ def conclude(task: Task, source: str) -> dict[str, Any]:
     """
     found = {"data": source, **report(task, answered(task))}
     if task.usual and set(found["arms"]) == set(task.arms):
-        kept = found | {"adapter": task.adapter, "at": time.time()}
+        kept = found | {"adapter": task.adapter, "at": time.time()} | _brought(task)
         aside = task.folder / f".{secrets.token_hex(4)}.report"
         task.folder.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(kept), encoding="utf-8")
         os.replace(aside, task.folder / REPORT)
     return found
+
+
+def _brought(task: Task) -> dict[str, str]:
+    """That the answers came in a bundle, once said, stays said: judging them again does not make them ours."""
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads((task.folder / REPORT).read_text(encoding="utf-8"))
+        return {"from": before["from"]} if "from" in before else {}
+    return {}
 
 
 def known(run: Run) -> dict[str, Any] | None:
