@@ -74,7 +74,7 @@ def test_what_is_wrong_is_a_sentence(
 
 
 def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    red = parity.compare(["a"] * 9, ["b"] * 9, ["a"] * 9, [EVIL] * 9, "label")
+    red = parity.compare([("a", True)] * 9, [("b", True)] * 9, ["a"] * 9, [EVIL] * 9, "label")
     assert red.status == "red"
     made = make.Exported("adapter", Path("x"), 1, "0", red)
     monkeypatch.setattr(make, "export", lambda *_: made)
