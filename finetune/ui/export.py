@@ -1,6 +1,5 @@
 """The Export tab: take a run away in any form, see that it behaves like what was tested, push it, bring one in."""
 
-import os
 import secrets
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services, known, owner
 from finetune.ui.spoken import spoken
 
-ON_A_SPACE = bool(os.environ.get("SPACE_ID"))
+ON_A_SPACE = gr.utils.get_space() is not None
 """There visitors log in with their own account; elsewhere the local token is used."""
 
 ALONE = threading.Lock()
