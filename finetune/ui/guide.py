@@ -72,12 +72,14 @@ class GuideTab:
         self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(sheet.markdown, *values)), told)
         self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(sheet.html, *values)), told)
 
-    def _facts(self, use_case: str, improve: str, price: str, model: str, state: Browser) -> guide.Facts:
+    def _facts(
+        self, use_case: str | None, improve: str | None, price: str | None, model: str, state: Browser
+    ) -> guide.Facts:
         state, runs = known(state), self.services.runs(state)
         chosen = state["dataset"] or next((run.dataset for run in runs), None)  # a new browser has chosen none yet
         record = self.services.dataset(chosen, state) if chosen else None
         planned = self.plan.latest(record.id, model) if record else None
-        typed = {"use_case": use_case, "improve": improve, "price": _price(price)}
+        typed = {"use_case": use_case or "", "improve": improve or "", "price": _price(price)}  # None: never touched
         return guide.gather(record, model, runs, planned, **typed)
 
     def _fill(self, *values: Any) -> str:

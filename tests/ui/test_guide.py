@@ -30,6 +30,7 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     state = {"owner": "0" * 32, "dataset": None, "run": None}
     told = ("Sums", "Being right", "0,50", str(tiny), state)
     assert "Bring data first" in tab._fill(*told)
+    assert "Bring data first" in tab._fill(None, None, None, str(tiny), state), "as the page begins"
     request: Any = SimpleNamespace(session_hash="s")
     with pytest.raises(gr.Error, match="no data yet"):
         list(tab._measure(*told, request=request))
