@@ -273,7 +273,7 @@ def _parity_code(made: Any) -> int:
 
 def import_verb(options: argparse.Namespace) -> Answer:
     """`import BUNDLE`: the run as one of ours."""
-    from finetune.export.unbundle import read_bundle
+    from finetune.export.bundle import read_bundle
 
     run = read_bundle(Store(settings.read().home), Path(options.bundle), model=options.model)
     print(f"{run.id}  {run.state}  {run.name}")

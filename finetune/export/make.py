@@ -23,9 +23,8 @@ from finetune.export.aside import aside
 from finetune.export.bundle import write_bundle
 from finetune.export.card import card
 from finetune.export.formats import FORMATS, format_of
-from finetune.export.gguf_lora import write_gguf_lora
-from finetune.export.gguf_model import Kind, write_gguf
-from finetune.export.howto import llama_command, modelfile
+from finetune.export.gguf import Kind, write_gguf, write_gguf_lora
+from finetune.export.gguf.howto import llama_command, modelfile
 from finetune.export.merged import DType, write_merged
 from finetune.export.parity import Parity
 from finetune.export.script import write_script

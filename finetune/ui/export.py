@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 
 from finetune.errors import ConfigError, FinetuneError
-from finetune.export import hub, hub_checks, make
+from finetune.export import hub, make
+from finetune.export.bundle import read_bundle
 from finetune.export.formats import FORMATS, PUSHABLE, Format
-from finetune.export.unbundle import read_bundle
+from finetune.export.hub import checks
 from finetune.ui import exported
 from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services, known, owner
@@ -145,8 +146,8 @@ class ExportTab:
             run = self.services.run(run_id, state)
             choices = make.Choices(dtype, quant)
 
-            hub_checks.usable(token)
-            hub_checks.valid(repo.strip())
+            checks.usable(token)
+            checks.valid(repo.strip())
 
             def work(say: Callable[[str], None]) -> str:
                 with tempfile.TemporaryDirectory() as place:

@@ -12,8 +12,7 @@ import pytest
 
 from finetune import data
 from finetune.errors import DataError, RunError
-from finetune.export import members
-from finetune.export.bundle import write_bundle
+from finetune.export.bundle import members, write_bundle
 from finetune.export.masks import Masks
 from finetune.store import Store
 from tests.conftest import train_tiny
@@ -132,7 +131,7 @@ def test_the_record_was_only_read(tiny: Path) -> None:
         assert db.execute("SELECT COUNT(*) FROM runs").fetchone()[0] == 2
 
 
-@pytest.mark.parametrize("module", ["bundle", "unbundle", "card"])
+@pytest.mark.parametrize("module", ["bundle", "card", "hub", "script"])
 def test_importing_it_is_quick(module: str) -> None:
     heavy = ("torch", "transformers", "peft", "trl", "datasets", "safetensors")
     code = f"import sys, finetune.export.{module}; print(*(name for name in {heavy} if name in sys.modules))"

@@ -14,8 +14,8 @@ from finetune import models, train
 from finetune.errors import RunError
 from finetune.export import card as cards
 from finetune.export import facts
+from finetune.export.bundle import read_bundle
 from finetune.export.card import FORMATS, card
-from finetune.export.unbundle import read_bundle
 from finetune.export.written import fenced, inline
 from finetune.store import Store
 from tests.conftest import train_tiny

@@ -8,7 +8,7 @@ import pytest
 from finetune import data
 from finetune.chat import Engine
 from finetune.export import llamacpp, make, parity, reload
-from finetune.export.gguf_model import write_gguf
+from finetune.export.gguf import write_gguf
 from finetune.store import Run, Store
 from tests.conftest import make_tokenizer, train_tiny
 from tests.export.tiny_models import changed_json

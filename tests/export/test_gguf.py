@@ -8,8 +8,7 @@ import pytest
 from finetune import models
 from finetune.errors import ModelError, RunError
 from finetune.export import llamacpp
-from finetune.export.gguf_lora import write_gguf_lora
-from finetune.export.gguf_model import write_gguf
+from finetune.export.gguf import write_gguf, write_gguf_lora
 from finetune.export.merged import write_merged
 from finetune.store import Store
 from tests.export.strings import varied

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from finetune.errors import DataError
-from finetune.export import archive, parsed
-from finetune.export.unbundle import read_bundle
+from finetune.export.bundle import archive, parsed, read_bundle
 from finetune.store import Store
 from tests.export.trained import world
 

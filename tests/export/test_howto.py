@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune.export.howto import FAMILIES, default_system, llama_command, modelfile, recognised
+from finetune.export.gguf.howto import FAMILIES, default_system, llama_command, modelfile, recognised
 from tests.conftest import CHATML
 from tests.export.tiny_models import tokenizer_of
 

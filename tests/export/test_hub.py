@@ -12,8 +12,8 @@ import pytest
 
 from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.export import hub
-from finetune.export.hub_checks import pushable, usable, valid
-from finetune.export.hub_errors import scrubbed
+from finetune.export.hub.checks import pushable, usable, valid
+from finetune.export.hub.errors import scrubbed
 from tests.export.hub_server import Hub, serving
 
 ROOT = Path(__file__).parents[2]

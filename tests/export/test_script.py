@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from finetune import data, train
 from finetune.errors import RunError
-from finetune.export import recipe as recipes
-from finetune.export.recipe import Recipe, literal, model_name, recipe
 from finetune.export.script import notebook, script, write_script
+from finetune.export.script import recipe as recipes
+from finetune.export.script.recipe import Recipe, literal, model_name, recipe
 from finetune.models import packaged
 from finetune.store import Run, Store
 from tests.conftest import conversation, run_to_end, train_tiny

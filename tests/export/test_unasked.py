@@ -9,7 +9,7 @@ import pytest
 from finetune import data, evaluate
 from finetune.chat import Engine
 from finetune.export import facts, make, parity
-from finetune.export.unbundle import read_bundle
+from finetune.export.bundle import read_bundle
 from finetune.store import Store
 from finetune.train import run_folder
 from tests.conftest import train_tiny

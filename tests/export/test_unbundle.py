@@ -13,8 +13,7 @@ from finetune import evaluate, train
 from finetune.chat import Ask, Engine
 from finetune.errors import DataError, ModelError, RunError
 from finetune.export import facts
-from finetune.export.bundle import write_bundle
-from finetune.export.unbundle import read_bundle
+from finetune.export.bundle import read_bundle, write_bundle
 from finetune.store import DatasetRecord, Event, Run, Store
 from tests.conftest import run_to_end
 from tests.export.trained import OTHER, world
@@ -201,7 +200,7 @@ def test_a_disk_that_takes_no_more_is_told(
     def replace(source: Path, target: Path) -> None:
         raise OSError(number, os.strerror(number), str(target))
 
-    monkeypatch.setattr("finetune.export.unbundle.os.replace", replace)
+    monkeypatch.setattr("finetune.export.bundle.read.os.replace", replace)
     with pytest.raises(RunError) as caught:
         read_bundle(store, world(tiny).bare)
     assert caught.value.code == code

@@ -51,7 +51,7 @@ def tokenizer_of(kind: str) -> Any:
     from tokenizers import Regex, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from finetune.export.gguf_vocab import LLAMA, QWEN
+    from finetune.export.gguf.vocab import LLAMA, QWEN
 
     if kind == "gpt-2":
         return make_tokenizer(TEXT)

@@ -10,7 +10,7 @@ import pytest
 
 from finetune import data, evaluate
 from finetune.chat import Engine
-from finetune.export.unbundle import read_bundle
+from finetune.export.bundle import read_bundle
 from finetune.store import Store
 from finetune.ui import answers, results, verdict
 from finetune.ui.session import Services

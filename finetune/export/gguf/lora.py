@@ -14,7 +14,7 @@ from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import RunError
 from finetune.export.aside import aside
-from finetune.export.gguf_tensors import Family, family_of
+from finetune.export.gguf.tensors import Family, family_of
 from finetune.store import Run
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import DataError
-from finetune.export.bundle import AS_THEY_ARE
-from finetune.export.parsed import parse, refused
+from finetune.export.bundle.parsed import parse, refused
+from finetune.export.bundle.write import AS_THEY_ARE
 from finetune.train import TrainConfig
 
 CODE = ("auto_map", "auto_mapping", "trust_remote_code", "custom_pipelines", "auto_class", "custom_generate")

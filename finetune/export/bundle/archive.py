@@ -1,6 +1,6 @@
 """A zip from a stranger, unpacked so that nothing happens but the writing of files we know.
 
-Every name is on the list of `finetune.export.members`, every size is bounded before and while it is read, and
+Every name is on the list of `finetune.export.bundle.members`, every size is bounded before and while it is read, and
 every byte is the one that the manifest's hash names. Files are streamed, never held whole.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from finetune import settings
 from finetune.errors import DataError, FinetuneError, RunError
-from finetune.export import members
-from finetune.export.parsed import read_json, refused
+from finetune.export.bundle import members
+from finetune.export.bundle.parsed import read_json, refused
 
 MOST_DIRECTORY = 1 * members.MB
 """Bytes of the zip's own table of contents; zipfile reads it into memory."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError, RunError
-from finetune.export.hub_checks import pushable, refuse_readers, usable, valid
-from finetune.export.hub_errors import scrubbed, told
+from finetune.export.hub.checks import pushable, refuse_readers, usable, valid
+from finetune.export.hub.errors import scrubbed, told
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -1,7 +1,7 @@
 """A run in one zip, to hand to a colleague: settings, history, evaluation, votes, adapter; its data only if asked.
 
-What is in it is said by `finetune.export.members`; `finetune.export.unbundle` reads it again. The same run makes
-the same bytes. Paths of this machine, keys, and whatever belongs to other owners stay here.
+What is in it is said by `members.py`; `read.py` reads it again. The same run makes the same bytes. Paths of this
+machine, keys, and whatever belongs to other owners stay here.
 
 Example:
     >>> write_bundle(store, run, Path("out"))
@@ -20,7 +20,8 @@ from typing import Any
 
 from finetune import evaluate, train
 from finetune.errors import DataError, FinetuneError, RunError
-from finetune.export import facts, members
+from finetune.export import facts
+from finetune.export.bundle import members
 from finetune.export.masks import Masks, of_this_machine
 from finetune.store import ENDED, Run, Store
 

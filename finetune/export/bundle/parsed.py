@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from finetune.errors import DataError
-from finetune.export.members import LONGEST_LINE, Strict
+from finetune.export.bundle.members import LONGEST_LINE, Strict
 
 DEEPEST = 40
 """Levels of nesting."""

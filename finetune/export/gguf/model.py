@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from finetune.errors import ModelError
 from finetune.export.aside import aside
-from finetune.export.gguf_tensors import COMMAND, Family, family_of, frequencies, weights
-from finetune.export.gguf_vocab import add_vocabulary
+from finetune.export.gguf.tensors import COMMAND, Family, family_of, frequencies, weights
+from finetune.export.gguf.vocab import add_vocabulary
 
 if TYPE_CHECKING:
     import numpy

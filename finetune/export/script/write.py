@@ -1,6 +1,6 @@
 """A run as a Python script and as a notebook that repeat it with plain transformers, PEFT and TRL, without this app.
 
-Both are made of the same cells (`script_template.py`): those that the run and its data need, with
+Both are made of the same cells (`template.py`): those that the run and its data need, with
 the run's settings written in. Text from people stands in them only as Python string literals.
 
 Example:
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RunError
-from finetune.export.recipe import Recipe, recipe, settings
+from finetune.export.script.recipe import Recipe, recipe, settings
 from finetune.store import Run, Store
 from finetune.train.config import TrainConfig
 from finetune.train.kept import open_dataset
@@ -29,7 +29,7 @@ from finetune.train.progress import held_out
 if TYPE_CHECKING:
     from finetune.data import Example
 
-TEMPLATE = Path(__file__).with_name("script_template.py")
+TEMPLATE = Path(__file__).with_name("template.py")
 MARK = re.compile(r"^ *# %%(?: \[(?P<markdown>markdown)\])?(?P<same> \+)?(?: (?P<rule>when|unless) (?P<what>\w+))?$")
 SETTINGS = "# %% settings"
 DEFINITIONS = ("def ", "class ")

@@ -25,11 +25,12 @@ from finetune import data, evaluate, models, settings, train
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.evaluate.measure import general
 from finetune.evaluate.task import adapter_hash
-from finetune.export import facts, members
-from finetune.export.accepted import check_adapter
-from finetune.export.archive import told, unpack
-from finetune.export.bundle import PARTS, json_file, weights_hash
-from finetune.export.parsed import as_record, read_json, read_lines, refused
+from finetune.export import facts
+from finetune.export.bundle import members
+from finetune.export.bundle.accepted import check_adapter
+from finetune.export.bundle.archive import told, unpack
+from finetune.export.bundle.parsed import as_record, read_json, read_lines, refused
+from finetune.export.bundle.write import PARTS, json_file, weights_hash
 from finetune.models.source import HUB_ID
 from finetune.store import DatasetRecord, Event, Run, Store, new_id
 from finetune.train.kept import examples_in

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import models
 from finetune.errors import ModelError
-from finetune.export.gguf_tensors import COMMAND
+from finetune.export.gguf.tensors import COMMAND
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
