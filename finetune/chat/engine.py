@@ -64,12 +64,14 @@ class Engine:
         self._resident: Resident | None = None
 
     def stream(
-        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
-    ) -> Generator[list[Reply]]:
+        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None,
+        source: str | None = None,
+    ) -> Generator[list[Reply]]:  # fmt: skip
         """Yield the growing replies, one per ask, until all have ended.
 
         While others are answered, `Reply.ahead` says how many. Setting `stop`, or closing the iterator, leaves
-        the line, and ends generation at the next token.
+        the line, and ends generation at the next token. `source` names the copy of the base that is asked
+        (`models.find`), where no ask's run says it.
 
         Raises:
             ModelError: the base cannot be loaded, has changed, or the prompt alone fills its context.
@@ -85,7 +87,7 @@ class Engine:
             if stop.is_set():
                 yield [Reply(stop="stopped")] * len(asks)
                 return
-            resident = self._ready(model, asks)
+            resident = self._ready(model, asks, source)
             prompts, dropped = _fit(asks, resident.tokenizer, resident.model, sampling)
             names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
             for rows in generate(resident.model, resident.tokenizer, prompts, names, sampling, stop):
@@ -102,8 +104,9 @@ class Engine:
         return replies
 
     def losses(
-        self, asks: Sequence[Ask], answers: Sequence[str], model: str, stop: threading.Event | None = None
-    ) -> list[Loss]:
+        self, asks: Sequence[Ask], answers: Sequence[str], model: str, stop: threading.Event | None = None,
+        source: str | None = None,
+    ) -> list[Loss]:  # fmt: skip
         """How likely each column thinks this answer to its ask is; empty when `stop` was set.
 
         Raises:
@@ -122,7 +125,7 @@ class Engine:
                 pass
             if stop.is_set():
                 return []
-            resident = self._ready(model, asks)
+            resident = self._ready(model, asks, source)
             names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
             told = [
                 [*ask.messages, {"role": "assistant", "content": answer}]
@@ -132,9 +135,10 @@ class Engine:
         finally:
             turn.leave()
 
-    def _ready(self, name: str, asks: Sequence[Ask]) -> Resident:
+    def _ready(self, name: str, asks: Sequence[Ask], source: str | None) -> Resident:
         wanted = [ask.adapter for ask in asks if ask.adapter]
         sources = {adapter.run.result["source"] for adapter in wanted if "source" in adapter.run.result}
+        sources |= {source} if source else set()
         if len(sources) > 1:
             raise RunError(
                 f"These runs were trained on different copies of {name} ({', '.join(sorted(sources))}).",
@@ -184,8 +188,9 @@ def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> t
         later = next((i for i, turn in enumerate(turns) if i and turn["role"] == "user"), None)
         if later is None:
             raise ModelError(
-                f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts."
-            )
+                f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts.",
+                code="too_long",
+            )  # fmt: skip
         del turns[:later]
         dropped += later
     return ids, dropped

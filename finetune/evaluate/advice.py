@@ -78,10 +78,12 @@ def _after(found: dict[str, Any]) -> Advice:
     lost = found["forgetting"]
     if code == "helped" and lost and lost["said"] == "worse":
         reasons.append("It got worse at other things: use it for this task only, and the base for the rest.")
+    if found.get("from") == "bundle":
+        reasons.append("These are figures of the run's bundle: not all was measured here.")
     cheaper = "If the length of the prompt matters, the tuned model may still pay: see the cost per call."
     titles = {
         "helped": ("worth_it", "Fine-tune: it is worth it"),
-        "alternative_as_good": ("alternative", "Use the alternative, unless the cost per call decides"),
+        "alternative_as_good": ("alternative", "An alternative may do as well: compare what a call costs"),
         "no_difference": ("not_worth_it", "Do not fine-tune like this"),
         "hurt": ("not_worth_it", "Do not use this run"),
         "too_few_rows": ("too_few", "Hold out more rows, then judge"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune.chat.talk import SHOTS, shots, single
 from finetune.data import Example
+from finetune.evaluate.kinds import plain
 
 MODELS = ("base", "few_shot", "retrieval", "tuned")
 REFERENCES = ("majority", "nearest")
@@ -38,7 +39,7 @@ class Asking:
         self.shots = shots(train, seed, count)
         self.single = single(train)
         self._index = _index([row.asked for row in self.single])
-        self.majority = Counter(row.answer for row in train).most_common(1)[0][0] if train else ""
+        self.majority = _majority([row.answer for row in train if row.answer.strip() and not row.tools])
 
     def messages(self, arm: str, row: Example) -> Messages:
         """The prompt of this arm for a row: the most similar example stands last, next to the question."""
@@ -70,6 +71,14 @@ class Asking:
         if reference == "majority":
             return self.majority
         return next((similar.answer for similar in self.similar(row)), "")
+
+
+def _majority(answers: Sequence[str]) -> str:
+    """The most common answer, as it is most often written; answers that are judged alike count together."""
+    if not answers:
+        return ""
+    common = Counter(plain(answer) for answer in answers).most_common(1)[0][0]
+    return Counter(answer for answer in answers if plain(answer) == common).most_common(1)[0][0]
 
 
 def _index(texts: Sequence[str]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from finetune import models, train
 from finetune.evaluate.advice import ENOUGH, Advice, advise, best_alternative
 from finetune.evaluate.arms import MODELS, TITLES
+from finetune.evaluate.measure import AT_ONCE
 from finetune.evaluate.report import known, known_before
 from finetune.evaluate.stats import FEWEST
 from finetune.store import DatasetRecord, Run
@@ -108,14 +109,17 @@ def sheet(facts: Facts) -> Sheet:
 
 
 def break_even(training: float, tuned: dict[str, Any], other: dict[str, Any]) -> int | None:
-    """Calls after which the seconds that training took are earned back by quicker answers; None: never.
+    """Calls after which the seconds that training took are earned back; None: answers are not clearly quicker.
 
     Example:
-        >>> break_even(437.0, {"seconds": 0.5}, {"seconds": 1.0})
+        >>> quick, slow = {"seconds": 0.5, "seconds_ci": [0.4, 0.6]}, {"seconds": 1.0, "seconds_ci": [0.9, 1.1]}
+        >>> break_even(437.0, quick, slow)
         874
     """
-    saved = other["seconds"] - tuned["seconds"]
-    return math.ceil(training / saved) if saved > 0 else None
+    quick, slow = tuned.get("seconds_ci"), other.get("seconds_ci")
+    if not quick or not slow or quick[1] >= slow[0]:
+        return None
+    return math.ceil(training / (other["seconds"] - tuned["seconds"]))
 
 
 def _use_case(facts: Facts) -> Item:
@@ -175,7 +179,8 @@ def _compute(facts: Facts) -> Item:
     words = ("epoch",)
     if facts.run:
         seconds = train.duration(facts.run)
-        said = f"The run took {train.told(seconds)} for {facts.run.step:,} steps on this machine."
+        where = "where it was trained" if train.imported(facts.run) else "on this machine"
+        said = f"The run took {train.told(seconds)} for {facts.run.step:,} steps {where}."
     elif facts.plan:
         seconds, said = facts.plan.seconds, f"{facts.plan.sentence} Measured with a few batches on this machine."
     else:
@@ -203,8 +208,15 @@ def _quality(facts: Facts) -> Item:
         todo = "Evaluate the run on the Results tab." if facts.run else "Train a run, then evaluate it."
         return Item("Benefits", "Quality", None, todo, words=words)
     code = facts.found["verdict"]["code"]
-    mark = {"helped": "good", "hurt": "bad"}.get(code, "unsure")
-    return Item("Benefits", "Quality", facts.found["verdict"]["sentence"], mark=mark, words=words)
+    said, mark = facts.found["verdict"]["sentence"], {"helped": "good", "hurt": "bad"}.get(code, "unsure")
+    if _brought(facts):
+        said, mark = f"As told by the run's bundle: {said}", "unsure"
+    return Item("Benefits", "Quality", said, mark=mark, words=words)
+
+
+def _brought(facts: Facts) -> bool:
+    """Whether answers were given nobody knows where."""
+    return bool(facts.found and facts.found.get("from") == "bundle")
 
 
 def _cost(facts: Facts) -> Item:
@@ -217,21 +229,21 @@ def _cost(facts: Facts) -> Item:
         f"{TITLES[name].lower()} {arm['prompt_tokens']:.0f} prompt and {arm['answer_tokens']:.0f} answer tokens, "
         f"{arm['seconds']:.2f} s" for name, arm in arms.items()
     )  # fmt: skip
-    best = best_alternative({"kind": facts.found["kind"], "arms": arms})
-    calls = break_even(train.duration(facts.run), arms["tuned"], arms[best])
-    earned = (
-        f"Against {TITLES[best].lower()}, the time of training is earned back after {calls:,} calls."
-        if calls is not None
-        else f"A call takes no less time than with {TITLES[best].lower()}, so training is not earned back in time."
-    )
-    priced = ""
+    told = "As told by the run's bundle" if _brought(facts) else "Measured"
+    said, calls = f"{told}, per answer in batches of {AT_ONCE}: {each}.", None
+    if not _brought(facts) and facts.found["verdict"]["code"] in ("helped", "alternative_as_good"):
+        best = best_alternative({"kind": facts.found["kind"], "arms": arms})
+        calls = break_even(train.duration(facts.run), arms["tuned"], arms[best])
+        said += (
+            f" Against {TITLES[best].lower()}, the time of training is earned back after {calls:,} calls."
+            if calls is not None
+            else f" It is not clearly quicker than {TITLES[best].lower()}: the time of training is not earned back."
+        )
     if facts.price is not None:
         costs = [f"{TITLES[name].lower()} {facts.price * arm['seconds'] / 3.6:.3f}" for name, arm in arms.items()]
-        priced = f" A thousand calls at {facts.price:g} an hour: {', '.join(costs)}."
-    return Item(
-        "Benefits", "Cost per call", f"Measured per answer: {each}. {earned}{priced}",
-        mark="good" if calls is not None else "unsure", words=("token",),
-    )  # fmt: skip
+        said += f" A thousand calls at {facts.price:g} an hour: {', '.join(costs)}."
+    mark = "good" if calls is not None else "unsure"
+    return Item("Benefits", "Cost per call", said, mark=mark, words=("token",))
 
 
 def _extensibility(facts: Facts) -> Item:

@@ -96,11 +96,12 @@ def _look_json(answer: str, expected: str) -> Look:
 
 
 def _look_sql(answer: str, expected: str) -> Look:
-    laid = _sql(answer)
-    if laid is None:
+    given = _sql(answer)
+    if given is None:
         return Look(answer, "does not parse as SQL", False, False if expected else None)
-    right = laid == _sql(expected) if expected else None
-    return Look(laid, f"parses as SQL{_compared(right)}", True, right)
+    wanted = _sql(expected) if expected else None
+    right = bool(wanted and given[1] == wanted[1]) if expected else None
+    return Look(given[0], f"parses as SQL{_compared(right)}", True, right)
 
 
 def _compared(right: bool | None) -> str:
@@ -114,7 +115,8 @@ def plain(text: str) -> str:
         >>> plain(' "Billing". ')
         'billing'
     """
-    return " ".join(text.casefold().split()).strip(" \"'`.!")
+    whole = " ".join(text.casefold().split())
+    return whole.strip(" \"'`.!") or whole
 
 
 def number(text: str) -> Decimal | None:
@@ -153,15 +155,20 @@ def _written(value: Any) -> str:
     return "" if value is NOTHING else json.dumps(value, sort_keys=True)
 
 
-def _sql(text: str) -> str | None:
-    """The statement, normalised by parsing and laid out; None unless it is exactly one."""
+def _sql(text: str) -> tuple[str, str] | None:
+    """The statement laid out, and as it is compared: without comments, the case of unquoted names, and layout.
+
+    None unless it is exactly one.
+    """
     import sqlglot
     from sqlglot.errors import SqlglotError
+    from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # its warnings quote what they could not parse
     try:
         statements = [one for one in sqlglot.parse(text) if one is not None]
-        whole = len(statements) == 1 and SQL.match(text) and not isinstance(statements[0], sqlglot.exp.Command)
-        return statements[0].sql(pretty=True) if whole else None
+        if len(statements) != 1 or not SQL.match(text) or isinstance(statements[0], sqlglot.exp.Command):
+            return None
+        return statements[0].sql(pretty=True), normalize_identifiers(statements[0]).sql(comments=False)
     except (SqlglotError, RecursionError):
         return None

@@ -19,8 +19,9 @@ from typing import Any, TextIO
 
 from finetune import chat, models
 from finetune.data import Example
-from finetune.errors import RunError
+from finetune.errors import ModelError, RunError
 from finetune.evaluate.arms import MODELS, Asking
+from finetune.evaluate.stats import mean_interval
 from finetune.evaluate.task import Task
 
 AT_ONCE = 8
@@ -40,7 +41,8 @@ GENERAL_SHOWN = 5
 class Answered:
     """One row answered by one arm. `row` counts the task's rows from 0; of the general prompts `arm` is
     ``general_base`` or ``general_tuned``. `seconds` is its share of the batch; `loss` that of the expected answer,
-    summed over `loss_tokens`.
+    summed over `loss_tokens`; `dropped` counts messages (examples, say) left out because the context is full.
+    `stop` is ``too_long`` where the question alone does not fit: nothing was asked, and the answer is empty.
     """
 
     row: int
@@ -52,6 +54,7 @@ class Answered:
     stop: str | None
     loss: float
     loss_tokens: int
+    dropped: int = 0
 
 
 def general() -> list[Example]:
@@ -146,15 +149,33 @@ def _ask(
 ) -> list[Answered]:
     run = task.run if arm == "tuned" else None
     asks = [chat.Ask(asking.messages(arm, task.rows[row]), run, task.thinking) for row in batch]
-    replies: Sequence[chat.Reply] = ()
-    for replies in engine.stream(asks, task.model, chat.Sampling(max_tokens=most), stop):  # noqa: B007
-        pass
+    replies = _replies(task, engine, asks, most, stop)
     seconds = max(reply.seconds for reply in replies) / len(batch)  # without loading the model, or waiting in line
-    losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop)
+    losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop, task.source)
     return [
-        Answered(row, arm, reply.text, reply.tokens, reply.prompt_tokens, seconds, reply.stop, loss.total, loss.tokens)
+        Answered(
+            row, arm, reply.text, reply.tokens, reply.prompt_tokens, seconds, reply.stop, loss.total, loss.tokens,
+            reply.dropped,
+        )
         for row, reply, loss in zip(batch, replies, losses, strict=False)  # no losses when it was stopped
-    ]
+    ]  # fmt: skip
+
+
+def _replies(
+    task: Task, engine: chat.Engine, asks: Sequence[chat.Ask], most: int, stop: threading.Event
+) -> Sequence[chat.Reply]:
+    """The answers; where a question does not fit, the others are asked without it."""
+    replies: Sequence[chat.Reply] = ()
+    try:
+        for replies in engine.stream(asks, task.model, chat.Sampling(max_tokens=most), stop, task.source):  # noqa: B007
+            pass
+    except ModelError as error:
+        if error.code != "too_long":
+            raise
+        if len(asks) == 1:
+            return [chat.Reply(stop="too_long")]
+        return [_replies(task, engine, [ask], most, stop)[0] for ask in asks]
+    return replies
 
 
 def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], stop: threading.Event) -> list[Answered]:
@@ -165,9 +186,9 @@ def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], st
     replies = [chat.Reply() for _ in batch]
     if batch[0] < GENERAL_SHOWN:
         shown = [ask for row, ask in zip(batch, asks, strict=True) if row < GENERAL_SHOWN]
-        for found in engine.stream(shown, task.model, chat.Sampling(max_tokens=64), stop):
+        for found in engine.stream(shown, task.model, chat.Sampling(max_tokens=64), stop, task.source):
             replies[: len(found)] = found
-    losses = engine.losses(asks, [rows[row].answer for row in batch], task.model, stop)
+    losses = engine.losses(asks, [rows[row].answer for row in batch], task.model, stop, task.source)
     return [
         Answered(row, arm, reply.text, reply.tokens, reply.prompt_tokens, 0.0, reply.stop, loss.total, loss.tokens)
         for row, reply, loss in zip(batch, replies, losses, strict=False)
@@ -176,18 +197,25 @@ def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], st
 
 def longest(task: Task) -> int:
     """Tokens that an answer may have."""
-    tokenizer = models.load_tokenizer(models.find(task.model))
+    tokenizer = models.load_tokenizer(models.find(task.model, source=task.source))
     longest = max(len(tokenizer.encode(row.answer)) for row in (*task.train, *task.rows))
     return max(FEWEST_TOKENS, min(MOST_TOKENS, round(SPARE * longest)))
 
 
 def cost(answers: Sequence[Answered]) -> dict[str, Any]:
-    """What an arm's answers cost, on average, and how many went wrong in form."""
-    count = len(answers)
+    """What an arm's answers cost, on average, and how many went wrong in form.
+
+    ``seconds_ci`` is an interval over batches, ``too_long`` counts questions that do not fit the context, and
+    ``fewer_examples`` those before which not all examples (or earlier turns) did.
+    """
+    count, batches = len(answers), sorted({one.seconds for one in answers})  # rows of a batch took the same
     return {
         "prompt_tokens": round(sum(one.prompt_tokens for one in answers) / count, 1),
         "answer_tokens": round(sum(one.tokens for one in answers) / count, 1),
         "seconds": round(sum(one.seconds for one in answers) / count, 3),
+        "seconds_ci": [round(end, 3) for end in mean_interval(batches)] if len(batches) > 1 else None,
         "empty": sum(not one.text.strip() for one in answers),
         "over_long": sum(one.stop == "length" for one in answers),
+        "too_long": sum(one.stop == "too_long" for one in answers),
+        "fewer_examples": sum(one.dropped > 0 for one in answers),
     }

@@ -60,7 +60,7 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
         scale = 1 if task.kind == "free" else 100
         found["difference"] = {
             "vs": judged.against, "points": round(scale * gap.mean, 4),
-            "ci": [round(scale * gap.low, 4), round(scale * gap.high, 4)], "p": gap.p,
+            "ci": [round(scale * gap.low, 4), round(scale * gap.high, 4)] if gap.n > 1 else None, "p": gap.p,
         }  # fmt: skip
         found["verdict"] = {"code": judged.code, "sentence": f"{judged.sentence}{_more(found)}"}
     return found
@@ -70,24 +70,17 @@ def conclude(task: Task, source: str) -> dict[str, Any]:
     """The report of what was answered, as `report`, with `source` (a name) as its ``data``.
 
     It is kept when every arm there can be was asked, and answers are judged as the data tells: a look at
-    fewer arms, or at answers as another kind, changes nothing that guide and card say.
+    fewer arms, or at answers as another kind, changes nothing that guide and card say. ``from`` is "bundle" when
+    some of the answers came with an imported run: nobody saw this adapter give them.
     """
-    found = {"data": source, **report(task, answered(task))}
+    found = {"data": source, **report(task, answered(task))} | ({"from": "bundle"} if task.brought else {})
     if task.usual and set(found["arms"]) == set(task.arms):
-        kept = found | {"adapter": task.adapter, "at": time.time()} | _brought(task)
+        kept = found | {"adapter": task.adapter, "at": time.time()}
         aside = task.folder / f".{secrets.token_hex(4)}.report"
         task.folder.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(kept), encoding="utf-8")
         os.replace(aside, task.folder / REPORT)
     return found
-
-
-def _brought(task: Task) -> dict[str, str]:
-    """That the answers came in a bundle, once said, stays said: judging them again does not make them ours."""
-    with contextlib.suppress(OSError, ValueError):
-        before = json.loads((task.folder / REPORT).read_text(encoding="utf-8"))
-        return {"from": before["from"]} if "from" in before else {}
-    return {}
 
 
 def known(run: Run) -> dict[str, Any] | None:
@@ -165,7 +158,11 @@ def _arm(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered]
     found: dict[str, Any] = {}
     if task.kind == "free":
         losses = [one.loss / max(1, one.loss_tokens) for one in answers]
-        found = {"score": _mean(losses), "ci": list(mean_interval(losses)) if losses else None, "correct": None}
+        found = {
+            "score": _mean(losses),
+            "ci": list(mean_interval(losses)) if len(losses) > 1 else None,
+            "correct": None,
+        }
     else:
         right = sum(bool(one.right) for one in scores)
         found = {"score": right / len(texts), "ci": list(share_interval(right, len(texts))), "correct": right}
@@ -190,12 +187,10 @@ def _forgetting(by_arm: dict[str, list[Answered]]) -> dict[str, Any] | None:
         return None
     before, after = ([one.loss / one.loss_tokens for one in arm] for arm in (base, tuned))
     gap = difference(after, before)
-    if gap.low > UNCHANGED:
-        said = "worse"
-    elif gap.high < -UNCHANGED:
-        said = "better"
+    if gap.low >= -UNCHANGED and gap.high <= UNCHANGED:
+        said = "unchanged"
     else:
-        said = "unchanged" if gap.low >= -UNCHANGED and gap.high <= UNCHANGED else "no clear change"
+        said = "worse" if gap.low > 0 else "better" if gap.high < 0 else "no clear change"
     answers = [
         {"prompt": row.asked, "base": one.text, "tuned": other.text}
         for row, one, other in zip(general(), base, tuned, strict=True)

@@ -48,7 +48,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
         low, high = _widened(gaps, low, high)
         better, worse = int((gaps > 0).sum()), int((gaps < 0).sum())
         p = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
-    elif not gaps.any():
+    elif not gaps.any() or len(gaps) < 2:  # one row says nothing about others
         p = 1.0
     else:
         flips = permutation_test(

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from finetune import data, settings, train
+from finetune import data, models, settings, train
 from finetune.chat.talk import single
 from finetune.data.split import leaks
 from finetune.errors import ConfigError, DataError
@@ -30,6 +30,9 @@ MOST_ROWS = 100
 ARMS = (*MODELS, *REFERENCES)
 BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
 """The arms there are before any training."""
+
+BROUGHT = "brought"
+"""Beside answers that came in a bundle."""
 
 NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
 """Arms that are no arms of their own without training rows of one question and one answer."""
@@ -66,8 +69,18 @@ class Task:
     def key(self) -> str:
         """The same for the same question, so that what was answered of it already is found again."""
         rows = [[row.as_row() for row in part] for part in (self.rows, self.train)]
-        asked = [self.model, self.adapter, self.seed, self.thinking, rows]
+        asked = [self.model, models.stamp(self.model), self.adapter, self.seed, self.thinking, rows]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def source(self) -> str | None:
+        """Which copy of the base every arm is asked of: the one that the run was trained on."""
+        return self.run.result.get("source") if self.run else None
+
+    @property
+    def brought(self) -> bool:
+        """Whether some of its answers came in a bundle; those that are asked since do not make the others ours."""
+        return (self.folder / BROUGHT).exists()
 
     @property
     def folder(self) -> Path:

@@ -11,7 +11,9 @@ CODES = ("helped", "alternative_as_good", "no_difference", "hurt", "too_few_rows
 
 @dataclass(frozen=True)
 class Verdict:
-    """`code` is one of `CODES`; `against` the arm compared with: the best alternative, else the base."""
+    """`code` is one of `CODES`; `against` the arm compared with: an alternative that tuned does not clearly beat, else
+    the best one, else the base.
+    """
 
     code: str
     sentence: str
@@ -31,29 +33,37 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
     """
     tuned = values["tuned"]
     sign = 1 if higher else -1
-    to_base = _gain(tuned, values["base"], sign)
-    others = [name for name in values if name not in ("tuned", "base")]
-    best = max(others, key=lambda name: sign * _mean(values[name]), default="base")
-    best = best if sign * _mean(values[best]) > sign * _mean(values["base"]) else "base"
-    to_best = to_base if best == "base" else _gain(tuned, values[best], sign)
-    numbers = _numbers(values, best, to_best, unit)
+    gaps = {name: _gain(tuned, values[name], sign) for name in values if name != "tuned"}
+    to_base = gaps["base"]
+    ranked = sorted(gaps, key=lambda name: (gaps[name].mean, name != "base"))
+    unbeaten = [name for name in ranked if not (gaps[name].clear and gaps[name].mean > 0)]
+    best = (unbeaten or ranked)[0]
+    numbers = _numbers(values, best, gaps[best], unit)
     if len(tuned) < FEWEST:
-        needed = rows_needed([sign * (a - b) for a, b in zip(tuned, values[best], strict=True)])
-        more = f"about {needed} would be needed" if needed else "the answers do not differ in them"
-        few = f"Too few rows to tell: {len(tuned)} were measured; {more}. {numbers}"
-        return Verdict("too_few_rows", few, best, to_best)
+        few = f"Too few rows to tell: {len(tuned)} were measured; {_more(values, best, sign)}. {numbers}"
+        return Verdict("too_few_rows", few, best, gaps[best])
     if to_base.clear and to_base.mean < 0:
         return Verdict("hurt", f"Fine-tuning hurt. {_numbers(values, 'base', to_base, unit)}", "base", to_base)
-    if to_base.clear and to_best.clear and to_best.mean > 0:
-        return Verdict("helped", f"Fine-tuning helped. {numbers}", best, to_best)
-    if to_base.clear and best != "base":
-        how = "better" if to_best.clear else "as well"
-        said = f"Fine-tuning helped, but an alternative does {how}: {TITLES[best].lower()}. {numbers}"
-        return Verdict("alternative_as_good", said, best, to_best)
-    if to_best.clear and to_best.mean < 0:
-        said = f"No clear difference to the base; an alternative does better: {TITLES[best].lower()}. {numbers}"
-        return Verdict("no_difference", said, best, to_best)
-    return Verdict("no_difference", f"No clear difference. {numbers}", best, to_best)
+    worse = gaps[best].clear and gaps[best].mean < 0
+    if to_base.clear and not unbeaten:
+        code, said = "helped", "Fine-tuning helped."
+    elif to_base.clear:
+        code = "alternative_as_good"
+        said = f"Fine-tuning helped, but an alternative {'does better' if worse else 'may do as well'}: "
+        said += f"{TITLES[best].lower()}."
+    elif worse:
+        code = "no_difference"
+        said = f"No clear difference to the base; an alternative does better: {TITLES[best].lower()}."
+    else:
+        code, said = "no_difference", "No clear difference."
+    return Verdict(code, f"{said} {numbers}", best, gaps[best])
+
+
+def _more(values: Mapping[str, Sequence[float]], best: str, sign: int) -> str:
+    gaps = [sign * (a - b) for a, b in zip(values["tuned"], values[best], strict=True)]
+    if needed := rows_needed(gaps):
+        return f"about {needed} would be needed"
+    return "in them it is as often better as worse" if any(gaps) else "the answers do not differ in them"
 
 
 def _gain(tuned: Sequence[float], other: Sequence[float], sign: int) -> Difference:
@@ -66,15 +76,21 @@ def _mean(values: Sequence[float]) -> float:
 
 def _numbers(values: Mapping[str, Sequence[float]], best: str, gap: Difference, unit: str) -> str:
     arms = [name for name in ("tuned", "base", "few_shot", "retrieval", "nearest", "majority") if name in values]
+    sign = 1 if unit == "right" else -1
     if unit == "right":
         counts = [f"{TITLES[name].lower()} on {round(sum(values[name]))}" for name in arms[1:]]
         first = f"Tuned is right on {round(sum(values['tuned']))} of {gap.n}"
-        size, low, high, what = 100 * gap.mean, 100 * gap.low, 100 * gap.high, "points"
-        interval = f"{size:+.0f} {what} (95 % interval {low:+.0f} to {high:+.0f})"
+        found = f"{100 * gap.mean:+.0f} points"
+        interval = f"95 % interval {100 * gap.low:+.0f} to {100 * gap.high:+.0f}"
     else:
         counts = [f"{TITLES[name].lower()} {_mean(values[name]):.3f}" for name in arms[1:]]
         first = f"Loss of the expected answer over {gap.n} rows: tuned {_mean(values['tuned']):.3f}"
-        interval = f"{-gap.mean:+.3f} (95 % interval {-gap.high:+.3f} to {-gap.low:+.3f}; lower is better)"
-    against = "the base" if best == "base" else f"the best alternative ({TITLES[best].lower()})"
-    alone = " No alternative was measured." if len(arms) == 2 else ""
-    return f"{first}, {', '.join(counts)}; the difference to {against} is {interval}.{alone}"
+        found, interval = f"{-gap.mean:+.3f}", f"95 % interval {-gap.high:+.3f} to {-gap.low:+.3f}; lower is better"
+    sure = f" ({interval})" if gap.n > 1 else ""
+    against = {"base": "the base", "majority": "the most common answer"}.get(best, TITLES[best].lower())
+    if best not in ("base", "majority") and all(
+        _mean(values[best]) * sign >= _mean(values[name]) * sign for name in arms[1:]
+    ):
+        against = f"the best alternative ({against})"
+    alone = "" if {"few_shot", "retrieval", "nearest"} & set(arms) else " No alternative was measured."
+    return f"{first}, {', '.join(counts)}; the difference to {against} is {found}{sure}.{alone}"

@@ -228,7 +228,7 @@ def _training(store: Store, run: Run) -> str:
     ]  # fmt: skip
     rows = [(inline(name), inline(value)) for name, value in settings]
     where = (
-        "those recorded when the run's bundle was made" if facts.imported(run) else "those on which this was exported"
+        "those recorded when the run's bundle was made" if train.imported(run) else "those on which this was exported"
     )
     return f"{table(('setting', 'value'), rows)}\n\nMachine and versions are {where}."
 

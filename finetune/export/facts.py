@@ -21,9 +21,6 @@ from finetune.store import Run, Store
 from finetune.train.build import every
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
-IMPORTED = "imported.json"
-"""In the folder of a run that came in a bundle: what was recorded where it was trained."""
-
 ELSEWHERE = " (not here)"
 """Behind the name of an imported run's local base until somebody says where it is: by the bare name, a folder that
 happens to be called so would be taken for it. No bundle may name a base like this."""
@@ -129,7 +126,7 @@ def environment(run: Run | None = None) -> dict[str, Any]:
         >>> environment()["packages"]["peft"]
         '0.21.2'
     """
-    if run and (kept := imported(run)):
+    if run and (kept := train.imported(run)):
         return dict(kept["environment"])
     return {
         "python": platform.python_version(),
@@ -140,15 +137,6 @@ def environment(run: Run | None = None) -> dict[str, Any]:
         "gpu": _gpu(),
         "packages": _versions(),
     }
-
-
-def imported(run: Run) -> dict[str, Any] | None:
-    """What came beside a run that was imported; None for one that was trained here."""
-    try:
-        kept = json.loads((train.run_folder(run.id) / IMPORTED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return kept if isinstance(kept, dict) else None
 
 
 def licence(run: Run) -> str | None:

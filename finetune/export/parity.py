@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from finetune import chat, evaluate
+from finetune import chat, evaluate, train
 from finetune.errors import DataError, ModelError
 from finetune.evaluate.scores import chrf, scored
 from finetune.evaluate.stats import mean_interval, share_interval
 from finetune.evaluate.task import Task
-from finetune.export import facts
 from finetune.store import Run, Store
 
 ROWS = 40
@@ -140,7 +139,7 @@ def _before(
 ) -> list[tuple[str, bool]]:
     """What an imported run brought along is what somebody says it answered: it is asked again."""
     task = asked.task
-    told = [] if facts.imported(run) else evaluate.answered(task)
+    told = [] if train.imported(run) else evaluate.answered(task)
     known = {one.row: (one.text, one.stop == ENDED) for one in told if one.arm == "tuned"}
     missing = [number for number, place in enumerate(asked.places) if place not in known]
     for start in range(0, len(missing), 8):

@@ -7,7 +7,7 @@ from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.load import load_model, load_tokenizer
 from finetune.models.render import IGNORED, Rendered, Span, end_of_turn, prompt_ids, render, thinks
-from finetune.models.source import Found, find, here
+from finetune.models.source import Found, find, here, stamp
 
 __all__ = [
     "CATALOGUE",
@@ -28,5 +28,6 @@ __all__ = [
     "load_tokenizer",
     "prompt_ids",
     "render",
+    "stamp",
     "thinks",
 ]

@@ -109,6 +109,17 @@ def here(name: str) -> bool:
     return ready or (_is_hub_id(name) and _cached(name) is not None)
 
 
+def stamp(name: str) -> list[Any]:
+    """What tells that a local folder holds other weights than before, without reading them: where it is, sizes, times.
+
+    Empty for a Hub id: its weights do not change under us.
+    """
+    folder = _local(name)
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    stats = [(file.name, file.stat()) for file in files]
+    return [str(folder.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]] if folder else []
+
+
 def _complete(folder: Path) -> Path:
     config, index = folder / "config.json", folder / "model.safetensors.index.json"
     if not config.is_file() or not list(folder.glob("*.safetensors")):

@@ -17,7 +17,7 @@ from finetune.train.kept import (
     save_dataset,
     write_examples,
 )
-from finetune.train.manage import clean, delete, rename
+from finetune.train.manage import IMPORTED, clean, delete, imported, rename
 from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, told, within
 from finetune.train.presets import PRESETS, Preset, preset
@@ -27,6 +27,7 @@ from finetune.train.start import adapter_folder, checkpoint_steps, pause, resume
 from finetune.train.supervisor import Supervisor
 
 __all__ = [
+    "IMPORTED",
     "LONGEST",
     "PRESETS",
     "FixedWith",
@@ -45,6 +46,7 @@ __all__ = [
     "duration",
     "fixed_with",
     "held_out",
+    "imported",
     "keep_dataset",
     "machine_memory",
     "measure",

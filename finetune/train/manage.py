@@ -1,13 +1,15 @@
 """Keep house among runs: give one another name, delete one with its files."""
 
+import json
 import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from finetune import settings
 from finetune.errors import ConfigError, RunError
-from finetune.store import Store
+from finetune.store import Run, Store
 from finetune.train.start import run_folder
 
 LONGEST_NAME = 120
@@ -22,6 +24,9 @@ IMPORTS = "imports"
 
 IMPORTING = ".importing"
 """In the folder of a run that is being imported: the name of its data's folder."""
+
+IMPORTED = "imported.json"
+"""In the folder of a run that came in a bundle: what was recorded where it was trained."""
 
 DAY = 24 * 3600.0
 
@@ -111,3 +116,17 @@ def _exists(store: Store, run_id: str) -> bool:
     except RunError:
         return False
     return True
+
+
+def imported(run: Run) -> dict[str, Any] | None:
+    """What came beside a run that was imported; None for one that was trained here.
+
+    Example:
+        >>> imported(run)["environment"]["machine"]
+        'x86_64'
+    """
+    try:
+        kept = json.loads((run_folder(run.id) / IMPORTED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None

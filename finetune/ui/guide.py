@@ -9,6 +9,7 @@ import gradio as gr
 from finetune import evaluate, train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.evaluate import guide, sheet
+from finetune.store import DatasetRecord
 from finetune.ui import answers, worksheet
 from finetune.ui.asking import asked
 from finetune.ui.download import Download
@@ -75,12 +76,16 @@ class GuideTab:
     def _facts(
         self, use_case: str | None, improve: str | None, price: str | None, model: str, state: Browser
     ) -> guide.Facts:
-        state, runs = known(state), self.services.runs(state)
-        chosen = state["dataset"] or next((run.dataset for run in runs), None)  # a new browser has chosen none yet
-        record = self.services.dataset(chosen, state) if chosen else None
+        runs, record = self.services.runs(known(state)), self._record(state)
         planned = self.plan.latest(record.id, model) if record else None
         typed = {"use_case": use_case or "", "improve": improve or "", "price": _price(price)}  # None: never touched
         return guide.gather(record, model, runs, planned, **typed)
+
+    def _record(self, state: Browser) -> DatasetRecord | None:
+        """The data in view; a new browser has chosen none yet: that of the newest run."""
+        state = known(state)
+        chosen = state["dataset"] or next((run.dataset for run in self.services.runs(state)), None)
+        return self.services.dataset(chosen, state) if chosen else None
 
     def _fill(self, *values: Any) -> str:
         try:
@@ -95,10 +100,8 @@ class GuideTab:
     def _measure(self, *values: Any, request: gr.Request) -> Iterator[tuple]:
         stop, (*_, model, state) = answers.begin(request, HERE), values
         try:
-            state = known(state)
-            if not state["dataset"]:
+            if not (record := self._record(state)):
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-            record = self.services.dataset(state["dataset"], state)
             task = evaluate.of_dataset(model, record, limit=ROWS)
             for bar in asked(task, self.services.engine, stop):
                 yield bar, gr.update(visible=True)

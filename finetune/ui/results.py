@@ -80,13 +80,13 @@ class ResultsTab:
         except (ConfigError, NotAllowed) as error:
             return f"<div class='ba-card'>✕ {shown(str(error))}</div>", "", "", "", gr.update(visible=False), ""
         except FinetuneError:  # pressing the button says what is wrong
-            return self._told(run_id, state)
-        return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
+            pass
+        return self._told(run_id, state)
 
     def _told(self, run_id: str | None, state: Browser) -> tuple:
-        """What a bundle told of a run whose rows did not come along."""
+        """What was found of other rows than are asked for now, or told by a bundle whose rows did not come along."""
         with contextlib.suppress(FinetuneError):
-            if found := evaluate.known(self.services.run(run_id, state)):
+            if run_id and (found := evaluate.known(self.services.run(run_id, state))):
                 hidden = gr.update(visible=False)
                 return "", verdict.verdict(found), verdict.arms(found), verdict.forgetting(found), hidden, ""
         return "", verdict.NOTHING, "", "", gr.update(visible=False), ""

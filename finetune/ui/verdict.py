@@ -8,7 +8,7 @@ from finetune.ui.report import card, folded, shown
 
 WORDS = {
     "helped": ("✓", "It helped", "ba-helped"),
-    "alternative_as_good": ("≈", "It helped, but an alternative does as well", "ba-unsure"),
+    "alternative_as_good": ("≈", "It helped, but an alternative may do as well", "ba-unsure"),
     "no_difference": ("=", "No clear difference", "ba-unsure"),
     "hurt": ("✕", "It hurt", "ba-hurt"),
     "too_few_rows": ("?", "Too few rows to tell", "ba-unsure"),
@@ -36,7 +36,7 @@ def verdict(found: dict[str, Any]) -> str:
     if not said:
         return ""
     sign, words, kind = WORDS[said["code"]]
-    told = " As told by the bundle it came in: nothing was asked here." if found.get("from") == "bundle" else ""
+    told = " As told by the bundle it came in: not all of it was asked here." if found.get("from") == "bundle" else ""
     left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
     if found.get("left_out"):
         left_out += f" {found['left_out']} more: they repeat another row, or are not answered with text."
@@ -84,8 +84,11 @@ def _arm(name: str, arm: dict[str, Any], graded: bool, most: float) -> str:
 
 
 def _odd(arm: dict[str, Any]) -> list[str]:
-    """How many answers were empty, or ran on until they were cut."""
-    named = {"empty": "empty", "over_long": "cut off"}
+    """How many answers were empty, or ran on until they were cut, and how many questions did not fit as meant."""
+    named = {
+        "empty": "empty", "over_long": "cut off", "too_long": "too long to ask",
+        "fewer_examples": "without all examples, which did not fit",
+    }  # fmt: skip
     return [f"{arm[name]} {words}" for name, words in named.items() if arm.get(name)]
 
 

@@ -20,7 +20,8 @@ from tests.conftest import train_tiny
 def report(correct: dict[str, int], n: int = 100, kind: str = "label", **more: Any) -> dict[str, Any]:
     arms = {
         name: {"score": right / n, "correct": right, "loss": 1.0, "prompt_tokens": 50.0, "answer_tokens": 5.0,
-               "seconds": 0.5 if name == "tuned" else 1.0}
+               "seconds": 0.5 if name == "tuned" else 1.0,
+               "seconds_ci": [0.4, 0.6] if name == "tuned" else [0.9, 1.1]}
         for name, right in correct.items()
     }  # fmt: skip
     return {"n": n, "kind": kind, "model": "m", "arms": arms, "verdict": None, "forgetting": None, **more}
@@ -74,8 +75,36 @@ def test_after_the_verdict(verdict: str, code: str) -> None:
 
 
 def test_break_even_by_hand() -> None:
-    assert break_even(437.0, {"seconds": 0.5}, {"seconds": 1.0}) == 874
-    assert break_even(437.0, {"seconds": 1.0}, {"seconds": 1.0}) is None
+    quick, slow = ({"seconds": one, "seconds_ci": [one - 0.1, one + 0.1]} for one in (0.5, 1.0))
+    assert break_even(437.0, quick, slow) == 874
+    assert break_even(437.0, slow, quick) is None
+    assert break_even(437.0, {"seconds": 0.99, "seconds_ci": [0.9, 1.09]}, slow) is None, "that is no clear difference"
+    assert break_even(437.0, quick | {"seconds_ci": None}, slow) is None, "one batch says nothing of others"
+
+
+@pytest.mark.parametrize(("code", "earned"), [("helped", True), ("hurt", False), ("no_difference", False)])
+def test_only_a_run_that_helps_can_be_earned_back(
+    code: str, earned: bool, store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    found = report({"base": 4, "tuned": 83}, verdict={"code": code, "sentence": "Numbers."})
+    filled = sheet(Facts(str(tiny), run=run, found=found | {"difference": {"vs": "base"}}))
+    line = next(item for item in filled.items if item.title == "Cost per call")
+    assert ("earned back" in (line.said or "")) == earned
+    assert line.mark == ("good" if earned else "unsure")
+
+
+def test_what_a_bundle_told_is_not_called_measured(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    (train.run_folder(run.id) / train.IMPORTED).write_text('{"base": {}}')
+    found = report({"base": 4, "tuned": 83}, verdict={"code": "helped", "sentence": "Numbers."}, **{"from": "bundle"})
+    filled = sheet(Facts(str(tiny), run=run, found=found | {"difference": {"vs": "base"}}))
+    said = {item.title: item for item in filled.items}
+    assert "where it was trained" in (said["Compute"].said or "")
+    for title in ("Quality", "Cost per call"):
+        assert (said[title].said or "").startswith("As told by the run's bundle")
+        assert said[title].mark == "unsure"
+    assert any("bundle" in reason for reason in filled.advice.reasons)
 
 
 def test_few_rows_are_said_to_be_few() -> None:

@@ -99,7 +99,8 @@ def test_it_goes_on_where_it_was_stopped(store: Store, run: Run) -> None:
     done(again, engine)
     after = evaluate.answered(again)
     assert after[: len(before)] == before
-    assert len({(one.arm, one.row) for one in after}) == len(after)
+    lines = (task.folder / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == len(after) + 1, "each was asked once; one line is the torn one"
     assert train.run_folder(run.id) in task.folder.parents, "they go with the run"
 
 
@@ -144,5 +145,59 @@ def test_examples_are_those_most_like_the_question() -> None:
     assert asking.messages("few_shot", asked)[:4] == asking.messages("few_shot", rows[0])[:4]
     assert asking.answer("nearest", asked) == "CARS"
     assert Asking([], seed=0).answer("nearest", asked) == ""
-    nothing = Asking([example("?", "!")], seed=0)
-    assert nothing.similar(asked) in ([], nothing.single)
+    assert Asking([example("?", "!")], seed=0).similar(asked) == [], "a question without a word is like no other"
+
+
+def test_examples_are_answers_in_text_and_the_majority_is_counted_as_answers_are_judged() -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}
+    calls = [
+        Example(({"role": "user", "content": f"Weather in {i}?"}, call), i, tools=({"name": "w"},)) for i in range(9)
+    ]
+    rows = [*calls, *(example(f"Is {i} even?", said) for i, said in enumerate(["Yes", "yes", "no", "yes", "no"]))]
+    asking = Asking(rows, seed=0)
+    assert all(row.answer for row in (*asking.shots, *asking.single))
+    assert asking.majority == "yes"
+
+
+def test_a_question_that_does_not_fit_is_counted_and_stops_nothing(store: Store, run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"messages": conversation(f"What is {i} plus {i}? {'long ' * 400 * (i == 3)}", f"{2 * i}")} for i in range(5)
+    ]
+    (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = evaluate.of_run(run, store, held_out=tmp_path / "more.jsonl")
+    found = done(task, Engine())
+    for arm in ("base", "few_shot", "retrieval", "tuned"):
+        assert (found["arms"][arm]["too_long"], found["arms"][arm]["empty"] >= 1) == (1, True)
+        assert found["arms"][arm]["loss"] > 0
+    long = next(one for one in evaluate.answered(task) if one.stop == "too_long")
+    assert "long long" in task.rows[long.row].asked
+
+
+def test_examples_that_do_not_fit_are_said_to_be_missing(tiny: Path, tmp_path: Path) -> None:
+    """The tiny model's context is 512 tokens: three examples of 300 leave no room."""
+    rows = [{"messages": conversation(f"Sum {i}? {'so ' * 100}", f"{i}")} for i in range(30)]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = done(evaluate.of_data(str(tiny), tmp_path / "long.jsonl", limit=3), Engine())
+    assert found["arms"]["base"]["fewer_examples"] == 0
+    assert found["arms"]["few_shot"]["fewer_examples"] == 3
+
+
+def test_every_arm_is_asked_of_the_copy_that_the_run_was_trained_on(
+    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    real = models.find
+    monkeypatch.setattr(
+        models, "find", lambda name, *rest, source=None: asked.append(source) or real(name, *rest, source=source)
+    )
+    list(evaluate.measure(evaluate.of_run(run, store, limit=2), Engine()))
+    assert set(asked) == {"local"}
+
+
+def test_a_model_that_changed_is_asked_again(tiny: Path, tmp_path: Path, many: data.Dataset) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "mine")
+    before = evaluate.of_data(str(folder), many.path, limit=2).key
+    assert evaluate.of_data(str(folder), many.path, limit=2).key == before
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors")
+    assert evaluate.of_data(str(folder), many.path, limit=2).key != before

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from finetune import data, evaluate
+from finetune import data, evaluate, train
 from finetune.chat import Engine
-from finetune.export import facts, make, parity
+from finetune.export import make, parity
 from finetune.export.bundle import read_bundle
 from finetune.store import Store
 from finetune.train import run_folder
@@ -68,7 +68,7 @@ def test_whole_texts_are_left_out(
 
 def test_answers_that_came_in_a_bundle_are_not_believed(tiny: Path, store: Store, tmp_path: Path) -> None:
     run = read_bundle(store, world(tiny).full, model=str(tiny))
-    assert facts.imported(run)
+    assert train.imported(run)
     for file in run_folder(run.id).glob("evaluations/*/answers.jsonl"):
         told = [json.loads(line) | {"text": "invented", "stop": "end_of_turn"} for line in file.open()]
         file.write_text("".join(f"{json.dumps(one)}\n" for one in told))

@@ -77,6 +77,7 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     assert "ba-verdict" in steps[-1][1]
     assert tab._choose(run.id, 20, "", "", "all", STATE)[1] == steps[-1][1]
     assert "rows</h4>" in tab._choose(run.id, 20, "", "", "wrong", STATE)[5]
+    assert tab._choose(run.id, 10, "", "", "all", STATE)[1] == steps[-1][1], "another number of rows hides nothing"
     assert tab.refresh(STATE)["value"] == run.id
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):

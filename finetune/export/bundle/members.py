@@ -247,6 +247,7 @@ class AnsweredRecord(Strict):
     stop: str | None
     loss: Number
     loss_tokens: Count
+    dropped: Count = 0
 
 
 class ArmReport(Strict):
@@ -262,12 +263,15 @@ class ArmReport(Strict):
     answer_tokens: Number = 0
     empty: Count = 0
     over_long: Count = 0
+    too_long: Count = 0
+    fewer_examples: Count = 0
+    seconds_ci: Interval | None = None
 
 
 class DifferenceReport(Strict):
     vs: Literal[*ARMS]  # type: ignore[valid-type]
     points: Number
-    ci: Interval
+    ci: Interval | None
     p: Number
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from finetune import data, evaluate, models, settings, train
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.evaluate.measure import general
-from finetune.evaluate.task import adapter_hash
+from finetune.evaluate.task import BROUGHT, adapter_hash
 from finetune.export import facts
 from finetune.export.bundle import members
 from finetune.export.bundle.accepted import check_adapter
@@ -199,7 +199,7 @@ def _publish(
     aside = incoming.folder / "run"
     aside.mkdir()
     os.replace(incoming.folder / "adapter", aside / "adapter")
-    json_file(aside / facts.IMPORTED, {"environment": incoming.environment, "base": incoming.run.base.model_dump()})
+    json_file(aside / train.IMPORTED, {"environment": incoming.environment, "base": incoming.run.base.model_dump()})
     (aside / IMPORTING).write_text(Path(record.folder).name, encoding="utf-8")
     try:
         for source, target in [(aside, place), *([(rows, Path(record.folder))] if rows else [])]:
@@ -241,6 +241,7 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
             raise refused("Two evaluations are of the same rows.", "evaluations")
         place.mkdir()
         os.replace(folder / "answers.jsonl", place / "answers.jsonl")
+        (place / BROUGHT).touch()
         if incoming.data.included:
             found = evaluate.report(task, evaluate.answered(task))
             if set(found["arms"]) == set(task.arms):

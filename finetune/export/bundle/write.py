@@ -93,7 +93,7 @@ def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data:
 
 
 def _base(run: Run) -> dict[str, Any]:
-    if (kept := facts.imported(run)) and kept["base"]["local"]:
+    if (kept := train.imported(run)) and kept["base"]["local"]:
         return kept["base"]
     found = facts.base(run)
     return {"name": found.name, "local": found.local, "weights": weights_hash(run.config["model"], found)}
