@@ -84,7 +84,7 @@ def card(
         f"# {inline(name)}",
         _summary(run, base, format),
         "## Did it help?", _verdict(report, run), _parity(parity),
-        "## How to use it", usage.usage(base, format, files, bool(told["system"])),
+        "## How to use it", usage.usage(base, format, files, told["system"], facts.thinking(store, run)),
         "## System prompt", _system(told["system"]),
         "## Data", _data(told),
         "## Training", _training(store, run),

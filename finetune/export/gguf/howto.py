@@ -75,8 +75,10 @@ def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str 
     return "\n".join(lines) + "\n"
 
 
-def llama_command(gguf_name: str, system: str | None = None, lora_name: str | None = None) -> str:
-    """One line that starts a chat in llama.cpp, with the template in the GGUF.
+def llama_command(
+    gguf_name: str, system: str | None = None, lora_name: str | None = None, thinking: bool | None = None
+) -> str:
+    """One line that starts a chat in llama.cpp, with the template in the GGUF; `thinking` is its switch, if it has one.
 
     Example:
         >>> llama_command("model.gguf", "Answer in JSON.")
@@ -84,6 +86,8 @@ def llama_command(gguf_name: str, system: str | None = None, lora_name: str | No
     """
     words = ["llama-cli", "-m", gguf_name, *(["--lora", lora_name] if lora_name else [])]
     words += ["--jinja", "-cnv", "--temp", "0", *(["-sys", system] if system else [])]
+    if thinking is not None:
+        words += ["--chat-template-kwargs", json.dumps({"enable_thinking": thinking}, separators=(",", ":"))]
     return shlex.join(words)
 
 
