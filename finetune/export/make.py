@@ -162,7 +162,8 @@ def _write(
     tokenizer = models.load_tokenizer(found)
     ends = json.loads((merged / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
     ends = ends if isinstance(ends, list) else [ends]
-    (folder / "Modelfile").write_text(modelfile(gguf.name, tokenizer, system, ends), encoding="utf-8")
+    recipe = modelfile(gguf.name, tokenizer, system, ends, bool(thinks))
+    (folder / "Modelfile").write_text(recipe, encoding="utf-8")
     (folder / "llama.cpp.txt").write_text(llama_command(gguf.name, system, None, thinks) + "\n", encoding="utf-8")
     return lambda asked, most, thinking: llamacpp.answers(gguf, asked, most, None, thinking)
 

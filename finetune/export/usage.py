@@ -57,6 +57,7 @@ def _gguf(base: Base, format: str, files: Sequence[str], system: str | None, thi
     parts = [f"With llama.cpp:\n\n{fenced(llama_command(model, system, lora, thinking), 'bash')}"]
     if "Modelfile" in files:
         parts.append(f"With Ollama:\n\n{fenced('ollama create tuned -f Modelfile && ollama run tuned', 'bash')}")
+        parts.append("The `Modelfile` was not run in Ollama: it is made from the chat template, and checked as text.")
     if format == "gguf-lora":
         parts.append(f"`base.gguf` is {inline(base.name)} itself as GGUF: the adapter fits no other model.")
     if len(names) > 1:

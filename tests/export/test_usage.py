@@ -79,3 +79,7 @@ def test_what_is_handed_out_beside_the_files(
         if "gguf" in to:
             command = (folder / "llama.cpp.txt").read_text().strip()
             assert blocks(card, "bash")[0] == command
+        assert ("not run in Ollama" in card) == (to == "gguf")
+        if to == "gguf":
+            opening = "<|im_start|>assistant\n" + "<think>\n\n</think>\n\n" * (thinking is False)
+            assert f'{opening}"""' in (folder / "Modelfile").read_text()
