@@ -21,7 +21,8 @@ def usage(
 ) -> str:
     """Markdown with the code blocks of a format; `files` are the names beside the card.
 
-    It asks with the prompt that was checked: `thinking` is the template's switch (`facts.thinking`).
+    It asks as the check does: in its precision (a merged model's own, else float32), and with its prompt: `thinking`
+    is the template's switch (`facts.thinking`).
 
     Example:
         >>> "llama-cli -m model-f16.gguf" in usage(base, "gguf", ["model-f16.gguf"])
@@ -40,11 +41,13 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
 {ask}"""
         return f"With transformers:\n\n{note}{fenced(code, 'python')}"
-    code = f"""from peft import PeftModel
+    code = f"""import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{where}"), "path/to/this/folder")
+base = AutoModelForCausalLM.from_pretrained("{where}", dtype=torch.float32)
+model = PeftModel.from_pretrained(base, "path/to/this/folder")
 model.generation_config = GenerationConfig.from_pretrained("path/to/this/folder")
 {ask}"""
     return f"With transformers and PEFT:\n\n{note}{fenced(code, 'python')}"

@@ -2,10 +2,12 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from finetune import data, models
 from finetune.export import facts, make
@@ -60,10 +62,7 @@ def test_what_is_handed_out_beside_the_files(
     store: Store, tiny: Path, tmp_path: Path, small_dataset: data.Dataset, thinking: bool | None
 ) -> None:
     """The card's line is the one in llama.cpp.txt, and both say how the run was trained."""
-    base = tmp_path / "base"
-    base.mkdir()
-    for file in tiny.iterdir():
-        (base / file.name).write_bytes(file.read_bytes())
+    base = Path(shutil.copytree(tiny, tmp_path / "base"))
     if thinking is not None:
         (base / "chat_template.jinja").write_text(str(tokenizer_of(QWEN3).chat_template))
     for example in small_dataset.examples if thinking else []:
@@ -83,3 +82,19 @@ def test_what_is_handed_out_beside_the_files(
         if to == "gguf":
             opening = "<|im_start|>assistant\n" + "<think>\n\n</think>\n\n" * (thinking is False)
             assert f'{opening}"""' in (folder / "Modelfile").read_text()
+
+
+@pytest.mark.parametrize(("to", "dtype"), [("adapter", "float32"), ("merged", "float32"), ("merged", "bfloat16")])
+def test_python_answers_in_the_precision_that_was_checked(
+    store: Store, tiny: Path, tmp_path: Path, small_dataset: data.Dataset, to: str, dtype: str
+) -> None:
+    """The base is in bfloat16, as most are on the Hub; an adapter is checked in float32."""
+    base = Path(shutil.copytree(tiny, tmp_path / "base"))
+    AutoModelForCausalLM.from_pretrained(tiny).bfloat16().save_pretrained(base)
+    run = train_tiny(store, base, small_dataset, max_steps=1)
+    made = make.export(store, run, to, tmp_path / "out", make.Choices(dtype=dtype, check=False))
+    folder = make.unpacked(made, tmp_path / "adapter")
+    [code] = blocks((folder / "README.md").read_text(), "python")
+    told: dict[str, Any] = {}
+    exec(code.replace("path/to/this/folder", str(folder)).replace("path/to/base", str(base)), told)
+    assert {str(weight.dtype) for weight in told["model"].parameters()} == {f"torch.{dtype}"}
