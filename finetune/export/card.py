@@ -44,6 +44,9 @@ STATUSES = {
     "red": "**The files answer differently from what was tested. Do not use them.**",
 }
 
+PACKAGED = "Checked on the packaged copy of the base; on the Hub's own weights it was not tried."
+"""Where the card's code loads the base by its name on the Hub, or somebody's `base.gguf` of it."""
+
 
 def card(
     store: Store, run: Run, *, format: str, files: Sequence[str] = (), parity: Mapping[str, Any] | None = None
@@ -83,8 +86,8 @@ def card(
     parts = [
         f"# {inline(name)}",
         _summary(run, base, format),
-        "## Did it help?", _verdict(report, run), _parity(parity),
-        "## How to use it", usage.usage(base, format, files, bool(told["system"])),
+        "## Did it help?", _verdict(report, run), _parity(parity, run, format),
+        "## How to use it", usage.usage(base, format, files, told["system"], facts.thinking(store, run)),
         "## System prompt", _system(told["system"]),
         "## Data", _data(told),
         "## Training", _training(store, run),
@@ -126,8 +129,7 @@ def _summary(run: Run, base: facts.Base, format: str) -> str:
     named = f"{inline(base.name)} (a local folder; where it came from is not recorded)" if base.local else (
         f"[{inline(base.name)}](https://huggingface.co/{base.name})"
     )  # fmt: skip
-    packaged = run.result.get("source") == "packaged"
-    copy = " Trained on a packaged copy whose weights were dequantised from 4 bits." if packaged else ""
+    copy = " Trained on a packaged copy whose weights were dequantised from 4 bits." if _packaged(run) else ""
     terms = (
         f"The base's licence is {inline(licence)}; it holds for what is made from the base too." if licence
         else "The base's licence is unknown: find it out before you pass this on."
@@ -180,7 +182,7 @@ def _forgotten(found: dict[str, Any] | None) -> str:
     )
 
 
-def _parity(parity: Mapping[str, Any] | None) -> str:
+def _parity(parity: Mapping[str, Any] | None, run: Run, format: str) -> str:
     if parity is None:
         return "These files were not loaded again and compared with what was tested."
     if parity.get("problem"):
@@ -188,7 +190,12 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     said = STATUSES.get(str(parity.get("status")), "")
     before, after = parity.get("score_before"), parity.get("score_after")
     scores = f"; score {before:.3f} before, {after:.3f} after" if before is not None and after is not None else ""
-    return f"{said} {parity.get('same')} of {parity.get('n')} answers are identical to the tested adapter's{scores}."
+    same = f"{said} {parity.get('same')} of {parity.get('n')} answers are identical to the tested adapter's{scores}."
+    return f"{same} {PACKAGED}" if format in ("adapter", "gguf-lora") and _packaged(run) else same
+
+
+def _packaged(run: Run) -> bool:
+    return bool(run.result.get("source") == "packaged")
 
 
 def _system(system: str | None) -> str:

@@ -101,6 +101,22 @@ def data_facts(store: Store, run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def thinking(store: Store, run: Run) -> bool | None:
+    """What ``enable_thinking`` must be to ask as was trained; None where the template has no such switch.
+
+    Nor is it known of a base that is not here. Without a word Qwen3 thinks aloud, and such a run was never tested.
+
+    Example:
+        >>> thinking(store, qwen3_run), thinking(store, smollm2_run)
+        (False, None)
+    """
+    name = str(run.config["model"])
+    if not models.here(name):
+        return None
+    tokenizer = models.load_tokenizer(models.find(name, source=run.result.get("source")))
+    return bool(store.dataset(run.dataset).facts.get("thinks")) if models.can_think(tokenizer) else None
+
+
 def resolved(store: Store, run: Run) -> dict[str, Any]:
     """What the settings that were left open came to, and what follows from the others.
 

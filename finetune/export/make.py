@@ -145,11 +145,13 @@ def _write(
         return lambda asked, most, thinking: reload.answers(folder, asked, most, None, thinking)
     system, folder_name = store.dataset(run.dataset).facts.get("system"), facts.base(run).name.rsplit("/", 1)[-1]
     system = masks.of_run(run).text(system) if system else None
+    thinks = facts.thinking(store, run)
     folder.mkdir()
     if to == "gguf-lora":
         lora, base = folder / f"{folder_name}-lora.gguf", scratch / "base.gguf"
         write_gguf_lora(run, lora)
-        (folder / "llama.cpp.txt").write_text(llama_command("base.gguf", system, lora.name) + "\n", encoding="utf-8")
+        command = llama_command("base.gguf", system, lora.name, thinks)
+        (folder / "llama.cpp.txt").write_text(command + "\n", encoding="utf-8")
         if choices.check:
             write_gguf(found.folder, base, "f16")
         return lambda asked, most, thinking: llamacpp.answers(base, asked, most, lora, thinking)
@@ -160,8 +162,9 @@ def _write(
     tokenizer = models.load_tokenizer(found)
     ends = json.loads((merged / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
     ends = ends if isinstance(ends, list) else [ends]
-    (folder / "Modelfile").write_text(modelfile(gguf.name, tokenizer, system, ends), encoding="utf-8")
-    (folder / "llama.cpp.txt").write_text(llama_command(gguf.name, system) + "\n", encoding="utf-8")
+    recipe = modelfile(gguf.name, tokenizer, system, ends, bool(thinks))
+    (folder / "Modelfile").write_text(recipe, encoding="utf-8")
+    (folder / "llama.cpp.txt").write_text(llama_command(gguf.name, system, None, thinks) + "\n", encoding="utf-8")
     return lambda asked, most, thinking: llamacpp.answers(gguf, asked, most, None, thinking)
 
 

@@ -75,6 +75,17 @@ def prompt_ids(messages: Messages, tokenizer: "Tokenizer", tools: Tools = (), th
     return _ids(messages, tokenizer, tools, add_generation_prompt=True, enable_thinking=thinking)
 
 
+def can_think(tokenizer: "Tokenizer") -> bool:
+    """Whether the template asks otherwise when it may think: then whoever asks must say which, or it decides (Qwen3).
+
+    Example:
+        >>> can_think(smollm2_tokenizer)
+        False
+    """
+    asked = [{"role": "user", "content": "?"}]
+    return prompt_ids(asked, tokenizer) != prompt_ids(asked, tokenizer, thinking=True)
+
+
 def thinks(messages: Messages) -> bool:
     """Whether an answer thinks aloud, so that chat should be asked to as well.
 

@@ -107,6 +107,19 @@ def test_every_format_is_used_its_own_way(tiny: Path, format: str) -> None:
         compile(code.split("```")[0], "card", "exec")
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_goes_on_a_base_says_which_weights_it_was_checked_on(tiny: Path, format: str) -> None:
+    """Trained and checked on the packaged copy; the code beside it loads the Hub's own weights."""
+    made = world(tiny)
+    parity = {"n": 40, "same": 40, "score_before": 0.5, "score_after": 0.5, "status": "green"}
+    packaged = replace(made.run, result=made.run.result | {"source": "packaged"})
+    said = "Checked on the packaged copy of the base; on the Hub's own weights it was not tried."
+    with made.there() as store:
+        for run, found, there in ((packaged, parity, True), (made.run, parity, False), (packaged, None, False)):
+            expected = there and format in ("adapter", "gguf-lora")
+            assert (said in card(store, run, format=format, parity=found)) == expected
+
+
 @pytest.mark.parametrize("evil", HOSTILE)
 def test_names_are_never_more_than_text(tiny: Path, evil: str) -> None:
     made = world(tiny)

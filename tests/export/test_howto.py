@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from finetune import models
 from finetune.export.gguf.howto import FAMILIES, default_system, llama_command, modelfile, recognised
 from tests.conftest import CHATML
 from tests.export.tiny_models import tokenizer_of
+from tests.models.families import FAMILIES as FAMILIES_IN_USE
+from tests.models.families import tokenizer_of as tokenizer_in
 
 SMOLLM = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -32,6 +35,17 @@ def test_an_answers_opening_is_kept() -> None:
     )
     assert recognised(tokenizer) == ("ChatML", "<think>\n\n</think>\n\n")
     assert '<|im_start|>assistant\n<think>\n\n</think>\n\n"""' in modelfile("model.gguf", tokenizer, None, [2])
+
+
+@pytest.mark.parametrize(("thinking", "opening"), [(False, "<think>\n\n</think>\n\n"), (True, "")])
+def test_an_answer_that_thinks_is_not_told_that_it_has_thought(thinking: bool, opening: str) -> None:
+    tokenizer = tokenizer_in(next(family for family in FAMILIES_IN_USE if family.name == "qwen3"))
+    assert recognised(tokenizer, thinking) == ("ChatML", opening)
+    told = modelfile("model.gguf", tokenizer, None, [2], thinking)
+    assert f'<|im_start|>assistant\n{opening}"""' in told
+    prompt = models.prompt_ids([{"role": "user", "content": "U7"}], tokenizer, thinking=thinking)
+    template = told.split('"""')[1]
+    assert go(template, [{"Role": "user", "Content": "U7"}]) == tokenizer.decode(prompt)
 
 
 def test_another_template_is_left_to_ollama() -> None:

@@ -91,33 +91,6 @@ def test_a_broken_template_or_end_of_turn_is_red(store: Store, run: Run, tmp_pat
         )
         assert found.status == "red", found
         assert found.sentence.startswith("Do not ship this")
-    said = ["It is 4.", "It is 6.", "It is 8."] * 8
-    runs_on = [text + "\nuser\nWhat is 5 plus 5? It is 10. And what is more, it goes on and on." for text in said]
-    assert compared(said, runs_on, ["?"] * 24, "free").status == "red"
-    assert compared(said, runs_on, said, "short").status == "red"
-
-
-def compared(before: list[str], after: list[str], expected: list[str], kind: str, endless: int = 0) -> parity.Parity:
-    """As `parity.compare`, of answers that all ended before; the first `endless` do not after."""
-    ends = [(text, place >= endless) for place, text in enumerate(after)]
-    return parity.compare([(text, True) for text in before], ends, expected, ["?"] * len(before), kind)
-
-
-def test_statuses_by_hand() -> None:
-    right = ["yes"] * 20 + ["no"] * 20
-    assert compared(right, right, ["yes"] * 40, "label").status == "green"
-    one_off = ["yes"] * 19 + ["no"] * 21
-    found = compared(right, one_off, ["yes"] * 40, "label")
-    assert (found.status, found.same, found.score_before, found.score_after) == ("amber", 39, 0.5, 0.475)
-    assert compared(right, ["no"] * 40, ["yes"] * 40, "label").status == "red"
-    assert compared(["aaaa"] * 40, ["zzzz"] * 40, ["yes"] * 40, "label").status == "red", (
-        "as wrong as before, and yet another model"
-    )
-    for endless, status in ((0, "green"), (2, "amber"), (3, "red")):
-        found = compared(right, right, ["yes"] * 40, "label", endless)
-        assert (found.status, found.same, found.endless) == (status, 40 - endless, endless)
-    never = [(text, False) for text in right]
-    assert parity.compare(never, never, right, right, "label").status == "green", "cut before as well"
 
 
 def test_an_export_that_cannot_be_used_is_red(store: Store, run: Run, tmp_path: Path) -> None:

@@ -43,8 +43,13 @@ FAMILIES = {
 """What a family's template writes for the probe (after the beginning of text), and the same in Go's syntax."""
 
 
-def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str | None, ends: Sequence[int]) -> str:
+def modelfile(
+    gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str | None, ends: Sequence[int],
+    thinking: bool = False,
+) -> str:  # fmt: skip
     """Ollama's recipe for the GGUF beside it; `ends` are the tokens that end an answer (`models.end_tokens`).
+
+    `thinking` tells whether answers were trained to think aloud: their opening is another.
 
     Example:
         >>> print(modelfile("model.gguf", tokenizer, "Answer in JSON.", [2]))
@@ -53,7 +58,7 @@ def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str 
         …
     """
     lines = [f"FROM ./{gguf_name}"]
-    family, opening = recognised(tokenizer)
+    family, opening = recognised(tokenizer, thinking)
     if family:
         lines.append(f'TEMPLATE """{FAMILIES[family][1]}{opening}"""')
     else:
@@ -65,7 +70,7 @@ def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str 
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
     ]
-    spoken = system or (default_system(tokenizer) if family == "ChatML" else "")
+    spoken = system or (default_system(tokenizer, thinking) if family == "ChatML" else "")
     if '"""' in spoken:
         lines.append(
             "# The system prompt holds three quotes in a row, which a Modelfile cannot: send it with each chat."
@@ -75,8 +80,10 @@ def modelfile(gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str 
     return "\n".join(lines) + "\n"
 
 
-def llama_command(gguf_name: str, system: str | None = None, lora_name: str | None = None) -> str:
-    """One line that starts a chat in llama.cpp, with the template in the GGUF.
+def llama_command(
+    gguf_name: str, system: str | None = None, lora_name: str | None = None, thinking: bool | None = None
+) -> str:
+    """One line that starts a chat in llama.cpp, with the template in the GGUF; `thinking` is its switch, if it has one.
 
     Example:
         >>> llama_command("model.gguf", "Answer in JSON.")
@@ -84,10 +91,12 @@ def llama_command(gguf_name: str, system: str | None = None, lora_name: str | No
     """
     words = ["llama-cli", "-m", gguf_name, *(["--lora", lora_name] if lora_name else [])]
     words += ["--jinja", "-cnv", "--temp", "0", *(["-sys", system] if system else [])]
+    if thinking is not None:
+        words += ["--chat-template-kwargs", json.dumps({"enable_thinking": thinking}, separators=(",", ":"))]
     return shlex.join(words)
 
 
-def recognised(tokenizer: "PreTrainedTokenizerBase") -> tuple[str | None, str]:
+def recognised(tokenizer: "PreTrainedTokenizerBase", thinking: bool = False) -> tuple[str | None, str]:
     """The family that the chat template belongs to, and what it puts at an answer's opening beyond the family's.
 
     Example:
@@ -95,7 +104,7 @@ def recognised(tokenizer: "PreTrainedTokenizerBase") -> tuple[str | None, str]:
         ('ChatML', '<think>\\n\\n</think>\\n\\n')
     """
     try:
-        written = _written(PROBE, tokenizer)
+        written = _written(PROBE, tokenizer, thinking)
     except ModelError:
         return None, ""
     begun = written.removeprefix(str(tokenizer.bos_token))
@@ -106,15 +115,16 @@ def recognised(tokenizer: "PreTrainedTokenizerBase") -> tuple[str | None, str]:
     return None, ""
 
 
-def default_system(tokenizer: "PreTrainedTokenizerBase") -> str:
+def default_system(tokenizer: "PreTrainedTokenizerBase", thinking: bool = False) -> str:
     """What a ChatML template says for itself when no system prompt is given, as SmolLM2's does; often nothing."""
     start, end = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\nU7"
-    written = _written(PROBE[1:2], tokenizer)
+    written = _written(PROBE[1:2], tokenizer, thinking)
     return written.removeprefix(start).split(end)[0] if written.startswith(start) and end in written else ""
 
 
-def _written(turns: Sequence[tuple[str, str]], tokenizer: "PreTrainedTokenizerBase") -> str:
+def _written(turns: Sequence[tuple[str, str]], tokenizer: "PreTrainedTokenizerBase", thinking: bool) -> str:
     from finetune import models
 
-    ids = models.prompt_ids([{"role": role, "content": text} for role, text in turns], tokenizer)
+    messages = [{"role": role, "content": text} for role, text in turns]
+    ids = models.prompt_ids(messages, tokenizer, thinking=thinking)
     return str(tokenizer.decode(ids, skip_special_tokens=False))
