@@ -375,9 +375,10 @@ def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path
     name = next(name for name in files if name.endswith("answers.jsonl"))
     lines = files[name].splitlines()
     beyond = json.dumps(json.loads(lines[0]) | {"row": 9}).encode()
+    long = json.dumps(json.loads(lines[0]) | {"text": "a " * 50_001}).encode()
     for held, says in (
         ([*lines, beyond], "a row that there is not"), ([*lines, lines[0]], "answered twice"),
-        ([*lines, b'{"row": 1}'], "field"),
+        ([*lines, b'{"row": 1}'], "field"), ([long, *lines[1:]], "'text'"),
     ):  # fmt: skip
         refused(store, zipped(sealed({**files, name: b"\n".join(held) + b"\n"}), tmp_path / "b.zip"), says)
 
