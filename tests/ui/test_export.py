@@ -47,6 +47,16 @@ def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run
     assert tab.refresh(STATE)["value"] == run.id
 
 
+def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp_path: Path) -> None:
+    """There is one row for all kinds of a format, whatever its dropdown says now."""
+    made = make.export(store, run, "merged", tmp_path, make.Choices("bfloat16", check=False))
+    make.export(store, run, "bundle", tmp_path)
+    _, _, adapter, merged, _, _, bundle, _ = tab._show(run.id, STATE)
+    assert f"made: {run.id}-merged-bfloat16, " in merged
+    assert f"made: {run.id}-bundle.zip, " in bundle
+    assert ["not checked" in html for html in (adapter, merged, bundle, exported.done(made))] == [0, 1, 0, 1]
+
+
 def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: Store) -> None:
     *_, (_, files, *_) = tab._maker("bundle")(run.id, "float32", "f16", True, STATE)
     said = list(tab._import(files["value"][0], STATE))
