@@ -205,7 +205,7 @@ class _Job:
             raise RunError(
                 "A repository of this name is there already, with other work in it.",
                 where=self.repo,
-                fix="Choose another name, or say that its files may be replaced.",
+                fix="Choose another name, or ask to replace (--replace): files of the same name are then overwritten.",
                 code="hub_taken",
             )
         self._say(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
