@@ -119,6 +119,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repo", help="for the Hub: owner/name, or a name of your own")
     parser.add_argument("--format", default="adapter", choices=PUSHABLE, help="for the Hub: what is pushed")
     parser.add_argument("--public", action="store_true", help="for the Hub: everyone may see it")
+    parser.add_argument(
+        "--replace", action="store_true", help="for the Hub: also into other work; files of the same name are replaced"
+    )
 
 
 def _positive(text: str) -> int:

@@ -245,6 +245,7 @@ def _print_arms(found: dict[str, Any]) -> None:
 def export_verb(options: argparse.Namespace) -> Answer:
     """`export RUN --to FORMAT`: exit 1 when what was made does not answer like what was tested."""
     from finetune.export import hub, make
+    from finetune.export.hub import checks
 
     store = Store(settings.read().home)
     run = store.run(options.run)
@@ -252,17 +253,21 @@ def export_verb(options: argparse.Namespace) -> Answer:
         options.dtype, options.quant, options.rows, check=not options.no_check, with_data=options.with_data
     )
     if options.to != "hub":
+        if options.replace:
+            raise ConfigError("This is for the Hub only.", where="--replace", fix="Add --to hub.", code="usage")
         made = make.export(store, run, options.to, Path(options.out), choices, say=_log)
         print(f"{made.path}  {made.bytes / 1e6:.1f} MB  sha256 {made.sha256}")
         return _parity_code(made), made.as_dict()
     if not options.repo:
         raise ConfigError("The Hub needs a name.", where="--repo", fix="Add --repo NAME.", code="usage")
+    checks.usable(None)  # before minutes of work
+    checks.valid(options.repo)
     with tempfile.TemporaryDirectory() as scratch:
         made = make.export(store, run, options.format, Path(scratch), choices, say=_log)
         if _parity_code(made):
             raise RunError("It was not pushed: it does not answer like the model that was tested.", where=run.id)
         folder = make.unpacked(made, Path(scratch) / "files")
-        url = hub.push(folder, options.repo, None, private=not options.public, say=_log)
+        url = hub.push(folder, options.repo, None, private=not options.public, replace=options.replace, say=_log)
     print(url)
     return 0, made.as_dict() | {"path": url}
 

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from finetune import data
 from finetune.cli import main
+from finetune.export import hub, make
 from finetune.store import Store
 from tests.conftest import train_tiny
 
@@ -178,3 +180,36 @@ def test_evaluate_export_and_import(store: Store, tiny: Path, tmp_path: Path, sm
     assert (code, answer["error"]["code"]) == (2, "usage")
     code, answer, _ = call("import", str(schema))
     assert (code, answer["error"]["code"]) == (2, "bundle_refused")
+
+
+@pytest.fixture
+def exported(store: Store, tiny: Path, small_dataset: data.Dataset) -> list[str]:
+    """The command that pushes a finished run."""
+    return ["export", train_tiny(store, tiny, small_dataset, max_steps=1).id, "--to", "hub", "--json"]
+
+
+def test_token_and_name_are_looked_at_before_the_work(
+    exported: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(make, "export", lambda *_, **__: pytest.fail("something was exported first"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    for token, repo, code in (("", "me/x", "hub_login"), ("hf_abc", "a b", "hub_name")):
+        monkeypatch.setenv("HF_TOKEN", token)
+        assert main([*exported, "--repo", repo]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+
+
+def test_a_push_replaces_only_when_told(
+    exported: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(make, "export", lambda *_, **__: make.Exported("adapter", tmp_path, 1, "0"))
+    monkeypatch.setattr(hub, "push", lambda *_, **chosen: seen.append(chosen["replace"]) or "https://hub/me/x")
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
+    for more in ([], ["--replace"]):
+        assert main([*exported, "--repo", "me/x", *more]) == 0
+        assert json.loads(capsys.readouterr().out)["path"] == "https://hub/me/x"
+    assert seen == [False, True]
+    assert main(["export", exported[1], "--to", "adapter", "--replace", "--json"]) == 2
+    assert "--replace" in json.loads(capsys.readouterr().out)["error"]["message"]

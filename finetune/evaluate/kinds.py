@@ -22,6 +22,9 @@ SAMPLE = 500
 NUMBER = re.compile(r"[-+−]?[$€£]?(?:(?:\d{1,3}(?:[,_ ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?: ?%)?")
 UNIT = re.compile(r"[$€£%]")
 LONGEST_NUMBER = 40
+LONGEST_LAID_OUT = 20_000
+"""Characters of a JSON text that is laid out: indented, one of many levels is up to a thousand times as long."""
+
 SQL = re.compile(r"\s*(?:select|insert|update|delete|with|create|alter|drop)\b", re.IGNORECASE)
 
 
@@ -91,7 +94,8 @@ def _look_json(answer: str, expected: str) -> Look:
     if value is NOTHING:
         return Look(answer, "not valid JSON", False, False if expected else None)
     right = _written(value) == _written(_json(expected)) if expected else None
-    laid = json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace").decode()  # half characters
+    indent = 2 if len(answer) <= LONGEST_LAID_OUT else None
+    laid = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "replace").decode()  # half characters
     return Look(laid, f"valid JSON{_compared(right)}", True, right)
 
 

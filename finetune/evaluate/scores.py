@@ -20,6 +20,10 @@ METRICS = {
 }  # fmt: skip
 """What is compared, by kind; a share of the rows, but for free text, where lower is better."""
 
+MOST_WORDS = 1000
+"""Words of each text that ROUGE-L looks at. Its table has a cell for each pair of them, so that an imported answer of
+30,000 words would take 7 GB; an answer given here ends after 512 tokens."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -115,12 +119,22 @@ def refuse_schema(schema: Any, kind: str) -> None:
         raise ConfigError(f"This is no JSON Schema: {error.message[:200]}.", where="schema", fix="Mend it.") from error
 
 
-def _fields(value: Any, path: str = "") -> list[str]:
-    if isinstance(value, dict) and value:
-        return [field for key, part in value.items() for field in _fields(part, f"{path}.{json.dumps(key)}")]
-    if isinstance(value, list) and value:
-        return [field for part in value for field in _fields(part, f"{path}[]")]
-    return [f"{path}={json.dumps(value)}"]
+def _fields(value: Any) -> list[Any]:
+    """Each value with its path, as pairs (path before, key) that share what they have in common.
+
+    Written out, the paths of a long key with many values, or of many levels, would be far longer than the text.
+    """
+    found: list[Any] = []
+    left: list[Any] = [((), value)]
+    while left:
+        path, one = left.pop()
+        if isinstance(one, dict) and one:
+            left += [((path, key), part) for key, part in one.items()]
+        elif isinstance(one, list) and one:
+            left += [((path, None), part) for part in one]
+        else:
+            found.append((path, json.dumps(one)))
+    return found
 
 
 def macro_f1(answers: Sequence[str], expected: Sequence[str]) -> float:
@@ -131,10 +145,9 @@ def macro_f1(answers: Sequence[str], expected: Sequence[str]) -> float:
         0.6666666666666666
     """
     pairs = [(plain(said), plain(want)) for said, want in zip(answers, expected, strict=True)]
-    scores = []
-    for label in sorted({want for _, want in pairs}):
-        hit = sum(said == want == label for said, want in pairs)
-        scores.append(2 * hit / (sum(said == label for said, _ in pairs) + sum(want == label for _, want in pairs)))
+    given, wanted = (Counter(side) for side in zip(*pairs, strict=True)) if pairs else (Counter(), Counter())
+    hits = Counter(want for said, want in pairs if said == want)
+    scores = [2 * hits[label] / (given[label] + wanted[label]) for label in wanted]
     return sum(scores) / len(scores) if scores else 0.0
 
 
@@ -162,7 +175,7 @@ def chrf(answer: str, expected: str) -> float:
 
 
 def rouge_l(answer: str, expected: str) -> float:
-    """F-score of the longest common subsequence of words, 0 to 1 (rouge_score's rougeL)."""
+    """F-score of the longest common subsequence of the first `MOST_WORDS` words, 0 to 1 (rouge_score's rougeL)."""
     return float(_rouge().score(expected, answer)["rougeL"].fmeasure)
 
 
@@ -176,5 +189,10 @@ def _chrf() -> Any:
 @cache
 def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    return RougeScorer(["rougeL"])
+    class FirstWords(DefaultTokenizer):  # type: ignore[misc]
+        def tokenize(self, text: str) -> list[str]:
+            return super().tokenize(text)[:MOST_WORDS]
+
+    return RougeScorer(["rougeL"], tokenizer=FirstWords())

@@ -92,6 +92,7 @@ class ExportTab:
                                        max_length=200, scale=3, elem_id="push-repo")  # fmt: skip
                 self.what = gr.Dropdown(list(PUSHABLE), value="adapter", label="What", scale=1, min_width=110)
                 self.public = gr.Checkbox(False, label="public", scale=0, min_width=90)
+                self.replace = gr.Checkbox(False, label="replace", scale=0, min_width=90, elem_id="push-replace")
                 self.push = gr.Button("Push", variant="primary", scale=0, min_width=90, elem_id="push")
 
     def _listen(self) -> None:
@@ -102,7 +103,11 @@ class ExportTab:
         self.run.input(lambda: "", None, self.progress, queue=False, api_visibility="private")
         self.run.change(self._show, [self.run, self.browser], drawn, api_visibility="private", show_progress="hidden")
         self.push.click(
-            self._push, [*chosen, self.repo, self.what, self.public], drawn, show_progress="hidden", **ONE_AT_A_TIME
+            self._push,
+            [*chosen, self.repo, self.what, self.public, self.replace],
+            drawn,
+            show_progress="hidden",
+            **ONE_AT_A_TIME,
         )
         self.bundle.upload(
             self._import, [self.bundle, self.browser], [self.progress, self.run], show_progress="hidden",
@@ -137,7 +142,7 @@ class ExportTab:
 
     def _push(
         self, run_id: str, dtype: str, quant: str, with_data: bool, state: Browser, repo: str, what: str,
-        public: bool, oauth: gr.OAuthToken | None = None,
+        public: bool, replace: bool, oauth: gr.OAuthToken | None = None,
     ) -> Generator[tuple]:  # fmt: skip
         token = oauth.token if oauth else None
         try:
@@ -155,7 +160,7 @@ class ExportTab:
                     if done.parity and done.parity.status == "red":
                         raise ConfigError("It was not pushed.", fix=done.parity.sentence)
                     folder = make.unpacked(done, Path(place) / "files")
-                    return hub.push(folder, repo.strip(), token, private=not public, say=say)
+                    return hub.push(folder, repo.strip(), token, private=not public, replace=replace, say=say)
 
             url = yield from self._said(work)
         except FinetuneError as error:

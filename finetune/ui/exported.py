@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune.export.formats import Format
+from finetune.export.formats import Format, format_of
 from finetune.export.make import Exported
 from finetune.store import Run
 from finetune.ui.report import card, folded, shown
@@ -17,8 +17,8 @@ def row(one: Format, kept: dict[str, Any] | None) -> str:
     """A format with what it is for, and what came of it the last time it was made."""
     told = ""
     if kept:
-        told = f"<span class='ba-masked'>made, {kept['bytes'] / 1e6:.1f} MB</span>"
-        told += _badge(kept["parity"]) + _evidence(kept)
+        told = f"<span class='ba-masked'>made: {shown(kept['path'])}, {kept['bytes'] / 1e6:.1f} MB</span>"
+        told += _badge(one, kept["parity"]) + _evidence(kept)
     return (
         f"<div class='ba-format'><b>{one.title}</b> <span class='ba-masked'>{one.purpose}</span><div>{told}</div></div>"
     )
@@ -37,9 +37,9 @@ def failed(sentence: str) -> str:
 def done(made: Exported) -> str:
     """What was made, and how it answered when it was loaded again."""
     head = f"<b>{shown(made.path.name)}</b>, {made.bytes / 1e6:.1f} MB"
-    if made.parity:
-        head += f" {_badge(made.parity.as_dict())}<p>{shown(made.parity.sentence)}</p>"
-    return card(f"{head}<p class='ba-stats'>SHA-256 <code>{made.sha256}</code></p>")
+    head += _badge(format_of(made.format), made.parity.as_dict() if made.parity else None)
+    said = f"<p>{shown(made.parity.sentence)}</p>" if made.parity else ""
+    return card(f"{head}{said}<p class='ba-stats'>SHA-256 <code>{made.sha256}</code></p>")
 
 
 def pushed(url: str) -> str:
@@ -52,9 +52,9 @@ def imported(run: Run) -> str:
     return card(f"<b>Imported</b> as {run.id}: {shown(run.name, 120)}. It is on the Runs, Chat and Results tabs.")
 
 
-def _badge(parity: dict[str, Any] | None) -> str:
+def _badge(one: Format, parity: dict[str, Any] | None) -> str:
     if not parity:
-        return ""
+        return " <span class='ba-badge ba-parity'>not checked</span>" if one.loads else ""
     kind, words = BADGES[parity["status"]]
     return f" <span class='ba-badge ba-parity {kind}'>{words}: {parity['same']} of {parity['n']}</span>"
 

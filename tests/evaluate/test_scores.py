@@ -1,6 +1,8 @@
 """Scores against values worked out by hand, and against the libraries they wrap."""
 
+import json
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -102,3 +104,37 @@ def test_what_is_no_schema_is_refused(schema: object) -> None:
 
 def test_numbers_beyond_floats_keep_to_nothing() -> None:
     assert not scores.keeps("1e400", {"multipleOf": 0.1})
+
+
+@pytest.mark.parametrize("between", [" ", ",", "é"])
+def test_rouge_looks_at_the_first_words(between: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table has a cell for every pair of words: fifty thousand on either side would fill any memory."""
+    from rouge_score import rouge_scorer
+
+    whole = rouge_scorer._lcs_table
+
+    def bounded(*words: list[str]) -> list[list[int]]:
+        assert [len(one) for one in words] == [scores.MOST_WORDS] * 2
+        return whole(*words)
+
+    monkeypatch.setattr(rouge_scorer, "_lcs_table", bounded)
+    same, other = (between.join(f"{letter}{i}" for i in range(50_000)) for letter in "ab")
+    assert scores.scored(same, same, "free").parts["ROUGE-L"] == 1.0
+    assert scores.scored(same, other, "free").parts["ROUGE-L"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"k" * 50_000: list(range(8_000))}),  # every field's path holds the key
+        '{"a":' * 300 + json.dumps(list(range(15_000))) + "}" * 300,  # laid out, every line is indented by 600
+    ],
+)
+def test_scoring_json_takes_no_more_than_a_multiple_of_it(text: str) -> None:
+    scores.scored("{}", "{}", "json")
+    tracemalloc.start()
+    try:
+        assert scores.scored(text, text, "json") == scores.Scored(True, {"valid": 1.0, "field F1": 1.0})
+        assert tracemalloc.get_traced_memory()[1] < 120 * len(text)
+    finally:
+        tracemalloc.stop()

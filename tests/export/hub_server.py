@@ -15,9 +15,15 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 PART = 50_000
 """Bytes of a part: larger files are asked for in parts."""
 
+ATTRIBUTES = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
+"""What the Hub itself puts into a new repository."""
+
 
 class Hub:
-    """What it holds, what it was asked, and how it is to fail: ``fail["commit"] = 403`` or ``"silence"``."""
+    """What it holds, what it was asked, and how it is to fail: ``fail["commit"] = 403`` or ``"silence"``.
+
+    An event there is waited for, and then all is well.
+    """
 
     def __init__(self) -> None:
         self.who: dict[str, Any] = {"type": "user", "name": "me", "orgs": [{"name": "my-team"}]}
@@ -30,7 +36,7 @@ class Hub:
         self.address = ""
 
     def add(self, repo: str, private: bool = True, titles: tuple[str, ...] = ("initial commit",)) -> None:
-        self.repos[repo] = {"private": private, "titles": list(titles), "files": {}}
+        self.repos[repo] = {"private": private, "titles": list(titles), "files": dict(ATTRIBUTES)}
 
 
 ROUTES = (
@@ -75,6 +81,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
 
         def _route(self, name: str, groups: tuple[str, ...], body: bytes) -> None:
             failing = hub.fail.get(name)
+            if isinstance(failing, threading.Event):
+                failing = not failing.wait(20)
             if failing == "silence":
                 threading.Event().wait(20)
             elif failing == "hang up":
@@ -111,7 +119,9 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
         def _info(self, body: bytes, repo: str) -> None:
             if repo not in hub.repos:
                 return self._send(404, {"error": "Repository not found"}, **{"X-Error-Code": "RepoNotFound"})
-            return self._send(200, {"id": repo, "sha": SHA, "private": hub.repos[repo]["private"], "siblings": []})
+            there = hub.repos[repo]
+            siblings = [{"rfilename": name} for name in there["files"]]
+            return self._send(200, {"id": repo, "sha": SHA, "private": there["private"], "siblings": siblings})
 
         def _commits(self, body: bytes, repo: str) -> None:
             plain = {"id": SHA, "authors": [{"user": "me"}], "date": "2026-01-01T00:00:00.000Z", "message": ""}
@@ -149,18 +159,23 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
             self._send(200, {})
 
         def _commit(self, body: bytes, repo: str) -> None:
-            files = hub.repos[repo]["files"]
+            files, title = dict(hub.repos[repo]["files"]), ""
             for line in map(json.loads, body.splitlines()):
                 value = line["value"]
                 if line["key"] == "header":
-                    hub.repos[repo]["titles"].append(value["summary"])
+                    title = value["summary"]
                 elif line["key"] == "file":
                     files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     parts = sorted((int(key.split("/")[1]), key) for key in hub.store if key.startswith(value["oid"]))
                     files[value["path"]] = b"".join(hub.store[key] for _, key in parts)
                     assert hashlib.sha256(files[value["path"]]).hexdigest() == value["oid"]
-            self._send(200, {"commitUrl": f"{hub.address}/{repo}/commit/{SHA}", "commitOid": SHA})
+                elif line["key"] == "deletedFile" and files.pop(value["path"], None) is None:
+                    return self._send(404, {"error": "A file with this name doesn't exist"},
+                                      **{"X-Error-Code": "EntryNotFound"})  # fmt: skip
+            hub.repos[repo]["files"] = files
+            hub.repos[repo]["titles"].append(title)
+            return self._send(200, {"commitUrl": f"{hub.address}/{repo}/commit/{SHA}", "commitOid": SHA})
 
         def log_message(self, *arguments: object) -> None:
             pass

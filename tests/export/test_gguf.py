@@ -36,6 +36,10 @@ MESSAGES = [
 F16 = 0.03
 """How far the logarithm of a probability may be off in a 16-bit file; a mistake in the layout is off by 1 or more."""
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+LLAMA3 = YARN | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+PLAIN = {"rope_type": "default", "rope_theta": 1e4}
+
 
 def agree(told: list[dict[int, float]], expected: "object", within: float) -> None:
     """The probabilities llama.cpp told are those of these logits: (prompts, vocabulary)."""
@@ -65,7 +69,8 @@ def test_llama_cpp_computes_the_same(family: str, kind: str, within: float, tmp_
     [
         ("llama", {"rope_type": "default", "rope_theta": 5000.0}),
         ("llama", {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}),
-        ("qwen3", {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}),
+        ("qwen3", YARN),
+        ("qwen3", YARN | {"attention_factor": None, "beta_fast": 32.0, "beta_slow": 1, "truncate": True}),
     ],
 )
 def test_positions(family: str, rope: dict[str, object], tmp_path: Path) -> None:
@@ -163,8 +168,19 @@ def test_other_families_are_told_what_to_use(tmp_path: Path) -> None:
         ("gemma3_text", {"query_pre_attn_scalar": 99}, "query_pre_attn_scalar"),
         ("gemma3_text", {"layer_types": ["full_attention"] * 7}, "sliding"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "dynamic"),
+        ("qwen3", {"rope_parameters": YARN | {"attention_factor": 1.0}}, "yarn positions with attention_factor"),
+        ("qwen3", {"rope_parameters": YARN | {"beta_fast": 16, "beta_slow": 2}}, "with beta_fast, beta_slow"),
+        ("qwen2", {"rope_parameters": YARN | {"truncate": False}}, "truncate"),
+        ("llama", {"rope_parameters": PLAIN | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ("llama", {"rope_parameters": LLAMA3 | {"another": 1}}, "another"),
+        ("gemma3_text", {"rope_parameters": {"sliding_attention": PLAIN, "full_attention": LLAMA3}}, "llama3"),
+        ("gemma3_text", {"rope_parameters": {"sliding_attention": PLAIN | {"another": 1}, "full_attention": PLAIN}},
+         "another"),
+        ("llama", {"hidden_act": "gelu"}, "gelu"),
+        ("qwen2", {"hidden_act": "relu"}, "relu"),
+        ("gemma3_text", {"hidden_activation": "gelu"}, "gelu"),
     ],
-)
+)  # fmt: skip
 def test_what_llama_cpp_computes_otherwise_is_refused(
     family: str, changed: dict[str, object], named: str, tmp_path: Path
 ) -> None:

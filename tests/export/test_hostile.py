@@ -181,6 +181,17 @@ def test_sizes_that_are_not_true(store: Store, files: Files, tmp_path: Path) -> 
     refused(store, place, "no whole zip|not as long")
 
 
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("offset", [2**40, 2**63 - 1, 2**64 - 1])
+def test_places_that_no_file_has(store: Store, files: Files, tmp_path: Path, place: int, offset: int) -> None:
+    """The table of contents says, in zip64, that a file begins where the system cannot even look."""
+    held = zipped(sealed(files), tmp_path / "b.zip")
+    with zipfile.ZipFile(held, "a") as bundle:
+        bundle.infolist()[place].header_offset = offset
+        bundle._didModify = True  # so that the table is written again
+    refused(store, held, "b.zip: This is no whole zip file")
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
 def test_torn_and_other_files(store: Store, tiny: Path, tmp_path: Path, kept: float) -> None:
     whole = world(tiny).full.read_bytes()
@@ -375,9 +386,10 @@ def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path
     name = next(name for name in files if name.endswith("answers.jsonl"))
     lines = files[name].splitlines()
     beyond = json.dumps(json.loads(lines[0]) | {"row": 9}).encode()
+    long = json.dumps(json.loads(lines[0]) | {"text": "a " * 50_001}).encode()
     for held, says in (
         ([*lines, beyond], "a row that there is not"), ([*lines, lines[0]], "answered twice"),
-        ([*lines, b'{"row": 1}'], "field"),
+        ([*lines, b'{"row": 1}'], "field"), ([long, *lines[1:]], "'text'"),
     ):  # fmt: skip
         refused(store, zipped(sealed({**files, name: b"\n".join(held) + b"\n"}), tmp_path / "b.zip"), says)
 

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.export import hub
 from finetune.export.hub.checks import pushable, usable, valid
 from finetune.export.hub.errors import scrubbed
-from tests.export.hub_server import Hub, serving
+from finetune.ui.spoken import Abandoned
+from tests.export.hub_server import ATTRIBUTES, Hub, serving
 
 ROOT = Path(__file__).parents[2]
 MINE, SERVERS = "hf_vis" + "itor", "hf_ser" + "ver"  # in pieces: a traceback shows lines of this file
@@ -74,7 +76,8 @@ def test_every_byte_arrives_in_one_private_commit(
     said: list[str] = []
     address = hub.push(folder, "me/new", MINE, say=said.append)
     assert address == f"{server.address}/me/new"
-    assert server.repos == {"me/new": {"private": True, "titles": ["initial commit", hub.TITLE], "files": FILES}}
+    held = ATTRIBUTES | FILES
+    assert server.repos == {"me/new": {"private": True, "titles": ["initial commit", hub.TITLE], "files": held}}
     sent = {token for name, token in server.asked if name not in ("put", "complete")}
     assert sent == {f"Bearer {MINE}"}
     assert {token for name, token in server.asked if name in ("put", "complete")} == {None}
@@ -99,14 +102,36 @@ def test_pushing_again_brings_it_up_to_date(server: Hub, folder: Path) -> None:
     hub.push(folder, "me/new", MINE, say=said.append)
     assert server.repos["me/new"]["files"]["README.md"] == b"changed"
     assert "Bringing me/new up to date, which stays private." in said
+    assert said[-1] == "Committing 7 files to me/new."
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_an_earlier_push_left_goes_in_the_same_commit(
+    server: Hub, folder: Path, tmp_path: Path, replace: bool
+) -> None:
+    """An adapter_config.json beside merged weights would win: transformers would load the adapter."""
+    hub.push(folder, "me/new", MINE)
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    files = {"README.md": b"# Merged\n", "config.json": b"{}", "model.safetensors": b"\1" * 9}
+    for name, content in files.items():
+        (merged / name).write_bytes(content)
+    said: list[str] = []
+    hub.push(merged, "me/new", MINE, replace=replace, say=said.append)
+    assert server.repos["me/new"]["files"] == ATTRIBUTES | files
+    assert server.repos["me/new"]["titles"] == ["initial commit", hub.TITLE, hub.TITLE]
+    assert said[-1] == "Committing 3 files to me/new, removing 6 of an earlier push."
 
 
 def test_other_peoples_work_is_left_alone_unless_asked(server: Hub, folder: Path) -> None:
     server.add("me/old", titles=("initial commit", hub.TITLE, "My own words"))
     assert refused(folder, "me/old").code == "hub_taken"
-    assert not server.repos["me/old"]["files"]
-    assert hub.push(folder, "me/old", MINE, replace=True)
-    assert server.repos["me/old"]["files"] == FILES
+    assert server.repos["me/old"]["files"] == ATTRIBUTES
+    server.repos["me/old"]["files"] |= {"README.md": b"mine", "thesis.txt": b"mine"}
+    said: list[str] = []
+    assert hub.push(folder, "me/old", MINE, replace=True, say=said.append)
+    assert server.repos["me/old"]["files"] == ATTRIBUTES | FILES | {"thesis.txt": b"mine"}
+    assert "1 other file stays in me/old." in said
 
 
 def test_what_was_to_be_private_does_not_go_to_a_public_repository(server: Hub, folder: Path) -> None:
@@ -142,7 +167,7 @@ def test_refusals_are_sentences(
     assert error.code == code, error
     assert error.fix
     assert "\n" not in str(error)
-    assert not server.repos.get("me/new", {"files": {}})["files"]
+    assert server.repos.get("me/new", {"files": ATTRIBUTES})["files"] == ATTRIBUTES
     assert not any(secret in caplog.text for secret in SECRETS)
 
 
@@ -164,6 +189,51 @@ def test_stopping_commits_nothing(server: Hub, folder: Path) -> None:
     assert refused(folder, say=said.append, stop=uploading).code == "hub_stopped"
     assert server.repos["me/new"]["titles"] == ["initial commit"]
     assert "commit" not in [name for name, _ in server.asked]
+
+
+def abandoned(folder: Path, at: str) -> None:
+    """Push, and have nobody listen any more from a line on, as when a page is closed."""
+
+    def say(line: str) -> None:
+        if line.startswith(at):
+            raise Abandoned
+
+    with pytest.raises(Abandoned):
+        hub.push(folder, "me/new", MINE, say=say)
+
+
+def wait_for_the_thread() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "hub-push":
+            thread.join(20)
+
+
+def test_an_abandoned_push_commits_nothing(server: Hub, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.fail["batch"] = uploading = threading.Event()
+    abandoned(folder, "Uploading adapter_model")
+    uploading.set()
+    wait_for_the_thread()
+    asked = [name for name, _ in server.asked]
+    assert "put" in asked, "it was in the midst of uploading"
+    assert "commit" not in asked
+    assert server.repos["me/new"]["titles"] == ["initial commit"]
+    assert not any(secret in caplog.text for secret in SECRETS)
+
+
+def test_an_abandoned_push_makes_no_repository(server: Hub, folder: Path) -> None:
+    server.fail["whoami"] = asked = threading.Event()
+    abandoned(folder, "Asking")
+    asked.set()
+    wait_for_the_thread()
+    assert server.repos == {}
+
+
+def test_files_stay_until_a_commit_under_way_is_made(server: Hub, folder: Path) -> None:
+    server.fail["commit"] = committing = threading.Event()
+    threading.Timer(0.5, committing.set).start()
+    abandoned(folder, "Committing")
+    assert server.repos["me/new"]["files"] == ATTRIBUTES | FILES
 
 
 def test_a_token_that_may_only_read_is_refused_at_once(server: Hub, folder: Path) -> None:

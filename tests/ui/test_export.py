@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from huggingface_hub import constants
 
 from finetune import data
 from finetune.chat import Engine
@@ -47,6 +48,16 @@ def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run
     assert tab.refresh(STATE)["value"] == run.id
 
 
+def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp_path: Path) -> None:
+    """There is one row for all kinds of a format, whatever its dropdown says now."""
+    made = make.export(store, run, "merged", tmp_path, make.Choices("bfloat16", check=False))
+    make.export(store, run, "bundle", tmp_path)
+    _, _, adapter, merged, _, _, bundle, _ = tab._show(run.id, STATE)
+    assert f"made: {run.id}-merged-bfloat16, " in merged
+    assert f"made: {run.id}-bundle.zip, " in bundle
+    assert ["not checked" in html for html in (adapter, merged, bundle, exported.done(made))] == [0, 1, 0, 1]
+
+
 def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: Store) -> None:
     *_, (_, files, *_) = tab._maker("bundle")(run.id, "float32", "f16", True, STATE)
     said = list(tab._import(files["value"][0], STATE))
@@ -58,16 +69,20 @@ def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: 
 
 
 def test_what_is_wrong_is_a_sentence(
-    tab: export.ExportTab, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+    tab: export.ExportTab, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(make, "export", lambda *_: pytest.fail("something was exported first"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     *_, (said, *_) = tab._maker("adapter")("r0", "float32", "f16", False, STATE)
     assert "no such run" in said
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, " ", "adapter", False)
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, " ", "adapter", False, False)
     assert "has no name" in said
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("HF_HOME", str(store.path.parent))
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "a b", "adapter", False)
-    assert "Not made" in said, "before anything is written"
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "a b", "adapter", False, False)
+    assert "Nobody is logged in to the Hub on this machine." in said
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "a b", "adapter", False, False)
+    assert "a b: This cannot be the name of a repository." in said
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     *_, (said, *_) = tab._maker("adapter")(run.id, "float32", "f16", False, STATE)
     assert "no such run" in said, "another visitor's"
@@ -80,11 +95,24 @@ def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, m
     monkeypatch.setattr(make, "export", lambda *_: made)
     monkeypatch.setattr(export.hub, "push", lambda *_, **__: pytest.fail("it was pushed"))
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "adapter", False)
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "adapter", False, False)
     assert "It was not pushed." in said
     html = exported.done(made) + exported.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
     assert "do not ship" in html
     assert "<script" not in html
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_pushed_goes_as_was_chosen(
+    tab: export.ExportTab, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    monkeypatch.setattr(make, "export", lambda *_: make.Exported("merged", tmp_path, 1, "0"))
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(export.hub, "push", lambda *_, **chosen: seen.update(chosen) or "https://hub/me/x")
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
+    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "merged", not replace, replace)
+    assert "https://hub/me/x" in said
+    assert (seen["private"], seen["replace"]) == (replace, replace)
 
 
 def test_work_speaks_and_fails_aloud() -> None:

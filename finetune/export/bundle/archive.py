@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import settings
-from finetune.errors import DataError, FinetuneError, RunError
+from finetune.errors import FinetuneError, RunError
 from finetune.export.bundle import members
 from finetune.export.bundle.parsed import read_json, refused
 
@@ -29,6 +29,9 @@ SPREAD = 4
 """How many times the largest upload a bundle may unpack to."""
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+"""What zipfile raises at a zip that is not as it says."""
 
 
 def unpack(path: Path, place: Path) -> dict[str, Path]:
@@ -53,8 +56,10 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
                 infos = _checked(bundle.infolist(), path.stat().st_size)
                 _refuse_full_disk(sum(info.file_size for info in infos.values()), place)
                 return _unpacked(bundle, infos, place)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, DataError):
+    except FinetuneError:  # some of these are OSErrors or ValueErrors, too
+        raise
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place no file has
             raise
         raise refused("This is no whole zip file.", path.name) from error
 

@@ -38,6 +38,7 @@ SIZES: dict[str, int] = {
 """The names a bundle may have, and how many bytes such a file may hold."""
 
 LONGEST_LINE = 8 * MB  # of a JSONL file
+LONGEST_ANSWER = 100_000  # characters; one given here ends after 512 tokens
 
 
 def most_bytes(name: str) -> int | None:
@@ -240,7 +241,7 @@ class TaskRecord(Strict):
 class AnsweredRecord(Strict):
     row: Count
     arm: Literal["base", "few_shot", "retrieval", "tuned", "general_base", "general_tuned"]
-    text: str
+    text: Annotated[str, Field(max_length=LONGEST_ANSWER)]
     tokens: Count
     prompt_tokens: Count
     seconds: Seconds

@@ -26,6 +26,17 @@ Kind = Literal["f16", "q8_0"]
 SLIDING = 6
 """In Gemma 3 every sixth layer sees everything, the others a window; llama.cpp knows no other rhythm."""
 
+ROPES: dict[str, set[str]] = {
+    "default": set(),
+    "linear": {"factor"},
+    "yarn": {"factor", "original_max_position_embeddings"},
+    "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
+}
+"""Kinds of rotary positions that can be written, with the settings of each that are; any other must be unset."""
+
+ROPE_UNSET = {"beta_fast": 32, "beta_slow": 1, "truncate": True, "partial_rotary_factor": 1}
+"""Values of other settings that are the same as leaving them out, for transformers and for llama.cpp."""
+
 
 def write_gguf(folder: Path, out: Path, kind: Kind = "f16") -> Path:
     """Write the model in `folder` to the file `out`: weights, tokenizer, chat template and what ends a turn.
@@ -76,7 +87,11 @@ def _add_shape(writer: "GGUFWriter", config: Any) -> None:
     writer.add_value_length(head)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_dimension_count(head)
-    if config.model_type == "gemma3_text":
+    gemma = config.model_type == "gemma3_text"
+    activation, usual = (config.hidden_activation, "gelu_pytorch_tanh") if gemma else (config.hidden_act, "silu")
+    if activation != usual:
+        raise _unsupported(f"{activation} layers")
+    if gemma:
         _add_gemma(writer, config)
     else:
         if getattr(config, "use_sliding_window", False):
@@ -91,13 +106,15 @@ def _add_gemma(writer: "GGUFWriter", config: Any) -> None:
         "full_attention" if (i + 1) % SLIDING == 0 else "sliding_attention" for i in range(len(config.layer_types))
     ]
     scalar = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == 62 else head_of(config)
-    local = config.rope_parameters["sliding_attention"]
+    local, far = (config.rope_parameters[f"{kind}_attention"] for kind in ("sliding", "full"))
+    _refuse_rope(local)
     reasons = {
         "its order of sliding and full layers": config.layer_types != rhythm,
         f"a query_pre_attn_scalar of {config.query_pre_attn_scalar}": config.query_pre_attn_scalar != scalar,
         "attention softcapping": config.attn_logit_softcapping is not None,
         "attention in both directions": bool(getattr(config, "use_bidirectional_attention", False)),
         "its scaled local positions": local.get("rope_type", "default") != "default",
+        "its llama3 positions": far.get("rope_type") == "llama3",
     }
     for reason, holds in reasons.items():
         if holds:
@@ -106,12 +123,13 @@ def _add_gemma(writer: "GGUFWriter", config: Any) -> None:
     writer.add_rope_freq_base_swa(local["rope_theta"])
     if config.final_logit_softcapping:
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    _add_rope(writer, config.rope_parameters["full_attention"])
+    _add_rope(writer, far)
 
 
 def _add_rope(writer: "GGUFWriter", rope: dict[str, Any]) -> None:
     import gguf
 
+    _refuse_rope(rope)
     kind = rope.get("rope_type", "default")
     writer.add_rope_freq_base(rope["rope_theta"])
     if kind == "linear":
@@ -121,8 +139,17 @@ def _add_rope(writer: "GGUFWriter", rope: dict[str, Any]) -> None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope["factor"])
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    elif kind not in ("default", "llama3"):
+
+
+def _refuse_rope(rope: dict[str, Any]) -> None:
+    """What is not written would be lost without a word, and the model answer otherwise."""
+    kind = rope.get("rope_type", "default")
+    if kind not in ROPES:
         raise _unsupported(f"its {kind} positions")
+    written = ROPES[kind] | {"rope_type", "type", "rope_theta"}
+    lost = [key for key, value in rope.items() if key not in written and value not in (None, ROPE_UNSET.get(key))]
+    if lost:
+        raise _unsupported(f"its {kind} positions with {', '.join(sorted(lost))}")
 
 
 def _unsupported(what: str) -> ModelError:

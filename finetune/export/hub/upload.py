@@ -3,8 +3,9 @@
 The token is handed to each call and kept nowhere; no sentence, log line or chained exception holds
 it. On a shared server only the visitor's own token is used, never the server's.
 
-A new repository is made; one that holds nothing but what this app pushed is brought up to date; any
-other is left alone unless `replace` says so. Nothing is ever deleted there.
+A new repository is made; one that holds nothing but what this app pushed is brought up to date, and holds
+what is pushed now and nothing else; any other is left alone unless `replace` says so, and then nothing is
+deleted there.
 
 Example:
     >>> push(Path("out/adapter"), "recipes", token=None, say=print)
@@ -38,6 +39,9 @@ TITLE = "Push from Before & After"
 OURS = (TITLE, "initial commit")
 """Titles of commits that people did not write. A repository with no others may be brought up to date."""
 
+ATTRIBUTES = ".gitattributes"
+"""The Hub's own file."""
+
 
 def push(
     folder: Path,
@@ -53,8 +57,8 @@ def push(
     """Upload the files of a folder to a model repository, and return its address.
 
     `repo` is ``owner/name``, or a name alone for the token's own user. `stop` is asked twice a second until the
-    commit is made; what was uploaded before then belongs to no repository. With `replace` files of a repository
-    that was not made here are overwritten where names are the same.
+    commit is made; what was uploaded before then belongs to no repository. Whatever `say` or `stop` raises stops it,
+    too. With `replace` files of a repository with other work are overwritten where names are the same.
 
     Raises:
         NotAllowed: no token of the visitor's own on a shared server, or none here; the token does not suffice.
@@ -66,9 +70,7 @@ def push(
     """
     token, repo = usable(token), valid(repo)
     files = pushable(folder, say)
-    job = _Job(repo, token, files, private, replace)
-    with _no_secrets_in_logs(token):
-        return job.run(say, stop or (lambda: False), seconds)
+    return _Job(repo, token, files, private, replace).run(say, stop or (lambda: False), seconds)
 
 
 def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
@@ -83,8 +85,7 @@ def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
     def ask() -> list[str]:
         return _owners(_api(token).whoami())
 
-    with _no_secrets_in_logs(token):
-        return list(_within(seconds, ask, token))
+    return list(_within(seconds, ask, token))
 
 
 class _Job:
@@ -99,9 +100,25 @@ class _Job:
         self.outcome: str | FinetuneError | None = None
 
     def run(self, say: Callable[[str], None], stop: Callable[[], bool], seconds: float) -> str:
-        """Wait for the thread; its lines are said here."""
-        thread = threading.Thread(target=self._work, daemon=True)
+        """Wait for the thread; its lines are said here.
+
+        Whoever calls deletes the files afterwards: when a commit is under way they stay until it is made.
+        """
+        thread = threading.Thread(target=self._work, name="hub-push", daemon=True)
         thread.start()
+        try:
+            self._listen(thread, say, stop, seconds)
+        except BaseException:
+            if not self._give_up():
+                thread.join(seconds)
+            raise
+        if isinstance(self.outcome, FinetuneError):
+            raise self.outcome
+        return str(self.outcome)
+
+    def _listen(
+        self, thread: threading.Thread, say: Callable[[str], None], stop: Callable[[], bool], seconds: float
+    ) -> None:
         heard = time.monotonic()
         while thread.is_alive() or not self.lines.empty():
             try:
@@ -111,12 +128,9 @@ class _Job:
                 if self.uploading:
                     heard = time.monotonic()
             if stop() and self._give_up():
-                raise RunError("Stopped: nothing was committed.", where=self.repo, code="hub_stopped")
+                raise self._stopped()
             if time.monotonic() - heard > seconds:
                 raise _silent(seconds, self._give_up())
-        if isinstance(self.outcome, FinetuneError):
-            raise self.outcome
-        return str(self.outcome)
 
     def _give_up(self) -> bool:
         """Let the thread end without a commit; False when that is under way."""
@@ -125,50 +139,60 @@ class _Job:
             return self.given_up
 
     def _work(self) -> None:
-        try:
-            self.outcome = self._push(_api(self.token))
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-            self.outcome = told(error, self.repo, self.token)
+        with _no_secrets_in_logs(self.token):
+            try:
+                self.outcome = self._push(_api(self.token))
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
+                self.outcome = told(error, self.repo, self.token)
+
+    def _say(self, line: str) -> None:
+        """Every step begins with its line; none begins once the push is given up."""
+        if self.given_up:
+            raise self._stopped()
+        self.lines.put(line)
+
+    def _stopped(self) -> RunError:
+        return RunError("Stopped: nothing was committed.", where=self.repo, code="hub_stopped")
 
     def _push(self, api: "HfApi") -> str:
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        self.lines.put("Asking the Hub who you are.")
+        self._say("Asking the Hub who you are.")
         who = api.whoami()
         refuse_readers(who)
         if "/" not in self.repo:
             self.repo = f"{who['name']}/{self.repo}"
-        self._prepare(api)
+        old = [CommitOperationDelete(name, is_folder=False) for name in self._prepare(api)]
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in self.files.items()]
         sizes = {name: path.stat().st_size for name, path in self.files.items()}
         done, total = 0, sum(sizes.values())
         for addition in additions:
-            if self.given_up:
-                return ""
             size = sizes[addition.path_in_repo]
-            self.lines.put(f"Uploading {addition.path_in_repo} ({_mb(size)}); {_mb(done)} of {_mb(total)} are there.")
+            self._say(f"Uploading {addition.path_in_repo} ({_mb(size)}); {_mb(done)} of {_mb(total)} are there.")
             self.uploading = True
             api.preupload_lfs_files(self.repo, [addition], free_memory=False)
             self.uploading, done = False, done + size
         with self.lock:
-            if self.given_up:
-                return ""
+            count, going = len(additions), f", removing {len(old)} of an earlier push" if old else ""
+            self._say(f"Committing {count} {'file' if count == 1 else 'files'} to {self.repo}{going}.")
             self.committing = True
-        self.lines.put(f"Committing {len(additions)} {'file' if len(additions) == 1 else 'files'} to {self.repo}.")
-        api.create_commit(self.repo, additions, commit_message=TITLE)
+        api.create_commit(self.repo, [*additions, *old], commit_message=TITLE)
         return f"{api.endpoint}/{self.repo}"
 
-    def _prepare(self, api: "HfApi") -> None:
-        """Make the repository, or see that the one of this name may be written to."""
+    def _prepare(self, api: "HfApi") -> list[str]:
+        """Make the repository, or see that the one of this name may be written to; which of its files are to go.
+
+        What an earlier push left would win: beside an ``adapter_config.json`` transformers loads no merged weights.
+        """
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
             there = api.model_info(self.repo)
         except RepositoryNotFoundError:
             kind = "private" if self.private else "public"
-            self.lines.put(f"Making the {kind} repository {self.repo}.")
+            self._say(f"Making the {kind} repository {self.repo}.")
             api.create_repo(self.repo, private=self.private)
-            return
+            return []
         if self.private and not there.private:
             raise RunError(
                 "This repository is public: what is pushed there can be read by everybody.",
@@ -176,14 +200,19 @@ class _Job:
                 fix="Choose another name, or push publicly.",
                 code="hub_public",
             )
-        if not self.replace and any(commit.title not in OURS for commit in api.list_repo_commits(self.repo)):
+        ours = all(commit.title in OURS for commit in api.list_repo_commits(self.repo))
+        if not ours and not self.replace:
             raise RunError(
                 "A repository of this name is there already, with other work in it.",
                 where=self.repo,
-                fix="Choose another name, or say that its files may be replaced.",
+                fix="Choose another name, or ask to replace (--replace): files of the same name are then overwritten.",
                 code="hub_taken",
             )
-        self.lines.put(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
+        self._say(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
+        others = [one.rfilename for one in there.siblings or [] if one.rfilename not in (*self.files, ATTRIBUTES)]
+        if others and not ours:
+            self._say(f"{len(others)} other {'file stays' if len(others) == 1 else 'files stay'} in {self.repo}.")
+        return others if ours else []
 
 
 def _api(token: str) -> "HfApi":
@@ -210,10 +239,11 @@ def _within(seconds: float, ask: Callable[[], Any], token: str) -> Any:
     outcome: list[Any] = []
 
     def run() -> None:
-        try:
-            outcome.append(ask())
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-            outcome.append(told(error, "", token))
+        with _no_secrets_in_logs(token):
+            try:
+                outcome.append(ask())
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
+                outcome.append(told(error, "", token))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -227,7 +257,10 @@ def _within(seconds: float, ask: Callable[[], Any], token: str) -> Any:
 
 @contextmanager
 def _no_secrets_in_logs(token: str) -> Iterator[None]:
-    """While open, log lines about requests name neither the token nor what signs an upload address."""
+    """While open, log lines about requests name neither the token nor what signs an upload address.
+
+    The thread that asks holds it open: it may outlive whoever waits for it.
+    """
     loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx2")]
 
     def clean(record: logging.LogRecord) -> bool:
