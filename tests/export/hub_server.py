@@ -29,14 +29,20 @@ class Hub:
         self.who: dict[str, Any] = {"type": "user", "name": "me", "orgs": [{"name": "my-team"}]}
         self.token = "hf_visitor"
         self.repos: dict[str, dict[str, Any]] = {}
+        self.trees: dict[str, list[dict[str, bytes]]] = {}
         self.store: dict[str, bytes] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.fail: dict[str, Any] = {}
         self.message = ""
         self.address = ""
 
-    def add(self, repo: str, private: bool = True, titles: tuple[str, ...] = ("initial commit",)) -> None:
-        self.repos[repo] = {"private": private, "titles": list(titles), "files": dict(ATTRIBUTES)}
+    def add(
+        self, repo: str, private: bool = True, titles: tuple[str, ...] = ("initial commit",),
+        files: dict[str, bytes] = ATTRIBUTES,
+    ) -> None:  # fmt: skip
+        """A repository whose commits have these titles, oldest first, all of them with these files."""
+        self.trees[repo] = [dict(files) for _ in titles]
+        self.repos[repo] = {"private": private, "titles": list(titles), "files": dict(files)}
 
 
 ROUTES = (
@@ -46,6 +52,7 @@ ROUTES = (
     ("preupload", "POST", r"/api/models/(.+/.+)/preupload/main"),
     ("commit", "POST", r"/api/models/(.+/.+)/commit/main"),
     ("commits", "GET", r"/api/models/(.+/.+)/commits/main"),
+    ("tree", "GET", r"/api/models/(.+/.+)/tree/([0-9a-f]{40})"),
     ("info", "GET", r"/api/models/([^/]+/[^/]+)"),
     ("batch", "POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch"),
     ("put", "PUT", r"/store/(\w+)/(\d+)"),
@@ -124,8 +131,13 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
             return self._send(200, {"id": repo, "sha": SHA, "private": there["private"], "siblings": siblings})
 
         def _commits(self, body: bytes, repo: str) -> None:
-            plain = {"id": SHA, "authors": [{"user": "me"}], "date": "2026-01-01T00:00:00.000Z", "message": ""}
-            self._send(200, [plain | {"title": title} for title in hub.repos[repo]["titles"]])
+            plain = {"authors": [{"user": "me"}], "date": "2026-01-01T00:00:00.000Z", "message": ""}
+            titles = list(enumerate(hub.repos[repo]["titles"]))
+            self._send(200, [plain | {"id": f"{place:040x}", "title": title} for place, title in reversed(titles)])
+
+        def _tree(self, body: bytes, repo: str, revision: str) -> None:
+            files = hub.trees[repo][int(revision, 16)]
+            self._send(200, [{"type": "file", "path": name, "size": 1, "oid": SHA} for name in files])
 
         def _preupload(self, body: bytes, repo: str) -> None:
             files = [
@@ -175,6 +187,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
                                       **{"X-Error-Code": "EntryNotFound"})  # fmt: skip
             hub.repos[repo]["files"] = files
             hub.repos[repo]["titles"].append(title)
+            hub.trees[repo].append(dict(files))
             return self._send(200, {"commitUrl": f"{hub.address}/{repo}/commit/{SHA}", "commitOid": SHA})
 
         def log_message(self, *arguments: object) -> None:

@@ -105,6 +105,15 @@ def test_pushing_again_brings_it_up_to_date(server: Hub, folder: Path) -> None:
     assert said[-1] == "Committing 7 files to me/new."
 
 
+def test_files_that_somebody_else_began_with_stay(server: Hub, folder: Path) -> None:
+    """People, too, call their first commit so."""
+    server.add("me/mine", files=ATTRIBUTES | {"notes.md": b"mine"})
+    hub.push(folder, "me/mine", MINE)
+    hub.push(folder, "me/mine", MINE)
+    assert server.repos["me/mine"]["files"]["notes.md"] == b"mine"
+    assert server.repos["me/mine"]["titles"] == ["initial commit", hub.TITLE, hub.TITLE]
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_an_earlier_push_left_goes_in_the_same_commit(
     server: Hub, folder: Path, tmp_path: Path, replace: bool

@@ -39,6 +39,7 @@ TITLE = "Push from Before & After"
 OURS = (TITLE, "initial commit")
 """Titles of commits that people did not write. A repository with no others may be brought up to date."""
 
+
 ATTRIBUTES = ".gitattributes"
 """The Hub's own file."""
 
@@ -200,7 +201,8 @@ class _Job:
                 fix="Choose another name, or push publicly.",
                 code="hub_public",
             )
-        ours = all(commit.title in OURS for commit in api.list_repo_commits(self.repo))
+        commits = api.list_repo_commits(self.repo)
+        ours = all(commit.title in OURS for commit in commits)
         if not ours and not self.replace:
             raise RunError(
                 "A repository of this name is there already, with other work in it.",
@@ -209,10 +211,13 @@ class _Job:
                 code="hub_taken",
             )
         self._say(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
-        others = [one.rfilename for one in there.siblings or [] if one.rfilename not in (*self.files, ATTRIBUTES)]
-        if others and not ours:
+        others = {one.rfilename for one in there.siblings or []} - {*self.files, ATTRIBUTES}
+        if ours:  # the first commit is the Hub's, or of somebody who called it so: its files are not ours
+            first = [commit.commit_id for commit in commits if commit.title != TITLE]
+            return sorted(others.difference(*(api.list_repo_files(self.repo, revision=one) for one in first)))
+        if others:
             self._say(f"{len(others)} other {'file stays' if len(others) == 1 else 'files stay'} in {self.repo}.")
-        return others if ours else []
+        return []
 
 
 def _api(token: str) -> "HfApi":
