@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from finetune import data, evaluate, models, train
 from finetune.chat import Engine
 from finetune.evaluate.advice import advise
-from finetune.evaluate.guide import Facts, break_even, gather, sheet
+from finetune.evaluate.guide import Facts, Sheet, break_even, gather, sheet
 from finetune.evaluate.sheet import html, markdown, plain
 from finetune.evaluate.words import WORDS
 from finetune.store import Store
@@ -82,29 +82,27 @@ def test_break_even_by_hand() -> None:
     assert break_even(437.0, quick | {"seconds_ci": None}, slow) is None, "one batch says nothing of others"
 
 
-@pytest.mark.parametrize(("code", "earned"), [("helped", True), ("hurt", False), ("no_difference", False)])
-def test_only_a_run_that_helps_can_be_earned_back(
-    code: str, earned: bool, store: Store, tiny: Path, small_dataset: data.Dataset
+def test_only_what_was_measured_here_of_a_run_that_helps_is_good(
+    store: Store, tiny: Path, small_dataset: data.Dataset
 ) -> None:
     run = train_tiny(store, tiny, small_dataset)
-    found = report({"base": 4, "tuned": 83}, verdict={"code": code, "sentence": "Numbers."})
-    filled = sheet(Facts(str(tiny), run=run, found=found | {"difference": {"vs": "base"}}))
-    line = next(item for item in filled.items if item.title == "Cost per call")
-    assert ("earned back" in (line.said or "")) == earned
-    assert line.mark == ("good" if earned else "unsure")
 
+    def filled(code: str, **more: Any) -> Sheet:
+        found = report({"base": 4, "tuned": 83}, verdict={"code": code, "sentence": "Numbers."}, **more)
+        return sheet(Facts(str(tiny), run=run, found=found | {"difference": {"vs": "base"}}))
 
-def test_what_a_bundle_told_is_not_called_measured(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    run = train_tiny(store, tiny, small_dataset)
+    for code, earned in (("helped", True), ("hurt", False), ("no_difference", False)):
+        line = next(item for item in filled(code).items if item.title == "Cost per call")
+        assert ("earned back" in (line.said or "")) == earned
+        assert line.mark == ("good" if earned else "unsure")
     (train.run_folder(run.id) / train.IMPORTED).write_text('{"base": {}}')
-    found = report({"base": 4, "tuned": 83}, verdict={"code": "helped", "sentence": "Numbers."}, **{"from": "bundle"})
-    filled = sheet(Facts(str(tiny), run=run, found=found | {"difference": {"vs": "base"}}))
-    said = {item.title: item for item in filled.items}
+    told = filled("helped", **{"from": "bundle"})
+    said = {item.title: item for item in told.items}
     assert "where it was trained" in (said["Compute"].said or "")
     for title in ("Quality", "Cost per call"):
         assert (said[title].said or "").startswith("As told by the run's bundle")
         assert said[title].mark == "unsure"
-    assert any("bundle" in reason for reason in filled.advice.reasons)
+    assert any("bundle" in reason for reason in told.advice.reasons)
 
 
 def test_few_rows_are_said_to_be_few() -> None:

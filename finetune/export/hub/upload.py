@@ -39,7 +39,6 @@ TITLE = "Push from Before & After"
 OURS = (TITLE, "initial commit")
 """Titles of commits that people did not write. A repository with no others may be brought up to date."""
 
-
 ATTRIBUTES = ".gitattributes"
 """The Hub's own file."""
 
