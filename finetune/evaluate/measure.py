@@ -21,7 +21,7 @@ from finetune import chat, models
 from finetune.data import Example
 from finetune.errors import ModelError, RunError
 from finetune.evaluate.arms import MODELS, Asking
-from finetune.evaluate.stats import mean_interval
+from finetune.evaluate.stats import batched_interval
 from finetune.evaluate.task import Task
 
 AT_ONCE = 8
@@ -208,12 +208,12 @@ def cost(answers: Sequence[Answered]) -> dict[str, Any]:
     ``seconds_ci`` is an interval over batches, ``too_long`` counts questions that do not fit the context, and
     ``fewer_examples`` those before which not all examples (or earlier turns) did.
     """
-    count, batches = len(answers), sorted({one.seconds for one in answers})  # rows of a batch took the same
+    count, interval = len(answers), batched_interval([one.seconds for one in answers])
     return {
         "prompt_tokens": round(sum(one.prompt_tokens for one in answers) / count, 1),
         "answer_tokens": round(sum(one.tokens for one in answers) / count, 1),
         "seconds": round(sum(one.seconds for one in answers) / count, 3),
-        "seconds_ci": [round(end, 3) for end in mean_interval(batches)] if len(batches) > 1 else None,
+        "seconds_ci": [round(end, 3) for end in interval] if interval else None,
         "empty": sum(not one.text.strip() for one in answers),
         "over_long": sum(one.stop == "length" for one in answers),
         "too_long": sum(one.stop == "too_long" for one in answers),

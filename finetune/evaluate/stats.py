@@ -72,6 +72,27 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def batched_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The same of a mean over rows that were measured in batches, all rows of one alike: whole batches are drawn.
+
+    None for fewer than two batches, which say nothing of others.
+
+    Example:
+        >>> batched_interval([0.5] * 8 + [0.7] * 8)
+        (0.5, 0.7)
+    """
+    from scipy.stats import bootstrap
+
+    each, rows = np.unique(np.asarray(values, float), return_counts=True)
+    if len(each) < 2:
+        return None
+    found = bootstrap(
+        (each * rows, rows), lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis), paired=True,
+        confidence_level=SURE, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
+
+
 def share_interval(right: int, n: int) -> tuple[float, float]:
     """Wilson's interval of a share.
 
