@@ -245,6 +245,7 @@ def _print_arms(found: dict[str, Any]) -> None:
 def export_verb(options: argparse.Namespace) -> Answer:
     """`export RUN --to FORMAT`: exit 1 when what was made does not answer like what was tested."""
     from finetune.export import hub, make
+    from finetune.export.formats import size
     from finetune.export.hub import checks
 
     store = Store(settings.read().home)
@@ -256,7 +257,7 @@ def export_verb(options: argparse.Namespace) -> Answer:
         if options.replace:
             raise ConfigError("This is for the Hub only.", where="--replace", fix="Add --to hub.", code="usage")
         made = make.export(store, run, options.to, Path(options.out), choices, say=_log)
-        print(f"{made.path}  {made.bytes / 1e6:.1f} MB  sha256 {made.sha256}")
+        print(f"{made.path}  {size(made.bytes)}  sha256 {made.sha256}")
         return _parity_code(made), made.as_dict()
     if not options.repo:
         raise ConfigError("The Hub needs a name.", where="--repo", fix="Add --repo NAME.", code="usage")

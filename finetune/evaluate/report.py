@@ -208,6 +208,8 @@ def _more(found: dict[str, Any]) -> str:
     if found["kind"] != "free" and "nearest" in arms and arms["nearest"]["score"] >= NEAREST_KNOWS:
         words += " The nearest training row's answer alone is right on 90 % or more: these rows do not show that a "
         words += "model is needed."
+    if found["kind"] == "free":
+        words += " This says how likely the expected answers became, not that its own are right: read some."
     against = next((arm for arm in ("few_shot", "retrieval") if arm in arms), None)
     if against:
         few = arms[against]["prompt_tokens"]

@@ -35,3 +35,13 @@ def format_of(key: str) -> Format:
         'llama.cpp'
     """
     return {one.key: one for one in FORMATS}[key]
+
+
+def size(bytes: int) -> str:
+    """How large an export is, in words.
+
+    Example:
+        >>> size(47_366), size(20_241_057)
+        ('47 kB', '20.2 MB')
+    """
+    return f"{bytes / 1e6:.1f} MB" if bytes >= 1e5 else f"{bytes / 1e3:.0f} kB"

@@ -89,7 +89,7 @@ class ExportTab:
                 gr.LoginButton()
             with gr.Row(elem_classes="ba-controls"):
                 self.repo = gr.Textbox(label="Repository", placeholder="recipes-lora, or owner/name", max_lines=1,
-                                       max_length=200, scale=3, elem_id="push-repo")  # fmt: skip
+                                       max_length=200, scale=3, min_width=280, elem_id="push-repo")  # fmt: skip
                 self.what = gr.Dropdown(list(PUSHABLE), value="adapter", label="What", scale=1, min_width=110)
                 self.public = gr.Checkbox(False, label="public", scale=0, min_width=90)
                 self.replace = gr.Checkbox(False, label="replace", scale=0, min_width=90, elem_id="push-replace")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune.export.formats import Format, format_of
+from finetune.export.formats import Format, format_of, size
 from finetune.export.make import Exported
 from finetune.store import Run
 from finetune.ui.report import card, folded, shown
@@ -17,7 +17,7 @@ def row(one: Format, kept: dict[str, Any] | None) -> str:
     """A format with what it is for, and what came of it the last time it was made."""
     told = ""
     if kept:
-        told = f"<span class='ba-masked'>made: {shown(kept['path'])}, {kept['bytes'] / 1e6:.1f} MB</span>"
+        told = f"<span class='ba-masked'>made: {shown(kept['path'])}, {size(kept['bytes'])}</span>"
         told += _badge(one, kept["parity"]) + _evidence(kept)
     return (
         f"<div class='ba-format'><b>{one.title}</b> <span class='ba-masked'>{one.purpose}</span><div>{told}</div></div>"
@@ -36,7 +36,7 @@ def failed(sentence: str) -> str:
 
 def done(made: Exported) -> str:
     """What was made, and how it answered when it was loaded again."""
-    head = f"<b>{shown(made.path.name)}</b>, {made.bytes / 1e6:.1f} MB"
+    head = f"<b>{shown(made.path.name)}</b>, {size(made.bytes)}"
     head += _badge(format_of(made.format), made.parity.as_dict() if made.parity else None)
     said = f"<p>{shown(made.parity.sentence)}</p>" if made.parity else ""
     return card(f"{head}{said}<p class='ba-stats'>SHA-256 <code>{made.sha256}</code></p>")

@@ -182,6 +182,13 @@ def test_examples_that_do_not_fit_are_said_to_be_missing(tiny: Path, tmp_path: P
     assert found["arms"]["few_shot"]["fewer_examples"] == 3
 
 
+def test_one_row_of_free_text_is_too_few_and_a_loss_is_not_called_right(store: Store, run: Run) -> None:
+    found = done(evaluate.of_run(run, store, limit=1, kind="free"), Engine())
+    assert found["verdict"]["code"] == "too_few_rows"
+    assert found["difference"]["ci"] is found["arms"]["tuned"]["ci"] is None
+    assert "not that its own are right" in found["verdict"]["sentence"]
+
+
 def test_every_arm_is_asked_of_the_copy_that_the_run_was_trained_on(
     store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
