@@ -1,5 +1,6 @@
 """What the tests share: a home of their own, a tiny random model, and the real default model."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from finetune import data, models, train
 from finetune.models import packaged
 from finetune.store import ENDED, Run, Store
+from tests.zygote import Zygote
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -110,7 +112,15 @@ def run_to_end(store: Store, run: Run, seconds: float = 180, supervisor: train.S
     return run
 
 
+@cache
+def zygote() -> Zygote:
+    """One for the whole session; it ends when its input does."""
+    return Zygote()
+
+
 def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: object) -> Run:
-    """A finished run of the tiny model."""
+    """A finished run of the tiny model, by a real worker that need not import PyTorch first."""
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 4, **settings})
-    return run_to_end(store, train.start(store, config, train.save_dataset(store, dataset)))
+    run = train.start(store, config, train.save_dataset(store, dataset))
+    zygote().fork(run).wait(180)
+    return run_to_end(store, run)

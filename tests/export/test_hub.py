@@ -200,8 +200,9 @@ def test_stopping_commits_nothing(server: Hub, folder: Path) -> None:
     assert "commit" not in [name for name, _ in server.asked]
 
 
-def abandoned(folder: Path, at: str) -> None:
-    """Push, and have nobody listen any more from a line on, as when a page is closed."""
+def abandoned(folder: Path, at: str) -> list[threading.Thread]:
+    """Push, and have nobody listen any more from a line on, as when a page is closed; what still runs of it."""
+    before = threading.enumerate()
 
     def say(line: str) -> None:
         if line.startswith(at):
@@ -209,20 +210,16 @@ def abandoned(folder: Path, at: str) -> None:
 
     with pytest.raises(Abandoned):
         hub.push(folder, "me/new", MINE, say=say)
-
-
-def wait_for_the_thread() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "hub-push":
-            thread.join(20)
+    return [one for one in threading.enumerate() if one.name == "hub-push" and one not in before]
 
 
 def test_an_abandoned_push_commits_nothing(server: Hub, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.fail["batch"] = uploading = threading.Event()
-    abandoned(folder, "Uploading adapter_model")
+    pushing = abandoned(folder, "Uploading adapter_model")
     uploading.set()
-    wait_for_the_thread()
+    for thread in pushing:
+        thread.join(20)
     asked = [name for name, _ in server.asked]
     assert "put" in asked, "it was in the midst of uploading"
     assert "commit" not in asked
@@ -232,9 +229,10 @@ def test_an_abandoned_push_commits_nothing(server: Hub, folder: Path, caplog: py
 
 def test_an_abandoned_push_makes_no_repository(server: Hub, folder: Path) -> None:
     server.fail["whoami"] = asked = threading.Event()
-    abandoned(folder, "Asking")
+    pushing = abandoned(folder, "Asking")
     asked.set()
-    wait_for_the_thread()
+    for thread in pushing:
+        thread.join(20)
     assert server.repos == {}
 
 

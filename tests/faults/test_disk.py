@@ -1,10 +1,8 @@
 """A full disk: the run says so, the record opens, and the checkpoint before loads."""
 
 import os
-import select
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from finetune.errors import FinetuneError
 from finetune.store import Run, Store
 from finetune.train.checkpoints import Checkpoints
 from tests.faults.conftest import Trial
+from tests.zygote import Forked, Zygote
 
 SHORT = {"max_steps": 2, "save_every": 1, "eval_every": 2, "samples": 0}
 
@@ -77,37 +76,18 @@ def test_full_at_some_writes(trial: Trial, shim: Path) -> None:
     assert told >= 3
 
 
-class Forked:
-    """The part of a Popen that a supervisor looks at, for a worker that the zygote forked."""
-
-    def __init__(self, zygote: subprocess.Popen):
-        assert zygote.stdout
-        self.answers, self.pid, self.status = zygote.stdout, int(zygote.stdout.readline()), None
-
-    def poll(self) -> int | None:
-        return self.wait(0)
-
-    def wait(self, timeout: float) -> int | None:
-        if self.status is None and select.select([self.answers], [], [], timeout)[0]:
-            self.status = int(self.answers.readline())
-        return self.status
-
-
 @pytest.mark.sweep
 @pytest.mark.timeout(7200)
 def test_full_at_every_write(trial: Trial, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began, ends, count = time.monotonic(), Counter[str](), trial.store.path.parent.with_suffix(".count")
     environment = os.environ | {"LD_PRELOAD": str(shim), "FULL_COUNT": str(count), "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.zygote"], env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1
-    ) as zygote:
+    zygote = Zygote(environment)
+    with zygote.process:
 
         def filled(at: int) -> Run:
             def forked(run: Run) -> Forked:
-                assert zygote.stdin
-                zygote.stdin.write(f"{run.id} {run.attempt} {at} {at % 2}\n")
-                workers.append(Forked(zygote))
+                faults = {"FULL_AT": str(at)} | ({"FULL_RESERVE": "1"} if at % 2 else {})
+                workers.append(zygote.fork(run, environment | faults))
                 return workers[-1]
 
             workers: list[Forked] = []

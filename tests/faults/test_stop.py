@@ -67,13 +67,13 @@ def test_fifty_stops(trial: Trial) -> None:
 
 
 def test_a_worker_that_hangs_is_ended_and_the_run_goes_on(trial: Trial) -> None:
-    trial.supervisor = train.Supervisor(trial.store, worker=WORKER, silence=6)
+    trial.supervisor = train.Supervisor(trial.store, worker=WORKER, silence=12)
     run = trial.until(trial.begin(max_steps=60, save_every=5), lambda now: now.step > 10)
     assert run.pid
     os.kill(run.pid, signal.SIGSTOP)
     ended = trial.end(run)
     assert (ended.state, ended.attempt) == ("succeeded", 2)
-    assert any("no sign of life for 6 s" in line for line in trial.lines(ended))
+    assert any("no sign of life for 12 s" in line for line in trial.lines(ended))
     trial.whole(ended)
 
 
