@@ -76,14 +76,16 @@ def of_run(run: Run) -> Masks:
     return of_this_machine(*([model] if Path(model).is_absolute() else []))
 
 
-def refuse_private(folder: Path, masks: Masks) -> None:
+def refuse_private(folder: Path, masks: Masks, own: str | None = None) -> None:
     """The last look: no file of an export but its weights may name a folder of this machine.
+
+    Files in a folder called `own` are the person's own rows, and say what they say.
 
     Raises:
         RunError: one does (code ``path_in_export``).
     """
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix not in (".safetensors", ".gguf"):
+        if file.is_file() and file.suffix not in (".safetensors", ".gguf") and file.parent.name != own:
             with file.open("rb") as opened:
                 if any(masks.finds(line) for line in opened):
                     raise RunError(

@@ -22,7 +22,7 @@ from finetune import evaluate, train
 from finetune.errors import DataError, FinetuneError, RunError
 from finetune.export import facts
 from finetune.export.bundle import members
-from finetune.export.masks import Masks, of_this_machine
+from finetune.export.masks import Masks, of_this_machine, refuse_private
 from finetune.store import ENDED, Run, Store
 
 LINES = ("log", "note", "state")
@@ -62,7 +62,7 @@ def write_bundle(store: Store, run: Run, out: Path, *, with_data: bool = False) 
         _write_adapter(run, adapter, aside, masks)
         if with_data:
             _copy_rows(store, run, aside / "data")
-        _refuse_private(aside, masks)
+        refuse_private(aside, masks, own="data")
         _zip(aside, aside / "bundle.zip")
         os.replace(aside / "bundle.zip", place)
     return place
@@ -174,18 +174,6 @@ def _copy_rows(store: Store, run: Run, place: Path) -> None:
             shutil.copyfile(Path(record.folder) / part, place / part)
     if not (place / PARTS[0]).exists():
         raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
-
-
-def _refuse_private(aside: Path, masks: Masks) -> None:
-    """The last look: no file but the person's own rows may name a folder of this machine."""
-    for file in sorted(aside.rglob("*")):
-        if file.is_file() and file.parent.name != "data" and file.suffix != ".safetensors":
-            with file.open("rb") as opened:
-                if any(masks.finds(line) for line in opened):
-                    raise RunError(
-                        "A folder of this machine is named in a file that would be exported.",
-                        where=str(file.relative_to(aside)), fix="Take it out of the file.", code="path_in_export",
-                    )  # fmt: skip
 
 
 def _zip(aside: Path, place: Path) -> None:

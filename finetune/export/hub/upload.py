@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError, RunError
+from finetune.export.formats import size
 from finetune.export.hub.checks import pushable, refuse_readers, usable, valid
 from finetune.export.hub.errors import scrubbed, told
 
@@ -167,11 +168,11 @@ class _Job:
         sizes = {name: path.stat().st_size for name, path in self.files.items()}
         done, total = 0, sum(sizes.values())
         for addition in additions:
-            size = sizes[addition.path_in_repo]
-            self._say(f"Uploading {addition.path_in_repo} ({_mb(size)}); {_mb(done)} of {_mb(total)} are there.")
+            name, here = addition.path_in_repo, sizes[addition.path_in_repo]
+            self._say(f"Uploading {name} ({size(here)}); {size(done)} of {size(total)} are there.")
             self.uploading = True
             api.preupload_lfs_files(self.repo, [addition], free_memory=False)
-            self.uploading, done = False, done + size
+            self.uploading, done = False, done + here
         with self.lock:
             count, going = len(additions), f", removing {len(old)} of an earlier push" if old else ""
             self._say(f"Committing {count} {'file' if count == 1 else 'files'} to {self.repo}{going}.")
@@ -227,10 +228,6 @@ def _api(token: str) -> "HfApi":
 
 def _owners(who: dict[str, Any]) -> list[str]:
     return [str(who["name"]), *(str(org["name"]) for org in who.get("orgs") or [])]
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 def _silent(seconds: float, in_time: bool = True) -> RunError:
