@@ -97,8 +97,11 @@ class GuideTab:
         facts = self._facts(*values)
         return str(write(guide.sheet(facts), TITLE, worksheet.about(facts)))
 
-    def _measure(self, *values: Any, request: gr.Request) -> Iterator[tuple]:
-        stop, (*_, model, state) = answers.begin(request, HERE), values
+    def _measure(
+        self, _use_case: str | None, _improve: str | None, _price: str | None, model: str, state: Browser,
+        request: gr.Request,
+    ) -> Iterator[tuple]:  # fmt: skip
+        stop = answers.begin(request, HERE)
         try:
             if not (record := self._record(state)):
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
@@ -108,7 +111,7 @@ class GuideTab:
             evaluate.conclude(task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
                 yield worksheet.PLANNING, gr.update(visible=False)
-                self.plan.measure(train.TrainConfig(model=model), state)
+                self.plan.measure(train.TrainConfig(model=model), known(state) | {"dataset": record.id})
             yield "", gr.update(visible=False)
         except FinetuneError as error:
             yield "", gr.update(visible=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.helpers import special_args
 
 from finetune import data, train
 from finetune.chat import Engine
@@ -33,10 +34,10 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     assert "Bring data first" in tab._fill(None, None, None, str(tiny), state), "as the page begins"
     request: Any = SimpleNamespace(session_hash="s")
     with pytest.raises(gr.Error, match="no data yet"):
-        list(tab._measure(*told, request=request))
+        list(tab._measure(*told, request))
     state["dataset"] = train.save_dataset(store, small_dataset).id
     assert "Measure the alternatives first" in tab._fill(*told)
-    steps = list(tab._measure(*told, request=request))
+    steps = list(tab._measure(*told, request))
     assert any("answers, about" in bar for bar, *_ in steps)
     last = tab._fill(*told)
     assert "held-out rows" in last
@@ -63,3 +64,10 @@ def test_another_visitors_data_is_not_looked_at(
     record = train.save_dataset(store, small_dataset, owner="1" * 32)
     state = {"owner": "0" * 32, "dataset": record.id, "run": None}
     assert "There is no such dataset" in tab._fill("", "", "", "some/model", state)
+
+
+def test_gradio_hands_the_visitors_request_to_the_button(tab: guide.GuideTab) -> None:
+    """It fills in what is named by position only; a keyword-only request broke the button, and no test saw it."""
+    inputs, *_ = special_args(tab._measure, ["", "", "", "m", {}], request=gr.Request(session_hash="s"))
+    assert len(inputs) == 6
+    assert isinstance(inputs[-1], gr.Request)
