@@ -119,12 +119,13 @@ class RunView:
             )  # fmt: skip
         self.retry.click(self._retry, [self.run, self.browser], [self.run, self.browser], api_visibility="private")
         self.drawn = [
-            self.seen, self.card, self.retry, self.actions, *self.asks.values(), self.go, self.notes, self.loss,
-            self.more, self.beside, self.answers, self.log,
+            self.run, self.seen, self.card, self.retry, self.actions, *self.asks.values(), self.go, self.notes,
+            self.loss, self.more, self.beside, self.answers, self.log,
         ]  # fmt: skip
         gr.on(
             [self.timer.tick, self.run.change], self._look, [self.run, self.seen, self.browser], self.drawn,
             show_progress="hidden", concurrency_limit=None, api_visibility="private",
+            preprocess=False,  # Gradio refuses a value that is no choice any more: a run just deleted
         )  # fmt: skip
 
     def _look(self, run_id: str | None, last: list | None, state: Browser) -> Any:
@@ -132,7 +133,7 @@ class RunView:
         try:
             run = self.services.run(run_id, state)
         except FinetuneError as error:  # none chosen, or deleted meanwhile; a full disk hides it only for now
-            return self._nothing() if last is not None and error.code == "run_unknown" else gr.skip()
+            return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
         mark = [run.id, run.name, run.state, seq]
         if mark == last:
@@ -153,21 +154,15 @@ class RunView:
             self.log: "\n".join(progress.lines[-LOG_LINES:]),
         }
 
-    def _nothing(self) -> dict[Any, Any]:
-        hidden = [
-            self.retry,
-            self.actions,
-            *self.asks.values(),
-            self.go,
-            self.notes,
-            self.loss,
-            self.more,
-            self.answers,
-        ]
+    def _gone(self, state: Browser) -> dict[Any, Any]:
+        """The run in view was deleted, here or on another page: the newest takes its place."""
+        left = self.services.runs(state)
+        asked, drawn = [self.retry, self.actions, *self.asks.values(), self.go], [self.notes, self.loss, self.answers]
         return {
+            self.run: gr.update(choices=choices(left), value=left[0].id if left else None),
             self.seen: None,
             self.card: measured.NO_RUN,
-            **{component: gr.update(visible=False) for component in hidden},
+            **{component: gr.update(visible=False) for component in (*asked, *drawn, self.more)},
             self.log: "",
         }
 

@@ -122,7 +122,7 @@ class RunsTab:
         self.name.submit(self._rename, [self.name, *here], drawn, **quiet)
         self.delete.click(self._ask, here, [self.confirm, self.question], **quiet)
         self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **quiet)
-        self.sure.click(self._delete, [self.train_tab.run, *here], drawn, **quiet)
+        self.sure.click(self._delete, here, drawn, **quiet)
         self.open.click(self._open, here, [self.train_tab.run, self.browser], **quiet)
         self.clone.click(self._clone, here, [*self.train_tab.inputs.values()], **quiet)
 
@@ -201,16 +201,13 @@ class RunsTab:
         names = ", ".join(f"<b>{shown(run.name, 80)}</b> ({run.id})" for run in runs)
         return gr.update(visible=True), f"Delete {names}, with adapter, checkpoints and log? This cannot be undone."
 
-    def _delete(self, viewed: str | None, picked: list[str], state: Browser) -> Any:
+    def _delete(self, picked: list[str], state: Browser) -> Any:
         try:
             for run_id in picked:
                 train.delete(self.services.store, self.services.run(run_id, state).id)
         except FinetuneError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        mine = choices(self.services.runs(state))
-        ids = [run_id for _, run_id in mine]
-        viewed = viewed if viewed in ids else next(iter(ids), None)
-        return self._show([], state) | {self.train_tab.run: gr.update(choices=mine, value=viewed)}
+        return self._show([], state)
 
     def _open(self, picked: list[str], state: Browser) -> tuple:
         try:

@@ -55,7 +55,7 @@ def finished(store: Store, name: str, **settings: float) -> Run:
     return store.run(run.id)
 
 
-def test_compare_open_copy_rename_delete(app: str, page: Page, store: Store) -> None:
+def test_compare_open_copy_rename_delete(app: str, page: Page, chromium: Browser, store: Store) -> None:
     page.goto(app)
     tab(page, "Runs")
     shows(page, "#runs-table", "No runs yet.")
@@ -98,6 +98,10 @@ def test_compare_open_copy_rename_delete(app: str, page: Page, store: Store) -> 
     expect(page.locator("#beside-plots svg")).to_have_count(2)
     shot(page, "train-finished")
 
+    elsewhere = chromium.new_page()  # another window, with the same run in view
+    elsewhere.goto(app)
+    tab(elsewhere, "Train")
+    shows(elsewhere, "#run-card", second.id)
     tab(page, "Runs")
     page.click("#delete-runs")
     page.click("#delete-keep")
@@ -107,6 +111,13 @@ def test_compare_open_copy_rename_delete(app: str, page: Page, store: Store) -> 
     expect(rows).to_have_count(1)
     assert [run.id for run in store.runs()] == [first.id]
     assert not train.run_folder(second.id).exists()
+    tab(elsewhere, "Runs")
+    expect(elsewhere.locator("#runs-table tr[data-run]")).to_have_count(1)
+    tab(elsewhere, "Train")
+    shows(elsewhere, "#run-card", first.id)
+    elsewhere.wait_for_timeout(2000)
+    expect(elsewhere.locator(".toast-body")).to_have_count(0)
+    elsewhere.close()
     tab(page, "Train")
     shows(page, "#run-card", first.id)
     page.reload()

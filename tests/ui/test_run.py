@@ -1,11 +1,13 @@
 """The live view: states, notes, answers beside the base's; nothing a model wrote is HTML."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
 
 from finetune import train
 from finetune.chat import Engine
@@ -137,13 +139,27 @@ def test_while_nothing_happens_only_the_clock_moves(
     assert set(view._look(made.id, first[view.seen], None)) == {view.card}
 
 
-def test_a_deleted_run_leaves_no_page(store: Store, view: run.RunView, new_run: Callable[..., Run]) -> None:
-    made = new_run(state="succeeded")
+def test_a_deleted_run_makes_way_for_the_newest(store: Store, view: run.RunView, new_run: Callable[..., Run]) -> None:
+    other, made = new_run(state="succeeded"), new_run(state="succeeded")
     first = view._look(made.id, None, None)
     store.delete_run(made.id)
     gone = view._look(made.id, first[view.seen], None)
     assert gone[view.card] == measured.NO_RUN
+    assert gone[view.run] == gr.update(choices=run.choices([other]), value=other.id)
     assert view._look(made.id, gone[view.seen], None) == gr.skip()
+    second = view._look(other.id, None, None)
+    store.delete_run(other.id)
+    assert view._look(other.id, second[view.seen], None)[view.run]["value"] is None
+
+
+def test_a_tick_that_began_before_its_run_was_deleted_is_no_error(view: run.RunView) -> None:
+    """The dropdown has other choices by then; Gradio would refuse the value, once a second."""
+    page = view.run.parent
+    while page.parent is not None:
+        page = page.parent
+    tick = next(fn for fn in page.fns.values() if (view.timer._id, "tick") in fn.targets)
+    given = asyncio.run(page.preprocess_data(tick, ["r12345678", None, None], SessionState(page)))
+    assert given[0] == "r12345678"
 
 
 def test_stopping_anothers_run_is_refused(

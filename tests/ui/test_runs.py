@@ -9,6 +9,7 @@ from finetune import train
 from finetune.chat import Engine
 from finetune.store import Run, Store
 from finetune.ui import models, runs
+from finetune.ui.run import choices
 from finetune.ui.session import Services
 from finetune.ui.train import TrainTab
 from tests.train.events import evaluation
@@ -120,23 +121,22 @@ def test_renaming(tab: runs.RunsTab, store: Store) -> None:
         tab._rename(" ", [run.id], None)
 
 
-def test_deleting_several_keeps_the_run_in_view(tab: runs.RunsTab, store: Store) -> None:
+def test_deleting_several(tab: runs.RunsTab, store: Store) -> None:
     first, second, kept = (new_run(store) for _ in range(3))
     sure, question = tab._ask([first.id, second.id], None)
     assert sure["visible"]
     assert first.id in question
     assert second.id in question
-    shown = tab._delete(kept.id, [first.id, second.id], None)
+    shown = tab._delete([first.id, second.id], None)
     assert [run.id for run in store.runs()] == [kept.id]
-    assert shown[tab.train_tab.run]["value"] == kept.id
+    assert shown[tab.train_tab.run]["choices"] == choices([kept])
     assert shown[tab.picked] == []
-    assert tab._delete(kept.id, [kept.id], None)[tab.train_tab.run]["value"] is None
 
 
 def test_a_going_run_is_not_deleted(tab: runs.RunsTab, store: Store) -> None:
     run = new_run(store, state="running")
     with pytest.raises(gr.Error, match="Stop it first"):
-        tab._delete(None, [run.id], None)
+        tab._delete([run.id], None)
     assert store.run(run.id).state == "running"
 
 
@@ -166,7 +166,7 @@ def test_another_visitors_run_is_neither_seen_nor_touched(
     attempts = (
         lambda: tab._rename("mine now", [run.id], OTHER),
         lambda: tab._ask([run.id], OTHER),
-        lambda: tab._delete(None, [run.id], OTHER),
+        lambda: tab._delete([run.id], OTHER),
         lambda: tab._open([run.id], OTHER),
         lambda: tab._clone([run.id], OTHER),
     )
