@@ -128,7 +128,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
                 return self._send(404, {"error": "Repository not found"}, **{"X-Error-Code": "RepoNotFound"})
             there = hub.repos[repo]
             siblings = [{"rfilename": name} for name in there["files"]]
-            return self._send(200, {"id": repo, "sha": SHA, "private": there["private"], "siblings": siblings})
+            head = f"{len(there['titles']) - 1:040x}"
+            return self._send(200, {"id": repo, "sha": head, "private": there["private"], "siblings": siblings})
 
         def _commits(self, body: bytes, repo: str) -> None:
             plain = {"authors": [{"user": "me"}], "date": "2026-01-01T00:00:00.000Z", "message": ""}
@@ -175,7 +176,9 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
             for line in map(json.loads, body.splitlines()):
                 value = line["value"]
                 if line["key"] == "header":
-                    title = value["summary"]
+                    title, head = value["summary"], len(hub.repos[repo]["titles"]) - 1
+                    if int(value.get("parentCommit") or f"{head:x}", 16) != head:
+                        return self._send(412, {"error": "A commit has happened since. Please refresh and try again."})
                 elif line["key"] == "file":
                     files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":

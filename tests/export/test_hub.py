@@ -143,6 +143,21 @@ def test_other_peoples_work_is_left_alone_unless_asked(server: Hub, folder: Path
     assert "1 other file stays in me/old." in said
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_somebody_commits_meanwhile_is_not_overwritten(server: Hub, folder: Path, replace: bool) -> None:
+    hub.push(folder, "me/new", MINE)
+
+    def say(line: str) -> None:
+        if line.startswith("Bringing"):
+            server.repos["me/new"]["titles"].append("My own words")
+            server.repos["me/new"]["files"]["README.md"] = b"mine"
+
+    error = refused(folder, "me/new", say=say, replace=replace)
+    assert error.code == "hub_busy"
+    assert "meanwhile" in str(error)
+    assert server.repos["me/new"]["files"]["README.md"] == b"mine"
+
+
 def test_what_was_to_be_private_does_not_go_to_a_public_repository(server: Hub, folder: Path) -> None:
     server.add("me/open", private=False)
     assert refused(folder, "me/open").code == "hub_public"

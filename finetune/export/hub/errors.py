@@ -22,6 +22,7 @@ BY_STATUS = {
         "A repository of this name is there, out of this token's reach.",
         "Choose another name.",
     ),
+    412: ("hub_busy", "Somebody committed there meanwhile.", "Look at it, and push again; nothing was committed."),
     413: ("hub_quota", "The Hub finds this too large.", "Free some of the account's storage, or push less."),
     429: ("hub_busy", "The Hub has had too many requests from this account.", "Wait some minutes and push again."),
 }

@@ -5,7 +5,7 @@ it. On a shared server only the visitor's own token is used, never the server's.
 
 A new repository is made; one that holds nothing but what this app pushed is brought up to date, and holds
 what is pushed now and nothing else; any other is left alone unless `replace` says so, and then nothing is
-deleted there.
+deleted there. What somebody commits there meanwhile stops the push.
 
 Example:
     >>> push(Path("out/adapter"), "recipes", token=None, say=print)
@@ -95,6 +95,7 @@ class _Job:
     def __init__(self, repo: str, token: str, files: dict[str, Path], private: bool, replace: bool):
         self.repo, self.token, self.files = repo, token, files
         self.private, self.replace = private, replace
+        self.parent: str | None = None  # the newest commit when it was looked at; of a new repository, none is known
         self.lines: queue.Queue[str] = queue.Queue()
         self.lock = threading.Lock()
         self.given_up = self.committing = self.uploading = False
@@ -177,7 +178,7 @@ class _Job:
             count, going = len(additions), f", removing {len(old)} of an earlier push" if old else ""
             self._say(f"Committing {count} {'file' if count == 1 else 'files'} to {self.repo}{going}.")
             self.committing = True
-        api.create_commit(self.repo, [*additions, *old], commit_message=TITLE)
+        api.create_commit(self.repo, [*additions, *old], commit_message=TITLE, parent_commit=self.parent)
         return f"{api.endpoint}/{self.repo}"
 
     def _prepare(self, api: "HfApi") -> list[str]:
@@ -201,6 +202,7 @@ class _Job:
                 fix="Choose another name, or push publicly.",
                 code="hub_public",
             )
+        self.parent = there.sha
         commits = api.list_repo_commits(self.repo)
         ours = all(commit.title in OURS for commit in commits)
         if not ours and not self.replace:
