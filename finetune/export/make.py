@@ -23,7 +23,7 @@ from finetune.export.aside import aside
 from finetune.export.bundle import write_bundle
 from finetune.export.card import card
 from finetune.export.formats import FORMATS, format_of
-from finetune.export.gguf import Kind, write_gguf, write_gguf_lora
+from finetune.export.gguf import Kind, refuse_inexpressible, write_gguf, write_gguf_lora
 from finetune.export.gguf.howto import llama_command, modelfile
 from finetune.export.merged import DType, write_merged
 from finetune.export.parity import Parity
@@ -155,6 +155,7 @@ def _write(
         if choices.check:
             write_gguf(found.folder, base, "f16")
         return lambda asked, most, thinking: llamacpp.answers(base, asked, most, lora, thinking)
+    refuse_inexpressible(found.folder)
     gguf = folder / f"{folder_name}-tuned-{choices.quant}.gguf"
     merged = write_merged(run, scratch / "merged", "float32", say)
     say("Writing the GGUF.")

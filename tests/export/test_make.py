@@ -163,6 +163,19 @@ def test_a_disk_that_says_no_is_told(store: Store, run: Run, tmp_path: Path, mon
     assert said == [], "before the merge"
 
 
+def test_what_llama_cpp_cannot_compute_is_said_before_the_merge(store: Store, tiny: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    changed_json(base / "config.json", hidden_act="gelu")
+    said: list[str] = []
+    with pytest.raises(ModelError, match="gelu"):
+        make.export(
+            store, adapted_run(store, base), "gguf", tmp_path / "out", make.Choices(check=False), say=said.append
+        )
+    assert said == []
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_notebook_that_cannot_be_made_leaves_the_one_before(store: Store, run: Run, tmp_path: Path) -> None:
     made = make.export(store, run, "notebook", tmp_path)
     before = made.path.read_bytes()

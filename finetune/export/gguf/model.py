@@ -50,23 +50,40 @@ def write_gguf(folder: Path, out: Path, kind: Kind = "f16") -> Path:
         PosixPath('model.gguf')
     """
     import gguf
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    family = family_of(config)
     with aside(out) as place:
-        writer = gguf.GGUFWriter(place, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH(family.arch)])
+        writer, family = _described(folder, place)
         try:
-            writer.add_type("model")
             writer.add_name(out.stem)
-            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-            writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
-            _add_shape(writer, config)
-            add_vocabulary(writer, folder, config.vocab_size)
+            writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
             _add_tensors(writer, folder, family, kind)
         finally:
             writer.close()
     return out
+
+
+def refuse_inexpressible(folder: Path) -> None:
+    """Raise what `write_gguf` would for this base, before minutes go into merging it.
+
+    Example:
+        >>> refuse_inexpressible(models.find("HuggingFaceTB/SmolLM2-135M-Instruct").folder)
+    """
+    _described(folder, None)
+
+
+def _described(folder: Path, place: Path | None) -> tuple["GGUFWriter", Family]:
+    """A writer that was told everything but the weights."""
+    import gguf
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    family = family_of(config)
+    writer = gguf.GGUFWriter(place, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH(family.arch)])
+    writer.add_type("model")
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _add_shape(writer, config)
+    add_vocabulary(writer, folder, config.vocab_size)
+    return writer, family
 
 
 def head_of(config: Any) -> int:
