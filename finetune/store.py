@@ -112,6 +112,12 @@ class Store:
             raise RunError("There is no such dataset.", where=dataset_id, code="dataset_unknown")
         return schema.as_dataset(row)
 
+    def dataset_in(self, folder: str) -> DatasetRecord | None:
+        """The dataset whose files are in `folder`, if one was recorded."""
+        with self._connect() as db:
+            row = db.execute("SELECT * FROM datasets WHERE folder=?", (folder,)).fetchone()
+        return schema.as_dataset(row) if row else None
+
     # Runs
 
     def add_run(self, *, owner: str, name: str, dataset: str, config: dict[str, Any]) -> Run:

@@ -14,14 +14,15 @@ Example:
     ('drop_duplicates',)
 """
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from finetune import data, models, settings
 from finetune.errors import DataError
@@ -66,9 +67,12 @@ def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> D
 def keep_dataset(
     store: Store, dataset: data.Dataset, owner: str = "local", fixed_with: FixedWith | None = None
 ) -> DatasetRecord:
-    """Keep a dataset for good, also one that needs a mapping before it can be trained on."""
-    folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
-    aside = folder.with_suffix(".partial")
+    """Keep a dataset for good, also one that needs a mapping before it can be trained on.
+
+    What the same owner kept before is found again, with what was measured of it: the folder's name is a hash of
+    the owner, the name and all that is kept.
+    """
+    aside = settings.read().datasets / f"{secrets.token_hex(8)}.partial"
     (aside / "original").mkdir(parents=True)
     files: dict[str, str | None] = {"train_file": None, "validation_file": None}
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
@@ -76,7 +80,6 @@ def keep_dataset(
             files[f"{part}_file"] = _keep_original(piece.path, aside / "original" / part)
     write_examples(dataset, aside)
     _write(aside / "report.json", [json.dumps(data.report(dataset))])
-    aside.rename(folder)
     facts = {
         "format": dataset.format,
         "rows": dataset.rows,
@@ -88,7 +91,22 @@ def keep_dataset(
         "fixed_with": asdict(fixed_with or FixedWith()),
         **files,
     }
-    return store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+    folder = aside.with_name(_digest(aside, [owner, dataset.name, facts]))
+    if folder.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.rename(folder)
+    before = store.dataset_in(str(folder))
+    return before or store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+
+
+def _digest(folder: Path, told: Any) -> str:
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} ".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
 
 
 def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:

@@ -34,6 +34,36 @@ def test_it_opens_as_it_was_kept(store: Store, odd: Path) -> None:
     assert (report["accepted"], report["applied"]) == (13, ["drop_duplicates"])
 
 
+def test_what_was_kept_before_is_found_again(store: Store, odd: Path, tmp_path: Path) -> None:
+    """So that the Guide finds its runs and what was measured, and a sample picked daily takes its room once."""
+    first = train.keep_dataset(store, data.load(odd))
+    copy = tmp_path / "elsewhere" / odd.name
+    copy.parent.mkdir()
+    copy.write_bytes(odd.read_bytes())
+    assert train.keep_dataset(store, data.load(copy)).id == first.id
+    assert [path.name for path in Path(first.folder).parent.iterdir()] == [Path(first.folder).name]
+    mapping = data.Mapping(user="{thing}", assistant="{saying}")
+    copy.write_text(odd.read_text() + "feather,nothing\n")
+    others = [
+        train.keep_dataset(store, data.load(odd), owner="somebody else"),
+        train.keep_dataset(store, replace(data.load(odd), name="another name")),
+        train.keep_dataset(store, data.load(odd, odd)),
+        train.keep_dataset(store, data.load(odd, mapping=mapping)),
+        train.keep_dataset(store, data.apply(data.load(odd, mapping=mapping), ["drop_duplicates"])),
+        train.keep_dataset(store, data.load(copy)),
+    ]
+    assert len({record.id for record in [first, *others]}) == 7
+
+
+def test_files_that_a_crash_left_unrecorded_are_taken_up(store: Store, odd: Path) -> None:
+    first = train.keep_dataset(store, data.load(odd))
+    with store._write() as db:
+        db.execute("DELETE FROM datasets")
+    again = train.keep_dataset(store, data.load(odd))
+    assert again.folder == first.folder
+    assert store.dataset(again.id) == again
+
+
 def test_what_the_fixes_were_told_is_kept(store: Store, odd: Path, tiny: Path) -> None:
     mapped = data.load(odd, mapping=data.Mapping(user="{thing}", assistant="{saying}", system="Weigh things."))
     tokens = data.token_stats(mapped, models.load_tokenizer(models.find(str(tiny)))).tokens

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -200,6 +201,6 @@ def test_another_visitors_dataset_is_not_there(store: Store, monkeypatch: pytest
 
 def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) -> None:
     opened = Opened(Services(store, chat.Engine()))
-    records = [opened.keep(small_dataset, None) for _ in range(6)]
+    records = [opened.keep(replace(small_dataset, name=f"number {i}"), None) for i in range(6)]
     assert len(opened._open) == 4
     assert opened.get(records[0].id, None).examples == small_dataset.examples
