@@ -5,7 +5,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
 from finetune.chat import Engine
@@ -13,6 +13,7 @@ from finetune.store import Store
 from finetune.ui import page as pages
 from finetune.ui import theme
 from finetune.ui.session import Services
+from tests.browser.test_data_tab import tab
 from tests.conftest import train_tiny
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -28,23 +29,62 @@ def address(store: Store) -> Iterator[str]:
     gr.close_all(verbose=False)
 
 
-def test_a_run_is_judged_taken_away_and_brought_in(
-    chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path, address: str
-) -> None:
-    run = train_tiny(store, tiny, small_dataset)
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page on which no script may fail."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(60_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    assert errors == []
+    page.close()
+
+
+def begin(page: Page, model: Path, dataset: data.Dataset) -> None:
+    """As a new visitor: name the model, bring the file, look at the Guide."""
+    tab(page, "Models")
+    page.fill("#model input", str(model))
+    page.press("#model input", "Enter")
+    tab(page, "Data")
+    page.set_input_files("#upload input[type=file]", dataset.path)
+    expect(page.locator("#data-facts")).to_contain_text("20")
+    tab(page, "Guide")
+
+
+def test_the_guide_measures_the_alternatives_before_any_training(
+    page: Page, store: Store, tiny: Path, small_dataset: data.Dataset, address: str
+) -> None:
+    page.goto(address)
+    page.fill("#use-case textarea", "Add small numbers")
+    page.click("#measure-alternatives")
+    expect(page.locator(".toast-body")).to_contain_text("There is no data yet.")
+    begin(page, tiny, small_dataset)
+    expect(page.locator("#worksheet")).to_contain_text("they need no training")
+    page.click("#measure-alternatives")
+    expect(page.locator("#worksheet")).to_contain_text("GB of this machine", timeout=120_000)
+    page.reload()
+    begin(page, tiny, small_dataset)
+    expect(page.locator("#worksheet")).to_contain_text("held-out rows")
+    assert store.runs() == []
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as Markdown").click()
+    assert "they need" not in Path(download.value.path()).read_text()
+
+
+def test_a_run_is_judged_taken_away_and_brought_in(
+    page: Page, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path, address: str
+) -> None:
+    run = train_tiny(store, tiny, small_dataset)
     page.goto(address)
     expect(page.locator("#worksheet")).to_contain_text("Use case")
 
-    page.get_by_role("tab", name="Results", exact=True).click()
+    tab(page, "Results")
     page.click("#evaluate")
     expect(page.locator("#verdict")).to_contain_text("Too few rows to tell", timeout=120_000)
     expect(page.locator("#judged-rows")).to_contain_text("What is")
 
-    page.get_by_role("tab", name="Export", exact=True).click()
+    tab(page, "Export")
     page.click("#make-adapter")
     expect(page.locator("#format-adapter")).to_contain_text("answers the same", timeout=120_000)
     page.click("#make-bundle")
@@ -60,7 +100,5 @@ def test_a_run_is_judged_taken_away_and_brought_in(
     page.wait_for_timeout(1500)
     expect(page.locator("#export-progress")).to_contain_text("Imported")
     assert {one.id for one in store.runs()} > {run.id}
-    page.get_by_role("tab", name="Guide", exact=True).click()
+    tab(page, "Guide")
     expect(page.locator("#worksheet .ba-verdict b")).not_to_be_empty()
-    assert errors == []
-    page.close()
