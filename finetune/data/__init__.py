@@ -8,8 +8,7 @@ Example:
 
 from finetune.data.example import Dataset, Example, Problem, Rejected, Split
 from finetune.data.fixes import Fix, Length, apply, fixes
-from finetune.data.hub import load_hub
-from finetune.data.load import load, raw_rows, with_validation
+from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS

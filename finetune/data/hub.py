@@ -4,9 +4,9 @@ Rows are streamed, so that a dataset of any size gives its first rows quickly; n
 is run. The Hub is asked first whether it has the dataset at all, and is given up when it is silent.
 
 Example:
-    >>> load_hub("owner/name", split="train[:100]")    # DataError: there is no split 'train[:100]' …
-    >>> load_hub("owner/name").name
-    'owner/name'
+    >>> fetch("owner/name", None, "train[:100]")    # DataError: there is no split 'train[:100]' …
+    >>> fetch("owner/name", None, "train")
+    (PosixPath('…/hub/owner--name----train.jsonl'), False)
 """
 
 import json
@@ -14,14 +14,11 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune import settings
-from finetune.data.example import Dataset, Problem, in_order
-from finetune.data.mapping import Mapping
 from finetune.errors import DataError
 
 SECONDS = 10
@@ -34,33 +31,6 @@ PREFIX = "hub:"
 HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*")
 
 T = TypeVar("T")
-
-
-def load_hub(
-    name: str,
-    config: str | None = None,
-    split: str = "train",
-    mapping: Mapping | None = None,
-    most: int = MOST_ROWS,
-) -> Dataset:
-    """Fetch at most `most` rows of one split and read them; the file is kept under `FINETUNE_HOME`.
-
-    Raises:
-        DataError: no such dataset, config or split (those that exist are named), no access, or no
-            answer (within 10 s).
-    """
-    from finetune.data.load import load
-
-    path, cut = _fetch(name, config, split, most)
-    dataset = load(path, mapping=mapping)
-    dataset = replace(dataset, name=name if not cut else f"{name} (first {most:,} rows)")
-    if not cut:
-        return dataset
-    message = f"Only the first {most:,} rows were fetched."
-    note = Problem(
-        "hub_rows_cut", "note", 1, (most,), message, "For others, download the file and upload a part of it."
-    )
-    return replace(dataset, problems=in_order([*dataset.problems, note]))
 
 
 def parse(name: str) -> tuple[str, str | None, str]:
@@ -76,8 +46,13 @@ def parse(name: str) -> tuple[str, str | None, str]:
     return parts[0], (parts[1:] + [""])[0] or None, (parts[2:] + [""])[0] or "train"
 
 
-def _fetch(name: str, config: str | None, split: str, most: int) -> tuple[Path, bool]:
-    """The fetched rows as a JSONL file, and whether there were more."""
+def fetch(name: str, config: str | None, split: str, most: int = MOST_ROWS) -> tuple[Path, bool]:
+    """At most `most` rows of one split as a JSONL file, kept under `FINETUNE_HOME`, and whether there were more.
+
+    Raises:
+        DataError: no such dataset, config or split (those that exist are named), no access, or no
+            answer (within 10 s).
+    """
     if not HUB_ID.fullmatch(name):
         raise _sorry(name, "This is not the id of a Hub dataset.", "Write owner/name.")
     if Path(name).exists():

@@ -40,12 +40,37 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
         True
     """
     if str(path).startswith(hub.PREFIX):
-        dataset = hub.load_hub(*hub.parse(str(path)), mapping)
+        dataset = load_hub(*hub.parse(str(path)), mapping)
         return with_validation(dataset, _load_file(Path(validation), mapping)) if validation else dataset
     train = _train_file(Path(path))
     beside = Path(validation) if validation else _beside(train)
     dataset = _load_file(train, mapping)
     return with_validation(dataset, _load_file(beside, mapping)) if beside else dataset
+
+
+def load_hub(
+    name: str, config: str | None = None, split: str = "train", mapping: Mapping | None = None,
+    most: int = hub.MOST_ROWS,
+) -> Dataset:  # fmt: skip
+    """Fetch a split of a Hub dataset (at most `most` rows) and read it.
+
+    Raises:
+        DataError: it cannot be had (see `finetune.data.hub`), or read.
+
+    Example:
+        >>> load_hub("owner/name").name
+        'owner/name'
+    """
+    path, cut = hub.fetch(name, config, split, most)
+    dataset = load(path, mapping=mapping)
+    if not cut:
+        return replace(dataset, name=name)
+    message = f"Only the first {most:,} rows were fetched."
+    note = Problem(
+        "hub_rows_cut", "note", 1, (most,), message, "For others, download the file and upload a part of it."
+    )
+    name = f"{name} (first {most:,} rows)"
+    return replace(dataset, name=name, problems=in_order([*dataset.problems, note]))
 
 
 def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
