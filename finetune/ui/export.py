@@ -16,6 +16,7 @@ from finetune.export import hub, make
 from finetune.export.bundle import read_bundle
 from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.hub import checks
+from finetune.store import Run
 from finetune.ui import exported
 from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services, known, owner
@@ -96,19 +97,14 @@ class ExportTab:
                 self.push = gr.Button("Push", variant="primary", scale=0, min_width=90, elem_id="push")
 
     def _listen(self) -> None:
-        chosen = [self.run, self.dtype, self.quant, self.with_data, self.browser]
+        chosen: set[Any] = {self.run, self.dtype, self.quant, self.with_data, self.browser}
         drawn = [self.progress, self.files, *self.rows.values()]
+        working: dict[str, Any] = {"outputs": drawn, "show_progress": "hidden", **ONE_AT_A_TIME}
         for key, button in self.buttons.items():
-            button.click(self._maker(key), chosen, drawn, show_progress="hidden", **ONE_AT_A_TIME)
+            button.click(self._maker(key), chosen, **working)
         self.run.input(lambda: "", None, self.progress, queue=False, api_visibility="private")
         self.run.change(self._show, [self.run, self.browser], drawn, api_visibility="private", show_progress="hidden")
-        self.push.click(
-            self._push,
-            [*chosen, self.repo, self.what, self.public, self.replace],
-            drawn,
-            show_progress="hidden",
-            **ONE_AT_A_TIME,
-        )
+        self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working)
         self.bundle.upload(
             self._import, [self.bundle, self.browser], [self.progress, self.run], show_progress="hidden",
             **ONE_AT_A_TIME,
@@ -126,10 +122,9 @@ class ExportTab:
         return [exported.row(one, kept.get(one.key)) for one in FORMATS]
 
     def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
-        def made(run_id: str, dtype: str, quant: str, with_data: bool, state: Browser) -> Generator[tuple]:
+        def made(values: dict[Any, Any]) -> Generator[tuple]:
             try:
-                run = self.services.run(run_id, state)
-                choices, place = make.Choices(dtype, quant, with_data=with_data), _place()
+                (run, choices), place = self._chosen(values), _place()
                 done = yield from self._said(lambda say: make.export(
                     self.services.store, run, key, place, choices, self.services.engine, say))  # fmt: skip
             except FinetuneError as error:
@@ -140,27 +135,29 @@ class ExportTab:
 
         return made
 
-    def _push(
-        self, run_id: str, dtype: str, quant: str, with_data: bool, state: Browser, repo: str, what: str,
-        public: bool, replace: bool, oauth: gr.OAuthToken | None = None,
-    ) -> Generator[tuple]:  # fmt: skip
-        token = oauth.token if oauth else None
-        try:
-            if not (repo or "").strip():
-                raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
-            run = self.services.run(run_id, state)
-            choices = make.Choices(dtype, quant)
+    def _chosen(self, values: dict[Any, Any]) -> tuple[Run, make.Choices]:
+        run = self.services.run(values[self.run], values[self.browser])
+        return run, make.Choices(values[self.dtype], values[self.quant], with_data=values[self.with_data])
 
+    def _push(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[tuple]:
+        token, repo = oauth.token if oauth else None, (values[self.repo] or "").strip()
+        try:
+            if not repo:
+                raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
+            run, choices = self._chosen(values)
             checks.usable(token)
-            checks.valid(repo.strip())
+            checks.valid(repo)
 
             def work(say: Callable[[str], None]) -> str:
                 with tempfile.TemporaryDirectory() as place:
-                    done = make.export(self.services.store, run, what, Path(place), choices, self.services.engine, say)
+                    done = make.export(
+                        self.services.store, run, values[self.what], Path(place), choices, self.services.engine, say
+                    )
                     if done.parity and done.parity.status == "red":
                         raise ConfigError("It was not pushed.", fix=done.parity.sentence)
                     folder = make.unpacked(done, Path(place) / "files")
-                    return hub.push(folder, repo.strip(), token, private=not public, replace=replace, say=say)
+                    private, replace = not values[self.public], values[self.replace]
+                    return hub.push(folder, repo, token, private=private, replace=replace, say=say)
 
             url = yield from self._said(work)
         except FinetuneError as error:

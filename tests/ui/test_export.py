@@ -4,9 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.helpers import special_args
 from huggingface_hub import constants
 
 from finetune import data
@@ -34,8 +37,15 @@ def tab(store: Store) -> export.ExportTab:
         return export.ExportTab(Services(store, Engine()), gr.BrowserState(None))
 
 
+def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]:
+    """What Gradio hands over: each input's value."""
+    told = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE}
+    told |= {"repo": "", "what": "adapter", "public": False, "replace": False, **changed}
+    return {getattr(tab, name): value for name, value in told.items()}
+
+
 def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:
-    steps = list(tab._maker("adapter")(run.id, "float32", "f16", False, STATE))
+    steps = list(tab._maker("adapter")(values(tab, run.id)))
     assert "Loading it again with PEFT" in "".join(step[0] for step in steps)
     last, files, *rows = steps[-1]
     assert "answers the same" in last
@@ -59,7 +69,7 @@ def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp
 
 
 def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: Store) -> None:
-    *_, (_, files, *_) = tab._maker("bundle")(run.id, "float32", "f16", True, STATE)
+    *_, (_, files, *_) = tab._maker("bundle")(values(tab, run.id, with_data=True))
     said = list(tab._import(files["value"][0], STATE))
     assert "Imported" in said[-1][0]
     assert len(store.runs()) == 2
@@ -74,17 +84,17 @@ def test_what_is_wrong_is_a_sentence(
     monkeypatch.setattr(make, "export", lambda *_: pytest.fail("something was exported first"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
-    *_, (said, *_) = tab._maker("adapter")("r0", "float32", "f16", False, STATE)
+    *_, (said, *_) = tab._maker("adapter")(values(tab, "r0"))
     assert "no such run" in said
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, " ", "adapter", False, False)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo=" "))
     assert "has no name" in said
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "a b", "adapter", False, False)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"))
     assert "Nobody is logged in to the Hub on this machine." in said
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "a b", "adapter", False, False)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"))
     assert "a b: This cannot be the name of a repository." in said
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    *_, (said, *_) = tab._maker("adapter")(run.id, "float32", "f16", False, STATE)
+    *_, (said, *_) = tab._maker("adapter")(values(tab, run.id))
     assert "no such run" in said, "another visitor's"
 
 
@@ -95,7 +105,7 @@ def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, m
     monkeypatch.setattr(make, "export", lambda *_: made)
     monkeypatch.setattr(export.hub, "push", lambda *_, **__: pytest.fail("it was pushed"))
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "adapter", False, False)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo="me/x"))
     assert "It was not pushed." in said
     html = exported.done(made) + exported.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
     assert "do not ship" in html
@@ -110,9 +120,25 @@ def test_what_is_pushed_goes_as_was_chosen(
     seen: dict[str, object] = {}
     monkeypatch.setattr(export.hub, "push", lambda *_, **chosen: seen.update(chosen) or "https://hub/me/x")
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    *_, (said, *_) = tab._push(run.id, "float32", "f16", False, STATE, "me/x", "merged", not replace, replace)
+    told = values(tab, run.id, repo="me/x", what="merged", public=not replace, replace=replace)
+    *_, (said, *_) = tab._push(told)
     assert "https://hub/me/x" in said
     assert (seen["private"], seen["replace"]) == (replace, replace)
+
+
+def test_on_a_space_it_is_pushed_with_the_visitors_own_token(
+    tab: export.ExportTab, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Gradio fills it in: from the session of whoever logged in."""
+    monkeypatch.setattr(make, "export", lambda *_: make.Exported("merged", tmp_path, 1, "0"))
+    tokens: list[object] = []
+    monkeypatch.setattr(export.hub, "push", lambda folder, repo, token, **_: tokens.append(token) or "https://hub/me/x")
+    monkeypatch.setenv("HF_TOKEN", "hf_the_servers")
+    login = {"access_token": "hf_visitor", "scope": "openid", "expires_at": 2**40, "userinfo": {"sub": "me"}}
+    request: Any = SimpleNamespace(session={"oauth_info": login}, headers={})
+    given = special_args(tab._push, [values(tab, run.id, repo="me/x")], request)[0]
+    assert "https://hub/me/x" in list(tab._push(*given))[-1][0]
+    assert tokens == ["hf_visitor"]
 
 
 def test_work_speaks_and_fails_aloud() -> None:
