@@ -6,7 +6,8 @@ Example:
     True
 """
 
-from finetune.data.example import Dataset, Example, Problem, Rejected, Split
+from finetune.data.dataset import Dataset, Split
+from finetune.data.example import Example, Problem, Rejected
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping, guess_mapping

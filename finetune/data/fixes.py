@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune import models
-from finetune.data.example import FIRST_LINES, Dataset, Example, Problem, Rejected, in_order
+from finetune.data.dataset import Dataset
+from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
 from finetune.data.load import with_validation
 from finetune.data.prints import Prints
 from finetune.data.split import leaks, prints_of

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from finetune.data import hub
-from finetune.data.example import Dataset, Example, Findings, Problem, Rejected, Split, in_order
+from finetune.data.dataset import Dataset, Split
+from finetune.data.example import Example, Findings, Problem, Rejected, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, read
 from finetune.data.shapes import Remark, error_of, recognise, to_example

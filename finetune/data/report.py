@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from finetune.data.example import Dataset
+from finetune.data.dataset import Dataset
 from finetune.data.fixes import fixes
 
 

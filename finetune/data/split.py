@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from finetune.data.example import Dataset, Problem, Split
+from finetune.data.dataset import Dataset, Split
+from finetune.data.example import Problem
 from finetune.data.prints import Prints, fingerprint, near_matches
 from finetune.data.spool import take
 from finetune.data.watch import lines_at

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune import models
-from finetune.data.example import Dataset, Example, Findings, Problem
+from finetune.data.dataset import Dataset
+from finetune.data.example import Example, Findings, Problem
 from finetune.data.split import label_rows
 from finetune.errors import ModelError
 

@@ -1,0 +1,61 @@
+"""What the data station hands on: a file as read, and how rows were kept out of training."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from finetune.data.example import Example, Problem, Rejected
+from finetune.data.mapping import Mapping
+from finetune.data.prints import Prints
+
+
+@dataclass(frozen=True)
+class Split:
+    """How rows were kept out of training: `by` a validation ``"file"``, or ``"ratio"`` (then with its seed).
+
+    `groups` counts the sets of near-identical rows that were kept on one side together.
+    """
+
+    by: Literal["file", "ratio"]
+    train: int
+    validation: int
+    ratio: float | None = None
+    seed: int | None = None
+    groups: int = 0
+    stratified: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A file as read. ``rows == len(examples) + len(rejected)``, always.
+
+    `examples` and `rejected` are sequences: lists for small files, lazy views of a temporary file
+    for large ones. `columns` are the fields found, `applied` the fixes made so far, `prints` the
+    fingerprints that tell duplicates apart (see `finetune.data.prints`).
+    """
+
+    name: str
+    path: Path
+    format: str | None
+    examples: Sequence[Example]
+    rejected: Sequence[Rejected]
+    problems: list[Problem]
+    validation: "Dataset | None" = None
+    columns: tuple[str, ...] = ()
+    mapping: Mapping | None = None
+    applied: tuple[str, ...] = ()
+    split: Split | None = None
+    prints: Prints | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def rows(self) -> int:
+        return len(self.examples) + len(self.rejected)
+
+    @cached_property
+    def system(self) -> str | None:
+        """The system prompt used most often: the one a chat with the tuned model should start with."""
+        common = Counter(example.system for example in self.examples).most_common(1)
+        return common[0][0] if common else None
