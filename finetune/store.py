@@ -98,11 +98,14 @@ class Store:
     # Datasets
 
     def add_dataset(self, *, owner: str, name: str, folder: str, facts: dict[str, Any]) -> DatasetRecord:
-        """Record a dataset whose files are already complete in `folder`."""
+        """Record a dataset whose files are already complete in `folder`; the same one again is the same record."""
         record = DatasetRecord(new_id("d"), owner, name, time.time(), folder, facts)
         with self._write() as db:
-            _insert(db, "datasets", record)
-        return record
+            same = (owner, name, folder)
+            row = db.execute("SELECT * FROM datasets WHERE owner=? AND name=? AND folder=?", same).fetchone()
+            if row is None:
+                _insert(db, "datasets", record)
+        return schema.as_dataset(row) if row else record
 
     def dataset(self, dataset_id: str) -> DatasetRecord:
         """The dataset with this id. Raises `RunError` when there is none."""
@@ -111,12 +114,6 @@ class Store:
         if row is None:
             raise RunError("There is no such dataset.", where=dataset_id, code="dataset_unknown")
         return schema.as_dataset(row)
-
-    def dataset_in(self, folder: str) -> DatasetRecord | None:
-        """The dataset whose files are in `folder`, if one was recorded."""
-        with self._connect() as db:
-            row = db.execute("SELECT * FROM datasets WHERE folder=?", (folder,)).fetchone()
-        return schema.as_dataset(row) if row else None
 
     # Runs
 

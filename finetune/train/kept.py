@@ -17,11 +17,11 @@ Example:
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from finetune import data, models, settings
@@ -30,6 +30,9 @@ from finetune.store import DatasetRecord, Store
 from finetune.train.config import TrainConfig
 
 PARTS = ("train", "validation")
+
+KEEPING = ".keeping-"
+"""How a folder is called in which a dataset is laid out; one that is old was left by a crash."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,31 @@ def keep_dataset(
     What the same owner kept before is found again, with what was measured of it: the folder's name is a hash of
     the owner, the name and all that is kept.
     """
-    aside = settings.read().datasets / f"{secrets.token_hex(8)}.partial"
-    (aside / "original").mkdir(parents=True)
+    place = settings.read().datasets
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=KEEPING, dir=place, ignore_cleanup_errors=True) as aside:
+            facts = _lay_out(dataset, Path(aside), fixed_with or FixedWith())
+            folder = place / _digest(Path(aside), [owner, dataset.name, facts])
+            _move(Path(aside), folder)
+    except OSError as error:
+        raise DataError(
+            "The data cannot be kept: the disk is full or cannot be written.", where=dataset.name,
+            fix="Free some space.", code="disk_full",
+        ) from error  # fmt: skip
+    return store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+
+
+def _lay_out(dataset: data.Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
+    """Write the files of a kept dataset; returns the facts of its record."""
     files: dict[str, str | None] = {"train_file": None, "validation_file": None}
+    (folder / "original").mkdir()
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
         if piece:
-            files[f"{part}_file"] = _keep_original(piece.path, aside / "original" / part)
-    write_examples(dataset, aside)
-    _write(aside / "report.json", [json.dumps(data.report(dataset))])
-    facts = {
+            files[f"{part}_file"] = _keep_original(piece.path, folder / "original" / part)
+    write_examples(dataset, folder)
+    _write(folder / "report.json", [json.dumps(data.report(dataset))])
+    return {
         "format": dataset.format,
         "rows": dataset.rows,
         "accepted": len(dataset.examples),
@@ -88,25 +107,30 @@ def keep_dataset(
         "thinks": any(models.thinks(example.messages) for example in dataset.examples),
         "applied": list(dataset.applied),
         "mapping": dataset.mapping.as_dict() if dataset.mapping else None,
-        "fixed_with": asdict(fixed_with or FixedWith()),
+        "fixed_with": asdict(told),
         **files,
     }
-    folder = aside.with_name(_digest(aside, [owner, dataset.name, facts]))
-    if folder.is_dir():
-        shutil.rmtree(aside)
-    else:
-        aside.rename(folder)
-    before = store.dataset_in(str(folder))
-    return before or store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _digest(folder: Path, told: Any) -> str:
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} ".encode())
+    for path in _files(folder):
+        digest.update(os.fsencode(f"{path.relative_to(folder)} {path.stat().st_size} "))
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
+
+
+def _move(aside: Path, folder: Path) -> None:
+    """Each file into the folder; what is there already is the same, or was damaged."""
+    for path in _files(aside):
+        target = folder / path.relative_to(aside)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
 
 
 def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:
@@ -177,6 +201,8 @@ def _refuse_stayed(record: DatasetRecord) -> None:
 def _keep_original(source: Path, place: Path) -> str:
     kept = place.with_name(place.name + source.suffix[:20])
     shutil.copyfile(source, kept)
+    with kept.open("rb+") as file:
+        os.fsync(file.fileno())
     return kept.name
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from finetune import settings
 from finetune.errors import ConfigError, RunError
 from finetune.store import Run, Store
+from finetune.train.kept import KEEPING
 from finetune.train.start import run_folder
 
 LONGEST_NAME = 120
@@ -69,7 +70,7 @@ def delete(store: Store, run_id: str) -> None:
 
 
 def clean(store: Store) -> None:
-    """Remove what deletions left behind, and imports that were killed a day ago or more.
+    """Remove what deletions left behind, and what imports and uploads that were killed a day ago or more did.
 
     A folder is first moved aside, so that one cut short here is known as such.
     """
@@ -93,7 +94,7 @@ def _give_up_imports(store: Store) -> None:
             if rows := Path(mark.read_text(encoding="utf-8")).name:
                 shutil.rmtree(where.datasets / rows, ignore_errors=True)
             (folder / DELETED).touch()
-    for folder in (where.home / IMPORTS).glob("tmp*"):
+    for folder in [*(where.home / IMPORTS).glob("tmp*"), *where.datasets.glob(f"{KEEPING}*")]:
         if _is_old(folder):
             shutil.rmtree(folder, ignore_errors=True)
 

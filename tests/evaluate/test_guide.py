@@ -1,6 +1,7 @@
 """The worksheet: nothing said that was not measured, and a recommendation that follows from what was."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,9 @@ def test_it_fills_itself_in_as_one_goes(store: Store, tiny: Path, small_dataset:
     assert set(before.arms) == {"base", "few_shot", "retrieval", "majority", "nearest"}
     run = train_tiny(store, tiny, small_dataset)
     assert gather(store.dataset(run.dataset), str(tiny), [run]).run == run
-    assert gather(record, str(tiny), [run]).run is None, "a run on other data says nothing of this one"
+    assert gather(record, str(tiny), [run]).run == run, "the same data brought again is the same dataset"
+    other = train.save_dataset(store, replace(small_dataset, name="other"))
+    assert gather(other, str(tiny), [run]).run is None, "a run on other data says nothing of this one"
     task = evaluate.of_run(run, store, limit=3)
     list(evaluate.measure(task, Engine()))
     evaluate.conclude(task, "sums")

@@ -1,6 +1,10 @@
 """A dataset is kept with the file it came from, so that it can be opened, mapped and fixed again."""
 
+import errno
 import json
+import os
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +57,60 @@ def test_what_was_kept_before_is_found_again(store: Store, odd: Path, tmp_path: 
         train.keep_dataset(store, data.load(copy)),
     ]
     assert len({record.id for record in [first, *others]}) == 7
+
+
+def test_what_was_damaged_is_mended_by_bringing_it_again(store: Store, odd: Path) -> None:
+    mapping = data.Mapping(user="{thing}", assistant="{saying}")
+    first = train.keep_dataset(store, data.load(odd, mapping=mapping))
+    folder = Path(first.folder)
+    (folder / "evaluations").mkdir()
+    (folder / "train.jsonl").unlink()
+    (folder / "original" / "train.csv").write_text("")
+    with pytest.raises(DataError, match="Upload it again"):
+        train.open_dataset(first, train.TrainConfig())
+    assert train.keep_dataset(store, data.load(odd, mapping=mapping)) == first
+    assert len(train.open_dataset(first, train.TrainConfig())[0]) > 0
+    assert len(train.reopen(first).examples) == 14
+    assert (folder / "evaluations").is_dir()
+
+
+def test_kept_twice_at_once_it_is_one(store: Store, odd: Path) -> None:
+    barrier, found = threading.Barrier(2), set()
+
+    def keep(name: str) -> None:
+        dataset = replace(data.load(odd), name=name)
+        barrier.wait()
+        found.add(train.keep_dataset(store, dataset).id)
+
+    for i in range(10):
+        found.clear()
+        threads = [threading.Thread(target=keep, args=(f"number {i}",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 1
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    store: Store, odd: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(DataError, match="cannot be kept") as told:
+            train.keep_dataset(store, data.load(odd))
+    assert told.value.code == "disk_full"
+    assert list((home / "datasets").iterdir()) == []
+    left = home / "datasets" / ".keeping-x"
+    left.mkdir()
+    train.clean(store)
+    assert left.exists(), "it may be at work"
+    os.utime(left, (0, 0))
+    train.clean(store)
+    assert not left.exists()
 
 
 def test_files_that_a_crash_left_unrecorded_are_taken_up(store: Store, odd: Path) -> None:
