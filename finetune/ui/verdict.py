@@ -39,7 +39,9 @@ def verdict(found: dict[str, Any]) -> str:
     told = " As told by the bundle it came in: not all of it was asked here." if found.get("from") == "bundle" else ""
     left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
     if found.get("left_out"):
-        left_out += f" {found['left_out']} more: they repeat another row, or are not answered with text."
+        left_out += (
+            f" {found['left_out']} more: they cannot be read, repeat another row, or are not answered with text."
+        )
     return (
         f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
         f"<p>{shown(said['sentence'])}{left_out}{told}</p></div>"
@@ -51,7 +53,7 @@ def arms(found: dict[str, Any]) -> str:
     graded = found["kind"] == "free"
     most = max((arm["ci"][1] for arm in found["arms"].values() if arm["ci"]), default=0.0) or 1.0 if graded else 1.0
     rows = "".join(_arm(name, arm, graded, most) for name, arm in found["arms"].items())
-    head = "".join(f"<th>{title}</th>" for title in ("", found["metric"], "", *COSTS))
+    head = "".join(f"<th>{title}</th>" for title in ("", shown(found["metric"]), "", *COSTS))
     note = "Bars with 95 % intervals" + (" (lower is better)." if graded else ".")
     table = found["arms"].get("tuned", {}).get("confusion")
     return card(
@@ -67,7 +69,7 @@ def _arm(name: str, arm: dict[str, Any], graded: bool, most: float) -> str:
     if score is None:
         return ""
     text = f"{score:.3f}" if graded else f"{100 * score:.0f} %"
-    parts = " · ".join([f"{part} {value:.2f}" for part, value in arm["parts"].items()] + _odd(arm))
+    parts = " · ".join([f"{shown(part)} {value:.2f}" for part, value in arm["parts"].items()] + _odd(arm))
     bar = (
         f"<div class='ba-meter'><i style='width:{100 * score / most:.1f}%'></i>"
         f"<u style='left:{100 * low / most:.1f}%;width:{100 * (high - low) / most:.1f}%'></u></div>"

@@ -16,9 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
+from finetune import evaluate
 from finetune.errors import DataError
+from finetune.evaluate import guide
 from finetune.export.bundle import archive, parsed, read_bundle
+from finetune.export.card import card
 from finetune.store import Store
+from finetune.ui import verdict
 from tests.export.trained import world
 
 Files = dict[str, bytes]
@@ -323,6 +327,31 @@ def test_reports_that_compare_nothing(store: Store, tiny: Path, tmp_path: Path, 
     for arms in ({name: held for name, held in report["arms"].items() if name != arm}, scoreless):
         bad = changed(files, "report.json", {"arms": arms})
         refused(store, zipped(sealed(bad), tmp_path / "b.zip"), "need a score")
+
+
+def test_reports_whose_words_are_not_ours(store: Store, tiny: Path, tmp_path: Path) -> None:
+    files = taken(world(tiny).bare)
+    bad = changed(files, "report.json", {"metric": "<img src=x onerror=alert(1)>"})
+    refused(store, zipped(sealed(bad), tmp_path / "b.zip"), "'metric'")
+
+
+OPTIONAL = ("confusion", "empty", "over_long", "too_long", "fewer_examples", "seconds_ci", "answer_tokens")
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_pages_stand_without_what_a_report_may_leave_out(store: Store, tiny: Path, tmp_path: Path, field: str) -> None:
+    files = taken(world(tiny).bare)
+    report = json.loads(files["report.json"])
+    arms = {name: {key: held for key, held in arm.items() if key != field} for name, arm in report["arms"].items()}
+    bundle = zipped(sealed(changed(files, "report.json", {"arms": arms})), tmp_path / "b.zip")
+    if field == "answer_tokens":
+        refused(store, bundle, "need their length")
+        return
+    run = read_bundle(store, bundle)
+    told = evaluate.known(run)
+    assert told is not None
+    assert verdict.arms(told) + verdict.verdict(told) + card(store, run, format="adapter", files=[])
+    assert guide.sheet(guide.gather(store.dataset(run.dataset), run.config["model"], [run])).items
 
 
 def weights(files: Files, change: Callable[[dict[str, torch.Tensor]], Any]) -> Files:

@@ -41,6 +41,9 @@ def test_every_code_has_words(code: str) -> None:
 def test_nothing_that_was_said_is_html() -> None:
     judged = [{"prompt": EVIL, "expected": EVIL, "arms": {"tuned": {"text": EVIL, "right": True, "loss": 0.1}}}]
     html = verdict.verdict(found()) + verdict.arms(found()) + verdict.forgetting(found()) + verdict.rows(judged, "all")
+    bundled = found() | {"metric": EVIL}
+    bundled["arms"]["tuned"]["parts"] = {EVIL: 1.0}
+    html += verdict.arms(bundled)
     assert "<script" not in html
     assert "83 %" in html
     assert "General ability: <b>worse</b>" in html

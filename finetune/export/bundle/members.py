@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from finetune.evaluate import ARMS, KINDS
+from finetune.evaluate.arms import MODELS
+from finetune.evaluate.scores import METRICS
 from finetune.store import ENDED, STATES
 
 FORMAT, VERSION = "before-and-after-run", 1
@@ -303,8 +305,9 @@ class ReportRecord(Strict):
     model: Name
     n: Count
     excluded: Count
+    left_out: Count = 0
     kind: Literal[*KINDS]  # type: ignore[valid-type]
-    metric: Name
+    metric: Literal[*METRICS.values()]  # type: ignore[valid-type]
     arms: dict[Literal[*ARMS], ArmReport]  # type: ignore[valid-type]
     difference: DifferenceReport
     forgetting: ForgettingReport | None
@@ -313,3 +316,5 @@ class ReportRecord(Strict):
     def model_post_init(self, _: Any) -> None:
         if any(arm not in self.arms or self.arms[arm].score is None for arm in ("base", "tuned")):
             raise ValueError("base and tuned need a score")
+        if any("answer_tokens" not in arm.model_fields_set for name, arm in self.arms.items() if name in MODELS):
+            raise ValueError("a model's answers need their length")

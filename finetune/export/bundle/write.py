@@ -85,7 +85,7 @@ def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data:
     json_file(aside / "data.json", masks.deep(told))
     json_file(aside / "environment.json", masks.deep(facts.environment(run), line=True))
     if known := evaluate.known(run):
-        found = {name: known[name] for name in members.ReportRecord.model_fields}
+        found = {name: known[name] for name in members.ReportRecord.model_fields if name in known}
         json_file(aside / "report.json", masks.deep(found | {"run": None, "model": facts.base(run).name}))
     events = (vars(event) | {"data": masks.deep(event.data, event.kind in LINES)} for event in store.events(run.id))
     _jsonl(aside / "events.jsonl", ({name: one[name] for name in one if name != "run"} for one in events))
