@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import talk
-from finetune.errors import ConfigError, DataError, FinetuneError, RunError
+from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.store import Run, Store
 from finetune.train.terminal import follow
 
@@ -227,7 +227,12 @@ def _ask_all(task: evaluate.Task) -> None:
 
 
 def _print_arms(found: dict[str, Any]) -> None:
-    print(f"{found['n']} held-out rows, {found['excluded']} excluded because training saw them; {found['metric']}")
+    more = (
+        f", {found['left_out']} left out (unreadable, repeated, or not answered with text)" if found["left_out"] else ""
+    )
+    print(
+        f"{found['n']} held-out rows, {found['excluded']} excluded because training saw them{more}; {found['metric']}"
+    )
     print(f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}")
     for name, arm in found["arms"].items():
         low, high = arm["ci"] or (None, None)
@@ -265,8 +270,9 @@ def export_verb(options: argparse.Namespace) -> Answer:
     checks.valid(options.repo)
     with tempfile.TemporaryDirectory() as scratch:
         made = make.export(store, run, options.format, Path(scratch), choices, say=_log)
-        if _parity_code(made):
-            raise RunError("It was not pushed: it does not answer like the model that was tested.", where=run.id)
+        if made.parity and made.parity.status == "red":
+            print(f"It was not pushed. {made.parity.sentence}")
+            return 1, made.as_dict() | {"path": None}
         folder = make.unpacked(made, Path(scratch) / "files")
         url = hub.push(folder, options.repo, None, private=not options.public, replace=options.replace, say=_log)
     print(url)

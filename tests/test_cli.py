@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from finetune import data
 from finetune.cli import main
-from finetune.export import hub, make
+from finetune.export import hub, make, parity
 from finetune.store import Store
 from tests.conftest import train_tiny
 
@@ -198,6 +198,18 @@ def test_token_and_name_are_looked_at_before_the_work(
         monkeypatch.setenv("HF_TOKEN", token)
         assert main([*exported, "--repo", repo]) == 2
         assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+
+
+def test_what_answers_otherwise_is_not_pushed_and_the_evidence_is_given(
+    exported: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    red = parity.compare([("a", True)] * 9, [("b", True)] * 9, ["a"] * 9, ["no"] * 9, "label")
+    monkeypatch.setattr(make, "export", lambda *_, **__: make.Exported("adapter", tmp_path, 1, "0", red))
+    monkeypatch.setattr(hub, "push", lambda *_, **__: pytest.fail("it was pushed"))
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
+    assert main([*exported, "--repo", "me/x"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["path"], answer["parity"]["status"]) == (None, "red")
 
 
 def test_a_push_replaces_only_when_told(

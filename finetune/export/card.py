@@ -151,13 +151,19 @@ def _verdict(report: dict[str, Any] | None, run: Run) -> str:
     parts = [
         f"**{inline(report['verdict']['sentence'])}**",
         f"{report['n']} held-out rows, greedy answers; the score is: {inline(report['metric'])}"
-        f"{' (lower is better)' if free else ''}. {report['excluded']} rows that training saw too were left out.",
+        f"{' (lower is better)' if free else ''}. {report['excluded']} rows that training saw too were left out"
+        f"{_others(report)}.",
         table(("asked", "score", "95 % interval", "loss", "prompt tokens"), rows),
         _forgotten(report["forgetting"]), loss,
     ]  # fmt: skip
     if report.get("from") == "bundle":
         parts.insert(0, "As reported by the bundle that this run came in; not measured again.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _others(report: dict[str, Any]) -> str:
+    count = report.get("left_out")
+    return f", and {count} that repeat another, cannot be read, or are not answered with text" if count else ""
 
 
 def _score(value: float | None, free: bool) -> str:
