@@ -19,7 +19,8 @@ TITLES = {
     "majority": "Most common answer", "nearest": "Nearest training row's answer",
 }  # fmt: skip
 
-WORD = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+"
+CJK = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+WORD = rf"{CJK}|\w+"
 """What is looked for: words of any length; where a script writes no spaces, its characters."""
 
 Messages = list[dict[str, Any]]

@@ -25,7 +25,8 @@ LONGEST_NUMBER = 40
 LONGEST_LAID_OUT = 20_000
 """Characters of a JSON text that is laid out: indented, one of many levels is up to a thousand times as long."""
 
-SQL = re.compile(r"\s*(?:select|insert|update|delete|with|create|alter|drop)\b", re.IGNORECASE)
+SQL = {"select", "insert", "update", "delete", "with", "create", "alter", "drop"}
+"""What a statement begins with. sqlglot takes "from the top" for one, too."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def kind_of(answers: Sequence[str]) -> str:
         return "free"
     shapes: dict[str, Callable[[str], Any]] = {
         "json": lambda text: isinstance(_json(text), (dict, list)),
-        "sql": lambda text: SQL.match(text) and _sql(text) is not None,
+        "sql": lambda text: _sql(text) is not None,
         "number": lambda text: number(text) is not None,
     }
     for kind, fits in shapes.items():
@@ -170,8 +171,11 @@ def _sql(text: str) -> tuple[str, str] | None:
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # its warnings quote what they could not parse
     try:
+        tokens = sqlglot.tokenize(text)
+        if not tokens or tokens[0].text.lower() not in SQL:
+            return None
         statements = [one for one in sqlglot.parse(text) if one is not None]
-        if len(statements) != 1 or not SQL.match(text) or isinstance(statements[0], sqlglot.exp.Command):
+        if len(statements) != 1 or isinstance(statements[0], sqlglot.exp.Command):
             return None
         return statements[0].sql(pretty=True), normalize_identifiers(statements[0]).sql(comments=False)
     except (SqlglotError, RecursionError):

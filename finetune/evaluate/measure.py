@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -150,11 +150,10 @@ def _ask(
     run = task.run if arm == "tuned" else None
     asks = [chat.Ask(asking.messages(arm, task.rows[row]), run, task.thinking) for row in batch]
     replies = _replies(task, engine, asks, most, stop)
-    seconds = max(reply.seconds for reply in replies) / len(batch)  # without loading the model, or waiting in line
     losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop, task.source)
     return [
         Answered(
-            row, arm, reply.text, reply.tokens, reply.prompt_tokens, seconds, reply.stop, loss.total, loss.tokens,
+            row, arm, reply.text, reply.tokens, reply.prompt_tokens, reply.seconds, reply.stop, loss.total, loss.tokens,
             reply.dropped,
         )
         for row, reply, loss in zip(batch, replies, losses, strict=False)  # no losses when it was stopped
@@ -164,7 +163,10 @@ def _ask(
 def _replies(
     task: Task, engine: chat.Engine, asks: Sequence[chat.Ask], most: int, stop: threading.Event
 ) -> Sequence[chat.Reply]:
-    """The answers; where a question does not fit, the others are asked without it."""
+    """The answers, each with its share of the seconds; where a question does not fit, the others are asked without it.
+
+    Seconds are without loading the model, or waiting in line.
+    """
     replies: Sequence[chat.Reply] = ()
     try:
         for replies in engine.stream(asks, task.model, chat.Sampling(max_tokens=most), stop, task.source):  # noqa: B007
@@ -174,8 +176,10 @@ def _replies(
             raise
         if len(asks) == 1:
             return [chat.Reply(stop="too_long")]
-        return [_replies(task, engine, [ask], most, stop)[0] for ask in asks]
-    return replies
+        half = len(asks) // 2
+        return [one for part in (asks[:half], asks[half:]) for one in _replies(task, engine, part, most, stop)]
+    seconds = max((reply.seconds for reply in replies), default=0.0) / len(asks)
+    return [replace(reply, seconds=seconds) for reply in replies]
 
 
 def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], stop: threading.Event) -> list[Answered]:
@@ -203,16 +207,17 @@ def longest(task: Task) -> int:
 
 
 def cost(answers: Sequence[Answered]) -> dict[str, Any]:
-    """What an arm's answers cost, on average, and how many went wrong in form.
+    """What an arm's answers cost, on average over those that were asked, and how many went wrong in form.
 
     ``seconds_ci`` is an interval over batches, ``too_long`` counts questions that do not fit the context, and
     ``fewer_examples`` those before which not all examples (or earlier turns) did.
     """
-    count, interval = len(answers), batched_interval([one.seconds for one in answers])
+    asked = [one for one in answers if one.stop != "too_long"]
+    count, interval = max(1, len(asked)), batched_interval([one.seconds for one in asked])
     return {
-        "prompt_tokens": round(sum(one.prompt_tokens for one in answers) / count, 1),
-        "answer_tokens": round(sum(one.tokens for one in answers) / count, 1),
-        "seconds": round(sum(one.seconds for one in answers) / count, 3),
+        "prompt_tokens": round(sum(one.prompt_tokens for one in asked) / count, 1),
+        "answer_tokens": round(sum(one.tokens for one in asked) / count, 1),
+        "seconds": round(sum(one.seconds for one in asked) / count, 3),
         "seconds_ci": [round(end, 3) for end in interval] if interval else None,
         "empty": sum(not one.text.strip() for one in answers),
         "over_long": sum(one.stop == "length" for one in answers),

@@ -24,6 +24,10 @@ REPORT = "report.json"
 NEAREST_KNOWS = 0.9
 """Share of rows from which, when the nearest training row's answer is right on them, no model was needed."""
 
+PICKED = (
+    " Its checkpoint was picked by the loss on these very rows, which flatters it a little; rows of another file "
+    "(evaluate --data) would not."
+)
 UNCHANGED = 0.05
 """Nats by which the general loss may move either way and still count as unchanged: 5 % of a token's likelihood."""
 
@@ -62,7 +66,10 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
             "vs": judged.against, "points": round(scale * gap.mean, 4),
             "ci": [round(scale * gap.low, 4), round(scale * gap.high, 4)] if gap.n > 1 else None, "p": gap.p,
         }  # fmt: skip
-        found["verdict"] = {"code": judged.code, "sentence": f"{judged.sentence}{_more(found)}"}
+        found["verdict"] = {
+            "code": judged.code,
+            "sentence": f"{judged.sentence}{_more(found)}{PICKED if task.picked else ''}",
+        }
     return found
 
 

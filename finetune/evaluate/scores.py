@@ -5,13 +5,16 @@ loss of the expected answer, chrF and ROUGE-L beside it.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from finetune.errors import ConfigError
+from finetune.evaluate.arms import CJK
 from finetune.evaluate.kinds import look, plain
 
 METRICS = {
@@ -19,6 +22,8 @@ METRICS = {
     "free": "loss of the expected answer",
 }  # fmt: skip
 """What is compared, by kind; a share of the rows, but for free text, where lower is better."""
+
+WORDS = re.compile(rf"{CJK}|[^\W_]+")
 
 MOST_WORDS = 1000
 """Words of each text that ROUGE-L looks at. Its table has a cell for each pair of them, so that an imported answer of
@@ -175,7 +180,10 @@ def chrf(answer: str, expected: str) -> float:
 
 
 def rouge_l(answer: str, expected: str) -> float:
-    """F-score of the longest common subsequence of the first `MOST_WORDS` words, 0 to 1 (rouge_score's rougeL)."""
+    """F-score of the longest common subsequence of the first `MOST_WORDS` words, 0 to 1 (rouge_score's rougeL).
+
+    Words of any script: rouge_score's own tokenizer knows Latin letters without accents only.
+    """
     return float(_rouge().score(expected, answer)["rougeL"].fmeasure)
 
 
@@ -189,10 +197,10 @@ def _chrf() -> Any:
 @cache
 def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
-    from rouge_score.tokenizers import DefaultTokenizer
+    from rouge_score.tokenizers import Tokenizer
 
-    class FirstWords(DefaultTokenizer):  # type: ignore[misc]
+    class FirstWords(Tokenizer):  # type: ignore[misc]
         def tokenize(self, text: str) -> list[str]:
-            return super().tokenize(text)[:MOST_WORDS]
+            return [found[0] for found in islice(WORDS.finditer(text.lower()), MOST_WORDS)]
 
     return RougeScorer(["rougeL"], tokenizer=FirstWords())

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,9 @@ NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
 class Task:
     """An evaluation to be done.
 
-    `excluded` counts held-out rows that training saw too, `left_out` those that repeat another, offer tools,
-    or have no text for an answer: none of them is asked. `usual`: every arm there can be, judged as the data tells.
+    `excluded` counts held-out rows that training saw too, `left_out` those that cannot be read, repeat another,
+    offer tools, or have no text for an answer: none of them is asked. `usual`: every arm there can be, judged as the
+    data tells.
     """
 
     model: str
@@ -78,6 +79,13 @@ class Task:
         return self.run.result.get("source") if self.run else None
 
     @property
+    def picked(self) -> bool:
+        """Whether the adapter was chosen among checkpoints by its loss on the very rows that are asked."""
+        if not self.run or self.place != train.run_folder(self.run.id):
+            return False
+        return train.TrainConfig(**self.run.config).keeps_best
+
+    @property
     def brought(self) -> bool:
         """Whether some of its answers came in a bundle; those that are asked since do not make the others ours."""
         return (self.folder / BROUGHT).exists()
@@ -106,12 +114,16 @@ def of_run(run: Run, store: Store, *, held_out: Path | None = None, arms: Sequen
     config = train.TrainConfig(**run.config)
     learned, held = train.open_dataset(record, config)
     place = train.run_folder(run.id)
+    unreadable = 0
     if held_out:
-        held, place = data.load(held_out).examples, place / "other-rows"
-    return _task(
+        other = data.load(held_out)
+        other = other.validation if held_out.is_dir() and other.validation else other
+        held, unreadable, place = other.examples, len(other.rejected), place / "other-rows"
+    task = _task(
         config.model, run, learned, held, arms, limit, kind, config.seed, place,
         bool(record.facts.get("thinks")), schema,
     )  # fmt: skip
+    return replace(task, left_out=task.left_out + unreadable)
 
 
 def of_data(
@@ -132,7 +144,8 @@ def of_data(
     whole = data.held_out(data.load(path), usual.held_out, usual.seed)
     held = whole.validation.examples if whole.validation else []
     place = place or settings.read().home
-    return _task(model, None, whole.examples, held, arms, limit, kind, usual.seed, place, False, schema)
+    task = _task(model, None, whole.examples, held, arms, limit, kind, usual.seed, place, False, schema)
+    return replace(task, left_out=task.left_out + len(whole.validation.rejected if whole.validation else ()))
 
 
 def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> Task:

@@ -119,6 +119,38 @@ def test_rows_that_training_saw_are_left_out_and_counted(
         evaluate.of_run(run, store, held_out=file)
 
 
+def test_rows_that_cannot_be_read_are_counted_and_of_a_folder_the_held_out_file_is_asked(
+    store: Store, run: Run, tmp_path: Path
+) -> None:
+    def line(i: int) -> str:
+        return json.dumps(example(f"How much is {i} times {i}?", f"{i * i}").as_row())
+
+    file = tmp_path / "torn.jsonl"
+    file.write_text("\n".join([*map(line, range(25)), *["{torn"] * 20]), encoding="utf-8")
+    assert [evaluate.of_run(run, store, held_out=file).left_out, len(data.load(file).examples)] == [20, 25]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("\n".join(map(line, range(30))), encoding="utf-8")
+    (folder / "validation.jsonl").write_text("\n".join([*map(line, range(40, 45)), "{torn"]), encoding="utf-8")
+    task = evaluate.of_run(run, store, held_out=folder)
+    assert ([row.answer for row in task.rows], task.left_out) == ([f"{i * i}" for i in range(40, 45)], 1)
+    assert evaluate.of_data(run.config["model"], folder).left_out == 1
+
+
+def test_rows_that_chose_the_checkpoint_are_said_to_flatter(
+    store: Store, tiny: Path, many: data.Dataset, tmp_path: Path
+) -> None:
+    """The best of several checkpoints by these rows' loss, measured on these rows, looks better than it is."""
+    picked = train_tiny(store, tiny, many, early_stopping=2, eval_every=2)
+    assert (
+        "picked by the loss on these very rows"
+        in done(evaluate.of_run(picked, store, limit=20), Engine())["verdict"]["sentence"]
+    )
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps(example("How much is 12 times 12?", "144").as_row()), encoding="utf-8")
+    assert not evaluate.of_run(picked, store, held_out=other).picked
+
+
 def test_without_a_run_the_alternatives_are_measured(tiny: Path, many: data.Dataset) -> None:
     task = evaluate.of_data(str(tiny), many.path, limit=8)
     found = done(task, Engine())
@@ -169,6 +201,9 @@ def test_a_question_that_does_not_fit_is_counted_and_stops_nothing(store: Store,
     for arm in ("base", "few_shot", "retrieval", "tuned"):
         assert (found["arms"][arm]["too_long"], found["arms"][arm]["empty"] >= 1) == (1, True)
         assert found["arms"][arm]["loss"] > 0
+    seconds = [one.seconds for one in evaluate.answered(task) if one.arm == "base" and one.stop != "too_long"]
+    assert all(seconds), "each has its share of the batch that it was asked in"
+    assert found["arms"]["base"]["seconds"] == pytest.approx(sum(seconds) / len(seconds), abs=1e-3)
     long = next(one for one in evaluate.answered(task) if one.stop == "too_long")
     assert "long long" in task.rows[long.row].asked
 

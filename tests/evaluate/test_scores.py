@@ -106,7 +106,12 @@ def test_numbers_beyond_floats_keep_to_nothing() -> None:
     assert not scores.keeps("1e400", {"multipleOf": 0.1})
 
 
-@pytest.mark.parametrize("between", [" ", ",", "é"])
+@pytest.mark.parametrize("text", ["Привет, мир", "你好世界", "Ça va, élève ?", "नमस्ते दुनिया", "שלום עולם"])
+def test_in_every_script_the_same_is_the_same(text: str) -> None:
+    assert scores.scored(text, text, "free").parts == {"chrF": 1.0, "ROUGE-L": 1.0}
+
+
+@pytest.mark.parametrize("between", [" ", ",", "_"])
 def test_rouge_looks_at_the_first_words(between: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its table has a cell for every pair of words: fifty thousand on either side would fill any memory."""
     from rouge_score import rouge_scorer
