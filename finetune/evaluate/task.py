@@ -154,7 +154,8 @@ def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> 
     Raises:
         DataError: nothing is held out, or the kept dataset is gone.
     """
-    return of_data(model, Path(record.folder), limit=limit, place=Path(record.folder))
+    folder = train.rows_of(record)
+    return of_data(model, folder, limit=limit, place=folder)
 
 
 def _task(

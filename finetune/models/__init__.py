@@ -7,7 +7,7 @@ from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.load import load_model, load_tokenizer
 from finetune.models.render import IGNORED, Rendered, Span, can_think, end_of_turn, prompt_ids, render, thinks
-from finetune.models.source import Found, find, here, stamp
+from finetune.models.source import Found, find, here, local, stamp
 
 __all__ = [
     "CATALOGUE",
@@ -27,6 +27,7 @@ __all__ = [
     "left_padded",
     "load_model",
     "load_tokenizer",
+    "local",
     "prompt_ids",
     "render",
     "stamp",

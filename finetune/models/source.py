@@ -64,7 +64,7 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
         >>> find("HuggingFaceTB/SmolLM2-135M-Instruct").folder.joinpath("model.safetensors").exists()
         True
     """
-    if folder := _local(name):
+    if folder := local(name):
         return Found(name, _complete(folder), "local")
     if not _is_hub_id(name):
         if settings.read().shared:
@@ -103,7 +103,7 @@ def here(name: str) -> bool:
         >>> here("Qwen/Qwen3-0.6B")
         False
     """
-    if _local(name):
+    if local(name):
         return True
     ready = name == DEFAULT and packaged.is_ready(settings.read().models)
     return ready or (_is_hub_id(name) and _cached(name) is not None)
@@ -114,7 +114,7 @@ def stamp(name: str) -> list[Any]:
 
     Empty for a Hub id: its weights do not change under us.
     """
-    folder = _local(name)
+    folder = local(name)
     files = sorted(folder.glob("*.safetensors")) if folder else []
     stats = [(file.name, file.stat()) for file in files]
     return [str(folder.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]] if folder else []
@@ -165,8 +165,14 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _local(name: str) -> Path | None:
-    if settings.read().shared:  # not even looked for: nobody learns which folders the server has
+def local(name: str) -> Path | None:
+    """The folder of this name, if there is one and it may be used: on a shared server, none may.
+
+    Example:
+        >>> local("HuggingFaceTB/SmolLM2-135M-Instruct") is None
+        True
+    """
+    if settings.read().shared or not name.strip():  # not even looked for: nobody learns which folders a server has
         return None
     try:
         folder = Path(name).expanduser()

@@ -14,6 +14,7 @@ from finetune.train.kept import (
     originals,
     reload,
     reopen,
+    rows_of,
     save_dataset,
     write_examples,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "reopen",
     "resume",
     "run_folder",
+    "rows_of",
     "save_dataset",
     "seconds_for",
     "start",

@@ -7,6 +7,7 @@ writes the value with its reason to the run's log.
 
 import difflib
 import math
+import reprlib
 import shlex
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -224,8 +225,8 @@ class TrainConfig(BaseModel):
 
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Mend the file.") from error
         if not isinstance(values, dict):
             raise ConfigError("The YAML is not a mapping of settings.", where=path.name, fix="Write lines: key: value")
@@ -282,6 +283,11 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def _short(value: Any) -> str:
+    """A value in a few words; lists in lists of a YAML file could be longer, written out, than any memory."""
+    return (reprlib.repr(value) if isinstance(value, (list, dict)) else str(value))[:60]
+
+
 def _explain(error: Any) -> ConfigError:
     key = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
@@ -290,5 +296,5 @@ def _explain(error: Any) -> ConfigError:
         return ConfigError("There is no such setting.", where=key[:100], fix=known)
     field = TrainConfig.model_fields[key]
     return ConfigError(
-        f"{str(error['input'])[:60]!r} is not allowed: {error['msg']}.", where=key, fix=str(field.description)
+        f"{_short(error['input'])!r} is not allowed: {error['msg']}.", where=key, fix=str(field.description)
     )

@@ -176,11 +176,26 @@ def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[Sequence[d
     Raises:
         DataError: the files are gone, or stayed where an imported run was trained.
     """
-    _refuse_stayed(record)
+    folder = rows_of(record)
     try:
-        return examples_in(Path(record.folder), config)
+        return examples_in(folder, config)
     except DataError as error:
         raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.") from error
+
+
+def rows_of(record: DatasetRecord) -> Path:
+    """The folder with the rows of a kept dataset.
+
+    Raises:
+        DataError: they are gone, there never was one, or they stayed where an imported run was trained.
+    """
+    _refuse_stayed(record)
+    if not record.facts["accepted"]:
+        fix = "Map its columns on the Data tab, or mend the rows."
+        raise DataError("None of its rows can be used.", where=record.name, fix=fix, code="data_not_trainable")
+    if not (Path(record.folder) / "train.jsonl").is_file():
+        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
+    return Path(record.folder)
 
 
 def examples_in(folder: Path, config: TrainConfig) -> tuple[Sequence[data.Example], Sequence[data.Example]]:

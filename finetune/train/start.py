@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from finetune import settings
+from finetune import models, settings
 from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
 from finetune.train.build import refuse_impossible
@@ -45,7 +45,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             code="data_not_trainable",
         )
     refuse_impossible(config)
-    if (folder := Path(config.model).expanduser()).is_dir():  # the worker starts in another folder
+    if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
     run = store.add_run(owner=owner, name=name, dataset=record.id, config=config.model_dump())

@@ -101,6 +101,7 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
         lambda: train.open_dataset(record, train.TrainConfig(**run.config)),
         lambda: train.reopen(record),
         lambda: evaluate.of_run(run, store),
+        lambda: evaluate.of_dataset(str(tiny), record),
     ):
         with pytest.raises(DataError, match="sums: The rows of this data did not come along") as caught:
             needs()

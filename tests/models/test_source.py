@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune import models
+from finetune import data, models, train
 from finetune.errors import ModelError, NotAllowed
 from finetune.models import packaged, source
+from finetune.store import Store
 
 ROOT = Path(__file__).parents[2]
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -228,6 +229,23 @@ def test_a_part_without_its_index_is_not_taken_for_a_model(tiny: Path, tmp_path:
 
 @pytest.mark.parametrize("name", ["~nosuch/x", "a/..", "x/y--z", "a/b.git", "x" * 400, "a\x00b", f"a/{'b' * 300}"])
 def test_odd_names_are_one_sentence(name: str) -> None:
+    with pytest.raises(ModelError):
+        models.find(name)
+
+
+@pytest.mark.parametrize("name", ["~", ".", "..", "~nobody-here/x", "b" * 300, "a\0b"])
+def test_on_a_shared_server_a_run_names_no_folder_of_it(
+    store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    record = train.save_dataset(store, small_dataset)
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    run = train.start(store, train.TrainConfig(model=name), record)
+    assert run.config["model"] == name
+
+
+@pytest.mark.parametrize("name", ["", " ", "~nobody-here/x", "b" * 300, "a\0b"])
+def test_what_names_no_folder_is_none(name: str) -> None:
+    assert models.local(name) is None
     with pytest.raises(ModelError):
         models.find(name)
 

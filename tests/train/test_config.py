@@ -38,11 +38,27 @@ def test_yaml_keeps_data_apart(tmp_path: Path) -> None:
     assert places == {"data": "rows.jsonl"}
 
 
-@pytest.mark.parametrize("text", ["- a list", "just text", "a: [unclosed", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["- a list", "just text", "a: [unclosed", "\x00", "seed: 2024-13-45", "seed: !!int abc", "seed: !!bool abc",
+     "seed: !!timestamp abc", f"seed: {'9' * 5000}", "[" * 5000],
+)  # fmt: skip
 def test_broken_yaml_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="run.yaml: The YAML"):
+        TrainConfig.from_yaml(path)
+
+
+def test_yaml_that_would_be_endless_written_out_is_one_sentence(tmp_path: Path) -> None:
+    """Each level names the one before ten times: ten levels are ten billion words."""
+    levels = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11))]
+    path = tmp_path / "run.yaml"
+    path.write_text("\n".join([*levels, "model: *a10"]))
+    with pytest.raises(ConfigError):
+        TrainConfig.from_yaml(path)
+    path.write_text("model: " + "\n".join(["&a [x]", "epochs: [*a, *a]"]))
+    with pytest.raises(ConfigError, match="is not allowed"):
         TrainConfig.from_yaml(path)
 
 
