@@ -1,5 +1,6 @@
 """The Chat tab: one prompt, the base's answer and the tuned model's, side by side; others on demand."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -122,13 +123,19 @@ class ChatTab:
 
     def _choose(self, run_id: str | None, state: Browser, request: gr.Request) -> tuple:
         answers.drop(request, HERE)
+        nobody = "", gr.update(samples=[]), None, gr.update(choices=[], value=[]), None, compare.EMPTY, "", "", ""
         if not run_id:
-            return "", gr.update(samples=[]), None, gr.update(choices=[], value=[]), None, compare.EMPTY, "", "", ""
-        with _told():
+            return nobody
+        try:
             run = self.services.run(run_id, state)
-            rows = [[example.asked] for example in columns.askable(self.services, run)[:EXAMPLES]]
             talk = columns.begin(self.services, run, state, [], 1.0)
             beside = columns.possible(self.services, run, state)
+        except FinetuneError as error:  # the run was deleted: nothing of another one stays under its name
+            gr.Warning(str(error))
+            return nobody
+        rows: list[list[str]] = []
+        with contextlib.suppress(FinetuneError):  # its rows did not come along, or are gone: it can be talked to
+            rows = [[example.asked] for example in columns.askable(self.services, run)[:EXAMPLES]]
         more = gr.update(choices=beside, value=[])
         return talk.system, gr.update(samples=rows), None, more, talk, compare.EMPTY, "", gr.skip(), ""
 

@@ -47,6 +47,7 @@ class DataTab:
         self._listen_to_dataset()
 
     def _draw(self) -> None:
+        self.refusal = gr.HTML(elem_id="data-refusal")
         self.facts = gr.HTML("<div class='ba-card ba-masked'>No data yet.</div>", elem_id="data-facts")
         self.remedies = Remedies()
         self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
@@ -56,7 +57,7 @@ class DataTab:
 
     def _listen_to_changes(self) -> None:
         """What makes a new dataset."""
-        taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.facts], "api_visibility": "private"}
+        taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], "api_visibility": "private"}
         self.sources.listen(taken)
         remedies, here = self.remedies, [self.dataset, self.browser]
         told = [self.model, self.length, remedies.system, *here]
@@ -105,10 +106,12 @@ class DataTab:
             nothing: list[Any] = [gr.skip(), hidden, "", "", hidden, hidden, 1]
             return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
         try:
-            dataset = self.opened.get(dataset_id, state)
-        except FinetuneError as error:
+            return self._drawn(dataset_id, self.opened.get(dataset_id, state))
+        except FinetuneError as error:  # its files may go while it is open
             nothing = [report.refused(str(error)), hidden, "", "", hidden, hidden, 1]
             return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
+
+    def _drawn(self, dataset_id: str, dataset: data.Dataset) -> list[Any]:
         split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
         ready = gr.update(visible=bool(dataset.examples))
         shown: list[Any] = [report.summary(dataset, split), ready, report.first_rows(dataset), report.rejected(dataset)]
@@ -203,5 +206,5 @@ class DataTab:
                 raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
         except FinetuneError as error:
             return gr.skip(), gr.skip(), report.refused(str(error))
-        kept, mapped_id, _ = take(self.opened, lambda: mapped, state, train.fixed_with(record))
-        return kept, mapped_id, gr.skip()
+        kept, mapped_id, refusal = take(self.opened, lambda: mapped, state, train.fixed_with(record))
+        return kept, mapped_id, refusal or gr.skip()

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from finetune.export.bundle import read_bundle
 from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.hub import checks
 from finetune.store import Run
-from finetune.ui import exported
+from finetune.ui import answers, exported
 from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services, known, owner
 from finetune.ui.spoken import spoken
@@ -31,6 +31,9 @@ ALONE = threading.Lock()
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "export", "api_visibility": "private"}
 """An export holds a whole model in memory."""
 
+
+HERE = "export"
+"""This place, among those of a page where work is waited for."""
 
 KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
@@ -63,6 +66,7 @@ class ExportTab:
         with gr.Accordion("Import a run bundle", open=False):
             self.bundle = gr.File(label="A bundle that was exported elsewhere", file_types=[".zip"], height=120,
                                   elem_id="import-bundle")  # fmt: skip
+            self.brought = gr.HTML(elem_id="import-progress")
         self._listen()
 
     def refresh(self, state: Browser, chosen: str | None = None) -> dict:
@@ -102,27 +106,31 @@ class ExportTab:
         working: dict[str, Any] = {"outputs": drawn, "show_progress": "hidden", **ONE_AT_A_TIME}
         for key, button in self.buttons.items():
             button.click(self._maker(key), chosen, **working)
-        self.run.input(lambda: "", None, self.progress, queue=False, api_visibility="private")
         self.run.change(self._show, [self.run, self.browser], drawn, api_visibility="private", show_progress="hidden")
         self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working)
         self.bundle.upload(
-            self._import, [self.bundle, self.browser], [self.progress, self.run], show_progress="hidden",
+            self._import, [self.bundle, self.browser], [self.brought, self.run], show_progress="hidden",
             **ONE_AT_A_TIME,
         )  # fmt: skip
 
-    def _show(self, run_id: str | None, state: Browser) -> tuple:
+    def _show(self, run_id: str | None, state: Browser, request: gr.Request) -> tuple:
         """What was made of this run before; its files were handed over then."""
+        answers.drop(request, HERE)
         try:
             kept = make.kept(self.services.run(run_id, state)) if run_id else {}
         except FinetuneError:
             kept = {}
-        return gr.skip(), gr.update(visible=False, value=None), *self._rows(kept)
+        return "", gr.update(visible=False, value=None), *self._rows(kept)
 
     def _rows(self, kept: dict[str, Any]) -> list[str]:
         return [exported.row(one, kept.get(one.key)) for one in FORMATS]
 
+    def _kept(self, run: Run, in_view: bool) -> Sequence[Any]:
+        return self._rows(make.kept(run)) if in_view else (gr.skip(),) * len(FORMATS)
+
     def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
-        def made(values: dict[Any, Any]) -> Generator[tuple]:
+        def made(values: dict[Any, Any], request: gr.Request) -> Generator[tuple]:
+            here = answers.begin(request, HERE)
             try:
                 (run, choices), place = self._chosen(values), _place()
                 done = yield from self._said(lambda say: make.export(
@@ -131,7 +139,7 @@ class ExportTab:
                 yield exported.failed(str(error)), *(gr.skip(),) * (1 + len(FORMATS))
                 return
             files = gr.update(visible=True, value=[str(file) for file in make.files(done)])
-            yield exported.done(done), files, *self._rows(make.kept(run))
+            yield exported.done(done), files, *self._kept(run, answers.counts(request, HERE, here))
 
         return made
 
@@ -139,7 +147,10 @@ class ExportTab:
         run = self.services.run(values[self.run], values[self.browser])
         return run, make.Choices(values[self.dtype], values[self.quant], with_data=values[self.with_data])
 
-    def _push(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[tuple]:
+    def _push(
+        self, values: dict[Any, Any], request: gr.Request, oauth: gr.OAuthToken | None = None
+    ) -> Generator[tuple]:
+        here = answers.begin(request, HERE)
         token, repo = oauth.token if oauth else None, (values[self.repo] or "").strip()
         try:
             if not repo:
@@ -163,7 +174,7 @@ class ExportTab:
         except FinetuneError as error:
             yield exported.failed(str(error)), *(gr.skip(),) * (1 + len(FORMATS))
             return
-        yield exported.pushed(url), gr.skip(), *self._rows(make.kept(run))
+        yield exported.pushed(url), gr.skip(), *self._kept(run, answers.counts(request, HERE, here))
 
     def _said(self, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
         """Show each sentence as it comes; returns what the work made."""

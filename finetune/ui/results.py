@@ -65,7 +65,7 @@ class ResultsTab:
         told = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, told, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
         self.halt.click(_halt, None, None, queue=False, **quiet)
-        self.run.input(_drop, None, None, queue=False, **quiet)
+        self.run.change(_drop, None, None, queue=False, **quiet)  # not input: a dropdown sends that whenever it is left
         for part in (self.run, self.kind, self.filter):
             part.change(self._choose, told, drawn, **quiet)
         self.schema.submit(self._choose, told, drawn, **quiet)

@@ -14,7 +14,7 @@ from finetune.ui.opened import Opened
 from finetune.ui.report import card, shown
 from finetune.ui.session import Browser
 
-LINE = re.compile(r"\s*line\s+(\d+)\s*", re.IGNORECASE)
+LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
 
 
 def as_chat(example: data.Example) -> str:

@@ -17,14 +17,17 @@ from finetune.ui.session import Browser, known
 
 def take(
     opened: Opened, load: Callable[[], data.Dataset], state: Browser, told: train.FixedWith | None = None
-) -> tuple[dict, str | None, Any]:
-    """Load and keep a dataset; returns what the browser remembers, the id, and the sentence if it failed."""
+) -> tuple[Any, Any, str]:
+    """Load and keep a dataset; returns what the browser remembers, the id, and why not.
+
+    The data in view stays when the new one cannot be had.
+    """
     state = known(state)
     try:
         record = opened.keep(load(), state, told)
     except FinetuneError as error:
-        return state | {"dataset": None}, None, report.refused(str(error))
-    return state | {"dataset": record.id}, record.id, gr.skip()
+        return gr.skip(), gr.skip(), report.refused(str(error))
+    return state | {"dataset": record.id}, record.id, ""
 
 
 class Sources:

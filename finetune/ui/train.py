@@ -54,8 +54,8 @@ class TrainTab:
     def _start_from(self, name: str, model: str) -> dict[Any, Any]:
         """A preset's settings in the form; the model stays."""
         chosen = train.preset(name)
-        config = train.TrainConfig.parse({**chosen.values, "model": model})
-        return {self.preset: gr.update(info=chosen.sentence), **self.fill(config)}
+        filled = self.fill(train.TrainConfig.parse(chosen.values)) | {self.inputs["model"]: model}
+        return {self.preset: gr.update(info=chosen.sentence), **filled}
 
     def _begin(self, values: dict[Any, Any]) -> tuple:
         state = known(values[self.browser])

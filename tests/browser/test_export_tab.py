@@ -96,9 +96,7 @@ def test_a_run_is_judged_taken_away_and_brought_in(
     assert "manifest.json" in ZipFile(bundle).namelist()
     page.get_by_text("Import a run bundle").click()
     page.set_input_files("#import-bundle input[type=file]", bundle)
-    expect(page.locator("#export-progress")).to_contain_text("Imported")
-    page.wait_for_timeout(1500)
-    expect(page.locator("#export-progress")).to_contain_text("Imported")
+    expect(page.locator("#import-progress")).to_contain_text("Imported")
     assert {one.id for one in store.runs()} > {run.id}
     tab(page, "Guide")
     expect(page.locator("#worksheet .ba-verdict b")).not_to_be_empty()

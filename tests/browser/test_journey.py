@@ -96,7 +96,7 @@ def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: 
     page.goto(app)
     tab(page, "Data")
     page.set_input_files("#upload input[type=file]", bad)
-    expect(page.locator("#data-facts")).to_contain_text("Not read.")
+    expect(page.locator("#data-refusal")).to_contain_text("Not read.")
     expect(page.locator("#to-train")).to_be_hidden()
     page.reload()
     tab(page, "Data")
@@ -104,8 +104,14 @@ def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: 
     expect(page.locator("#data-facts")).to_contain_text("12")
     expect(page.locator("#data-facts")).to_contain_text("invalid_json")
     expect(page.locator("#data-facts")).to_contain_text("line 13")
+    expect(page.locator("#data-refusal")).not_to_contain_text("Not read.")
     expect(page.locator("#first-rows")).to_contain_text("<script>document.title='owned'</script>")
     assert page.title() == "Before & After"
+    page.locator("#upload button[aria-label='Clear']").click()
+    page.set_input_files("#upload input[type=file]", bad)
+    expect(page.locator("#data-refusal")).to_contain_text("Not read.")
+    expect(page.locator("#data-facts")).to_contain_text("line 13")
+    expect(page.locator("#to-train")).to_be_visible()
 
 
 def test_training_without_data_says_so(app: str, page: Page) -> None:

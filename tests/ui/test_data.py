@@ -2,19 +2,23 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
 from finetune.store import Store
 from finetune.ui import report, rows
+from finetune.ui.data import DataTab
 from finetune.ui.mapping import described, named, tried
 from finetune.ui.opened import Opened
 from finetune.ui.session import Services
+from finetune.ui.sources import take
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
 OURS = {
@@ -197,6 +201,28 @@ def test_another_visitors_dataset_is_not_there(store: Store, monkeypatch: pytest
     for state in (other, None):
         with pytest.raises(RunError, match="no such dataset"):
             opened.get(record.id, state)
+
+
+def test_what_cannot_be_read_leaves_the_data_in_view(store: Store, tmp_path: Path) -> None:
+    opened = Opened(Services(store, chat.Engine()))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n")
+    state, dataset, refusal = take(opened, lambda: data.load(bad), None)
+    assert (state, dataset) == (gr.skip(), gr.skip())
+    assert "Not read." in refusal
+    state, dataset, refusal = take(opened, lambda: data.load("sample_data/voice"), None)
+    assert (state["dataset"], refusal) == (dataset, "")
+
+
+def test_files_that_go_while_they_are_in_view_are_one_sentence(store: Store) -> None:
+    with gr.Blocks():
+        tab = DataTab(Services(store, chat.Engine()), gr.BrowserState(None), gr.Dropdown([]))
+    record = tab.opened.keep(data.load("sample_data/voice"), None)
+    whole = tab._show(record.id, None)
+    shutil.rmtree(record.folder)
+    gone = tab._show(record.id, None)
+    assert len(gone) == len(whole)
+    assert "Not read." in gone[0]
 
 
 def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) -> None:

@@ -1,0 +1,37 @@
+"""The Chat tab: whom it talks to is whom it names."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from finetune.chat import Engine
+from finetune.export.bundle import read_bundle
+from finetune.store import Store
+from finetune.ui.chat import ChatTab
+from finetune.ui.session import Services
+from tests.export.trained import world
+
+STATE = {"owner": "0" * 32, "dataset": None, "run": None}
+REQUEST: Any = SimpleNamespace(session_hash="s")
+
+
+@pytest.fixture
+def tab(store: Store) -> ChatTab:
+    with gr.Blocks():
+        return ChatTab(Services(store, Engine()), gr.BrowserState(None))
+
+
+def test_a_run_whose_rows_did_not_come_along_can_be_talked_to(tab: ChatTab, store: Store, tiny: Path) -> None:
+    run = read_bundle(store, world(tiny).bare)
+    _, examples, _, _, talk, *_ = tab._choose(run.id, STATE, REQUEST)
+    assert talk.run == run
+    assert examples["samples"] == []
+
+
+def test_nothing_of_another_run_stays_under_a_name_that_is_gone(tab: ChatTab) -> None:
+    with pytest.warns(UserWarning, match="no such run"):
+        system, _, _, _, talk, *_ = tab._choose("r12345678", STATE, REQUEST)
+    assert (system, talk) == ("", None)

@@ -1,0 +1,37 @@
+"""The wiring of the whole page: what Gradio will hand to each function, and when."""
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.helpers import special_args
+
+from finetune.chat import Engine
+from finetune.store import Store
+from finetune.ui import page as pages
+from finetune.ui.session import Services
+
+
+@pytest.fixture
+def page(store: Store) -> gr.Blocks:
+    return pages.build(Services(store, Engine()))
+
+
+def test_every_function_takes_what_gradio_hands_it(page: gr.Blocks) -> None:
+    """The request, the event and the visitor's token are filled in by position only."""
+    request: Any = SimpleNamespace(session={}, headers={}, session_hash="s")
+    wired = [fn for fn in page.fns.values() if fn.fn]
+    assert len(wired) > 50
+    for fn in wired:
+        values: list[Any] = [{}] if fn.inputs_as_dict else [None] * len(fn.inputs)
+        given = special_args(fn.fn, values, request, gr.EventData(None, {}))[0]
+        inspect.signature(fn.fn).bind(*given)
+
+
+def test_no_dropdown_acts_when_it_is_only_left(page: gr.Blocks) -> None:
+    """Gradio's dropdowns send ``input`` whenever they lose the focus, chosen or not."""
+    for fn in page.fns.values():
+        for block, event in fn.targets:
+            assert not (isinstance(page.blocks.get(block), gr.Dropdown) and event == "input"), fn.name
