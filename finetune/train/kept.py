@@ -190,7 +190,7 @@ def rows_of(record: DatasetRecord) -> Path:
         DataError: they are gone, there never was one, or they stayed where an imported run was trained.
     """
     _refuse_stayed(record)
-    if not record.facts["accepted"]:
+    if record.facts.get("accepted") == 0:
         fix = "Map its columns on the Data tab, or mend the rows."
         raise DataError("None of its rows can be used.", where=record.name, fix=fix, code="data_not_trainable")
     if not (Path(record.folder) / "train.jsonl").is_file():

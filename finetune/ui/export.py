@@ -204,6 +204,6 @@ class ExportTab:
         try:
             run = read_bundle(self.services.store, Path(path), owner(known(state)))
         except FinetuneError as error:
-            yield exported.failed(str(error)), gr.skip()
+            yield exported.failed(str(error), "Not imported."), gr.skip()
             return
         yield exported.imported(run), self.refresh(state, run.id)

@@ -29,9 +29,9 @@ def working(line: str) -> str:
     return card(f"<span class='ba-busy'></span> {shown(line)}")
 
 
-def failed(sentence: str) -> str:
-    """Why nothing was made."""
-    return card(f"<div class='ba-problem error'><i>✕</i><div><b>Not made.</b> {shown(sentence)}</div></div>")
+def failed(sentence: str, what: str = "Not made.") -> str:
+    """Why nothing was made, or brought in."""
+    return card(f"<div class='ba-problem error'><i>✕</i><div><b>{what}</b> {shown(sentence)}</div></div>")
 
 
 def done(made: Exported) -> str:

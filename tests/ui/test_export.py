@@ -87,7 +87,7 @@ def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: 
     assert len(store.runs()) == 2
     bad = Path(files["value"][0]).with_name("bad.zip")
     bad.write_bytes(b"no zip")
-    assert "Not made." in list(tab._import(str(bad), STATE))[-1][0]
+    assert "Not imported." in list(tab._import(str(bad), STATE))[-1][0]
 
 
 def test_what_is_wrong_is_a_sentence(
