@@ -25,8 +25,10 @@ LONGEST_NUMBER = 40
 LONGEST_LAID_OUT = 20_000
 """Characters of a JSON text that is laid out: indented, one of many levels is up to a thousand times as long."""
 
-SQL = {"select", "insert", "update", "delete", "with", "create", "alter", "drop"}
-"""What a statement begins with. sqlglot takes "from the top" for one, too."""
+SQL = re.compile(
+    r"(?:\s|--[^\n]*|/\*.*?\*/)*+(?:select|insert|update|delete|with|create|alter|drop)\b", re.IGNORECASE | re.DOTALL
+)
+"""What a statement begins with, after comments. sqlglot takes "from the top" for one, too, and is slow to see prose."""
 
 
 @dataclass(frozen=True)
@@ -165,18 +167,16 @@ def _sql(text: str) -> tuple[str, str] | None:
 
     None unless it is exactly one.
     """
+    if not SQL.match(text):
+        return None
     import sqlglot
-    from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # its warnings quote what they could not parse
     try:
-        tokens = sqlglot.tokenize(text)
-        if not tokens or tokens[0].text.lower() not in SQL:
-            return None
         statements = [one for one in sqlglot.parse(text) if one is not None]
         if len(statements) != 1 or isinstance(statements[0], sqlglot.exp.Command):
             return None
         return statements[0].sql(pretty=True), normalize_identifiers(statements[0]).sql(comments=False)
-    except (SqlglotError, RecursionError):
+    except Exception:  # noqa: BLE001 - whatever a model wrote: some of it sqlglot ends on with errors of its own
         return None

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Any
+from unicodedata import category, normalize
 
 from finetune.errors import ConfigError
 from finetune.evaluate.arms import CJK
@@ -22,8 +22,6 @@ METRICS = {
     "free": "loss of the expected answer",
 }  # fmt: skip
 """What is compared, by kind; a share of the rows, but for free text, where lower is better."""
-
-WORDS = re.compile(rf"{CJK}|[^\W_]+")
 
 MOST_WORDS = 1000
 """Words of each text that ROUGE-L looks at. Its table has a cell for each pair of them, so that an imported answer of
@@ -187,6 +185,15 @@ def rouge_l(answer: str, expected: str) -> float:
     return float(_rouge().score(expected, answer)["rougeL"].fmeasure)
 
 
+def _words(text: str) -> list[str]:
+    """Letters and digits with the marks on them; Chinese and Japanese characters one by one."""
+    spaced = (
+        f" {one} " if re.match(CJK, one) else one if one.isalnum() or category(one)[0] == "M" else " "
+        for one in normalize("NFC", text.lower())
+    )  # fmt: skip
+    return "".join(spaced).split()
+
+
 @cache
 def _chrf() -> Any:
     from sacrebleu.metrics import CHRF
@@ -201,6 +208,6 @@ def _rouge() -> Any:
 
     class FirstWords(Tokenizer):  # type: ignore[misc]
         def tokenize(self, text: str) -> list[str]:
-            return [found[0] for found in islice(WORDS.finditer(text.lower()), MOST_WORDS)]
+            return _words(text)[:MOST_WORDS]
 
     return RougeScorer(["rougeL"], tokenizer=FirstWords())

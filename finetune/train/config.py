@@ -225,7 +225,7 @@ class TrainConfig(BaseModel):
 
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Mend the file.") from error
         if not isinstance(values, dict):
@@ -285,7 +285,10 @@ def settings_table() -> str:
 
 def _short(value: Any) -> str:
     """A value in a few words; lists in lists of a YAML file could be longer, written out, than any memory."""
-    return (reprlib.repr(value) if isinstance(value, (list, dict)) else str(value))[:60]
+    try:
+        return (reprlib.repr(value) if isinstance(value, (list, dict)) else str(value))[:60]
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _explain(error: Any) -> ConfigError:

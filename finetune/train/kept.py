@@ -31,6 +31,8 @@ from finetune.train.config import TrainConfig
 
 PARTS = ("train", "validation")
 
+REPORT = "report.json"
+
 KEEPING = ".keeping-"
 """How a folder is called in which a dataset is laid out; one that is old was left by a crash."""
 
@@ -82,6 +84,8 @@ def keep_dataset(
             facts = _lay_out(dataset, Path(aside), fixed_with or FixedWith())
             folder = place / _digest(Path(aside), [owner, dataset.name, facts])
             _move(Path(aside), folder)
+    except FileNotFoundError as error:
+        raise DataError("Its files are gone.", where=dataset.name, fix="Upload it again.") from error
     except OSError as error:
         raise DataError(
             "The data cannot be kept: the disk is full or cannot be written.", where=dataset.name,
@@ -98,7 +102,7 @@ def _lay_out(dataset: data.Dataset, folder: Path, told: FixedWith) -> dict[str, 
         if piece:
             files[f"{part}_file"] = _keep_original(piece.path, folder / "original" / part)
     write_examples(dataset, folder)
-    _write(folder / "report.json", [json.dumps(data.report(dataset))])
+    _write(folder / REPORT, [json.dumps(data.report(dataset))])
     return {
         "format": dataset.format,
         "rows": dataset.rows,
@@ -118,7 +122,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _digest(folder: Path, told: Any) -> str:
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for path in _files(folder):
+    for path in (path for path in _files(folder) if path.name != REPORT):  # it follows from the others
         digest.update(os.fsencode(f"{path.relative_to(folder)} {path.stat().st_size} "))
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -68,13 +68,22 @@ class DataTab:
         remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), told, **taken)
         remedies.undo.click(self._undo, here, **taken)
         self.mapping.remove.click(self._unmap, here, **taken)
-        taken["outputs"] = [self.browser, self.dataset, self.mapping.example]
+        taken["outputs"] = [self.browser, self.dataset, self.refusal, self.mapping.example]
         self.mapping.apply.click(self._map, [*self.mapping.fields, *here], **taken)
 
     def _listen_to_dataset(self) -> None:
         """What is drawn of it."""
         here = [self.dataset, self.browser]
-        parts = [self.facts, self.go, self.table, self.rejected, self.download, self.rows.box, self.rows.row]
+        parts = [
+            self.dataset,
+            self.facts,
+            self.go,
+            self.table,
+            self.rejected,
+            self.download,
+            self.rows.box,
+            self.rows.row,
+        ]
         count: dict[str, Any] = {
             "fn": self._count, "inputs": [self.model, self.length, *here],
             "outputs": [self.numbers, *self.remedies.one(TOO_LONG)], "api_visibility": "private",
@@ -103,18 +112,24 @@ class DataTab:
     def _show(self, dataset_id: str | None, state: Browser) -> list[Any]:
         hidden = gr.update(visible=False)
         if not dataset_id:
-            nothing: list[Any] = [gr.skip(), hidden, "", "", hidden, hidden, 1]
+            nothing: list[Any] = [gr.skip(), gr.skip(), hidden, "", "", hidden, hidden, 1]
             return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
         try:
             return self._drawn(dataset_id, self.opened.get(dataset_id, state))
-        except FinetuneError as error:  # its files may go while it is open
-            nothing = [report.refused(str(error)), hidden, "", "", hidden, hidden, 1]
+        except FinetuneError as error:  # its files may go while it is open; None, so that bringing it again is a change
+            nothing = [None, report.refused(str(error)), hidden, "", "", hidden, hidden, 1]
             return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
 
     def _drawn(self, dataset_id: str, dataset: data.Dataset) -> list[Any]:
         split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
         ready = gr.update(visible=bool(dataset.examples))
-        shown: list[Any] = [report.summary(dataset, split), ready, report.first_rows(dataset), report.rejected(dataset)]
+        shown: list[Any] = [
+            gr.skip(),
+            report.summary(dataset, split),
+            ready,
+            report.first_rows(dataset),
+            report.rejected(dataset),
+        ]
         shown += [self._download(dataset_id, dataset), ready, 1]
         return [*shown, *self.remedies.offer(data.fixes(dataset), dataset), *self.mapping.fill(dataset)]
 
@@ -205,6 +220,5 @@ class DataTab:
             if not mapped.examples:
                 raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
         except FinetuneError as error:
-            return gr.skip(), gr.skip(), report.refused(str(error))
-        kept, mapped_id, refusal = take(self.opened, lambda: mapped, state, train.fixed_with(record))
-        return kept, mapped_id, refusal or gr.skip()
+            return gr.skip(), gr.skip(), gr.skip(), report.refused(str(error))
+        return *take(self.opened, lambda: mapped, state, train.fixed_with(record)), gr.skip()

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from finetune.export.bundle import read_bundle
 from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.hub import checks
 from finetune.store import Run
-from finetune.ui import answers, exported
+from finetune.ui import exported
 from finetune.ui.run import with_adapter
 from finetune.ui.session import Browser, Services, known, owner
 from finetune.ui.spoken import spoken
@@ -31,9 +31,6 @@ ALONE = threading.Lock()
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "export", "api_visibility": "private"}
 """An export holds a whole model in memory."""
 
-
-HERE = "export"
-"""This place, among those of a page where work is waited for."""
 
 KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
@@ -102,44 +99,40 @@ class ExportTab:
 
     def _listen(self) -> None:
         chosen: set[Any] = {self.run, self.dtype, self.quant, self.with_data, self.browser}
-        drawn = [self.progress, self.files, *self.rows.values()]
-        working: dict[str, Any] = {"outputs": drawn, "show_progress": "hidden", **ONE_AT_A_TIME}
-        for key, button in self.buttons.items():
-            button.click(self._maker(key), chosen, **working)
-        self.run.change(self._show, [self.run, self.browser], drawn, api_visibility="private", show_progress="hidden")
-        self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        rows: dict[str, Any] = {"fn": self._rows, "inputs": [self.run, self.browser], "outputs": [*self.rows.values()]}
+        working: dict[str, Any] = {"outputs": [self.progress, self.files], "show_progress": "hidden", **ONE_AT_A_TIME}
+        made = [button.click(self._maker(key), chosen, **working) for key, button in self.buttons.items()]
+        made.append(self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working))
+        for event in made:  # of the run in view by then
+            event.then(**rows, **quiet)
+        self.run.change(**rows, **quiet)
+        self.run.change(lambda: ("", gr.update(visible=False, value=None)), None, working["outputs"], **quiet)
         self.bundle.upload(
             self._import, [self.bundle, self.browser], [self.brought, self.run], show_progress="hidden",
             **ONE_AT_A_TIME,
         )  # fmt: skip
 
-    def _show(self, run_id: str | None, state: Browser, request: gr.Request) -> tuple:
+    def _rows(self, run_id: str | None, state: Browser) -> list[str]:
         """What was made of this run before; its files were handed over then."""
-        answers.drop(request, HERE)
         try:
             kept = make.kept(self.services.run(run_id, state)) if run_id else {}
         except FinetuneError:
             kept = {}
-        return "", gr.update(visible=False, value=None), *self._rows(kept)
-
-    def _rows(self, kept: dict[str, Any]) -> list[str]:
         return [exported.row(one, kept.get(one.key)) for one in FORMATS]
 
-    def _kept(self, run: Run, in_view: bool) -> Sequence[Any]:
-        return self._rows(make.kept(run)) if in_view else (gr.skip(),) * len(FORMATS)
-
     def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
-        def made(values: dict[Any, Any], request: gr.Request) -> Generator[tuple]:
-            here = answers.begin(request, HERE)
+        def made(values: dict[Any, Any]) -> Generator[tuple]:
+            who = ""
             try:
                 (run, choices), place = self._chosen(values), _place()
-                done = yield from self._said(lambda say: make.export(
+                who = exported.named(run)
+                done = yield from self._said(who, lambda say: make.export(
                     self.services.store, run, key, place, choices, self.services.engine, say))  # fmt: skip
             except FinetuneError as error:
-                yield exported.failed(str(error)), *(gr.skip(),) * (1 + len(FORMATS))
+                yield exported.failed(str(error), of=who), gr.skip()
                 return
-            files = gr.update(visible=True, value=[str(file) for file in make.files(done)])
-            yield exported.done(done), files, *self._kept(run, answers.counts(request, HERE, here))
+            yield exported.done(done), gr.update(visible=True, value=[str(file) for file in make.files(done)])
 
         return made
 
@@ -147,15 +140,13 @@ class ExportTab:
         run = self.services.run(values[self.run], values[self.browser])
         return run, make.Choices(values[self.dtype], values[self.quant], with_data=values[self.with_data])
 
-    def _push(
-        self, values: dict[Any, Any], request: gr.Request, oauth: gr.OAuthToken | None = None
-    ) -> Generator[tuple]:
-        here = answers.begin(request, HERE)
-        token, repo = oauth.token if oauth else None, (values[self.repo] or "").strip()
+    def _push(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[tuple]:
+        token, repo, who = oauth.token if oauth else None, (values[self.repo] or "").strip(), ""
         try:
             if not repo:
                 raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
             run, choices = self._chosen(values)
+            who = exported.named(run)
             checks.usable(token)
             checks.valid(repo)
 
@@ -170,16 +161,15 @@ class ExportTab:
                     private, replace = not values[self.public], values[self.replace]
                     return hub.push(folder, repo, token, private=private, replace=replace, say=say)
 
-            url = yield from self._said(work)
+            url = yield from self._said(who, work)
         except FinetuneError as error:
-            yield exported.failed(str(error)), *(gr.skip(),) * (1 + len(FORMATS))
+            yield exported.failed(str(error), of=who), gr.skip()
             return
-        yield exported.pushed(url), gr.skip(), *self._kept(run, answers.counts(request, HERE, here))
+        yield exported.pushed(url), gr.skip()
 
-    def _said(self, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
+    def _said(self, who: str, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
         """Show each sentence as it comes; returns what the work made."""
-        hidden = gr.update(visible=False, value=None)
-        yield exported.working("Beginning."), hidden, *(gr.skip(),) * len(FORMATS)
+        yield exported.working("Beginning.", who), gr.update(visible=False, value=None)
 
         def alone(say: Callable[[str], None]) -> Any:
             while not ALONE.acquire(timeout=2):
@@ -195,7 +185,7 @@ class ExportTab:
                 line = next(steps)
             except StopIteration as end:
                 return end.value
-            yield exported.working(line), gr.skip(), *(gr.skip(),) * len(FORMATS)
+            yield exported.working(line, who), gr.skip()
 
     def _import(self, path: str | None, state: Browser) -> Generator[tuple]:
         if not path:

@@ -24,14 +24,20 @@ def row(one: Format, kept: dict[str, Any] | None) -> str:
     )
 
 
-def working(line: str) -> str:
-    """A sentence of work under way."""
-    return card(f"<span class='ba-busy'></span> {shown(line)}")
+def named(run: Run) -> str:
+    """Whose export it is: another run may be in view when it is told."""
+    return f"<small class='ba-masked'>{shown(run.name, 80)} · {run.id}</small>"
 
 
-def failed(sentence: str, what: str = "Not made.") -> str:
+def working(line: str, of: str = "") -> str:
+    """A sentence of work under way, on the run that `of` names."""
+    return card(f"<span class='ba-busy'></span> {shown(line)} {of}")
+
+
+def failed(sentence: str, what: str = "Not made.", of: str = "") -> str:
     """Why nothing was made, or brought in."""
-    return card(f"<div class='ba-problem error'><i>✕</i><div><b>{what}</b> {shown(sentence)}</div></div>")
+    told = f"<b>{what}</b> {shown(sentence)} {of}"
+    return card(f"<div class='ba-problem error'><i>✕</i><div>{told}</div></div>")
 
 
 def done(made: Exported) -> str:

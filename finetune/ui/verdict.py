@@ -40,8 +40,9 @@ def verdict(found: dict[str, Any]) -> str:
     left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
     if found.get("left_out"):
         left_out += (
-            f" {found['left_out']} more: they cannot be read, repeat another row, or are not answered with text."
+            f" {found['left_out']} held-out rows were not asked: they cannot be read, repeat another, or are not "
         )
+        left_out += "answered with text."
     return (
         f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
         f"<p>{shown(said['sentence'])}{left_out}{told}</p></div>"

@@ -33,6 +33,15 @@ def test_kinds_are_told_from_the_answers(answers: list[str], kind: str) -> None:
     assert kind_of(answers) == kind
 
 
+def test_prose_is_told_from_sql_without_reading_it_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading 500 long answers as SQL takes seconds, at each look at the Results tab."""
+    monkeypatch.setattr("sqlglot.parse", lambda *_: pytest.fail("it was read as SQL"))
+    prose = [f"Select words {i}. " * 50 for i in range(3)]
+    assert kind_of([f"Well, {text}" for text in prose]) == "free"
+    slow = "/* a */ " * 5000 + "x"
+    assert look(slow, "sql").valid is False
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "expected", "valid", "right"),
     [
@@ -43,6 +52,7 @@ def test_kinds_are_told_from_the_answers(answers: list[str], kind: str) -> None:
         ("select  A from t", "sql", "SELECT A FROM t;", True, True),
         ("SELECT a FROM t WHERE b > 1", "sql", "SELECT a FROM t", True, False),
         ("-- all\n/* of */ SELECT a FROM t", "sql", "SELECT a FROM t", True, True),
+        ("select {:}", "sql", "SELECT a FROM t", False, False),
         ("from the top", "sql", "SELECT a FROM t", False, False),
         ("-- nothing else", "sql", "SELECT a FROM t", False, False),
         ("SELECT FROM WHERE", "sql", "SELECT a FROM t", False, False),

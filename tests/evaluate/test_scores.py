@@ -111,6 +111,11 @@ def test_in_every_script_the_same_is_the_same(text: str) -> None:
     assert scores.scored(text, text, "free").parts == {"chrF": 1.0, "ROUGE-L": 1.0}
 
 
+@pytest.mark.parametrize(("one", "other"), [("का", "के"), ("किताब", "कुताब"), ("ไม่", "ไม้"), ("cafe\u0301", "cafe\u0300")])
+def test_marks_tell_words_apart(one: str, other: str) -> None:
+    assert scores.rouge_l(one, other) == 0.0
+
+
 @pytest.mark.parametrize("between", [" ", ",", "_"])
 def test_rouge_looks_at_the_first_words(between: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its table has a cell for every pair of words: fifty thousand on either side would fill any memory."""

@@ -41,12 +41,19 @@ def test_yaml_keeps_data_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["- a list", "just text", "a: [unclosed", "\x00", "seed: 2024-13-45", "seed: !!int abc", "seed: !!bool abc",
-     "seed: !!timestamp abc", f"seed: {'9' * 5000}", "[" * 5000],
+     "seed: !!timestamp abc", f"seed: {'9' * 5000}", "[" * 5000, "seed: !!int ''", "seed: !!float ''"],
 )  # fmt: skip
 def test_broken_yaml_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="run.yaml: The YAML"):
+        TrainConfig.from_yaml(path)
+
+
+def test_a_number_too_long_to_write_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"seed: 0x{'f' * 5000}")
+    with pytest.raises(ConfigError, match="thousands of digits"):
         TrainConfig.from_yaml(path)
 
 

@@ -59,6 +59,24 @@ def test_what_was_kept_before_is_found_again(store: Store, odd: Path, tmp_path: 
     assert len({record.id for record in [first, *others]}) == 7
 
 
+def test_what_was_undone_is_what_it_was(store: Store, odd: Path, tmp_path: Path) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text("thing,saying\nfeather,nothing\n")
+    mapping = data.Mapping(user="{thing}", assistant="{saying}")
+    first = train.keep_dataset(store, data.load(odd, held, mapping))
+    fixed = train.keep_dataset(store, data.apply(data.load(odd, held, mapping), ["drop_duplicates"]))
+    assert train.keep_dataset(store, train.reload(fixed, mapping)) == first
+    assert train.keep_dataset(store, data.apply(train.reopen(first), ["drop_duplicates"])) == fixed
+
+
+def test_files_that_are_gone_are_not_called_a_full_disk(store: Store, odd: Path) -> None:
+    dataset = data.load(odd)
+    odd.unlink()
+    with pytest.raises(DataError, match="gone") as told:
+        train.keep_dataset(store, dataset)
+    assert told.value.code != "disk_full"
+
+
 def test_what_was_damaged_is_mended_by_bringing_it_again(store: Store, odd: Path) -> None:
     mapping = data.Mapping(user="{thing}", assistant="{saying}")
     first = train.keep_dataset(store, data.load(odd, mapping=mapping))

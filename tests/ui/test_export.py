@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from finetune import data
 from finetune.chat import Engine
+from finetune.errors import RunError
 from finetune.export import make, parity
 from finetune.export.formats import FORMATS
 from finetune.store import Run, Store
@@ -23,7 +24,6 @@ from finetune.ui.spoken import spoken
 from tests.conftest import train_tiny
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
-REQUEST: Any = SimpleNamespace(session_hash="s")
 EVIL = "<script>alert(1)</script>"
 
 
@@ -46,16 +46,15 @@ def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]
 
 
 def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:
-    steps = list(tab._maker("adapter")(values(tab, run.id), REQUEST))
+    steps = list(tab._maker("adapter")(values(tab, run.id)))
     assert "Loading it again with PEFT" in "".join(step[0] for step in steps)
-    last, files, *rows = steps[-1]
+    last, files = steps[-1]
     assert "answers the same" in last
-    assert len(rows) == len(FORMATS)
     [file] = files["value"]
     assert Path(file).name == f"{run.id}-adapter.zip"
+    rows = tab._rows(run.id, STATE)
+    assert len(rows) == len(FORMATS)
     assert "the evidence" in rows[0]
-    again = tab._show(run.id, STATE, REQUEST)
-    assert again[2] == rows[0]
     assert tab.refresh(STATE)["value"] == run.id
 
 
@@ -63,25 +62,28 @@ def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp
     """There is one row for all kinds of a format, whatever its dropdown says now."""
     made = make.export(store, run, "merged", tmp_path, make.Choices("bfloat16", check=False))
     make.export(store, run, "bundle", tmp_path)
-    _, _, adapter, merged, _, _, bundle, _ = tab._show(run.id, STATE, REQUEST)
+    adapter, merged, _, _, bundle, _ = tab._rows(run.id, STATE)
     assert f"made: {run.id}-merged-bfloat16, " in merged
     assert f"made: {run.id}-bundle.zip, " in bundle
     assert ["not checked" in html for html in (adapter, merged, bundle, exported.done(made))] == [0, 1, 0, 1]
 
 
-def test_what_was_made_of_one_run_is_not_shown_as_anothers(tab: export.ExportTab, run: Run) -> None:
-    """Another was chosen meanwhile: the file is still handed over, under its own name; the rows are the other's."""
-    steps = tab._maker("adapter")(values(tab, run.id), REQUEST)
-    next(steps)
-    tab._show(None, STATE, REQUEST)
-    said, files, *rows = list(steps)[-1]
-    assert run.id in said
-    assert files["value"]
-    assert rows == [gr.skip()] * len(FORMATS)
+def test_what_is_told_names_its_run(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another may be in view by then; the rows are drawn anew of that one, when the work has ended."""
+    steps = tab._maker("adapter")(values(tab, run.id))
+    assert run.id in next(steps)[0]
+
+    def fails(*_: object) -> None:
+        raise RunError("It cannot be made.")
+
+    monkeypatch.setattr(make, "export", fails)
+    last = list(tab._maker("adapter")(values(tab, run.id)))[-1][0]
+    assert "It cannot be made." in last
+    assert run.id in last
 
 
 def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: Store) -> None:
-    *_, (_, files, *_) = tab._maker("bundle")(values(tab, run.id, with_data=True), REQUEST)
+    *_, (_, files, *_) = tab._maker("bundle")(values(tab, run.id, with_data=True))
     said = list(tab._import(files["value"][0], STATE))
     assert "Imported" in said[-1][0]
     assert len(store.runs()) == 2
@@ -96,17 +98,17 @@ def test_what_is_wrong_is_a_sentence(
     monkeypatch.setattr(make, "export", lambda *_: pytest.fail("something was exported first"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
-    *_, (said, *_) = tab._maker("adapter")(values(tab, "r0"), REQUEST)
+    *_, (said, *_) = tab._maker("adapter")(values(tab, "r0"))
     assert "no such run" in said
-    *_, (said, *_) = tab._push(values(tab, run.id, repo=" "), REQUEST)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo=" "))
     assert "has no name" in said
-    *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"), REQUEST)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"))
     assert "Nobody is logged in to the Hub on this machine." in said
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"), REQUEST)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"))
     assert "a b: This cannot be the name of a repository." in said
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    *_, (said, *_) = tab._maker("adapter")(values(tab, run.id), REQUEST)
+    *_, (said, *_) = tab._maker("adapter")(values(tab, run.id))
     assert "no such run" in said, "another visitor's"
 
 
@@ -117,7 +119,7 @@ def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, m
     monkeypatch.setattr(make, "export", lambda *_: made)
     monkeypatch.setattr(export.hub, "push", lambda *_, **__: pytest.fail("it was pushed"))
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    *_, (said, *_) = tab._push(values(tab, run.id, repo="me/x"), REQUEST)
+    *_, (said, *_) = tab._push(values(tab, run.id, repo="me/x"))
     assert "It was not pushed." in said
     html = exported.done(made) + exported.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
     assert "do not ship" in html
@@ -133,7 +135,7 @@ def test_what_is_pushed_goes_as_was_chosen(
     monkeypatch.setattr(export.hub, "push", lambda *_, **chosen: seen.update(chosen) or "https://hub/me/x")
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
     told = values(tab, run.id, repo="me/x", what="merged", public=not replace, replace=replace)
-    *_, (said, *_) = tab._push(told, REQUEST)
+    *_, (said, *_) = tab._push(told)
     assert "https://hub/me/x" in said
     assert (seen["private"], seen["replace"]) == (replace, replace)
 

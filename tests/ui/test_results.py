@@ -36,6 +36,7 @@ def test_every_code_has_words(code: str) -> None:
     html = verdict.verdict(found(code))
     assert verdict.WORDS[code][1] in html
     assert "2 held-out rows were left out" in html
+    assert "3 held-out rows were not asked" in verdict.verdict(found(code) | {"excluded": 0, "left_out": 3})
 
 
 def test_nothing_that_was_said_is_html() -> None:
