@@ -1,6 +1,8 @@
 """The one entry, on a laptop and on a Hugging Face Space alike: ``python app.py``."""
 
-from finetune.ui.launch import launch
+import sys
+
+from finetune.cli import main
 
 if __name__ == "__main__":
-    launch()
+    sys.exit(main(["serve"]))

@@ -99,9 +99,9 @@ class Store:
 
     def add_dataset(self, *, owner: str, name: str, folder: str, facts: dict[str, Any]) -> DatasetRecord:
         """Record a dataset whose files are already complete in `folder`; the same one again is the same record."""
-        record = DatasetRecord(new_id("d"), owner, name, time.time(), folder, facts)
+        record = DatasetRecord(new_id("d"), owner, _text(name), time.time(), folder, facts)
         with self._write() as db:
-            same = (owner, name, folder)
+            same = (owner, record.name, folder)
             row = db.execute("SELECT * FROM datasets WHERE owner=? AND name=? AND folder=?", same).fetchone()
             if row is None:
                 _insert(db, "datasets", record)

@@ -86,3 +86,31 @@ def test_parts_nulls_and_developer_are_understood(client: TestClient, run: Run) 
     assert answer.json()["usage"]["completion_tokens"] <= 4
     assert client.post("/v1/chat/completions", json={**ask, "seed": 2**64}).status_code == 400
     assert client.post("/v1/chat/completions", json={**ask, "max_completion_tokens": 4096}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body", [{"n": 3}, {"top_p": 7}, {"top_p": -1}, {"stop": [1]}, {"temperature": 3}, {"seed": -1}]
+)
+def test_what_is_not_honoured_is_refused(client: TestClient, run: Run, body: dict) -> None:
+    response = client.post("/v1/chat/completions", json={"model": run.id, "messages": HI, "max_tokens": 4, **body})
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [{"stream": None}, {"temperature": 1e-39}, {"n": 1, "top_p": 0.5, "temperature": 1}])
+def test_what_openai_takes_is_taken(client: TestClient, run: Run, body: dict) -> None:
+    response = client.post("/v1/chat/completions", json={"model": run.id, "messages": HI, "max_tokens": 4, **body})
+    assert response.status_code == 200
+
+
+def test_an_answer_ends_before_a_stop(client: TestClient, run: Run) -> None:
+    ask = {"model": run.id, "messages": HI, "max_tokens": 12}
+    whole = client.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
+    assert len(whole) > 4
+    stop = whole[3:5]
+    asked = {**ask, "stop": ["never said", stop]}
+    choice = client.post("/v1/chat/completions", json=asked).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (whole[: whole.index(stop)], "stop")
+    lines = client.post("/v1/chat/completions", json={**asked, "stream": True}).text.strip().split("\n\n")
+    chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines[:-1]]
+    assert "".join(chunk["delta"]["content"] for chunk in chunks) == whole[: whole.index(stop)]

@@ -1,6 +1,7 @@
 """The command line's contracts: one JSON object on stdout, logs on stderr, exit codes 0, 1 and 2."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,36 @@ def test_evaluate_export_and_import(store: Store, tiny: Path, tmp_path: Path, sm
     assert (code, answer["error"]["code"]) == (2, "usage")
     code, answer, _ = call("import", str(schema))
     assert (code, answer["error"]["code"]) == (2, "bundle_refused")
+
+
+@pytest.mark.parametrize("verb", ["check", "train", "preview"])
+@pytest.mark.parametrize("path", ["a" * 300, "a" * 300 + "/train.jsonl", "a\0b"])
+def test_a_path_that_cannot_be_looked_at_is_a_sentence(
+    verb: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, path, "--json"]) == 2
+    told = capsys.readouterr().out
+    assert json.loads(told)
+    assert '"no_such_file"' in told
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "finetune", "check", "sample_data/recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # type: ignore[union-attr]
+        assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
+    assert process.returncode == 141
+
+
+def test_a_port_that_is_taken_is_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "finetune", "serve", "--port", str(taken.getsockname()[1])]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 2
+    assert "the port is taken" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.fixture

@@ -112,6 +112,11 @@ def test_runs_are_listed_per_owner_newest_first(store: Store) -> None:
     assert other.owner == "b"
 
 
+def test_a_name_that_is_no_text_is_kept_as_one(store: Store) -> None:
+    first, again = (store.add_dataset(owner="local", name="bad\udcff", folder="f", facts={}) for _ in range(2))
+    assert (first.name, again) == ("bad?", store.dataset(first.id))
+
+
 def test_a_run_is_deleted_with_its_events_when_it_is_over(store: Store) -> None:
     run, other = new_run(store), new_run(store)
     for state in ("validating", "queued", "running"):

@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from anyio import CancelScope
@@ -60,14 +61,23 @@ class Question(BaseModel):
     max_tokens: int | None = Field(None, ge=1, le=4096)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096)
     temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    stream: bool = False
+    stop: str | list[str] | None = None
+    n: Literal[1] | None = None
+    stream: bool | None = None
 
     @property
     def sampling(self) -> Sampling:
         """What was asked for; greedy, where nothing was."""
         most = self.max_completion_tokens or self.max_tokens or Sampling.max_tokens
-        return Sampling(most, self.temperature or 0.0, self.seed or 0)
+        top_p = 1.0 if self.top_p is None else self.top_p
+        return Sampling(most, self.temperature or 0.0, self.seed or 0, top_p)
+
+    @property
+    def stops(self) -> list[str]:
+        """Texts before which the answer ends."""
+        return [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop or []) if text]
 
 
 class _Stream(StreamingResponse):
@@ -132,7 +142,19 @@ def _replies(services: "Services", question: Question) -> Generator[Reply]:
     base = run.config["model"] if run else question.model
     with contextlib.closing(services.engine.stream([Ask(messages, run)], base, question.sampling)) as stream:
         for replies in stream:
-            yield replies[0]
+            reply = _cut(replies[0], question.stops)
+            yield reply
+            if reply.stop:
+                return
+
+
+def _cut(reply: Reply, stops: list[str]) -> Reply:
+    """The answer up to the first of the `stops`; while it grows, without what may be the beginning of one."""
+    places = [place for text in stops if (place := reply.text.find(text)) >= 0]
+    if places:
+        return replace(reply, text=reply.text[: min(places)], stop="end_of_turn")
+    held = max(map(len, stops), default=1) - 1 if reply.stop is None else 0
+    return replace(reply, text=reply.text[: max(0, len(reply.text) - held)])
 
 
 def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from finetune.data.example import Example
+from finetune.data.read import ROW_CHARS
 from finetune.data.shapes import Remark, Remarks, finished
 from finetune.data.shapes.content import bad, is_missing, text_of
 from finetune.data.shapes.not_sft import not_sft
@@ -138,7 +139,11 @@ class Mapping:
         names = NAMED.findall(template)
         if names and all(is_missing(row.get(name)) for name in names):
             raise bad("missing_content", f"The {where} is empty: all its columns are.", "Fill one, or drop the row.")
-        return NAMED.sub(lambda found: self._cell(row.get(found[1]), where, remarks), template)
+        cells = {name: self._cell(row.get(name), where, remarks) for name in names}
+        if len(template) + sum(len(cells[name]) for name in names) > ROW_CHARS:
+            what = f"The {where} would be longer than {ROW_CHARS // 1_000_000} million characters."
+            raise bad("row_too_large", what, "Name long columns less often.")
+        return NAMED.sub(lambda found: cells[found[1]], template)
 
     @staticmethod
     def _cell(value: Any, where: str, remarks: Remarks) -> str:

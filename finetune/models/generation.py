@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
+COLD = 1e-6
+"""Below this, dividing by the temperature would leave no finite number: that is greedy."""
+
+
 def left_padded(prompts: Sequence[list[int]], pad: int, device: Any) -> "dict[str, torch.Tensor]":
     """Ids and mask, both (rows, longest prompt); what pads is masked, so any token serves.
 
@@ -38,6 +42,6 @@ def choice(ends: set[int], max_tokens: int, temperature: float = 0.0, top_p: flo
     from transformers import GenerationConfig
 
     fixed = {"max_new_tokens": max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}
-    if temperature <= 0:
+    if temperature < COLD:
         return GenerationConfig(**fixed, do_sample=False)
     return GenerationConfig(**fixed, do_sample=True, temperature=temperature, top_p=top_p, top_k=0)

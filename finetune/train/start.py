@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from finetune import models, settings
-from finetune.errors import DataError, RunError
+from finetune.errors import DataError, NotAllowed, RunError
 from finetune.store import DatasetRecord, Run, Store
 from finetune.train.build import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
 from finetune.train.progress import result
+
+ACTIVE = ("validating", "queued", "running")
+MOST_ACTIVE = 3
+"""Runs of one visitor of a shared server that may wait or run at a time."""
 
 RESUMABLE = ("paused", "failed", "cancelled")
 
@@ -31,6 +35,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
     Raises:
         DataError: the dataset has no row to train on.
         ConfigError: this machine cannot do what the settings ask for.
+        NotAllowed: the owner has enough runs waiting on a shared server.
 
     Example:
         >>> run = start(store, TrainConfig(epochs=1), save_dataset(store, data.load("sample_data/recipes")))
@@ -45,6 +50,10 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             code="data_not_trainable",
         )
     refuse_impossible(config)
+    if settings.read().shared and len(store.runs(owner=owner, states=ACTIVE)) >= MOST_ACTIVE:
+        raise NotAllowed(
+            f"You have {MOST_ACTIVE} runs waiting or running here already.", fix="Wait for one to end, or stop one."
+        )
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"

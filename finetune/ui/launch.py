@@ -6,7 +6,7 @@ import gradio as gr
 
 from finetune import models, settings, train
 from finetune.chat import Engine
-from finetune.errors import FinetuneError
+from finetune.errors import ConfigError, FinetuneError
 from finetune.store import Store
 from finetune.ui import page, theme
 from finetune.ui.session import Services
@@ -39,6 +39,11 @@ def launch(host: str | None = None, port: int | None = None) -> None:
             footer_links=["gradio", "settings"],
             show_error=False,
         )
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            "This address cannot be listened on: the port is taken, or is none.", where=f"port {port or 'of Gradio'}",
+            fix="Choose another: --port 7861, or GRADIO_SERVER_PORT=7861.", code="port_taken",
+        ) from error  # fmt: skip
     finally:
         supervisor.close()
         gr.close_all(verbose=False)

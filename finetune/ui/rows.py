@@ -14,6 +14,9 @@ from finetune.ui.opened import Opened
 from finetune.ui.report import card, shown
 from finetune.ui.session import Browser
 
+MOST = 20_000
+"""Characters of a message that are shown."""
+
 LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
 
 
@@ -28,9 +31,9 @@ def _bubble(message: dict) -> str:
     role = message["role"]
     learned = role == "assistant" and message.get("weight") != 0
     calls = message.get("tool_calls")
-    text = shown(message["content"])
+    text = shown(message["content"], MOST)
     if calls:
-        text += f"<code>{shown(json.dumps(calls, ensure_ascii=False))}</code>"
+        text += f"<code>{shown(json.dumps(calls, ensure_ascii=False), MOST)}</code>"
     note = " · read, not learned" if role == "assistant" and not learned else ""
     kind = "ba-after" if learned else "ba-before"
     head = f"<small>{escape(role)}{note}</small>"

@@ -13,7 +13,7 @@ from finetune.store import ENDED, Run, Store
 from finetune.ui import measured
 from finetune.ui.session import Browser, Services, known, owner
 
-MOST = 8
+MOST = 64
 """Runs whose measurements stay in memory, whoever looks at them."""
 
 LOG_LINES = 300

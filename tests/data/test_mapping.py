@@ -23,6 +23,12 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_template_that_names_a_long_column_often_is_refused() -> None:
+    often = Mapping(user="{a}" * 50, assistant="{b}")
+    with pytest.raises(DataError, match="longer than 10 million"):
+        often.example({"a": "x" * 1_000_000, "b": "y"}, 1)
+
+
 def test_a_template_fills_in_columns(table: Path) -> None:
     mapping = Mapping("Title: {title}\n\nIngredients: {ingredients}", "recipe", system="Cook well.")
     dataset = load(table, mapping=mapping)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune import train
-from finetune.errors import ConfigError, RunError
+from finetune import data, train
+from finetune.errors import ConfigError, NotAllowed, RunError
 from finetune.store import Store
 from finetune.train import manage
 
@@ -82,3 +82,16 @@ def test_deleting_without_a_folder(store: Store) -> None:
     shutil.rmtree(folder)
     manage.delete(store, run)
     assert store.runs() == []
+
+
+def test_one_visitor_of_a_shared_server_has_a_few_runs_at_a_time(
+    store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    mine, other = (train.save_dataset(store, small_dataset, owner) for owner in "ab")
+    runs = [train.start(store, train.TrainConfig(), mine, "a") for _ in range(3)]
+    with pytest.raises(NotAllowed, match="3 runs waiting or running"):
+        train.start(store, train.TrainConfig(), mine, "a")
+    train.start(store, train.TrainConfig(), other, "b")
+    train.stop(store, runs[0].id)
+    train.start(store, train.TrainConfig(), mine, "a")

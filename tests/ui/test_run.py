@@ -131,6 +131,20 @@ def test_a_tick_reads_only_what_is_new(
     assert asked == [0, 1, 1]
 
 
+def test_a_room_of_thirty_reads_each_event_once(
+    store: Store, view: run.RunView, new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [new_run(state="running", started=1.0) for _ in range(30)]
+    for one in made:
+        store.add_event(one.id, *evaluation(0))
+    seen = [view._look(one.id, None, None)[view.seen] for one in made]
+    read: list[int] = []
+    monkeypatch.setattr(store, "events", lambda run_id, *, after=0: read.append(after) or [])
+    for one, mark in zip(made, seen, strict=True):
+        view._look(one.id, mark, None)
+    assert 0 not in read, "only what came after the last event is asked for"
+
+
 def test_while_nothing_happens_only_the_clock_moves(
     store: Store, view: run.RunView, new_run: Callable[..., Run]
 ) -> None:
