@@ -14,7 +14,7 @@ from finetune.data import hub
 from finetune.data.dataset import Dataset, Split
 from finetune.data.example import Example, Findings, Problem, Rejected, in_order
 from finetune.data.mapping import Mapping
-from finetune.data.read import ENDINGS, Row, Table, read
+from finetune.data.read import ENDINGS, Row, Table, looking_at, read
 from finetune.data.shapes import Remark, error_of, recognise, to_example
 from finetune.data.shapes.content import bad
 from finetune.data.split import leak_problem
@@ -43,14 +43,9 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
     if str(path).startswith(hub.PREFIX):
         dataset = load_hub(*hub.parse(str(path)), mapping)
         return with_validation(dataset, _load_file(Path(validation), mapping)) if validation else dataset
-    try:
+    with looking_at(path):
         train = _train_file(Path(path))
         beside = Path(validation) if validation else _beside(train)
-    except (OSError, ValueError) as error:  # no access to the folder, or no name that a file can have
-        raise DataError(
-            "This path cannot be looked at.", where=str(path)[:200], fix="Check it, and who may read it.",
-            code="no_such_file",
-        ) from error  # fmt: skip
     dataset = _load_file(train, mapping)
     return with_validation(dataset, _load_file(beside, mapping)) if beside else dataset
 

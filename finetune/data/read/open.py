@@ -1,6 +1,7 @@
 """The door: which reader a file needs, and the limits every row keeps."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune.data.read.decode import RowDecoder
@@ -36,6 +37,25 @@ TITLES = {
 }
 
 
+@contextmanager
+def looking_at(path: str | Path) -> Iterator[None]:
+    """A folder that may not be entered, or a name that no file can have, is a `DataError`.
+
+    Example:
+        >>> with looking_at("a" * 300):
+        ...     Path("a" * 300).is_dir()  # DataError: This path cannot be looked at.
+    """
+    try:
+        yield
+    except DataError:  # a ValueError, too
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "This path cannot be looked at.", where=str(path)[:200], fix="Check it, and who may read it.",
+            code="no_such_file",
+        ) from error  # fmt: skip
+
+
 def read(path: str | Path) -> Table:
     """Open a file and read its rows one at a time, by what it holds rather than by its name.
 
@@ -49,9 +69,10 @@ def read(path: str | Path) -> Table:
         ('jsonl', 1)
     """
     path = Path(path)
-    if not path.is_file():
-        what = "This is a folder, not a file." if path.is_dir() else "There is no such file."
-        raise DataError(what, where=str(path), fix="Check the path.", code="no_such_file")
+    with looking_at(path):
+        if not path.is_file():
+            what = "This is a folder, not a file." if path.is_dir() else "There is no such file."
+            raise DataError(what, where=str(path), fix="Check the path.", code="no_such_file")
     return _read(Source(path.name, path))
 
 
