@@ -227,12 +227,9 @@ def _ask_all(task: evaluate.Task) -> None:
 
 
 def _print_arms(found: dict[str, Any]) -> None:
-    more = (
-        f", {found['left_out']} left out (unreadable, repeated, or not answered with text)" if found["left_out"] else ""
-    )
-    print(
-        f"{found['n']} held-out rows, {found['excluded']} excluded because training saw them{more}; {found['metric']}"
-    )
+    print(f"{found['n']} held-out rows, {found['excluded']} excluded because training saw them; {found['metric']}")
+    if found["left_out"]:
+        print(f"{found['left_out']} held-out rows were not asked: they {evaluate.LEFT_OUT}.")
     print(f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}")
     for name, arm in found["arms"].items():
         low, high = arm["ci"] or (None, None)
@@ -263,24 +260,20 @@ def export_verb(options: argparse.Namespace) -> Answer:
             raise ConfigError("This is for the Hub only.", where="--replace", fix="Add --to hub.", code="usage")
         made = make.export(store, run, options.to, Path(options.out), choices, say=_log)
         print(f"{made.path}  {size(made.bytes)}  sha256 {made.sha256}")
-        return _parity_code(made), made.as_dict()
+        return int(bool(made.broken)), made.as_dict()
     if not options.repo:
         raise ConfigError("The Hub needs a name.", where="--repo", fix="Add --repo NAME.", code="usage")
     checks.usable(None)  # before minutes of work
     checks.valid(options.repo)
     with tempfile.TemporaryDirectory() as scratch:
         made = make.export(store, run, options.format, Path(scratch), choices, say=_log)
-        if made.parity and made.parity.status == "red":
-            print(f"It was not pushed. {made.parity.sentence}")
+        if made.broken:
+            print(f"It was not pushed. {made.broken}")
             return 1, made.as_dict() | {"path": None}
         folder = make.unpacked(made, Path(scratch) / "files")
         url = hub.push(folder, options.repo, None, private=not options.public, replace=options.replace, say=_log)
     print(url)
     return 0, made.as_dict() | {"path": url}
-
-
-def _parity_code(made: Any) -> int:
-    return int(bool(made.parity and made.parity.status == "red"))
 
 
 def import_verb(options: argparse.Namespace) -> Answer:

@@ -10,11 +10,12 @@ Example:
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, longest, measure
 from finetune.evaluate.report import conclude, judged, known, known_before, report
-from finetune.evaluate.task import ARMS, MOST_ROWS, Task, of_data, of_dataset, of_run
+from finetune.evaluate.task import ARMS, LEFT_OUT, MOST_ROWS, Task, of_data, of_dataset, of_run
 
 __all__ = [
     "ARMS",
     "KINDS",
+    "LEFT_OUT",
     "MOST_ROWS",
     "Look",
     "Task",

@@ -25,7 +25,7 @@ NEAREST_KNOWS = 0.9
 """Share of rows from which, when the nearest training row's answer is right on them, no model was needed."""
 
 PICKED = (
-    " Its checkpoint was picked by the loss on these very rows, which flatters it a little; rows of another file "
+    " Its checkpoint was picked by the loss on these very rows, which flatters it; rows of another file "
     "(evaluate --data) would not."
 )
 UNCHANGED = 0.05

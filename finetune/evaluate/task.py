@@ -34,6 +34,9 @@ BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
 BROUGHT = "brought"
 """Beside answers that came in a bundle."""
 
+LEFT_OUT = "cannot be read, repeat another, offer tools, or are not answered with text"
+"""Of held-out rows: why such are not asked."""
+
 NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
 """Arms that are no arms of their own without training rows of one question and one answer."""
 
@@ -42,9 +45,8 @@ NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
 class Task:
     """An evaluation to be done.
 
-    `excluded` counts held-out rows that training saw too, `left_out` those that cannot be read, repeat another,
-    offer tools, or have no text for an answer: none of them is asked. `usual`: every arm there can be, judged as the
-    data tells.
+    `excluded` counts held-out rows that training saw too, `left_out` those that `LEFT_OUT` names: none of them is
+    asked. `usual`: every arm there can be, judged as the data tells.
     """
 
     model: str
@@ -119,11 +121,11 @@ def of_run(run: Run, store: Store, *, held_out: Path | None = None, arms: Sequen
         other = data.load(held_out)
         other = other.validation if held_out.is_dir() and other.validation else other
         held, unreadable, place = other.examples, len(other.rejected), place / "other-rows"
-    task = _task(
-        config.model, run, learned, held, arms, limit, kind, config.seed, place,
-        bool(record.facts.get("thinks")), schema,
+    thinking = bool(record.facts.get("thinks"))
+    draft = Task(
+        config.model, run, learned, held, 0, "", tuple(arms), config.seed, place, thinking, schema, unreadable
     )  # fmt: skip
-    return replace(task, left_out=task.left_out + unreadable)
+    return _settled(draft, limit, kind)
 
 
 def of_data(
@@ -142,10 +144,12 @@ def of_data(
         raise ConfigError("Without a run there is no tuned arm.", where="arms", fix="Name a run, or leave it out.")
     usual = train.TrainConfig()
     whole = data.held_out(data.load(path), usual.held_out, usual.seed)
-    held = whole.validation.examples if whole.validation else []
+    held, unreadable = (whole.validation.examples, len(whole.validation.rejected)) if whole.validation else ([], 0)
     place = place or settings.read().home
-    task = _task(model, None, whole.examples, held, arms, limit, kind, usual.seed, place, False, schema)
-    return replace(task, left_out=task.left_out + len(whole.validation.rejected if whole.validation else ()))
+    draft = Task(
+        model, None, whole.examples, held, 0, "", tuple(arms), usual.seed, place, False, schema, unreadable
+    )  # fmt: skip
+    return _settled(draft, limit, kind)
 
 
 def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> Task:
@@ -158,30 +162,30 @@ def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> 
     return of_data(model, folder, limit=limit, place=folder)
 
 
-def _task(
-    model: str, run: Run | None, learned: Sequence[data.Example], held: Sequence[data.Example], arms: Sequence[str],
-    limit: int, kind: str | None, seed: int, place: Path, thinking: bool, schema: dict[str, Any] | None,
-) -> Task:  # fmt: skip
-    for name, known, given in (("arm", ARMS, arms), ("kind", KINDS, [kind] if kind else [])):
+def _settled(draft: Task, limit: int, kind: str | None) -> Task:
+    """Which of the draft's rows are asked, in which of its arms, judged as what."""
+    for name, known, given in (("arm", ARMS, draft.arms), ("kind", KINDS, [kind] if kind else [])):
         if wrong := [one for one in given if one not in known]:
             raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Known are: {', '.join(known)}.")
-    unseen = _not_trained(learned, held)
+    unseen = _not_trained(draft.train, draft.rows)
     fresh = _asked(unseen)
     if not fresh:
         raise DataError(
-            "No held-out row is left to ask." if held else "Nothing is held out.", where=run.id if run else model,
-            fix="Give rows that were not trained on.", code="nothing_held_out",
+            "No held-out row is left to ask." if draft.rows else "Nothing is held out.",
+            where=draft.run.id if draft.run else draft.model, fix="Give rows that were not trained on.",
+            code="nothing_held_out",
         )  # fmt: skip
-    chosen = sorted(random.Random(seed).sample(range(len(fresh)), min(limit, len(fresh))))
+    chosen = sorted(random.Random(draft.seed).sample(range(len(fresh)), min(limit, len(fresh))))
     rows = [fresh[place] for place in chosen]
-    told = kind_of([row.answer for row in learned] or [row.answer for row in rows])
-    can = [arm for arm in ARMS if arm in arms and (arm not in NEED_EXAMPLES or single(learned))]
-    if schema is not None:
-        scores.refuse_schema(schema, kind or told)
-    usual = kind in (None, told) and schema is None and set(arms) == set(ARMS if run else BEFORE)
-    return Task(
-        model, run, learned, rows, len(held) - len(unseen), kind or told, tuple(can), seed, place, thinking, schema,
-        len(unseen) - len(fresh), usual,
+    told = kind_of([row.answer for row in draft.train] or [row.answer for row in rows])
+    can = [arm for arm in ARMS if arm in draft.arms and (arm not in NEED_EXAMPLES or single(draft.train))]
+    if draft.schema is not None:
+        scores.refuse_schema(draft.schema, kind or told)
+    every = set(draft.arms) == set(ARMS if draft.run else BEFORE)
+    return replace(
+        draft, rows=rows, arms=tuple(can), kind=kind or told, excluded=len(draft.rows) - len(unseen),
+        left_out=draft.left_out + len(unseen) - len(fresh),
+        usual=kind in (None, told) and draft.schema is None and every,
     )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def _verdict(report: dict[str, Any] | None, run: Run) -> str:
 
 def _others(report: dict[str, Any]) -> str:
     count = report.get("left_out")
-    return f", and {count} that repeat another, cannot be read, or are not answered with text" if count else ""
+    return f", and {count} that {evaluate.LEFT_OUT}" if count else ""
 
 
 def _score(value: float | None, free: bool) -> str:

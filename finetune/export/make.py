@@ -61,6 +61,11 @@ class Exported:
     sha256: str
     parity: Parity | None = None
 
+    @property
+    def broken(self) -> str:
+        """Why it must not be shipped; "" unless its check was red."""
+        return self.parity.sentence if self.parity and self.parity.status == "red" else ""
+
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         told = {"path": str(self.path), "bytes": self.bytes, "sha256": self.sha256}

@@ -75,15 +75,8 @@ class DataTab:
         """What is drawn of it."""
         here = [self.dataset, self.browser]
         parts = [
-            self.dataset,
-            self.facts,
-            self.go,
-            self.table,
-            self.rejected,
-            self.download,
-            self.rows.box,
-            self.rows.row,
-        ]
+            self.dataset, self.facts, self.go, self.table, self.rejected, self.download, self.rows.box, self.rows.row,
+        ]  # fmt: skip
         count: dict[str, Any] = {
             "fn": self._count, "inputs": [self.model, self.length, *here],
             "outputs": [self.numbers, *self.remedies.one(TOO_LONG)], "api_visibility": "private",
@@ -124,12 +117,8 @@ class DataTab:
         split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
         ready = gr.update(visible=bool(dataset.examples))
         shown: list[Any] = [
-            gr.skip(),
-            report.summary(dataset, split),
-            ready,
-            report.first_rows(dataset),
-            report.rejected(dataset),
-        ]
+            gr.skip(), report.summary(dataset, split), ready, report.first_rows(dataset), report.rejected(dataset),
+        ]  # fmt: skip
         shown += [self._download(dataset_id, dataset), ready, 1]
         return [*shown, *self.remedies.offer(data.fixes(dataset), dataset), *self.mapping.fill(dataset)]
 

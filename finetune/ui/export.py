@@ -155,8 +155,8 @@ class ExportTab:
                     done = make.export(
                         self.services.store, run, values[self.what], Path(place), choices, self.services.engine, say
                     )
-                    if done.parity and done.parity.status == "red":
-                        raise ConfigError("It was not pushed.", fix=done.parity.sentence)
+                    if done.broken:
+                        raise ConfigError("It was not pushed.", fix=done.broken)
                     folder = make.unpacked(done, Path(place) / "files")
                     private, replace = not values[self.public], values[self.replace]
                     return hub.push(folder, repo, token, private=private, replace=replace, say=say)

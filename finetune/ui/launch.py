@@ -41,7 +41,8 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         )
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            "This address cannot be listened on: the port is taken, or is none.", where=f"port {port or 'of Gradio'}",
+            "This address cannot be listened on: the port is taken, or is none.",
+            where="--port" if port else "GRADIO_SERVER_PORT",
             fix="Choose another: --port 7861, or GRADIO_SERVER_PORT=7861.", code="port_taken",
         ) from error  # fmt: skip
     finally:

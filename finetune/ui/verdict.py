@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from finetune.evaluate import LEFT_OUT
 from finetune.evaluate.arms import TITLES
 from finetune.ui.report import card, folded, shown
 
@@ -39,10 +40,7 @@ def verdict(found: dict[str, Any]) -> str:
     told = " As told by the bundle it came in: not all of it was asked here." if found.get("from") == "bundle" else ""
     left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
     if found.get("left_out"):
-        left_out += (
-            f" {found['left_out']} held-out rows were not asked: they cannot be read, repeat another, or are not "
-        )
-        left_out += "answered with text."
+        left_out += f" {found['left_out']} held-out rows were not asked: they {LEFT_OUT}."
     return (
         f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
         f"<p>{shown(said['sentence'])}{left_out}{told}</p></div>"
