@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from finetune.cli import _parser
 from finetune.train.config import settings_table
@@ -36,3 +37,38 @@ def test_links_and_pictures_exist() -> None:
 def test_the_two_commands_are_those_that_ci_and_people_use() -> None:
     assert "pip install -r requirements.txt && python app.py" in README
     assert "pip install -r requirements-dev.txt && pytest" in README
+
+
+# What a Space's page may say of itself: https://huggingface.co/docs/hub/spaces-config-reference
+
+COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+HARDWARE = ("cpu-basic", "cpu-upgrade", "zero-a10g", "t4-small", "t4-medium", "l4x1", "a10g-small", "a10g-large")
+SPACE = yaml.safe_load(README.split("---\n")[1])
+PINS = dict(
+    line.split("==") for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+)
+
+
+def test_the_space_builds_with_the_pinned_gradio_on_a_python_that_the_pins_take() -> None:
+    assert (SPACE["sdk"], SPACE["sdk_version"]) == ("gradio", PINS["gradio"])
+    assert (ROOT / SPACE["app_file"]).is_file()
+    version = tuple(map(int, SPACE["python_version"].split(".")))
+    assert isinstance(SPACE["python_version"], str), "3.10 without quotes is the number 3.1"
+    assert version >= (3, 11)
+
+
+def test_the_space_says_of_itself_what_the_hub_takes() -> None:
+    assert SPACE["colorFrom"] in COLOURS
+    assert SPACE["colorTo"] in COLOURS
+    assert len(SPACE["short_description"]) <= 60
+    assert SPACE["suggested_hardware"] in HARDWARE
+    assert SPACE["license"] == "apache-2.0"
+    assert set(SPACE) <= {
+        "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "pinned",
+        "suggested_hardware", "license", "hf_oauth", "hf_oauth_scopes", "short_description",
+    }  # fmt: skip
+
+
+def test_ci_resolves_the_pins_beside_what_a_space_installs() -> None:
+    """A Space's builder adds extras of Gradio whose bounds our pins once broke."""
+    assert "gradio[oauth,mcp]" in (ROOT / ".ci/run").read_text(encoding="utf-8")
