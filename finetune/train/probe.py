@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 from finetune.train.heart import peak_memory
 from finetune.train.kept import examples_in
+from finetune.train.process import give_way
 from finetune.train.rows import Rows, render_rows
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _held_token(trainer: "SupervisedTrainer", rows: Rows) -> float:
 
 def main(config: str, folder: str) -> int:
     """Print the measurements, or what went wrong as ``{"code", "what", "where", "fix"}``."""
-    os.nice(10)  # as the worker does
+    give_way()  # as the worker does
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # short of memory, the kernel ends the probe first
     try:

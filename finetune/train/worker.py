@@ -24,7 +24,7 @@ from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.heart import Heart
 from finetune.train.kept import open_dataset
-from finetune.train.process import last_lines, started
+from finetune.train.process import give_way, last_lines, started
 from finetune.train.rows import Rows, render_rows
 from finetune.train.start import keep, run_folder
 
@@ -160,7 +160,7 @@ def main(run_id: str, attempt: int | None = None) -> int:
 
     `attempt` is the supervisor's claim; without one (``accelerate launch``) the run is claimed here.
     """
-    os.nice(10)  # chat on the same machine stays lively
+    give_way()  # chat on the same machine stays lively
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     worker = None
     try:

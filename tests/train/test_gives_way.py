@@ -1,0 +1,69 @@
+"""Training gives way to chat, also where the kernel divides the processor between sessions."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from finetune import data, train
+from finetune.store import Store
+from finetune.train import process
+from tests.conftest import run_to_end
+
+GROUPED = Path("/proc/self/autogroup").exists()
+
+pytestmark = pytest.mark.skipif(not GROUPED, reason="this kernel does not group by session")
+
+
+def test_a_worker_and_its_session_are_nice(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 100_000, "eval_every": 50_000})
+    run, supervisor = train.start(store, config, train.save_dataset(store, small_dataset)), train.Supervisor(store)
+    while not (run := store.run(run.id)).step:
+        supervisor.tick()
+    assert run.pid
+    assert psutil.Process(run.pid).nice() == 10
+    assert Path(f"/proc/{run.pid}/autogroup").read_text().split()[-1] == "10"
+    assert Path("/proc/self/autogroup").read_text().split()[-1] == "0"
+    train.stop(store, run.id)
+    run_to_end(store, run, supervisor=supervisor)
+
+
+def given_way(*, own_session: bool) -> str:
+    """What a process that gives way says of its session."""
+    code = "from finetune.train.process import *; give_way(); print(AUTOGROUP.read_text())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=own_session)
+    return done.stdout.split()[-1]
+
+
+def test_the_session_of_a_server_or_a_terminal_stays_as_it_is() -> None:
+    """The probe, or a worker of `accelerate launch`, lives in the session of whoever started it."""
+    assert given_way(own_session=True) == "10"
+    assert given_way(own_session=False) == "0"
+
+
+@pytest.mark.parametrize(("refusals", "writes"), [([errno.EAGAIN], 2), ([errno.EAGAIN] * 9, 2), ([errno.EPERM], 1)])
+def test_a_kernel_that_refuses_is_asked_once_more_at_most(
+    refusals: list[int], writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    class Refuses:
+        def exists(self) -> bool:
+            return True
+
+        def write_text(self, text: str) -> None:
+            tried.append(text)
+            if len(tried) <= len(refusals):
+                raise OSError(refusals[len(tried) - 1], "refused")
+
+    monkeypatch.setattr(process, "AUTOGROUP", Refuses())
+    monkeypatch.setattr(process, "RATE", 0.0)
+    monkeypatch.setattr(os, "nice", lambda by: by)
+    monkeypatch.setattr(os, "getsid", lambda pid: os.getpid())
+    process.give_way()
+    assert tried == ["10"] * writes
