@@ -1,14 +1,19 @@
 """What the tests share: a home of their own, a tiny random model, and the real default model."""
 
+from collections.abc import AsyncGenerator, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from finetune import data, models, train
 from finetune.models import packaged
 from finetune.store import ENDED, Run, Store
 from tests.zygote import Zygote
+
+T = TypeVar("T")
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -98,6 +103,16 @@ def small_dataset(tmp_path: Path) -> data.Dataset:
     path = tmp_path / "sums.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return data.load(path)
+
+
+def said(events: AsyncGenerator[T]) -> Iterator[T]:
+    """What an event of the page yields, in an event loop of its own: a browser test may have one in this thread."""
+    with start_blocking_portal() as portal:
+        while True:
+            try:
+                yield portal.call(anext, events)
+            except StopAsyncIteration:
+                return
 
 
 def run_to_end(store: Store, run: Run, seconds: float = 180, supervisor: train.Supervisor | None = None) -> Run:

@@ -7,23 +7,25 @@ The shapes follow https://platform.openai.com/docs/api-reference/chat. On a shar
 closed: a stranger's request carries no proof of which runs are theirs.
 """
 
-import contextlib
 import json
+import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from anyio import CancelScope
+from anyio import create_task_group
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from finetune import settings, train
-from finetune.chat import Ask, Reply, Sampling
+from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.models import DEFAULT
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from finetune.ui.session import Services
 
 STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: None}
-STATUS = {"run_unknown": 404, "not_allowed": 403}
+STATUS = {"run_unknown": 404, "not_allowed": 403, "busy": 429, "too_large": 413}
 
 
 class Part(BaseModel):
@@ -80,19 +82,44 @@ class Question(BaseModel):
         return [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop or []) if text]
 
 
-class _Stream(StreamingResponse):
-    """Server-sent events that give the engine back however the client goes, even before the first one."""
+class _Answer(Response):
+    """What the engine says, whole or as server-sent events; ends at the next token once the client has left."""
 
-    def __init__(self, question: Question, first: Reply, replies: Generator[Reply]):
-        self.replies = replies
-        super().__init__(_events(question, first, replies), media_type="text/event-stream")
+    def __init__(self, engine: Engine, question: Question, ask: Ask, base: str):
+        self.engine, self.question, self.ask, self.base = engine, question, ask, base
+        self.stop = threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with CancelScope(shield=True):
-                await run_in_threadpool(self.replies.close)
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._watch, receive)
+            async with aclosing(self._replies()) as replies:
+                try:
+                    first = await anext(replies)
+                    if self.question.stream:
+                        events = _events(self.question, first, replies)
+                        # not through __call__, which would wait for the client in a second place
+                        await StreamingResponse(events, media_type="text/event-stream").stream_response(send)
+                    else:
+                        answer = await _whole(self.question, first, replies)
+                        await JSONResponse(answer)(scope, receive, send)
+                except FinetuneError as error:
+                    await _failed(error)(scope, receive, send)
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.stop.set()
+
+    async def _replies(self) -> AsyncGenerator[Reply]:
+        """The growing answer, ended at the first of the stops."""
+        stream = self.engine.astream([self.ask], self.base, self.question.sampling, self.stop)
+        async with aclosing(stream):
+            async for replies in stream:
+                reply = _cut(replies[0], self.question.stops)
+                yield reply
+                if reply.stop:
+                    return
 
 
 def routes(services: "Services") -> list[Route]:
@@ -101,9 +128,10 @@ def routes(services: "Services") -> list[Route]:
     async def list_models(request: Request) -> Response:
         try:
             _allowed()
+            runs = await run_in_threadpool(services.store.runs)
         except FinetuneError as error:
             return _failed(error)
-        runs = [run for run in services.store.runs() if train.adapter_folder(run.id).is_dir()]
+        runs = [run for run in runs if train.adapter_folder(run.id).is_dir()]
         entries = [{"id": DEFAULT, "object": "model", "created": 0, "owned_by": "base"}]
         entries += [{"id": r.id, "object": "model", "created": int(r.created), "owned_by": r.owner} for r in runs]
         return JSONResponse({"object": "list", "data": entries})
@@ -112,13 +140,12 @@ def routes(services: "Services") -> list[Route]:
         try:
             _allowed()
             question = _question(await request.body())
-            replies = _replies(services, question)
-            first = await run_in_threadpool(next, replies)
-            if question.stream:
-                return _Stream(question, first, replies)
-            return JSONResponse(await run_in_threadpool(_whole, question, first, replies))
+            ask, base = await run_in_threadpool(_ask, services, question)
+        except HTTPException as error:  # the body grew too large while it came
+            return _failed(ConfigError(error.detail, where="body", code="too_large"))
         except FinetuneError as error:
             return _failed(error)
+        return _Answer(services.engine, question, ask, base)
 
     return [Route("/v1/models", list_models), Route("/v1/chat/completions", complete, methods=["POST"])]
 
@@ -136,16 +163,16 @@ def _question(body: bytes) -> Question:
         raise ConfigError(f"{first['msg']}.", where=".".join(map(str, first["loc"])) or "body") from error
 
 
-def _replies(services: "Services", question: Question) -> Generator[Reply]:
+def _ask(services: "Services", question: Question) -> tuple[Ask, str]:
+    """What the engine is asked, and of which base: a run with the system prompt it was trained with, as on the page."""
     messages = [message.plain() for message in question.messages]
-    run = None if "/" in question.model else services.store.run(question.model)
-    base = run.config["model"] if run else question.model
-    with contextlib.closing(services.engine.stream([Ask(messages, run)], base, question.sampling)) as stream:
-        for replies in stream:
-            reply = _cut(replies[0], question.stops)
-            yield reply
-            if reply.stop:
-                return
+    if "/" in question.model:
+        return Ask(messages), question.model
+    run = services.store.run(question.model)
+    facts = services.store.dataset(run.dataset).facts
+    if facts.get("system") and all(message["role"] != "system" for message in messages):
+        messages = [{"role": "system", "content": facts["system"]}, *messages]
+    return Ask(messages, run, bool(facts.get("thinks"))), run.config["model"]
 
 
 def _cut(reply: Reply, stops: list[str]) -> Reply:
@@ -163,8 +190,8 @@ def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, An
             "choices": [{"index": 0, **choice}]}  # fmt: skip
 
 
-def _whole(question: Question, reply: Reply, rest: Iterator[Reply]) -> dict[str, Any]:
-    for reply in rest:  # noqa: B007 - the last one counts
+async def _whole(question: Question, reply: Reply, rest: AsyncIterator[Reply]) -> dict[str, Any]:
+    async for reply in rest:  # noqa: B007 - the last one counts
         pass
     message = {"message": {"role": "assistant", "content": reply.text}, "finish_reason": STOPS[reply.stop]}
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.tokens}
@@ -172,20 +199,28 @@ def _whole(question: Question, reply: Reply, rest: Iterator[Reply]) -> dict[str,
     return _body(question, "chat.completion", message) | {"usage": usage}
 
 
-async def _events(question: Question, first: Reply, rest: Iterator[Reply]) -> AsyncIterator[str]:
+async def _events(question: Question, first: Reply, rest: AsyncIterator[Reply]) -> AsyncIterator[str]:
     envelope = _body(question, "chat.completion.chunk", {})
     reply: Reply | None = first
     said, delta = "", {"role": "assistant"}
-    while reply is not None:
-        delta |= {"content": reply.text[len(said) :]}
-        choice = {"index": 0, "delta": delta, "finish_reason": STOPS[reply.stop]}
-        said, delta = reply.text, {}
-        yield f"data: {json.dumps(envelope | {'choices': [choice]})}\n\n"
-        reply = await run_in_threadpool(next, rest, None)
+    try:
+        while reply is not None:
+            delta |= {"content": reply.text[len(said) :]}
+            choice = {"index": 0, "delta": delta, "finish_reason": STOPS[reply.stop]}
+            said, delta = reply.text, {}
+            yield f"data: {json.dumps(envelope | {'choices': [choice]})}\n\n"
+            reply = await anext(rest, None)
+    except FinetuneError as error:  # found only after its turn had come: the status is sent already
+        yield f"data: {json.dumps(_envelope(error))}\n\n"
     yield "data: [DONE]\n\n"
 
 
+def _envelope(error: FinetuneError) -> dict[str, Any]:
+    kind = "rate_limit_error" if STATUS.get(error.code) == 429 else "invalid_request_error"
+    return {"error": {"message": str(error), "type": kind, "param": error.where or None, "code": error.code}}
+
+
 def _failed(error: FinetuneError) -> Response:
-    kind = "invalid_request_error" if STATUS.get(error.code, 400) < 500 else "server_error"
-    body = {"message": str(error), "type": kind, "param": error.where or None, "code": error.code}
-    return JSONResponse({"error": body}, status_code=STATUS.get(error.code, 400))
+    status = STATUS.get(error.code, 400)
+    later = {"Retry-After": "10"} if status == 429 else None
+    return JSONResponse(_envelope(error), status_code=status, headers=later)

@@ -6,7 +6,9 @@ A turn lasts a whole answer: PEFT installs hooks on the shared model for it, so 
 """
 
 import threading
-from collections.abc import Generator, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ from finetune import models
 from finetune.chat.adapters import BASE, Adapter, Resident
 from finetune.chat.losses import Loss
 from finetune.chat.reply import GREEDY, Reply, Sampling
-from finetune.chat.turns import Turn, Turns
+from finetune.chat.steps import in_thread
+from finetune.chat.turns import Turns
 from finetune.errors import ModelError, RunError
 from finetune.store import Run
 
@@ -24,8 +27,12 @@ if TYPE_CHECKING:
 UNSAID = 2048
 """Tokens of context when a model's config does not say (Bloom's does not)."""
 
-PATIENCE = 0.1
-"""Seconds after which one who waits in line looks whether the visitor is still there."""
+MOST_WAITING = 32
+"""Places in the line of a server: with ten seconds an answer, the last one waits five minutes."""
+
+MOST_TEXT = 200_000
+"""Characters of one conversation: more than any context that a CPU reads in reasonable time, and quickly cut into
+tokens. A prompt of 2 MB kept everybody waiting for a minute only to be refused."""
 
 Messages = Sequence[dict[str, str]]
 
@@ -77,24 +84,57 @@ class Engine:
             ModelError: the base cannot be loaded, has changed, or the prompt alone fills its context.
             RunError: a run has no adapter, its adapter cannot be read, or cannot be compared with the base.
         """
-        from finetune.chat.streaming import generate
-
+        _refuse_long(asks)
         stop = stop or threading.Event()
         turn = self._turns.join()
         try:
-            for ahead in _waited(turn, stop):
+            for ahead in turn.wait(stop):
                 yield [Reply(ahead=ahead)] * len(asks)
-            if stop.is_set():
-                yield [Reply(stop="stopped")] * len(asks)
-                return
-            resident = self._ready(model, asks, source)
-            prompts, dropped = _fit(asks, resident.tokenizer, resident.model, sampling)
-            names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
-            for rows in generate(resident.model, resident.tokenizer, prompts, names, sampling, stop):
-                beside = resident.difference
-                yield [replace(row, dropped=count, difference=beside) for row, count in zip(rows, dropped, strict=True)]
+            yield from self._answers(asks, model, sampling, stop, source)
         finally:
             turn.leave()
+
+    async def astream(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event
+    ) -> AsyncGenerator[list[Reply]]:
+        """`stream` for a server: whoever waits holds no thread, and the line is not endless.
+
+        Close it (`contextlib.aclosing`) when it is not read to its end.
+
+        Raises:
+            RunError: `MOST_WAITING` are in the line already (code ``busy``); and as `stream`.
+        """
+        _refuse_long(asks)
+        if (waiting := len(self._turns)) >= MOST_WAITING:
+            raise RunError(
+                f"Too many are asking at once: {waiting} answers come before yours.", fix="Try again in a minute.",
+                code="busy",
+            )  # fmt: skip
+        turn = self._turns.join()
+        try:
+            async for ahead in turn.come(stop):
+                yield [Reply(ahead=ahead)] * len(asks)
+            async with aclosing(in_thread(self._answers(asks, model, sampling, stop, None), stop)) as steps:
+                async for replies in steps:
+                    yield replies
+        finally:
+            turn.leave()
+
+    def _answers(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
+    ) -> Generator[list[Reply]]:
+        """The replies of one whose turn it is."""
+        from finetune.chat.streaming import generate
+
+        if stop.is_set():
+            yield [Reply(stop="stopped")] * len(asks)
+            return
+        resident = self._ready(model, asks, source)
+        prompts, dropped = _fit(asks, resident.tokenizer, resident.model, sampling)
+        names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
+        for rows in generate(resident.model, resident.tokenizer, prompts, names, sampling, stop):
+            beside = resident.difference
+            yield [replace(row, dropped=count, difference=beside) for row, count in zip(rows, dropped, strict=True)]
 
     def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY) -> list[Reply]:
         """The finished replies, one per ask."""
@@ -121,7 +161,7 @@ class Engine:
         stop = stop or threading.Event()
         turn = self._turns.join()
         try:
-            for _ in _waited(turn, stop):
+            for _ in turn.wait(stop):
                 pass
             if stop.is_set():
                 return []
@@ -152,15 +192,6 @@ class Engine:
         return self._resident
 
 
-def _waited(turn: Turn, stop: threading.Event) -> Generator[int]:
-    """How many are ahead, each time that changes, until it is our turn or `stop` is set."""
-    told = 0
-    while (ahead := turn.wait(PATIENCE)) and not stop.is_set():
-        if ahead != told:
-            told = ahead
-            yield ahead
-
-
 def _fit(
     asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
 ) -> tuple[list[list[int]], list[int]]:
@@ -179,18 +210,34 @@ def _context(model: Any) -> int:
     return getattr(model.config, "max_position_embeddings", None) or UNSAID  # also under GPT-2's name for it
 
 
+def _refuse_long(asks: Sequence[Ask]) -> None:
+    """Before anybody waits for it: so much text is not even cut into tokens."""
+    longest = max((sum(len(message["content"]) for message in ask.messages) for ask in asks), default=0)
+    if longest > MOST_TEXT:
+        raise ModelError(
+            f"The conversation is too long: {longest:,} characters where {MOST_TEXT:,} are read.",
+            fix="Shorten it, or begin a new one.", code="too_long",
+        )  # fmt: skip
+
+
 def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
-    """Prompt ids that fit in `room` tokens, and how many of the oldest turns were left out for that."""
+    """Prompt ids that fit in `room` tokens, and how many of the oldest turns were left out for that.
+
+    The cut is found by halving: rendering the rest after each single turn takes minutes with thousands of them.
+    """
     system = [message for message in ask.messages[:1] if message["role"] == "system"]
     turns = list(ask.messages[len(system) :])
-    dropped = 0
-    while len(ids := models.prompt_ids([*system, *turns], tokenizer, thinking=ask.thinking)) > room:
-        later = next((i for i, turn in enumerate(turns) if i and turn["role"] == "user"), None)
-        if later is None:
-            raise ModelError(
-                f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts.",
-                code="too_long",
-            )  # fmt: skip
-        del turns[:later]
-        dropped += later
-    return ids, dropped
+    cuts = [0, *(place for place, turn in enumerate(turns) if place and turn["role"] == "user")]
+
+    def after(cut: int) -> list[int]:
+        return models.prompt_ids([*system, *turns[cut:]], tokenizer, thinking=ask.thinking)
+
+    if len(ids := after(0)) <= room:
+        return ids, 0
+    if len(ids := after(cuts[-1])) > room:
+        raise ModelError(
+            f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts.",
+            code="too_long",
+        )  # fmt: skip
+    kept = bisect_left(cuts, True, key=lambda cut: len(after(cut)) <= room)
+    return after(cuts[kept]), cuts[kept]

@@ -11,7 +11,7 @@ Example:
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,7 +83,7 @@ def answered(task: Task) -> list[Answered]:
     return list(found.values())
 
 
-def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None) -> Iterator[tuple[int, int]]:
+def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None) -> Generator[tuple[int, int]]:
     """Ask what has not been asked yet; yields (done, of) after each batch. Ends early when `stop` is set.
 
     Raises:

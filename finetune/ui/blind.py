@@ -4,11 +4,13 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
+from anyio.to_thread import run_sync
 
 from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk
@@ -153,20 +155,26 @@ class BlindTest:
         self.votes.listen(self._votes, here)
         self.pairs.listen(self._pairs, here)
 
-    def _begin(
+    async def _begin(
         self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
-    ) -> Iterator[tuple]:
+    ) -> AsyncGenerator[tuple]:
         try:
-            if not run_id:
-                raise RunError("There is no tuned model to compare yet.", fix="Train one on the Train tab first.")
-            run = self.services.run(run_id, state)
-            talk = columns.begin(self.services, run, state, [], 1.0, system)
-            prompts = _prompts(own) or self._drawn(run, int(count))
-            if not prompts:
-                raise RunError("This run holds no prompts out.", where=run.id, fix="Type your own.")
+            blind = await run_sync(self._new, run_id, system, count, own, state)
         except FinetuneError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        yield from self._answers(Blind(talk, prompts, random.choice(("base", "tuned"))), request)
+        async with aclosing(self._answers(blind, request)) as shown:
+            async for one in shown:
+                yield one
+
+    def _new(self, run_id: str | None, system: str, count: float, own: str, state: Browser) -> Blind:
+        if not run_id:
+            raise RunError("There is no tuned model to compare yet.", fix="Train one on the Train tab first.")
+        run = self.services.run(run_id, state)
+        talk = columns.begin(self.services, run, state, [], 1.0, system)
+        prompts = _prompts(own) or self._drawn(run, int(count))
+        if not prompts:
+            raise RunError("This run holds no prompts out.", where=run.id, fix="Type your own.")
+        return Blind(talk, prompts, random.choice(("base", "tuned")))
 
     def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
         """Held-out prompts, others than those voted on before as long as there are any."""
@@ -175,49 +183,62 @@ class BlindTest:
         random.shuffle(rows)
         return tuple(sorted(rows, key=lambda text: text in seen)[:count])
 
-    def _answers(self, blind: Blind, request: gr.Request) -> Iterator[tuple]:
+    async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[tuple]:
         """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
         yield blind, gr.skip(), gr.update(visible=True), *self._ready(False)
         while not blind.over:
             try:
-                yield from self._asked(blind, request)
+                async with aclosing(self._asked(blind, request)) as shown:
+                    async for one in shown:
+                        yield one
                 return
             except FinetuneError as error:
+                if error.code == "busy":  # so will the next prompt be
+                    raise gr.Error(str(error), print_exception=False) from error
                 gr.Warning(f"A prompt was passed over: {error}")
                 blind = blind.skipped()
-        yield self._told(blind)
+        yield await run_sync(self._told, blind)
 
-    def _asked(self, blind: Blind, request: gr.Request) -> Iterator[tuple]:
+    async def _asked(self, blind: Blind, request: gr.Request) -> AsyncGenerator[tuple]:
         stop = answers.begin(request, HERE)
         base, tuned = blind.talk.asks(blind.asked)
         asks = [base, tuned] if blind.left == "base" else [tuned, base]
         replies: list[Reply] = []
-        for replies in self.services.engine.stream(asks, blind.talk.run.config["model"], Sampling(), stop):
-            if not answers.counts(request, HERE, stop):
-                return
-            yield blind, question(blind, replies), gr.skip(), *self._ready(False)
+        async with aclosing(
+            self.services.engine.astream(asks, blind.talk.run.config["model"], Sampling(), stop)
+        ) as said:
+            async for replies in said:
+                if not answers.counts(request, HERE, stop):
+                    return
+                yield blind, question(blind, replies), gr.skip(), *self._ready(False)
         if answers.counts(request, HERE, stop):
             yield replace(blind, replies=tuple(replies)), gr.skip(), gr.skip(), *self._ready(True)
 
     def _voter(self, side: str) -> Any:
-        def vote(blind: Blind | None, state: Browser, request: gr.Request) -> Iterator[tuple]:
+        async def vote(blind: Blind | None, state: Browser, request: gr.Request) -> AsyncGenerator[tuple]:
             if blind is None or not blind.replies:
                 yield (gr.skip(),) * 8
                 return
             ballot, blind = blind.ballot, blind.voted(side)
             try:
-                run = self.services.run(blind.talk.run.id, state)
-                new = self.services.store.add_vote(run.id, owner(state), ballot, blind.votes[-1].as_dict())
+                new = await run_sync(self._keep, blind, ballot, state)
             except FinetuneError as error:
                 raise gr.Error(str(error), print_exception=False) from error
             if not new:  # a second key, before the first one was heard
                 yield (gr.skip(),) * 8
             elif blind.over:
-                yield self._told(blind)
+                yield await run_sync(self._told, blind)
             else:
-                yield from self._answers(blind, request)
+                async with aclosing(self._answers(blind, request)) as shown:
+                    async for one in shown:
+                        yield one
 
         return vote
+
+    def _keep(self, blind: Blind, ballot: str, state: Browser) -> bool:
+        """Keep the newest vote; False when this ballot was used already."""
+        run = self.services.run(blind.talk.run.id, state)
+        return self.services.store.add_vote(run.id, owner(state), ballot, blind.votes[-1].as_dict())
 
     def _end(self, blind: Blind | None, request: gr.Request) -> tuple:
         answers.drop(request, HERE)

@@ -1,11 +1,13 @@
 """The Chat tab: one prompt, the base's answer and the tuned model's, side by side; others on demand."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+from anyio.to_thread import run_sync
 
 from finetune import evaluate
 from finetune.chat import Reply, Sampling
@@ -177,9 +179,9 @@ class ChatTab:
 
     # What is said
 
-    def _reply(
+    async def _reply(
         self, text: str, talk: Talk | None, expected: Any, system: str, request: gr.Request, *sampling: Any
-    ) -> Iterator[tuple]:
+    ) -> AsyncGenerator[tuple]:
         if not text.strip():
             yield (gr.skip(),) * 5
             return
@@ -190,25 +192,30 @@ class ChatTab:
                 raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
             if talk.system != system:
                 talk = replace(talk, system=system, turns=())
-            kind, chosen = self._kind(talk), _sampling(sampling)
+            kind, chosen = await run_sync(self._kind, talk), _sampling(sampling)
             replies: Sequence[Reply] = ()
-            for replies in self.services.engine.stream(talk.asks(text), talk.run.config["model"], chosen, event):
-                drawn = compare.turn(Turn(text, tuple(replies), answer), talk.columns, kind)
-                if answers.counts(request, HERE, event):
-                    yield gr.skip(), gr.skip() if talk.turns else "", drawn, "", gr.skip()
+            stream = self.services.engine.astream(talk.asks(text), talk.run.config["model"], chosen, event)
+            async with aclosing(stream):
+                async for replies in stream:
+                    turn = Turn(text, tuple(replies), answer)
+                    drawn = await run_sync(compare.turn, turn, talk.columns, kind)
+                    if answers.counts(request, HERE, event):
+                        yield gr.skip(), gr.skip() if talk.turns else "", drawn, "", gr.skip()
             if not answers.counts(request, HERE, event):  # the page has moved on
                 yield gr.skip(), gr.skip(), "", gr.skip(), gr.skip()
             elif not replies[0].prompt:  # stopped while it waited
-                yield gr.skip(), compare.talk(talk, kind), "", text, gr.skip()
+                yield gr.skip(), await run_sync(compare.talk, talk, kind), "", text, gr.skip()
             else:
                 talk = talk.answered(text, replies, answer, chosen)
-                yield talk, compare.talk(talk, kind), "", gr.skip(), verified(replies[0])
+                yield talk, await run_sync(compare.talk, talk, kind), "", gr.skip(), verified(replies[0])
         except FinetuneError as error:
             # the question goes back where it was typed
             yield gr.skip(), gr.skip() if talk and talk.turns else compare.EMPTY, "", text, ""
             raise gr.Error(str(error), print_exception=False) from error
 
-    def _again(self, talk: Talk | None, system: str, request: gr.Request, *sampling: Any) -> Iterator[tuple]:
+    async def _again(
+        self, talk: Talk | None, system: str, request: gr.Request, *sampling: Any
+    ) -> AsyncGenerator[tuple]:
         """Ask the last prompt once more; with a temperature, with the next seed."""
         if talk is None or not talk.turns:
             yield (gr.skip(),) * 6
@@ -216,10 +223,12 @@ class ChatTab:
         tokens, heat, seed, *others = sampling
         seed = int(seed or 0) + (1 if heat else 0)
         last, before = talk.turns[-1], talk.undone()
-        yield before, compare.talk(before, self._kind(talk)), gr.skip(), gr.skip(), gr.skip(), seed
+        past = await run_sync(lambda: compare.talk(before, self._kind(talk)))
+        yield before, past, gr.skip(), gr.skip(), gr.skip(), seed
         rest = (tokens, heat, seed, *others)
-        for shown in self._reply(last.prompt, before, _Expected(last), system, request, *rest):
-            yield (*shown, gr.skip())
+        async with aclosing(self._reply(last.prompt, before, _Expected(last), system, request, *rest)) as replies:
+            async for shown in replies:
+                yield (*shown, gr.skip())
 
     def _undo(self, talk: Talk | None, request: gr.Request) -> tuple:
         answers.drop(request, HERE)

@@ -1,10 +1,12 @@
 """The Guide tab, first in the app: should I fine-tune at all? A worksheet that fills itself in."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
+from anyio.to_thread import run_sync
 
 from finetune import evaluate, train
 from finetune.errors import ConfigError, FinetuneError
@@ -97,21 +99,23 @@ class GuideTab:
         facts = self._facts(*values)
         return str(write(guide.sheet(facts), TITLE, worksheet.about(facts)))
 
-    def _measure(
+    async def _measure(
         self, _use_case: str | None, _improve: str | None, _price: str | None, model: str, state: Browser,
         request: gr.Request,
-    ) -> Iterator[tuple]:  # fmt: skip
+    ) -> AsyncGenerator[tuple]:  # fmt: skip
         stop = answers.begin(request, HERE)
         try:
-            if not (record := self._record(state)):
+            if not (record := await run_sync(self._record, state)):
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-            task = evaluate.of_dataset(model, record, limit=ROWS)
-            for bar in asked(task, self.services.engine, stop):
-                yield bar, gr.update(visible=True)
-            evaluate.conclude(task, record.name)
+            task = await run_sync(lambda: evaluate.of_dataset(model, record, limit=ROWS))
+            async with aclosing(asked(task, self.services.engine, stop)) as bars:
+                async for bar in bars:
+                    yield bar, gr.update(visible=True)
+            await run_sync(evaluate.conclude, task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
                 yield worksheet.PLANNING, gr.update(visible=False)
-                self.plan.measure(train.TrainConfig(model=model), known(state) | {"dataset": record.id})
+                config, chosen = train.TrainConfig(model=model), known(state) | {"dataset": record.id}
+                await run_sync(self.plan.measure, config, chosen)
             yield "", gr.update(visible=False)
         except FinetuneError as error:
             yield "", gr.update(visible=False)

@@ -1,43 +1,50 @@
 """Start the page, the API and the supervisor in one process."""
 
+import os
 import threading
+from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from finetune import models, settings, train
 from finetune.chat import Engine
 from finetune.errors import ConfigError, FinetuneError
+from finetune.guard import Guard, is_loopback, sweep
 from finetune.store import Store
 from finetune.ui import page, theme
 from finetune.ui.session import Services
+
+BEYOND = (
+    "Others can reach this address, so the server is shared: each browser sees only its own data and runs, and local "
+    "folders and the API are closed."
+)
+
+UPLOAD_FRAME = 2**20
+"""Bytes of an upload that are not its files' own: boundaries and names."""
 
 
 def launch(host: str | None = None, port: int | None = None) -> None:
     """Serve until interrupted. Gradio's own variables (``GRADIO_SERVER_PORT`` …) are honoured.
 
+    Raises:
+        ConfigError: the port is taken, or the address is public while ``FINETUNE_SHARED=0``.
+
     Example:
         >>> launch(port=7861)
     """
-    from finetune.api import routes
-
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    share_if_public(host)
     where = settings.read()
     services = Services(Store(where.home), Engine())
     train.clean(services.store)
+    sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
     supervisor.start_thread()
     threading.Thread(target=_warm, name="warm", daemon=True).start()
     try:
         page.build(services).queue(default_concurrency_limit=16).launch(
-            server_name=host,
-            server_port=port,
-            theme=theme.THEME,
-            css_paths=theme.CSS,
-            blocked_paths=[str(where.home)],
-            max_file_size=where.max_upload_mb * 1024 * 1024,
-            app_kwargs={"routes": routes(services)},
-            run_history=False,
-            footer_links=["gradio", "settings"],
-            show_error=False,
+            server_name=host, server_port=port, theme=theme.THEME, css_paths=theme.CSS, **options(services, where)
         )
     except (OSError, OverflowError) as error:
         raise ConfigError(
@@ -48,6 +55,43 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     finally:
         supervisor.close()
         gr.close_all(verbose=False)
+
+
+def options(services: Services, where: settings.Settings) -> dict[str, Any]:
+    """What Gradio's `launch` is told about who may have what."""
+    from finetune.api import routes
+
+    most = where.max_upload_mb * 2**20
+    guard = Middleware(Guard, shared=where.shared, max_upload=most + UPLOAD_FRAME)
+    return {
+        "blocked_paths": [str(where.home)],
+        "max_file_size": most,
+        "app_kwargs": {"routes": routes(services), "middleware": [guard]},
+        "run_history": False,
+        "enable_monitoring": False,  # else anyone could read how many people ask what
+        "ssr_mode": False,  # a proxy of its own in front of us would hide the Host that browsers sent
+        "footer_links": ["gradio", "settings"],
+        "show_error": False,
+    }
+
+
+def share_if_public(host: str) -> None:
+    """Make the server a shared one where others can reach it, and say so.
+
+    Raises:
+        ConfigError: ``FINETUNE_SHARED=0`` says that nobody else comes.
+    """
+    tunnel = os.environ.get("GRADIO_SHARE", "").lower() == "true" or gr.utils.colab_check()  # Gradio opens one there
+    if settings.read().shared or (is_loopback(host) and not tunnel):
+        return
+    if os.environ.get("FINETUNE_SHARED", "").strip():
+        raise ConfigError(
+            "Others could reach this address, and would have your data, runs and Hub login.",
+            where="GRADIO_SHARE" if tunnel else host,
+            fix="Unset FINETUNE_SHARED=0 to share the server, or listen on 127.0.0.1.", code="public_not_shared",
+        )  # fmt: skip
+    os.environ["FINETUNE_SHARED"] = "1"
+    print(BEYOND)
 
 
 def _warm() -> None:

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
+from anyio.to_thread import run_sync
 
 from finetune import evaluate, settings
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
@@ -91,17 +93,18 @@ class ResultsTab:
                 return "", verdict.verdict(found), verdict.arms(found), verdict.forgetting(found), hidden, ""
         return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
 
-    def _evaluate(
+    async def _evaluate(
         self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser,
         request: gr.Request,
-    ) -> Iterator[tuple]:  # fmt: skip
+    ) -> AsyncGenerator[tuple]:  # fmt: skip
         stop, skip = answers.begin(request, HERE), (gr.skip(),) * 5
         try:
-            task = self._task(run_id or "none", limit, kind, schema, state)
-            for bar in asked(task, self.services.engine, stop):
-                yield bar, *skip
+            task = await run_sync(self._task, run_id or "none", limit, kind, schema, state)
+            async with aclosing(asked(task, self.services.engine, stop)) as bars:
+                async for bar in bars:
+                    yield bar, *skip
             if answers.counts(request, HERE, stop):  # else the page shows another run by now
-                yield "", *self._found(task, chosen)
+                yield "", *await run_sync(self._found, task, chosen)
         except FinetuneError as error:
             yield "", *skip
             raise gr.Error(str(error), print_exception=False) from error

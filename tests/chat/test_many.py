@@ -69,12 +69,20 @@ def test_a_hundred_interleaved_requests_are_never_crossed(store: Store, tiny: Pa
 def test_turns_come_in_order_and_those_who_leave_are_passed_over() -> None:
     turns = Turns()
     first, second, third = (turns.join() for _ in range(3))
-    assert [turn.wait(0.01) for turn in (first, second, third)] == [0, 1, 2]
+    assert [turn.ahead for turn in (first, second, third)] == [0, 1, 2]
     second.leave()
-    assert third.wait(0.01) == 1
+    assert third.ahead == 1
     first.leave()
     first.leave()
-    assert third.wait(0.01) == 0
+    assert third.ahead == 0
+
+
+def test_a_line_may_serve_several_at_once() -> None:
+    turns = Turns(at_once=2)
+    first, second, third, fourth = (turns.join() for _ in range(4))
+    assert [turn.ahead for turn in (first, second, third, fourth)] == [0, 0, 1, 2]
+    second.leave()
+    assert (third.ahead, fourth.ahead) == (0, 1)
 
 
 def test_one_who_waits_is_told_how_many_are_ahead_and_can_leave(tiny: Path) -> None:

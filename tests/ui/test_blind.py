@@ -12,13 +12,12 @@ import pytest
 
 from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
-from finetune.chat.reply import GREEDY
 from finetune.errors import ModelError
 from finetune.store import Run, Store
 from finetune.ui import answers, blind, chat
 from finetune.ui.session import Services
 from tests.chat.test_base import drawn
-from tests.conftest import conversation
+from tests.conftest import conversation, said
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
 
@@ -30,15 +29,15 @@ class Scripted(Engine):
         super().__init__()
         self.meanwhile = lambda: None
 
-    def stream(
-        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
+    def _answers(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
         if asks[0].messages[-1]["content"] == "refuse":
             raise ModelError("The message is too long.")
-        said = ["tuned" if ask.run else "base" for ask in asks]
-        yield [Reply(text[:1], 1, (1,), 0.1, 0.1) for text in said]
+        names = ["tuned" if ask.run else "base" for ask in asks]
+        yield [Reply(text[:1], 1, (1,), 0.1, 0.1) for text in names]
         self.meanwhile()
-        yield [Reply(text, 2, (1,), 0.2, 0.1, "end_of_turn", difference=0.0) for text in said]
+        yield [Reply(text, 2, (1,), 0.2, 0.1, "end_of_turn", difference=0.0) for text in names]
 
 
 class Page:
@@ -73,11 +72,11 @@ def run(store: Store, tiny: Path, tmp_path: Path) -> Run:
 
 
 def begin(page: Page, run: Run, own: str) -> blind.Blind:
-    return list(page.blind._begin(run.id, "", 10, own, STATE, page.request))[-1][0]
+    return list(said(page.blind._begin(run.id, "", 10, own, STATE, page.request)))[-1][0]
 
 
 def vote(page: Page, held: blind.Blind | None, side: str) -> list[tuple]:
-    return list(page.blind._voter(side)(held, STATE, page.request))
+    return list(said(page.blind._voter(side)(held, STATE, page.request)))
 
 
 def test_a_second_key_on_the_same_ballot_does_not_count(page: Page, run: Run, store: Store) -> None:
@@ -105,7 +104,7 @@ def test_what_is_revealed_stays_revealed(page: Page, run: Run) -> None:
 
 
 def test_the_ballot_opens_only_when_both_answers_are_there(page: Page, run: Run) -> None:
-    steps = list(page.blind._begin(run.id, "", 10, "one", STATE, page.request))
+    steps = list(said(page.blind._begin(run.id, "", 10, "one", STATE, page.request)))
     ready = [step[3]["interactive"] for step in steps]
     assert ready == [False] * (len(ready) - 1) + [True]
 
@@ -119,19 +118,21 @@ def test_held_out_questions_are_drawn_when_none_is_typed(page: Page, run: Run) -
 def test_an_answer_that_comes_late_changes_nothing(page: Page, run: Run) -> None:
     talk = page.chat._choose(run.id, STATE, page.request)[4]
     sampling = (64, 0, 0, 1, 1)
-    told = list(page.chat._reply("Hi", talk, None, "", page.request, *sampling))
+    told = list(said(page.chat._reply("Hi", talk, None, "", page.request, *sampling)))
     assert len(told[-1][0].turns) == 1
     assert "base verified" in told[-1][4]
     page.engine.meanwhile = lambda: page.chat._undo(talk, page.request)
-    late = list(page.chat._reply("Hi", talk, None, "", page.request, *sampling))
+    late = list(said(page.chat._reply("Hi", talk, None, "", page.request, *sampling)))
     skipped = late[-1][0]
     assert not hasattr(skipped, "turns")
 
 
 def test_an_answer_that_never_began_leaves_no_turn(page: Page, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     talk = page.chat._choose(run.id, STATE, page.request)[4]
-    monkeypatch.setattr(page.engine, "stream", lambda *arguments: iter([[Reply(stop="stopped")] * 2]))
-    told = list(page.chat._reply("Hi", talk, None, "", page.request, 64, 0, 0, 1, 1))
+    monkeypatch.setattr(
+        page.engine, "_answers", lambda *arguments: (replies for replies in [[Reply(stop="stopped")] * 2])
+    )
+    told = list(said(page.chat._reply("Hi", talk, None, "", page.request, 64, 0, 0, 1, 1)))
     assert not hasattr(told[-1][0], "turns")
     assert told[-1][3] == "Hi", "the prompt is back where it was typed"
 

@@ -14,6 +14,7 @@ from finetune.store import Store
 from finetune.ui import guide, worksheet
 from finetune.ui.plan import Plan
 from finetune.ui.session import Services
+from tests.conftest import said
 
 EVIL = "<script>alert(1)</script>"
 
@@ -34,10 +35,10 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     assert "Bring data first" in tab._fill(None, None, None, str(tiny), state), "as the page begins"
     request: Any = SimpleNamespace(session_hash="s")
     with pytest.raises(gr.Error, match="no data yet"):
-        list(tab._measure(*told, request))
+        list(said(tab._measure(*told, request)))
     state["dataset"] = train.save_dataset(store, small_dataset).id
     assert "Measure the alternatives first" in tab._fill(*told)
-    steps = list(tab._measure(*told, request))
+    steps = list(said(tab._measure(*told, request)))
     assert any("answers, about" in bar for bar, *_ in steps)
     last = tab._fill(*told)
     assert "held-out rows" in last

@@ -14,7 +14,7 @@ from finetune.export.bundle import read_bundle
 from finetune.store import Store
 from finetune.ui import answers, results, verdict
 from finetune.ui.session import Services
-from tests.conftest import conversation, train_tiny
+from tests.conftest import conversation, said, train_tiny
 from tests.export.trained import world
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
@@ -71,12 +71,12 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     request: Any = SimpleNamespace(session_hash="s")
     assert tab._choose(run.id, 20, "", None, "all", STATE)[1] == verdict.NOTHING
     steps = []
-    for step in tab._evaluate(run.id, 20, "", "", "all", STATE, request):
+    for step in said(tab._evaluate(run.id, 20, "", "", "all", STATE, request)):
         steps.append(step)
         if len(steps) == 4:
             answers.halt(request, "results")
     assert steps[-1][1] == verdict.NOTHING, "half an evaluation has no verdict"
-    steps = list(tab._evaluate(run.id, 20, "", "", "all", STATE, request))
+    steps = list(said(tab._evaluate(run.id, 20, "", "", "all", STATE, request)))
     assert "answers, about" in "".join(step[0] for step in steps if isinstance(step[0], str))
     assert "ba-verdict" in steps[-1][1]
     assert tab._choose(run.id, 20, "", "", "all", STATE)[1] == steps[-1][1]
@@ -85,7 +85,7 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     assert tab.refresh(STATE)["value"] == run.id
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):
-        list(tab._evaluate("r0", 20, "", "", "all", STATE, request))
+        list(said(tab._evaluate("r0", 20, "", "", "all", STATE, request)))
 
 
 def test_a_run_that_came_without_its_rows_shows_what_its_bundle_told(store: Store, tiny: Path, tmp_path: Path) -> None:
