@@ -11,6 +11,9 @@ ENDED = ("succeeded", "failed", "cancelled")
 DELETABLE = (*ENDED, "paused")
 """States without a worker."""
 
+ACTIVE = ("validating", "queued", "running")
+"""States of runs that have a worker, or wait for one."""
+
 VERSIONS = (
     """
 CREATE TABLE IF NOT EXISTS datasets (
@@ -64,7 +67,7 @@ class DatasetRecord:
 class Run:
     """One fine-tune. `created`, `started` and `ended` are Unix seconds; `code` and `reason` say why it ended.
 
-    `asked` is ``stop`` or ``pause`` while a worker is to hear it. `attempt` counts worker processes,
+    `asked` is ``stop``, ``pause`` or ``timeout`` while a worker is to hear it. `attempt` counts worker processes,
     `tries` those that died without getting any further. The worker counts `beat` up while it lives,
     and keeps `seconds` of work (by a clock that nobody can set) and `memory`, its peak in bytes, beside it.
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.

@@ -6,8 +6,10 @@
 | FINETUNE_SHARED          | 1: strangers share this server, each sees only their runs   | 1 on a Space        |
 | FINETUNE_MAX_UPLOAD_MB   | largest file accepted from the page                         | 2048, shared: 100   |
 | FINETUNE_WORKERS         | runs trained at the same time                               | 1                   |
+| FINETUNE_MAX_MINUTES     | minutes that a run may train, all its attempts together     | none, shared: 30    |
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ class Settings:
     shared: bool
     max_upload_mb: int
     workers: int
+    max_minutes: float | None = None
+    max_model_gb: float | None = None
 
     @property
     def models(self) -> Path:
@@ -64,6 +68,8 @@ def read() -> Settings:
         shared=shared,
         max_upload_mb=_number("FINETUNE_MAX_UPLOAD_MB", 100 if shared else 2048),
         workers=_number("FINETUNE_WORKERS", 1),
+        max_minutes=_amount("FINETUNE_MAX_MINUTES", 30.0 if shared else None),
+        max_model_gb=_amount("FINETUNE_MAX_MODEL_GB", 3.0 if shared else None),
     )
 
 
@@ -81,3 +87,17 @@ def _number(name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{text!r} is not a whole number above 0.", where=name, fix=f"Unset it to use {default}.")
     return int(text)
+
+
+def _amount(name: str, default: float | None) -> float | None:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:  # nan is neither
+        usual = "for no limit" if default is None else f"to use {default:g}"
+        raise ConfigError(f"{text!r} is not a number above 0.", where=name, fix=f"Unset it {usual}.")
+    return amount

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune import schema
-from finetune.errors import ConfigError, RunError
-from finetune.schema import DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run
+from finetune.errors import ConfigError, NotAllowed, RunError
+from finetune.schema import ACTIVE, DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run
 
-__all__ = ["DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store"]
+__all__ = ["ACTIVE", "DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store"]
 
 DISK_WORDS = ("database or disk is full", "disk i/o error")
 """How SQLite says that the disk took no more."""
@@ -110,17 +110,25 @@ class Store:
     def dataset(self, dataset_id: str) -> DatasetRecord:
         """The dataset with this id. Raises `RunError` when there is none."""
         with self._connect() as db:
-            row = db.execute("SELECT * FROM datasets WHERE id=?", (dataset_id,)).fetchone()
+            row = db.execute("SELECT * FROM datasets WHERE id=?", (_text(dataset_id),)).fetchone()
         if row is None:
-            raise RunError("There is no such dataset.", where=dataset_id, code="dataset_unknown")
+            raise _no_dataset(dataset_id)
         return schema.as_dataset(row)
 
     # Runs
 
-    def add_run(self, *, owner: str, name: str, dataset: str, config: dict[str, Any]) -> Run:
-        """Record a new run in state `validating`."""
+    def add_run(self, *, owner: str, name: str, dataset: str, config: dict[str, Any], most: int | None = None) -> Run:
+        """Record a new run in state `validating`.
+
+        Raises:
+            NotAllowed: the owner has `most` active runs already.
+            RunError: the dataset was deleted meanwhile.
+        """
         run_id = new_id("r")
         with self._write() as db:
+            _refuse_more(db, owner, most)
+            if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
+                raise _no_dataset(dataset)
             db.execute(
                 "INSERT INTO runs (id, owner, name, dataset, config, state, created) VALUES (?,?,?,?,?,?,?)",
                 (run_id, owner, name, dataset, json.dumps(config), "validating", time.time()),
@@ -170,12 +178,16 @@ class Store:
             return [schema.as_run(row) for row in db.execute(query, asked)]
 
     def move(
-        self, run_id: str, to: str, *, only_from: tuple[str, ...], attempt: int | None = None, **fields: Any
-    ) -> bool:
+        self, run_id: str, to: str, *, only_from: tuple[str, ...], attempt: int | None = None,
+        most: int | None = None, **fields: Any,
+    ) -> bool:  # fmt: skip
         """Change a run's state, once: False when it is not in `only_from` (or not at `attempt`) any more.
 
         Two processes may try the same change; the database lets one of them win. `fields` are
         columns set in the same transaction (`result` is given as a dict).
+
+        Raises:
+            NotAllowed: it would change, but its owner has `most` active runs already.
         """
         places = schema.marks(only_from)
         names, values = schema.columns(fields)
@@ -186,8 +198,24 @@ class Store:
                 (to, *values, run_id, *only_from, *([] if attempt is None else [attempt])),
             ).rowcount
             if changed:
+                owner = db.execute("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()[0]
+                _refuse_more(db, owner, most, itself=1)  # raising takes the change back
                 _append(db, run_id, "state", {"state": to, "code": fields.get("code"), "reason": fields.get("reason")})
         return bool(changed)
+
+    def ask(self, run_id: str, what: str, *, unless: tuple[str, ...] = (), attempt: int | None = None) -> bool:
+        """Tell the worker of a run to ``stop``, ``pause`` or end for ``timeout``, `unless` it was told one of these.
+
+        One that waits hears it when it begins. False when the run has ended (or is not at `attempt`) by now.
+        """
+        told = f"AND COALESCE(asked, '') NOT IN ({schema.marks(unless)})"
+        with self._write() as db:
+            changed = db.execute(
+                f"UPDATE runs SET asked=? WHERE id=? AND state NOT IN ({schema.marks(ENDED)}) {told}"
+                " AND attempt=COALESCE(?, attempt)",
+                (what, run_id, *ENDED, *unless, attempt),
+            )
+            return bool(changed.rowcount)
 
     def claim(self, limit: int, claimer: int, claimer_started: float, only: str | None = None) -> Run | None:
         """Take the next queued run into `running`, unless `limit` runs are running already; None when there is none.
@@ -300,6 +328,19 @@ class Store:
 def _text(given: str) -> str:
     """What a person typed, without the half characters that SQLite refuses."""
     return given.encode("utf-8", "replace").decode()
+
+
+def _no_dataset(dataset_id: str) -> RunError:
+    return RunError("There is no such dataset.", where=_text(dataset_id), code="dataset_unknown")
+
+
+def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: int = 0) -> None:
+    """Within the transaction that makes a run active, so that of two at once one is refused."""
+    active = f"SELECT COUNT(*) FROM runs WHERE owner=? AND state IN ({schema.marks(ACTIVE)})"
+    if most is not None and db.execute(active, (owner, *ACTIVE)).fetchone()[0] - itself >= most:
+        raise NotAllowed(
+            f"You have {most} runs waiting or running here already.", fix="Wait for one to end, or stop one."
+        )
 
 
 def new_id(prefix: str) -> str:

@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from finetune import models, settings
-from finetune.errors import DataError, NotAllowed, RunError
+from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
 from finetune.train.build import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
 from finetune.train.progress import result
 
-ACTIVE = ("validating", "queued", "running")
 MOST_ACTIVE = 3
 """Runs of one visitor of a shared server that may wait or run at a time."""
 
 RESUMABLE = ("paused", "failed", "cancelled")
+
+CANCELS = {"stop": "cancelled_by_owner", "timeout": "timed_out"}
+"""With which code a run ends that was asked this; its adapter is kept."""
 
 
 def run_folder(run_id: str) -> Path:
@@ -36,6 +38,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
         DataError: the dataset has no row to train on.
         ConfigError: this machine cannot do what the settings ask for.
         NotAllowed: the owner has enough runs waiting on a shared server.
+        RunError: the dataset was deleted meanwhile.
 
     Example:
         >>> run = start(store, TrainConfig(epochs=1), save_dataset(store, data.load("sample_data/recipes")))
@@ -50,17 +53,19 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             code="data_not_trainable",
         )
     refuse_impossible(config)
-    if settings.read().shared and len(store.runs(owner=owner, states=ACTIVE)) >= MOST_ACTIVE:
-        raise NotAllowed(
-            f"You have {MOST_ACTIVE} runs waiting or running here already.", fix="Wait for one to end, or stop one."
-        )
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
-    run = store.add_run(owner=owner, name=name, dataset=record.id, config=config.model_dump())
+    settled = config.model_dump()
+    run = store.add_run(owner=owner, name=name, dataset=record.id, config=settled, most=most_active())
     run_folder(run.id).mkdir(parents=True)
     store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
+
+
+def most_active() -> int | None:
+    """How many runs of one owner may wait or run at a time; None at home, where nobody else waits."""
+    return MOST_ACTIVE if settings.read().shared else None
 
 
 def stop(store: Store, run_id: str) -> None:
@@ -73,7 +78,7 @@ def stop(store: Store, run_id: str) -> None:
         reason = f"Stopped while it was not running; the adapter of step {figures['adapter_step']} was kept."
         store.update(run_id, result=figures, reason=reason)
     elif not ended:
-        store.update(run_id, asked="stop")
+        store.ask(run_id, "stop")
 
 
 def keep(store: Store, run: Run) -> dict[str, Any] | None:
@@ -113,22 +118,53 @@ def pause(store: Store, run_id: str) -> None:
         return
     if store.run(run_id).state not in ("running", "paused"):
         raise RunError("Only a run that waits or runs can be paused.", where=run_id, code="run_ended")
-    store.update(run_id, asked="pause")
+    store.ask(run_id, "pause", unless=("timeout",))  # the minutes are used: there is nothing to go on with
 
 
 def resume(store: Store, run_id: str) -> None:
     """Queue a paused, failed or cancelled run again; it goes on from its newest whole checkpoint.
 
     Raises:
-        RunError: the run is in another state.
+        RunError: the run is in another state, or has used its minutes (code ``minutes_used``).
+        NotAllowed: the owner has enough runs waiting on a shared server.
 
     Example:
         >>> resume(store, run.id); store.run(run.id).state
         'queued'
     """
+    _refuse_used(store.run(run_id))
     again = store.move(
-        run_id, "queued", only_from=RESUMABLE, asked=None, tries=0, code=None, reason=None, ended=None, result={}
-    )
+        run_id, "queued", only_from=RESUMABLE, most=most_active(), asked=None, tries=0, code=None, reason=None,
+        ended=None, result={},
+    )  # fmt: skip
     if not again:
         state = store.run(run_id).state
         raise RunError(f"A run that is {state} cannot be resumed.", where=run_id, code="run_not_resumable")
+
+
+def used_up(run: Run) -> bool:
+    """Whether a run has trained for as many minutes as this server gives it, all its attempts together."""
+    limit = settings.read().max_minutes
+    return limit is not None and run.seconds >= 60 * limit
+
+
+def time_limit(run: Run) -> str:
+    """After what time a run was stopped, in a sentence about its end.
+
+    Example:
+        >>> time_limit(run)
+        'after 30 minutes, the limit of this server'
+    """
+    minutes = settings.read().max_minutes or run.seconds / 60  # the limit may have been lifted since
+    return f"after {minutes:.3g} minute{'' if minutes == 1 else 's'}, the limit of this server"
+
+
+def _refuse_used(run: Run) -> None:
+    if run.state not in RESUMABLE or not used_up(run):
+        return
+    take = "Stop it to keep its adapter, take that" if run.state == "paused" else "Take its adapter or a bundle"
+    raise RunError(
+        f"It was stopped {time_limit(run)}." if run.code == "timed_out" else f"It has trained {run.seconds / 60:.3g}"
+        " minutes, and this server gives a run no more.", where=run.id,
+        fix=f"{take} away on the Export tab, and train for longer on your own machine.", code="minutes_used",
+    )  # fmt: skip

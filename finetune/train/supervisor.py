@@ -15,17 +15,22 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from finetune import settings
 from finetune.errors import FinetuneError
+from finetune.models import hub
 from finetune.store import Run, Store
 from finetune.train.causes import left_word, out_of_memory, translate
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.process import alive, kill_group, last_lines, started
-from finetune.train.start import keep, run_folder
+from finetune.train.start import CANCELS, keep, run_folder, time_limit, used_up
 
 GRACE = 8.0
 """Seconds a worker gets to stop or pause by itself before its process group is killed."""
+
+PATIENCE = 60.0
+"""The same where its minutes are over: nobody waits, and a killed worker keeps nothing since its last checkpoint."""
 
 TRIES = 3
 UNSURE = 30.0
@@ -111,7 +116,7 @@ class Supervisor:
             return subprocess.Popen(
                 [sys.executable, *SWITCHES, "-m", self.worker, run.id, str(run.attempt)],
                 cwd=Path(__file__).parents[2],
-                env={**os.environ, "FINETUNE_HOME": str(settings.read().home)},
+                env=hub.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -121,6 +126,8 @@ class Supervisor:
     def _watch(self, run: Run) -> None:
         child = self._children.get((run.id, run.attempt))
         over = child is not None and child.poll() is not None  # polling also reaps it
+        if used_up(run) and self.store.ask(run.id, "timeout", unless=("stop", "pause", "timeout"), attempt=run.attempt):
+            run = self.store.run(run.id)
         if run.pid is None:
             unborn = self._lasted(run, "unborn", True) > self.silence  # its start failed, and that was not recorded
             lives = not over if child else alive(run.claimer, run.claimer_started) and not unborn
@@ -131,7 +138,8 @@ class Supervisor:
             return
         group = run.pid or (child.pid if child else None)
         hung = self._lasted(run, "beat", run.beat) > self.silence and run.pid is not None
-        if hung or (run.asked and self._lasted(run, "asked", run.asked) > GRACE):
+        grace = PATIENCE if run.asked == "timeout" else GRACE
+        if hung or (run.asked and self._lasted(run, "asked", run.asked) > grace):
             if hung:
                 self._lasted(run, "hung", True)
             if group:
@@ -150,8 +158,8 @@ class Supervisor:
             return
         status = child.wait(GRACE) if child else None
         checkpoint = Checkpoints(run_folder(run.id)).newest()
-        if run.asked == "stop":
-            self._keep(run)
+        if run.asked in CANCELS:
+            self._keep(run, CANCELS[run.asked])
         elif run.asked == "pause":
             self._end(run, "paused", None, f"Paused; it goes on from step {checkpoint.step if checkpoint else 0}.")
         elif told := left_word(status):
@@ -163,18 +171,19 @@ class Supervisor:
         else:
             self._again(run, self._how(status, run)[1], checkpoint.step if checkpoint else 0)
 
-    def _keep(self, run: Run) -> None:
+    def _keep(self, run: Run, code: str) -> None:
         try:
             figures = keep(self.store, run) or {}
             kept = f"the adapter of step {figures['adapter_step']} was kept" if figures else "no adapter was saved yet"
         except OSError as error:
             figures, kept = {}, f"its adapter could not be written ({error.strerror or error})"
-        self._end(run, "cancelled", "cancelled_by_owner", f"Stopped; {kept}.", result=figures)
+        after = f" {time_limit(run)}" if code == "timed_out" else ""
+        self._end(run, "cancelled", code, f"Stopped{after}; {kept}.", result=figures)
 
     def _how(self, status: int | None, run: Run) -> tuple[str, str]:
         """Code and sentence for a worker that ended without writing why."""
         if (run.id, run.attempt, "hung", True) in self._since:
-            return "timed_out", f"The training process gave no sign of life for {self.silence:.0f} s and was ended."
+            return "worker_hung", f"The training process gave no sign of life for {self.silence:.0f} s and was ended."
         if status == -signal.SIGKILL:
             used = f" (its peak was {run.memory / 1e9:.1f} GB)" if run.memory else ""
             return (
@@ -190,13 +199,13 @@ class Supervisor:
         if self._move(run, "queued", tries=tried):
             self._say(run, f"{why} It goes on from step {step} (try {tried} of {TRIES}).")
 
-    def _end(self, run: Run, state: str, code: str | None, reason: str, log: bool = False, **fields: object) -> None:
+    def _end(self, run: Run, state: str, code: str | None, reason: str, log: bool = False, **fields: Any) -> None:
         ended = None if state == "paused" else time.time()
         lines = last_lines(run_folder(run.id) / "worker.log") if log else ""
         if self._move(run, state, ended=ended, code=code, reason=reason, asked=None, **fields) and lines:
             self._say(run, lines)
 
-    def _move(self, run: Run, state: str, **fields: object) -> bool:
+    def _move(self, run: Run, state: str, **fields: Any) -> bool:
         return self.store.move(run.id, state, only_from=("running",), attempt=run.attempt, **fields)
 
     def _say(self, run: Run, text: str) -> None:

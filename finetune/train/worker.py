@@ -26,7 +26,7 @@ from finetune.train.heart import Heart
 from finetune.train.kept import open_dataset
 from finetune.train.process import give_way, last_lines, started
 from finetune.train.rows import Rows, render_rows
-from finetune.train.start import keep, run_folder
+from finetune.train.start import CANCELS, keep, run_folder, time_limit
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -140,9 +140,10 @@ class Worker:
         figures = keep(self.store, self.store.run(self.run.id))
         if figures is None:
             raise RunError("No checkpoint of this run can be read.", fix="Resume it.", code="checkpoint_damaged")
-        if asked == "stop":
-            reason = f"Stopped at step {step}; the adapter was kept."
-            self.end("cancelled", "cancelled_by_owner", reason, result=figures)
+        if asked in CANCELS:
+            after = f" {time_limit(self.store.run(self.run.id))}" if asked == "timeout" else ""
+            reason = f"Stopped at step {step}{after}; the adapter was kept."
+            self.end("cancelled", CANCELS[asked], reason, result=figures)
         else:
             self.end("succeeded", None, None, result=figures)
 
