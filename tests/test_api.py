@@ -1,6 +1,7 @@
 """OpenAI's API shapes, served from the engine."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from starlette.testclient import TestClient
 
 from finetune import data
 from finetune.api import routes
-from finetune.chat import Engine
+from finetune.api.openai import Message, Question
+from finetune.api.openai import _ask as asking
+from finetune.chat import Ask, Engine, Reply, engine
+from finetune.errors import ModelError
 from finetune.store import Run, Store
 from finetune.ui.session import Services
-from tests.conftest import train_tiny
+from tests.conftest import conversation, train_tiny
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -114,3 +118,55 @@ def test_an_answer_ends_before_a_stop(client: TestClient, run: Run) -> None:
     lines = client.post("/v1/chat/completions", json={**asked, "stream": True}).text.strip().split("\n\n")
     chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines[:-1]]
     assert "".join(chunk["delta"]["content"] for chunk in chunks) == whole[: whole.index(stop)]
+
+
+def test_a_run_is_asked_with_the_system_prompt_it_was_trained_with(store: Store, tiny: Path, tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "system", "content": "Add."}, *conversation(f"{i} + {i}?", str(2 * i))]}
+        for i in range(20)
+    ]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"), max_steps=1)
+    client = TestClient(Starlette(routes=routes(Services(store, Engine()))))
+
+    def tokens(*before: dict) -> int:
+        ask = {"model": run.id, "messages": [*before, *HI], "max_tokens": 1}
+        return client.post("/v1/chat/completions", json=ask).json()["usage"]["prompt_tokens"]
+
+    own = tokens({"role": "system", "content": "Add."})
+    assert tokens() == own, "as on the page"
+    assert tokens({"role": "developer", "content": "Add."}) == own
+    assert tokens({"role": "system", "content": ""}) < own, "the request's own one, also an empty one"
+
+
+def test_a_run_that_thinks_aloud_is_asked_to(store: Store, tiny: Path, tmp_path: Path) -> None:
+    rows = [conversation(f"{i} + {i}?", f"<think>\nadding\n</think>\n\n{2 * i}") for i in range(20)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8")
+    run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"), max_steps=1)
+    question = Question(model=run.id, messages=[Message(role="user", content="Hi")])
+    ask, base = asking(Services(store, Engine()), question)
+    assert (ask.thinking, base) == (True, str(tiny))
+
+
+def test_an_error_after_the_wait_is_told_in_the_stream(
+    client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(self: Engine, asks: Sequence[Ask], *others: object) -> Iterator[list[Reply]]:
+        yield [Reply("Hel", 1, (1,))]
+        raise ModelError("The base changed.", code="base_changed")
+
+    monkeypatch.setattr(Engine, "_answers", answers)
+    ask = {"model": run.id, "messages": HI, "stream": True}
+    lines = client.post("/v1/chat/completions", json=ask).text.strip().split("\n\n")
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "base_changed"
+    assert lines[-1] == "data: [DONE]"
+
+
+def test_a_full_line_is_429_with_how_many_are_before(
+    client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MOST_WAITING", 0)
+    for stream in (True, False):
+        response = client.post("/v1/chat/completions", json={"model": run.id, "messages": HI, "stream": stream})
+        assert (response.status_code, response.json()["error"]["code"]) == (429, "busy")
+        assert int(response.headers["retry-after"]) > 0

@@ -1,19 +1,24 @@
 """One resident base: columns do not disturb each other, and the engine is always given back."""
 
+import asyncio
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from anyio import create_task_group, sleep, to_thread
+from anyio.from_thread import start_blocking_portal
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from finetune import data, models, train
 from finetune.chat import Ask, Engine, Sampling
+from finetune.chat.adapters import Resident
+from finetune.chat.engine import _fit
 from finetune.errors import ModelError, RunError
 from finetune.store import Run, Store
-from tests.conftest import train_tiny
+from tests.conftest import conversation, said, train_tiny
 
 SHORT = Sampling(max_tokens=24)
 
@@ -234,3 +239,79 @@ def test_stopping_leaves_no_hooks_on_the_model(tiny: Path, run: Run) -> None:
         assert list(stream)[-1][0].stop == "stopped"
     assert sum(len(module._forward_pre_hooks) for module in engine._resident.model.modules()) == 0
     assert [reply.text for reply in engine.answer(asks, str(tiny), SHORT)] == whole
+
+
+def test_the_oldest_turns_go_until_the_rest_fits_and_no_more_than_that(tiny: Path) -> None:
+    """Found by halving; rendering the rest after every single turn took minutes with thousands of them."""
+    resident = Resident(models.find(str(tiny)))
+    turns = [message for i in range(400) for message in conversation(f"What is {i}?", f"It is {i}.")]
+    system = {"role": "system", "content": "Count."}
+    asked = Ask([system, *turns, {"role": "user", "content": "And now?"}])
+    (prompt,), (dropped,) = _fit([asked], resident.tokenizer, resident.model, SHORT)
+    room = resident.model.config.max_position_embeddings - SHORT.max_tokens
+    assert dropped % 2 == 0
+    assert models.prompt_ids([system, *asked.messages[1 + dropped :]], resident.tokenizer) == prompt
+    assert len(prompt) <= room
+    one_more = [system, *asked.messages[1 + dropped - 2 :]]
+    assert len(models.prompt_ids(one_more, resident.tokenizer)) > room
+
+
+def test_too_much_text_is_refused_before_it_stands_in_line(tiny: Path) -> None:
+    engine = Engine()
+    busy = engine.stream([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=300))
+    next(busy)
+    with pytest.raises(ModelError, match=r"2,000,004 characters where 200,000 are read") as caught:
+        next(engine.stream([Ask(ask("x" * 2_000_000))], str(tiny), SHORT))
+    assert caught.value.code == "too_long"
+    many = [{"role": "user", "content": "x" * 1000}] * 201
+    with pytest.raises(ModelError, match="characters"):
+        next(said(engine.astream([Ask(many)], str(tiny), SHORT, threading.Event())))
+    busy.close()
+
+
+def test_an_answer_is_given_while_every_thread_of_the_server_waits(tiny: Path) -> None:
+    """Forty waiting visitors held all of anyio's threads; the one whose turn it was found none."""
+    engine, over = Engine(), threading.Event()
+
+    async def crowded() -> list[str]:
+        async with create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(to_thread.run_sync, over.wait)
+            await sleep(0.2)
+            stream = engine.astream([Ask(ask("Hi"))], str(tiny), SHORT, threading.Event())
+            texts = [replies[0].text async for replies in stream]
+            over.set()
+        return texts
+
+    with start_blocking_portal() as portal:
+        assert portal.call(crowded)[-1] == engine.answer([Ask(ask("Hi"))], str(tiny), SHORT)[0].text
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled", "stopped"])
+def test_who_leaves_an_async_answer_gives_the_engine_back(tiny: Path, how: str) -> None:
+    engine, stop = Engine(), threading.Event()
+    stream = engine.astream([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=400), stop)
+
+    async def leave() -> None:
+        await anext(stream)
+        if how == "closed":
+            await stream.aclose()
+        elif how == "stopped":
+            stop.set()
+            last = [replies async for replies in stream][-1]
+            assert last[0].stop == "stopped"
+        else:
+            task = asyncio.ensure_future(rest())
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    async def rest() -> None:
+        async for _ in stream:
+            pass
+
+    with start_blocking_portal() as portal:
+        portal.call(leave)
+    assert engine.answer([Ask(ask("Hi"))], str(tiny), SHORT)[0].tokens > 0
+    assert len(engine._turns) == 0
