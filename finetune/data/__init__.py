@@ -9,6 +9,7 @@ Example:
 from finetune.data.dataset import Dataset, Split
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.fixes import Fix, Length, apply, fixes
+from finetune.data.hub import own_folder
 from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.preview import Segment, preview
@@ -40,6 +41,7 @@ __all__ = [
     "label_rows",
     "load",
     "load_hub",
+    "own_folder",
     "preview",
     "raw_rows",
     "report",

@@ -2,27 +2,32 @@
 
 Rows are streamed, so that a dataset of any size gives its first rows quickly; no code of a dataset
 is run. The Hub is asked first whether it has the dataset at all, and is given up when it is silent.
+Each fetch has a folder of its own, which goes when it was read: what one visitor may read is not for the next.
 
 Example:
-    >>> fetch("owner/name", None, "train[:100]")    # DataError: there is no split 'train[:100]' …
-    >>> fetch("owner/name", None, "train")
-    (PosixPath('…/hub/owner--name----train.jsonl'), False)
+    >>> fetch("owner/name", None, "train[:100]", folder)    # DataError: there is no split 'train[:100]' …
+    >>> fetch("owner/name", None, "train", folder)
+    (PosixPath('…/rows.jsonl'), None)
 """
 
+import atexit
 import json
-import os
 import re
-import threading
-from collections.abc import Callable, Iterable
-from itertools import islice
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune import settings
 from finetune.errors import DataError
+from finetune.models import hub
 
-SECONDS = 10
-"""How long the Hub may take to answer whether it has a dataset."""
+DAY = 24 * 3600
+"""Seconds after which a folder of a fetch was left by a process that was killed."""
 
 MOST_ROWS = 50_000
 """Rows that are fetched: more than a small model can use."""
@@ -46,51 +51,93 @@ def parse(name: str) -> tuple[str, str | None, str]:
     return parts[0], (parts[1:] + [""])[0] or None, (parts[2:] + [""])[0] or "train"
 
 
-def fetch(name: str, config: str | None, split: str, most: int = MOST_ROWS) -> tuple[Path, bool]:
-    """At most `most` rows of one split as a JSONL file, kept under `FINETUNE_HOME`, and whether there were more.
+@dataclass(frozen=True)
+class Request:
+    """A split of a dataset, and whose login it is read with (see `finetune.models.hub.token`)."""
+
+    name: str
+    config: str | None
+    split: str
+    token: str | bool | None
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder for one fetch, gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=_place(), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def folder_until_the_end() -> Path:
+    """A folder that goes when this process ends: what the command line reads is read until then."""
+    folder = Path(tempfile.mkdtemp(dir=_place()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _place() -> Path:
+    """Where those folders are. What is old goes, also files of a version that kept one for everybody."""
+    place = settings.read().home / "hub"
+    place.mkdir(exist_ok=True)
+    for old in place.iterdir():
+        if old.is_file():
+            old.unlink(missing_ok=True)
+        elif time.time() - old.stat().st_mtime > DAY:
+            shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def fetch(wanted: Request, folder: Path, most: int = MOST_ROWS) -> tuple[Path, str | None]:
+    """The first rows of one split as a JSONL file in `folder`, and what they were cut at, if at anything.
+
+    At most `most` rows and as many bytes as may be uploaded are written.
 
     Raises:
         DataError: no such dataset, config or split (those that exist are named), no access, or no
             answer (within 10 s).
     """
+    name = wanted.name
     if not HUB_ID.fullmatch(name):
         raise _sorry(name, "This is not the id of a Hub dataset.", "Write owner/name.")
     if Path(name).exists():
         raise _sorry(name, "A folder here has the same name.", "Move it, or start from another folder.")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if hub.offline():
         raise _sorry(name, "HF_HUB_OFFLINE is set, so the Hub is not asked.", "Unset it, or give a file.")
-    _within(SECONDS, lambda: _ask(name), name)
-    rows = _reading(name, lambda: _stream(name, _config(name, config), split))
-    folder = settings.read().home / "hub"
-    folder.mkdir(exist_ok=True)
-    path = folder / (re.sub(r"[^\w.\-]", "--", f"{name}--{config or ''}--{split}")[:150] + ".jsonl")
-    return path, _reading(name, lambda: _write(rows, path, most))
+    silent = _sorry(name, f"The Hub did not answer within {hub.SECONDS:g} s.", "Try again, or give a file.")
+    hub.within(hub.SECONDS, lambda: _ask(wanted), silent)
+    rows = _reading(name, lambda: _stream(wanted, _config(wanted, folder), folder))
+    path = folder / "rows.jsonl"
+    return path, _reading(name, lambda: _write(name, rows, path, most))
 
 
-def _ask(name: str) -> None:
+def _ask(wanted: Request) -> None:
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+    name = wanted.name
     try:
-        HfApi().dataset_info(name, timeout=SECONDS)
+        HfApi(token=wanted.token).dataset_info(name, timeout=hub.SECONDS)
     except GatedRepoError as error:
-        what, advice = "The dataset is gated, and your token has no access to it.", "Accept its terms on the Hub."
-        raise _sorry(name, what, advice) from error
+        what = "The dataset is gated, and your login has no access to it."
+        raise _sorry(name, what, "Accept its terms on the Hub.") from error
     except RepositoryNotFoundError as error:
         what = "There is no such dataset on the Hub, or it is private."
-        raise _sorry(name, what, "Check the name; for a private one log in (hf auth login).") from error
+        advice = "for a private one log in (hf auth login)" if wanted.token is None else "or upload the file"
+        raise _sorry(name, what, f"Check the name; {advice}.") from error
     except HfHubHTTPError as error:
         raise _sorry(name, f"The Hub answered with status {error.response.status_code}.", "Try again later.") from error
     except (httpx2.HTTPError, OSError) as error:
         raise _sorry(name, "The Hub cannot be reached.", "Connect, or give a file.") from error
 
 
-def _config(name: str, config: str | None) -> str:
+def _config(wanted: Request, folder: Path) -> str:
     """The config asked for, or the only one (or the one named default)."""
     from datasets import get_dataset_config_names
 
-    known = [str(found) for found in _reading(name, lambda: get_dataset_config_names(name))]
+    name, config = wanted.name, wanted.config
+    # `cache_dir`: when the Hub fails it would take what it finds in the cache of whoever runs this server
+    known = get_dataset_config_names(name, token=wanted.token, cache_dir=str(folder))
     chosen = config or (known[0] if len(known) == 1 else "default")
     if chosen not in known:
         what = f"There is no config {config!r}." if config else "The dataset has several configs."
@@ -98,28 +145,32 @@ def _config(name: str, config: str | None) -> str:
     return chosen
 
 
-def _stream(name: str, config: str, split: str) -> Iterable[dict[str, Any]]:
+def _stream(wanted: Request, config: str, folder: Path) -> Iterable[dict[str, Any]]:
     from datasets import get_dataset_split_names, load_dataset
 
-    known = [str(found) for found in get_dataset_split_names(name, config)]
+    name, split = wanted.name, wanted.split
+    own: dict[str, Any] = {"token": wanted.token, "cache_dir": str(folder)}
+    known = [str(found) for found in get_dataset_split_names(name, config, **own)]
     if split not in known:
         raise _sorry(name, f"There is no split {split!r}.", f"Choose one of: {', '.join(known)[:300]}.")
-    return load_dataset(name, config, split=split, streaming=True)
+    return load_dataset(name, config, split=split, streaming=True, **own)
 
 
-def _write(rows: Iterable[dict[str, Any]], path: Path, most: int) -> bool:
-    """Write the first rows, whole or not at all; tells whether there were more."""
-    aside, cut = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial"), False
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            for count, row in enumerate(islice(rows, most + 1), start=1):
-                cut = count > most
-                if not cut:
-                    file.write(json.dumps(row, default=str) + "\n")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return cut
+def _write(name: str, rows: Iterable[dict[str, Any]], path: Path, most: int) -> str | None:
+    """Write the first rows; returns what they were cut at: so many rows, or so many MB."""
+    room = settings.read().max_upload_mb
+    with path.open("w", encoding="utf-8") as file:
+        for count, row in enumerate(rows):
+            line = json.dumps(row, default=str) + "\n"  # ASCII: as many bytes as characters
+            if count == most:
+                return f"first {most:,} rows"
+            if file.tell() + len(line) > room * 2**20:
+                if not count:
+                    what = f"Its first row is larger than {room:,} MB, the most that is taken here."
+                    raise _sorry(name, what, "Choose another dataset.")
+                return f"first {room:,} MB ({count:,} {'row' if count == 1 else 'rows'})"
+            file.write(line)
+    return None
 
 
 def _reading(name: str, read: Callable[[], T]) -> T:
@@ -136,26 +187,6 @@ def _reading(name: str, read: Callable[[], T]) -> T:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         what = f"The dataset cannot be read from the Hub ({type(error).__name__}: {reason})."
         raise _sorry(name, what, "Datasets that need code of their own are not run; give its files instead.") from error
-
-
-def _within(seconds: float, ask: Callable[[], None], name: str) -> None:
-    """Do something that may hang, and give up waiting for it."""
-    outcome: list[DataError | None] = []
-
-    def run() -> None:
-        try:
-            ask()
-            outcome.append(None)
-        except DataError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise _sorry(name, f"The Hub did not answer within {seconds:g} s.", "Try again, or give a file.")
-    if outcome[0]:
-        raise outcome[0]
 
 
 def _sorry(name: str, what: str, advice: str) -> DataError:

@@ -21,6 +21,7 @@ from finetune.data.split import leak_problem
 from finetune.data.spool import example_keeper, rejected_keeper
 from finetune.data.watch import Watch
 from finetune.errors import DataError
+from finetune.models.hub import token
 
 MOST_COLUMNS = 2_000
 """Columns that are noted; a file with more is no table."""
@@ -52,9 +53,12 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
 
 def load_hub(
     name: str, config: str | None = None, split: str = "train", mapping: Mapping | None = None,
-    most: int = hub.MOST_ROWS,
+    most: int = hub.MOST_ROWS, *, folder: Path | None = None, login: str | None = None,
 ) -> Dataset:  # fmt: skip
-    """Fetch a split of a Hub dataset (at most `most` rows) and read it.
+    """Fetch a split of a Hub dataset (at most `most` rows, and no more than may be uploaded) and read it.
+
+    The file lies in `folder` while it is needed, without one until this process ends. `login` is a visitor's own
+    token: on a shared server nothing else is read with.
 
     Raises:
         DataError: it cannot be had (see `finetune.data.hub`), or read.
@@ -63,16 +67,16 @@ def load_hub(
         >>> load_hub("owner/name").name
         'owner/name'
     """
-    path, cut = hub.fetch(name, config, split, most)
+    wanted = hub.Request(name, config, split, token(login))
+    path, cut = hub.fetch(wanted, folder or hub.folder_until_the_end(), most)
     dataset = load(path, mapping=mapping)
     if not cut:
         return replace(dataset, name=name)
-    message = f"Only the first {most:,} rows were fetched."
     note = Problem(
-        "hub_rows_cut", "note", 1, (most,), message, "For others, download the file and upload a part of it."
-    )
-    name = f"{name} (first {most:,} rows)"
-    return replace(dataset, name=name, problems=in_order([*dataset.problems, note]))
+        "hub_rows_cut", "note", 1, (dataset.rows,), f"Only the {cut} were fetched.",
+        "For others, download the file and upload a part of it.",
+    )  # fmt: skip
+    return replace(dataset, name=f"{name} ({cut})", problems=in_order([*dataset.problems, note]))
 
 
 def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:

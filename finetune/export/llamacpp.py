@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import ModelError
+from finetune.models.hub import environment
 
 SECONDS = 1800
 """How long a whole job may take."""
@@ -120,8 +121,8 @@ def _run(do: str, gguf: Path, job: dict[str, Any], lora: Path | None = None, sec
         command = [sys.executable, "-m", "finetune.export.llamacpp", str(result)]
         try:
             ended = subprocess.run(
-                command, input=json.dumps(told), cwd=Path(__file__).parents[2], capture_output=True, text=True,
-                errors="replace", timeout=seconds, check=False,
+                command, input=json.dumps(told), cwd=Path(__file__).parents[2], env=environment(),
+                capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise ModelError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from finetune.errors import ModelError
 from finetune.export import masks
+from finetune.models.hub import environment
 
 SECONDS = 3600
 AT_ONCE = 8
@@ -44,8 +45,8 @@ def answers(
         command = [sys.executable, "-m", "finetune.export.reload", str(result)]
         try:
             done = subprocess.run(
-                command, input=json.dumps(job), cwd=Path(__file__).parents[2], capture_output=True, text=True,
-                timeout=SECONDS, check=False,
+                command, input=json.dumps(job), cwd=Path(__file__).parents[2], env=environment(),
+                capture_output=True, text=True, timeout=SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise ModelError(

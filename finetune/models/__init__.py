@@ -3,11 +3,12 @@
 Importing this package is quick: torch and transformers are imported inside the functions.
 """
 
+from finetune.models import hub
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.load import load_model, load_tokenizer
 from finetune.models.render import IGNORED, Rendered, Span, can_think, end_of_turn, prompt_ids, render, thinks
-from finetune.models.source import Found, find, here, local, stamp
+from finetune.models.source import Found, find, here, local, refuse_name, stamp
 
 __all__ = [
     "CATALOGUE",
@@ -24,11 +25,13 @@ __all__ = [
     "entry",
     "find",
     "here",
+    "hub",
     "left_padded",
     "load_model",
     "load_tokenizer",
     "local",
     "prompt_ids",
+    "refuse_name",
     "render",
     "stamp",
     "thinks",

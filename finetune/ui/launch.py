@@ -35,6 +35,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     """
     host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     share_if_public(host)
+    models.hub.forget_token()
     where = settings.read()
     services = Services(Store(where.home), Engine())
     train.clean(services.store)

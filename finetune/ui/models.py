@@ -1,6 +1,6 @@
 """The Models tab: which base to start from, and which copy of it is in use."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 
 import gradio as gr
@@ -8,6 +8,7 @@ import gradio as gr
 from finetune import models
 from finetune.errors import FinetuneError
 from finetune.ui import form
+from finetune.ui.spoken import spoken
 
 HEADERS = ["Model", "Parameters", "Licence", "Gated", "Good to know"]
 
@@ -25,16 +26,26 @@ def table() -> str:
 
 def locate(name: str) -> Iterator[str]:
     """Say which copy of a model is in use, fetching it when needed; each line as it comes."""
-    said: list[str] = []
+    notes = ""
     yield _card("Looking for it…")
-    try:
-        found = models.find(name, said.append)
-        models.load_tokenizer(found)
-    except FinetuneError as error:
-        yield _card(f"<span class='ba-problem error'><b>Not available.</b></span> {escape(str(error))}")
-        return
-    notes = "".join(f"<br><span class='ba-masked'>{escape(line)}</span>" for line in said)
-    yield _card(f"<span class='ba-good'><b>✓ Ready:</b></span> {escape(found.sentence)}.{notes}")
+    steps = spoken(lambda say: _whole(name, say))
+    while True:
+        try:
+            notes += f"<br><span class='ba-masked'>{escape(next(steps))}</span>"
+        except StopIteration as end:
+            yield _card(f"<span class='ba-good'><b>✓ Ready:</b></span> {escape(end.value.sentence)}.{notes}")
+            return
+        except FinetuneError as error:
+            yield _card(f"<span class='ba-problem error'><b>Not available.</b></span> {escape(str(error))}")
+            return
+        yield _card(f"Looking for it…{notes}")
+
+
+def _whole(name: str, say: Callable[[str], None]) -> models.Found:
+    """The model, seen to have a tokenizer that can be read."""
+    found = models.find(name, say)
+    models.load_tokenizer(found)
+    return found
 
 
 def _card(html: str) -> str:

@@ -85,6 +85,8 @@ class Sources:
             place.write_text(text, encoding="utf-8", errors="replace")
             return take(self.opened, lambda: data.load(place), state)
 
-    def _fetch(self, name: str, config: str, split: str, state: Browser) -> tuple:
+    def _fetch(self, name: str, config: str, split: str, state: Browser, oauth: gr.OAuthToken | None = None) -> tuple:
         chosen = (name.strip(), config.strip() or None, split.strip() or "train")
-        return take(self.opened, lambda: data.load_hub(*chosen), state)
+        login = oauth.token if oauth else None
+        with data.own_folder() as folder:
+            return take(self.opened, lambda: data.load_hub(*chosen, folder=folder, login=login), state)

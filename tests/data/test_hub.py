@@ -6,14 +6,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from finetune import data
+from finetune import data, models
 from finetune.data import hub
 from finetune.errors import DataError
 
@@ -141,22 +141,62 @@ def test_no_hub_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "SECONDS", 0.05)
-    monkeypatch.setattr(hub, "_ask", lambda name: threading.Event().wait(5))
+    monkeypatch.setattr(models.hub, "SECONDS", 0.05)
+    monkeypatch.setattr(hub, "_ask", lambda wanted: threading.Event().wait(5))
     with pytest.raises(DataError, match=r"did not answer within 0\.05 s"):
         data.load_hub("some/silent")
 
 
+def answered(monkeypatch: pytest.MonkeyPatch, lines: Iterable[dict]) -> None:
+    """A Hub whose dataset has these rows."""
+    monkeypatch.setattr(hub, "_ask", lambda wanted: None)
+    monkeypatch.setattr(hub, "_config", lambda wanted, folder: "sums")
+    monkeypatch.setattr(hub, "_stream", lambda wanted, config, folder: iter(lines))
+
+
 def test_too_many_rows_are_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [json.loads(line) for line in rows(30).splitlines()]
-    monkeypatch.setattr(hub, "_ask", lambda name: None)
-    monkeypatch.setattr(hub, "_config", lambda name, config: "sums")
-    monkeypatch.setattr(hub, "_stream", lambda name, config, split: iter(lines))
+    answered(monkeypatch, [json.loads(line) for line in rows(30).splitlines()])
     whole = data.load("hub:some/sums")
     assert (whole.name, whole.rows) == ("some/sums", 30)
     cut = data.load_hub("some/sums", most=20)
     assert (cut.name, cut.rows) == ("some/sums (first 20 rows)", 20)
-    assert "hub_rows_cut" in {problem.code for problem in cut.problems}
+    assert "Only the first 20 rows were fetched." in {problem.message for problem in cut.problems}
+    assert data.load_hub("some/sums", most=30).name == "some/sums"
+
+
+@pytest.mark.parametrize("size", [300_000, 1_000, 3_000_000])
+def test_no_more_is_written_than_may_be_uploaded(
+    monkeypatch: pytest.MonkeyPatch, home: Path, size: int, tmp_path: Path
+) -> None:
+    """Rows without an end, wide or narrow, and one that is larger than all there is room for."""
+    monkeypatch.setenv("FINETUNE_MAX_UPLOAD_MB", "1")
+    taken: list[int] = []
+
+    def endless() -> Iterator[dict]:
+        while True:
+            taken.append(1)
+            yield {"prompt": f"{len(taken)}", "completion": "ä" * (size // 6)}  # six bytes each, escaped
+
+    answered(monkeypatch, endless())
+    if size > 2**20:
+        with pytest.raises(DataError, match="first row is larger than 1 MB"):
+            data.load_hub("some/sums", folder=tmp_path)
+    else:
+        cut = data.load_hub("some/sums", folder=tmp_path)
+        assert f"first 1 MB ({cut.rows:,} rows)" in cut.name
+        assert cut.rows == len(taken) - 1
+    assert (tmp_path / "rows.jsonl").stat().st_size <= 2**20
+
+
+def test_a_folder_of_a_fetch_goes_when_it_is_old(home: Path) -> None:
+    old, young = home / "hub" / "left", home / "hub" / "young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    (home / "hub" / "owner--secrets----train.jsonl").write_text("one file for everybody, as it was before")
+    os.utime(old, (0, 0))
+    with data.own_folder() as own:
+        assert {path.name for path in (home / "hub").iterdir()} == {"young", own.name}
+    assert not own.exists()
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b/c", "finetune/data", "hub:a:b:c:d", "/root"])

@@ -14,7 +14,7 @@ import pytest
 
 from finetune import data, models, train
 from finetune.errors import ModelError, NotAllowed
-from finetune.models import packaged, source
+from finetune.models import packaged
 from finetune.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -107,9 +107,9 @@ def test_no_hub_is_said_and_does_not_take_long(tmp_path: Path) -> None:
 
 
 def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "HUB_SECONDS", 0.05)
-    monkeypatch.setattr(source, "_ask_hub", lambda name: threading.Event().wait(5))
-    assert source._unreachable("some/model") == "it did not answer within 0.05 s"
+    monkeypatch.setattr(models.hub, "SECONDS", 0.05)
+    monkeypatch.setattr(models.hub, "_offer", lambda name: threading.Event().wait(5))
+    assert models.hub.offer("some/model") == "it did not answer within 0.05 s"
 
 
 @pytest.mark.parametrize("name", ["not a name", "a/b/c", "-x/y"])
@@ -239,8 +239,9 @@ def test_on_a_shared_server_a_run_names_no_folder_of_it(
 ) -> None:
     record = train.save_dataset(store, small_dataset)
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    run = train.start(store, train.TrainConfig(model=name), record)
-    assert run.config["model"] == name
+    with pytest.raises(NotAllowed, match="Local folders are closed"):
+        train.start(store, train.TrainConfig(model=name), record)
+    assert store.runs() == []
 
 
 @pytest.mark.parametrize("name", ["", " ", "~nobody-here/x", "b" * 300, "a\0b"])

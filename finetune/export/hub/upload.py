@@ -25,6 +25,7 @@ from finetune.errors import FinetuneError, RunError
 from finetune.export.formats import size
 from finetune.export.hub.checks import pushable, refuse_readers, usable, valid
 from finetune.export.hub.errors import scrubbed, told
+from finetune.models.hub import within
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -84,9 +85,13 @@ def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
     token = usable(token)
 
     def ask() -> list[str]:
-        return _owners(_api(token).whoami())
+        with _no_secrets_in_logs(token):
+            try:
+                return _owners(_api(token).whoami())
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
+                raise told(error, "", token) from None
 
-    return list(_within(seconds, ask, token))
+    return within(seconds, ask, _silent(seconds))
 
 
 class _Job:
@@ -235,27 +240,6 @@ def _owners(who: dict[str, Any]) -> list[str]:
 def _silent(seconds: float, in_time: bool = True) -> RunError:
     fix = "Try again; nothing was committed." if in_time else "Look there whether the commit arrived before you retry."
     return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
-
-
-def _within(seconds: float, ask: Callable[[], Any], token: str) -> Any:
-    """Ask something that may hang, and give up waiting for it."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        with _no_secrets_in_logs(token):
-            try:
-                outcome.append(ask())
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-                outcome.append(told(error, "", token))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise _silent(seconds)
-    if isinstance(outcome[0], FinetuneError):
-        raise outcome[0]
-    return outcome[0]
 
 
 @contextmanager

@@ -1,0 +1,186 @@
+"""Whose login goes with a request to the Hub: never the server's for a stranger (a stand-in records every request)."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import hub_stand_in
+from tests.hub_stand_in import Hub, files_of, rows
+
+ROOT = Path(__file__).parents[1]
+CANARY = "hf_canary"
+VISITOR = "hf_visitor"
+
+
+@pytest.fixture
+def hub(tiny: Path) -> Iterator[Hub]:
+    with hub_stand_in.serving() as hub:
+        hub.add("models", "some/tiny", files_of(tiny))
+        hub.add("models", "owner/private", files_of(tiny), readers={CANARY, VISITOR})
+        hub.add("models", "owner/gated", files_of(tiny), readers={CANARY, VISITOR}, gated=True)
+        hub.add("datasets", "some/sums", {"train.jsonl": rows(30)})
+        hub.add("datasets", "owner/secrets", {"train.jsonl": rows(12, "secret")}, readers={CANARY})
+        hub.add("datasets", "visitor/own", {"train.jsonl": rows(12, "own")}, readers={VISITOR})
+        yield hub
+
+
+def elsewhere(hub: Hub, tmp_path: Path, code: str, **environment: str) -> list:
+    """What a fresh process prints, each line as JSON: huggingface_hub reads its environment once."""
+    environment = {
+        **os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": CANARY, "PYTHONPATH": str(ROOT), **environment,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json\ndef tell(it): print('> ' + json.dumps(it))\n{code}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith("> ")]
+
+
+TAB = """
+import gradio as gr
+from finetune import settings, train
+from finetune.chat import Engine
+from finetune.store import Store
+from finetune.ui import models as tab
+from finetune.ui.opened import Opened
+from finetune.ui.session import Services, known, owner
+from finetune.ui.sources import Sources
+store = Store(settings.read().home)
+services = Services(store, Engine())
+with gr.Blocks():
+    sources = Sources(Opened(services), gr.BrowserState())
+def fetch(name, token=None):
+    who = known(None)
+    login = [gr.OAuthToken(token=token, scope="", expires_at=0)] if token else []
+    _, record, why = sources._fetch(name, "", "train", who, *login)
+    return (store.dataset(record) if isinstance(record, str) else None), why, who
+"""
+
+EVERYTHING = (
+    TAB
+    + """
+from finetune import cli
+tell(list(tab.locate("some/tiny"))[-1])
+record, why, who = fetch("some/sums")
+tell(why)
+config = train.TrainConfig(model="some/tiny", max_steps=2, samples=1)
+run = train.start(store, config, record, owner(who))
+import time
+supervisor, until = train.Supervisor(store), time.monotonic() + 200
+while store.run(run.id).state in ("queued", "running") and time.monotonic() < until:
+    supervisor.tick(); time.sleep(0.2)
+tell([store.run(run.id).state, store.run(run.id).reason])
+tell(cli.main(["chat", run.id, "--prompt", "sum 1 + 1?", "--max-tokens", "4"]))
+tell(cli.main(["evaluate", run.id, "--limit", "2"]))
+tell(cli.main(["export", run.id, "--to", "adapter", "--out", "out", "--no-check"]))
+tell(cli.main(["export", run.id, "--to", "merged", "--out", "out", "--rows", "2"]))
+"""
+)
+
+
+def test_nothing_a_stranger_does_sends_the_servers_login(hub: Hub, tmp_path: Path) -> None:
+    located, why, ended, *codes = elsewhere(hub, tmp_path, EVERYTHING, FINETUNE_SHARED="1")
+    assert "Ready" in located, located
+    assert (why, ended) == ("", ["succeeded", None])
+    assert codes[:3] == [0, 0, 0], codes
+    assert any("model.safetensors" in path for _, path, _ in hub.asked), "the model came from the stand-in"
+    assert any("some/sums/resolve" in path for _, path, _ in hub.asked)
+    assert hub.tokens() == {None}, [one for one in hub.asked if one[2]]
+
+
+@pytest.mark.parametrize("name", ["owner/private", "owner/gated", "owner/none"])
+def test_a_stranger_gets_public_models_only(hub: Hub, tmp_path: Path, name: str) -> None:
+    [card] = elsewhere(hub, tmp_path, TAB + f"tell(list(tab.locate({name!r}))[-1])", FINETUNE_SHARED="1")
+    assert "Not available" in card
+    assert "public models" in card
+    assert "hf auth login" not in card
+    assert hub.tokens() == {None}
+    assert not any("safetensors" in path for _, path, _ in hub.asked)
+
+
+@pytest.mark.parametrize("name", ["owner/private", "owner/gated"])
+def test_what_the_owner_fetched_is_not_served_to_strangers(hub: Hub, tmp_path: Path, name: str) -> None:
+    """Neither looked for, trained on, nor said to be here: the owner's own cache is not the strangers'."""
+    look = f"from finetune import models\ntell(models.here({name!r}))\n" + TAB + f"tell(list(tab.locate({name!r}))[-1])"
+    here, card = elsewhere(hub, tmp_path, look)
+    assert (here, "Ready" in card) == (False, True)
+    here, _ = elsewhere(hub, tmp_path, look)
+    assert here
+    here, card = elsewhere(hub, tmp_path, look, FINETUNE_SHARED="1")
+    assert not here
+    assert "Not available" in card
+
+
+def test_a_model_that_a_space_preloads_is_served(hub: Hub, tmp_path: Path, tiny: Path) -> None:
+    """The standard cache counts for models of the catalogue that everybody may have."""
+    look = "from finetune import models\ntell([models.here(n) for n in ('Qwen/Qwen3-0.6B', 'google/gemma-3-270m-it')])"
+    for name in ("Qwen/Qwen3-0.6B", "google/gemma-3-270m-it"):
+        hub.add("models", name, files_of(tiny))
+        elsewhere(hub, tmp_path, f"from finetune import models\nmodels.find({name!r})")
+    assert elsewhere(hub, tmp_path, look, FINETUNE_SHARED="1") == [[True, False]]
+
+
+def test_only_the_dataset_is_asked_for_with_a_visitors_login(hub: Hub, tmp_path: Path) -> None:
+    code = TAB + (
+        f"tell(list(tab.locate('some/tiny'))[-1])\nrecord, why, _ = fetch('visitor/own', {VISITOR!r})\n"
+        "tell([why, record.facts['accepted'] if record else None])\ntell(list(tab.locate('owner/private'))[-1])"
+    )
+    located, read, private = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
+    assert "Ready" in located
+    assert read == ["", 12]
+    assert "Not available" in private
+    assert hub.tokens("visitor/own") == {VISITOR}
+    assert hub.tokens("some/tiny") == hub.tokens("owner/private") == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "token"), [("owner/secrets", None), ("owner/secrets", VISITOR), ("visitor/own", None)]
+)
+def test_a_dataset_is_read_with_the_visitors_login_or_none(
+    hub: Hub, tmp_path: Path, name: str, token: str | None
+) -> None:
+    """Also when somebody who may read it has just done so."""
+    before = f"fetch('visitor/own', {VISITOR!r})\n" if name == "visitor/own" else ""
+    code = TAB + before + f"record, why, _ = fetch({name!r}, {token!r})\ntell([record is None, why])"
+    [[refused, why]] = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
+    assert refused
+    assert "no such dataset on the Hub" in why
+    assert CANARY not in hub.tokens()
+
+
+def test_no_file_of_a_fetch_stays(hub: Hub, tmp_path: Path, home: Path) -> None:
+    """What was fetched is in the visitor's kept dataset, and nowhere that the next one reads."""
+    code = TAB + f"record, why, _ = fetch('visitor/own', {VISITOR!r})\ntell(record.folder)"
+    [folder] = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
+    holding = [path for place in (home, tmp_path) for path in place.rglob("*")
+               if path.is_file() and b"own 3 + 3?" in path.read_bytes()]  # fmt: skip
+    assert holding
+    assert all(path.is_relative_to(folder) for path in holding), holding
+
+
+@pytest.mark.parametrize("where", ["hub:owner/secrets", "hub:owner/secrets:default:train"])
+def test_at_home_ones_own_login_is_used(hub: Hub, tmp_path: Path, where: str) -> None:
+    [code] = elsewhere(hub, tmp_path, f"from finetune import cli\ntell(cli.main(['check', {where!r}]))")
+    assert code == 0
+    assert hub.tokens("owner/secrets") == {CANARY}
+
+
+@pytest.mark.parametrize("imported", ["", "import huggingface_hub\n", "import datasets, transformers\n"])
+def test_a_library_call_that_was_overlooked_sends_nothing(hub: Hub, tmp_path: Path, imported: str) -> None:
+    code = imported + (
+        "from finetune.models import hub\nhub.forget_token()\n"
+        "from huggingface_hub import HfApi, hf_hub_download\nHfApi().model_info('some/tiny')\n"
+        "hf_hub_download('some/tiny', 'config.json')\n"
+        "import os\ntell([name in os.environ for name in hub.TOKENS])"
+    )
+    assert elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1") == [[False, False]]
+    assert hub.tokens() == {None}
+    elsewhere(hub, tmp_path, code)
+    assert CANARY in hub.tokens(), "at home it stays"
