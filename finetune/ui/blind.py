@@ -143,10 +143,12 @@ class BlindTest:
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
-        streaming = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
+        streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
         self.begin.click(
             self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
         )
+        # "once" would drop a key pressed while the answer before it is still being wound up; a ballot counts once anyway
+        streaming["trigger_mode"] = "multiple"
         for side, button in self.sides.items():
             button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
         self.end.click(self._end, [self.blind], drawn, **quiet)

@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
-from finetune.chat.reply import GREEDY
 from finetune.store import Store
 from finetune.ui import page as pages
 from finetune.ui import theme
@@ -29,8 +28,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 class Echo(Engine):
     """Answers every prompt with itself; the tuned column in other words."""
 
-    def stream(
-        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None
+    def _answers(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
         said = [ask.messages[-1]["content"] + ("!" * (ask.run is not None)) for ask in asks]
         yield [Reply(text[:5], 1, (1, 2), 0.1, 0.1, difference=0.0) for text in said]
@@ -172,6 +171,7 @@ def test_a_closed_tab_gives_the_engine_back(
     expect(page.locator("#now .ba-stats").first).to_contain_text("tokens/s")
     page.close()
     turn, closed = engine._turns.join(), time.monotonic()
-    while turn.wait(0.05):
+    while turn.ahead:
+        time.sleep(0.05)
         assert time.monotonic() - closed < 10  # under 2 s on a machine that does nothing else
     turn.leave()
