@@ -88,7 +88,7 @@ class Guard:
             )
         length = headers.get("content-length", "0")
         if len(length) > DIGITS or int(length) > limit:  # the server itself has seen to it that it is a number
-            return refused(413, "too_large", too_large(limit))
+            return refused(413, "too_large", too_large(limit, uploads))
         if method in READS or not (int(length) or "transfer-encoding" in headers):
             return None
         wanted = "multipart/form-data" if uploads else "application/json"
@@ -121,7 +121,8 @@ def counted(receive: Receive, limit: int, uploads: bool) -> Receive:
         if message["type"] == "http.request":
             taken, more = taken + len(message.get("body", b"")), message.get("more_body", False)
             if taken > limit:
-                raise MultiPartException(too_large(limit)) if uploads else HTTPException(413, too_large(limit))
+                sentence = too_large(limit, uploads)
+                raise MultiPartException(sentence) if uploads else HTTPException(413, sentence)
         elif uploads and more:
             raise MultiPartException("The upload broke off.")
         return message
@@ -178,9 +179,10 @@ def sweep(folder: str) -> None:
                 part.unlink()
 
 
-def too_large(limit: int) -> str:
-    """The sentence; Gradio's upload answers 413 to these words."""
-    return f"The request is larger than the maximum allowed size of {limit / 2**20:,.0f} MiB."
+def too_large(limit: int, uploads: bool) -> str:
+    """The sentence; Gradio's upload answers 413 to its words "maximum allowed size"."""
+    said = f"This is larger than the maximum allowed size of {limit / 2**20:,.0f} MiB."
+    return said if uploads else f"{said} Put larger data into a file, and upload that."
 
 
 def refused(status: int, code: str, message: str) -> Response:
