@@ -1,6 +1,7 @@
 """The command line's contracts: one JSON object on stdout, logs on stderr, exit codes 0, 1 and 2."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -116,11 +117,26 @@ def test_train_from_yaml_and_what_is_set_wins(tmp_path: Path, tiny: Path, small_
     assert (code, answer["steps"]) == (0, 2)
 
 
-def test_a_failed_run_says_why(small_dataset: data.Dataset, tiny: Path) -> None:
-    code, answer, _ = call("train", str(small_dataset.path), "--set", f"model={tiny}", "target_modules=nope")
+def test_a_failed_run_says_why(small_dataset: data.Dataset, tiny: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    shutil.copytree(tiny, torn)
+    (torn / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes()[:5000])
+    code, answer, _ = call("train", str(small_dataset.path), "--set", f"model={torn}")
     assert code == 1
-    assert (answer["state"], answer["code"]) == ("failed", "run_error")
-    assert "no layers named nope" in answer["reason"]
+    assert (answer["state"], answer["code"]) == ("failed", "model_unavailable")
+    assert "weights cannot be loaded" in answer["reason"]
+
+
+@pytest.mark.parametrize("verb", ["train", "plan"])
+@pytest.mark.parametrize("layers", ["nope", "embed_tokens", "q_proj,lm_head"])
+def test_a_run_that_nothing_could_use_does_not_begin(
+    small_dataset: data.Dataset, tiny: Path, verb: str, layers: str
+) -> None:
+    code, answer, _ = call(verb, str(small_dataset.path), "--set", f"model={tiny}", f"target_modules={layers}")
+    assert code == 2
+    said = answer["reason"] if verb == "train" else answer["error"]["message"]
+    assert said.startswith("target_modules: The ")
+    assert "Use all-linear, or some of: q_proj, k_proj" in said
 
 
 def test_training_cannot_begin(small_dataset: data.Dataset, tmp_path: Path) -> None:

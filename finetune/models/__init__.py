@@ -6,7 +6,7 @@ Importing this package is quick: torch and transformers are imported inside the 
 from finetune.models import hub
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.generation import choice, end_tokens, left_padded
-from finetune.models.load import load_model, load_tokenizer
+from finetune.models.load import load_empty, load_model, load_tokenizer
 from finetune.models.render import IGNORED, Rendered, Span, can_think, end_of_turn, prompt_ids, render, thinks
 from finetune.models.source import Found, find, here, local, refuse_name, stamp
 
@@ -27,6 +27,7 @@ __all__ = [
     "here",
     "hub",
     "left_padded",
+    "load_empty",
     "load_model",
     "load_tokenizer",
     "local",

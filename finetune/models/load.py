@@ -77,3 +77,30 @@ def load_model(found: Found, in_4bit: bool = False) -> "PreTrainedModel":
     if gpu and not in_4bit:  # bitsandbytes has put it there
         model.to(device="cuda")
     return model
+
+
+def load_empty(found: Found) -> "PreTrainedModel":
+    """The model's layers without their weights (on torch's meta device): for looking, not for computing.
+
+    Raises:
+        ModelError: the config cannot be read, or is of no built-in architecture that writes text.
+
+    Example:
+        >>> "model.layers.0.self_attn.q_proj" in dict(load_empty(found).named_modules())
+        True
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(found.folder, trust_remote_code=False)
+        with torch.device("meta"):  # the dtype is given: otherwise that of all other threads changes for a moment
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The model cannot be built from its config ({type(error).__name__}).",
+            where=found.name,
+            fix="Get the model again; only built-in architectures that write text are loaded.",
+        ) from error

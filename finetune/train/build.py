@@ -3,51 +3,30 @@
 The worker trains with these and the probe measures with them, so what is planned is what is run.
 """
 
-import importlib.util
 import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import ConfigError, RunError
+from finetune.errors import ConfigError
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from trl import SFTConfig
 
+EVERY_LAYER = "all-linear"
+"""PEFT's word for every linear layer but the output."""
+
 EVALUATIONS = 5
 """Measurements of the held-out loss in a run that does not say how often, besides the base's."""
 
 
-def refuse_impossible(config: TrainConfig) -> None:
-    """See that this machine can do what the settings ask for, before anything is queued.
+def adapted(model: Any, config: TrainConfig, *, weightless: bool = False) -> "PeftModel":
+    """The model with a fresh LoRA adapter on it. `weightless`: to see that it can be; nothing is computed.
 
     Raises:
-        ConfigError: 4-bit without a GPU, or a tool that is not installed.
-    """
-    if config.load_in_4bit:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                "Training in 4 bits needs an NVIDIA GPU; this machine has none.",
-                where="load_in_4bit",
-                fix="Turn it off.",
-            )
-    needed = {"trackio": config.report_to == "trackio", "bitsandbytes": config.load_in_4bit}
-    for package, wanted in needed.items():
-        if wanted and importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{package} is not installed.", where=package, fix=f"Run: pip install {package} - or do without it."
-            )
-
-
-def adapted(model: Any, config: TrainConfig) -> "PeftModel":
-    """The model with a fresh LoRA adapter on it.
-
-    Raises:
-        RunError: the model has no such layers, or one that takes no adapter.
+        ConfigError: the model has no such layers, or one that takes no adapter.
 
     Example:
         >>> adapted(models.load_model(found), TrainConfig(r=8)).peft_config["default"].r
@@ -55,25 +34,58 @@ def adapted(model: Any, config: TrainConfig) -> "PeftModel":
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    if config.load_in_4bit:
+    if config.load_in_4bit and not weightless:
         model = prepare_model_for_kbit_training(model, config.gradient_checkpointing)
     modules = config.target_modules
-    if "lm_head" in modules.split(","):
-        raise RunError("The output layer lm_head takes no adapter.", where="target_modules", fix="Use all-linear.")
+    refuse_layers(model, modules)
     adapter = LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         use_rslora=config.rslora,
-        target_modules=modules if modules == "all-linear" else modules.split(","),
+        target_modules=modules if modules == EVERY_LAYER else modules.split(","),
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, adapter)
+        return get_peft_model(model, adapter, low_cpu_mem_usage=weightless)
     except ValueError as error:
-        raise RunError(
-            f"The model has no layers named {modules}.", where="target_modules", fix="Use all-linear."
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(
+            f"This model cannot be adapted there: {reason}", where="target_modules", fix="Choose other layers."
         ) from error
+
+
+def refuse_layers(model: Any, modules: str) -> None:
+    """See that each name is one of a linear layer within the model, or ends one after a dot, as PEFT reads names.
+
+    An adapter on anything else may train, and is then of no use: no other base takes an adapter on its embeddings
+    or its output layer beside answers without it.
+
+    Raises:
+        ConfigError: naming the first that is not.
+
+    Example:
+        >>> refuse_layers(model, "q_proj,embed_tokens")
+        ConfigError: target_modules: The layer embed_tokens takes no adapter: it is no linear layer (Embedding). …
+    """
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
+    output, named = model.get_output_embeddings(), dict(model.named_modules())
+    linear = [name for name, one in named.items() if isinstance(one, Linear | Conv1D) and one is not output]
+    if not linear:
+        raise ConfigError("The model has no linear layers to adapt.", where="model", fix="Choose another model.")
+    kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in linear))[:12]
+    fix = f"Use {EVERY_LAYER}, or some of: {', '.join(kinds)}."
+    for wanted in modules.split(",") if modules != EVERY_LAYER else []:
+        found = [one for name, one in named.items() if name == wanted or name.endswith(f".{wanted}")]
+        if not found:
+            raise ConfigError(f"The model has no layers named {wanted}.", where="target_modules", fix=fix)
+        if any(one is output for one in found):
+            raise ConfigError(f"The output layer {wanted} takes no adapter.", where="target_modules", fix=fix)
+        if other := [type(one).__name__ for one in found if not isinstance(one, Linear | Conv1D)]:
+            what = f"The layer {wanted} takes no adapter: it is no linear layer ({other[0]})."
+            raise ConfigError(what, where="target_modules", fix=fix)
 
 
 def every(asked: int | None, steps: int) -> int:

@@ -22,8 +22,9 @@ import psutil
 
 from finetune.errors import ConfigError, RunError
 from finetune.models import hub
-from finetune.train.build import every, refuse_impossible
+from finetune.train.build import every
 from finetune.train.causes import out_of_memory
+from finetune.train.check import refuse_impossible
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 from finetune.train.probe import Measured, padded
 
@@ -63,7 +64,7 @@ def measure(config: TrainConfig, folder: Path) -> Measured:
         RunError: memory does not suffice (code ``out_of_memory``), or the probe took too long.
         FinetuneError: what would stop the run itself.
     """
-    refuse_impossible(config)
+    refuse_impossible(config, folder)
     command = [sys.executable, "-m", "finetune.train.probe", json.dumps(config.model_dump()), str(folder.resolve())]
     try:
         done = subprocess.run(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finetune import models
-from finetune.errors import DataError, ModelError
+from finetune.errors import ModelError
+from finetune.train.check import nothing_to_learn
 from finetune.train.config import LONGEST
 
 if TYPE_CHECKING:
@@ -52,12 +53,7 @@ def render_rows(
         say(f"{cut} of {len(train)} training rows are longer than {length} tokens and were cut at the end.")
     rows, held_rows = ([_cut(one, length) for one in part if _learnable(one, length)] for part in parts)
     if not rows:
-        raise DataError(
-            f"Within {length} tokens no row has anything to learn: every answer is cut off.",
-            where="max_length",
-            fix="Raise the max length.",
-            code="no_trained_tokens",
-        )
+        raise nothing_to_learn(length)
     if len(rows) < len(parts[0]):
         say(f"{len(parts[0]) - len(rows)} rows were left out: their answer lies beyond {length} tokens.")
     return Rows(rows, held_rows, length)

@@ -7,7 +7,7 @@ from typing import Any
 from finetune import models, settings
 from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
-from finetune.train.build import refuse_impossible
+from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
 from finetune.train.progress import result
@@ -36,7 +36,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
 
     Raises:
         DataError: the dataset has no row to train on.
-        ConfigError: this machine cannot do what the settings ask for.
+        FinetuneError: what the worker would refuse, where that can be known (see `finetune.train.check`).
         NotAllowed: the owner has enough runs waiting on a shared server.
         RunError: the dataset was deleted meanwhile.
 
@@ -52,7 +52,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
-    refuse_impossible(config)
+    refuse_impossible(config, Path(record.folder))
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"

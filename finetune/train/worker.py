@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from finetune import models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Run, Store
-from finetune.train.build import adapted, arguments, every, refuse_impossible
+from finetune.train.build import adapted, arguments, every
 from finetune.train.causes import EXITS, translate
+from finetune.train.check import refuse_machine
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.heart import Heart
@@ -64,7 +65,7 @@ class Worker:
         from finetune.train.packing import packed
         from finetune.train.samples import choose
 
-        refuse_impossible(self.config)
+        refuse_machine(self.config)
         train, held_out = open_dataset(self.store.dataset(self.run.dataset), self.config)
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")

@@ -102,7 +102,7 @@ def test_a_packed_run_is_planned_packed(tiny: Path, folder: Path) -> None:
 
 
 def test_what_would_stop_the_run_stops_the_plan(tiny: Path, folder: Path) -> None:
-    with pytest.raises(RunError, match="no layers named nowhere"):
+    with pytest.raises(ConfigError, match="no layers named nowhere"):
         measure(train.TrainConfig(model=str(tiny), target_modules="nowhere"), folder)
 
 

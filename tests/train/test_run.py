@@ -127,6 +127,13 @@ def test_divergence_is_a_failure(store: Store, tiny: Path, small_dataset: data.D
         assert not train.adapter_folder(run.id).exists()
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could be known is not looked at before the queue: the worker is the last line."""
+    monkeypatch.setitem(train.start.__globals__, "refuse_impossible", lambda config, rows: None)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_answers_beyond_the_length_are_refused(store: Store, tiny: Path, tmp_path: Path) -> None:
     row = {"messages": conversation("word " * 60, "yes")}
     path = tmp_path / "long.jsonl"
@@ -136,12 +143,14 @@ def test_answers_beyond_the_length_are_refused(store: Store, tiny: Path, tmp_pat
     assert "Raise the max length" in (run.reason or "")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_wrong_layer_name_is_one_sentence(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     run = train_tiny(store, tiny, small_dataset, target_modules="no_such_layer")
     assert run.state == "failed"
-    assert run.reason == "target_modules: The model has no layers named no_such_layer. Use all-linear."
+    assert (run.reason or "").startswith("target_modules: The model has no layers named no_such_layer. Use all-linear")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_missing_model_is_one_sentence(store: Store, tmp_path: Path, small_dataset: data.Dataset) -> None:
     run = train_tiny(store, tmp_path / "nothing", small_dataset)
     assert (run.state, run.code) == ("failed", "model_unavailable")

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 from finetune import data, train
 from finetune.errors import ConfigError, RunError
 from finetune.store import Store
-from finetune.train.build import adapted, arguments, refuse_impossible
+from finetune.train.build import adapted, arguments
+from finetune.train.check import refuse_impossible
 from finetune.train.packing import Collator, check, pack
 from finetune.train.trainer import summed_loss
 from tests.conftest import train_tiny

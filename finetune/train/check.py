@@ -1,0 +1,118 @@
+"""What the worker would refuse and can be known at once is refused before a run is queued.
+
+A run that cannot end well costs minutes of somebody's turn. So whoever presses Train hears here what is knowable
+without reading weights or asking the Hub; the worker looks again, as the last line.
+
+Example:
+    >>> refuse_impossible(TrainConfig(target_modules="embed_tokens"))
+    ConfigError: target_modules: The layer embed_tokens takes no adapter: it is no linear layer (Embedding). …
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune import models
+from finetune.errors import ConfigError, DataError, ModelError
+from finetune.train.build import adapted
+from finetune.train.config import LONGEST, TrainConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MOST_TEXT = 2_000_000
+"""Characters of rows that are looked at for one that teaches something; beyond, the worker finds out."""
+
+
+def refuse_machine(config: TrainConfig) -> None:
+    """See that this machine can do what the settings ask for.
+
+    Raises:
+        ConfigError: 4-bit without a GPU, or a tool that is not installed.
+    """
+    if config.load_in_4bit:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "Training in 4 bits needs an NVIDIA GPU; this machine has none.",
+                where="load_in_4bit",
+                fix="Turn it off.",
+            )
+    needed = {"trackio": config.report_to == "trackio", "bitsandbytes": config.load_in_4bit}
+    for package, wanted in needed.items():
+        if wanted and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{package} is not installed.", where=package, fix=f"Run: pip install {package} - or do without it."
+            )
+
+
+def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
+    """See that a run with these settings can train, and that what it trains can be used, before anything is queued.
+
+    `rows` is the folder of a kept dataset. Of a model that is not here yet only the name is judged.
+
+    Raises:
+        ConfigError: a setting that this machine, or this model, cannot do.
+        ModelError: no model can have this name, or the one that is here cannot be trained.
+        NotAllowed: a local folder on a shared server.
+        DataError: within the max length no row has anything to learn.
+
+    Example:
+        >>> refuse_impossible(TrainConfig(target_modules="q_proj,v_proj"), Path(record.folder))
+    """
+    refuse_machine(config)
+    models.refuse_name(config.model)
+    if not models.here(config.model):
+        _refuse_offline(config.model)
+        return
+    found = models.find(config.model)
+    empty = models.load_empty(found)  # before the tokenizer, which would be blamed for a config that makes no sense
+    tokenizer = models.load_tokenizer(found)
+    if config.gradient_checkpointing and not empty.supports_gradient_checkpointing:
+        raise ConfigError("This model cannot do it.", where="gradient_checkpointing", fix="Turn it off.")
+    adapted(empty, config, weightless=True)
+    if rows is not None and (rows / "train.jsonl").is_file():
+        _refuse_unlearnable(config, rows / "train.jsonl", tokenizer)
+
+
+def _refuse_offline(name: str) -> None:
+    if models.hub.offline() and name != models.DEFAULT:  # the default has a packaged copy elsewhere
+        raise ModelError(
+            "It is not here, and HF_HUB_OFFLINE is set, so the Hub is not asked.", where=name,
+            fix=f"Unset it, give a local folder, or use {models.DEFAULT}.",
+        )  # fmt: skip
+
+
+def _refuse_unlearnable(config: TrainConfig, file: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Look for one row that keeps a token to learn; most often that is the first."""
+    length, refused, cut, seen = config.max_length or LONGEST, None, False, 0
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            seen += len(line)
+            if seen > MOST_TEXT:
+                return
+            row = json.loads(line)
+            try:
+                one = models.render(row["messages"], tokenizer, tools=row.get("tools", ()))
+            except ModelError as error:  # the chat template takes no such row; the next may do
+                refused = error
+                continue
+            if any(label != models.IGNORED for label in one.labels[:length]):
+                return
+            cut = True
+    if cut:
+        raise nothing_to_learn(length)
+    if refused:
+        raise refused
+
+
+def nothing_to_learn(length: int) -> DataError:
+    """Every answer lies beyond the length that is used."""
+    return DataError(
+        f"Within {length} tokens no row has anything to learn: every answer is cut off.",
+        where="max_length",
+        fix="Raise the max length.",
+        code="no_trained_tokens",
+    )
