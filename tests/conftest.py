@@ -1,6 +1,12 @@
 """What the tests share: a home of their own, a tiny random model, and the real default model."""
 
+import json
+import os
+import shutil
+import tempfile
+import time
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 
 from finetune import data, models, train
 from finetune.models import packaged
-from finetune.store import ENDED, Run, Store
+from finetune.store import ENDED, DatasetRecord, Event, Run, Store, _insert, new_id
 from tests.zygote import Zygote
 
 T = TypeVar("T")
@@ -97,8 +103,6 @@ def conversation(question: str, answer: str) -> tuple[dict[str, str], ...]:
 @pytest.fixture
 def small_dataset(tmp_path: Path) -> data.Dataset:
     """Twenty different little examples."""
-    import json
-
     rows = [{"messages": conversation(f"What is {i} plus {i}?", f"It is {2 * i}.")} for i in range(20)]
     path = tmp_path / "sums.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -117,8 +121,6 @@ def said(events: AsyncGenerator[T]) -> Iterator[T]:
 
 def run_to_end(store: Store, run: Run, seconds: float = 180, supervisor: train.Supervisor | None = None) -> Run:
     """Supervise a run until it has ended."""
-    import time
-
     supervisor, give_up = supervisor or train.Supervisor(store), time.monotonic() + seconds
     while (run := store.run(run.id)).state not in ENDED:
         assert time.monotonic() < give_up, f"still {run.state}: {store.events(run.id)[-3:]}"
@@ -134,8 +136,42 @@ def zygote() -> Zygote:
 
 
 def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: object) -> Run:
-    """A finished run of the tiny model, by a real worker that need not import PyTorch first."""
+    """A finished run of the tiny model, by a real worker that need not import PyTorch first.
+
+    The same data with the same settings is trained once a session; later ones get a copy of its folder and record.
+    """
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 4, **settings})
-    run = train.start(store, config, train.save_dataset(store, dataset))
+    record = train.save_dataset(store, dataset)
+    told = [name for name in os.environ if name.startswith("FINETUNE_") and name != "FINETUNE_HOME"]
+    key = json.dumps([Path(record.folder).name, config.model_dump(), {name: os.environ[name] for name in told}])
+    if made := trained.get(key):
+        return made.copy(store, record)
+    run = train.start(store, config, record)
     zygote().fork(run).wait(180)
-    return run_to_end(store, run)
+    run = run_to_end(store, run)
+    folder = Path(tempfile.mkdtemp(prefix="trained-"))
+    shutil.copytree(train.run_folder(run.id), folder, dirs_exist_ok=True)
+    trained[key] = Trained(folder, run, store.events(run.id))
+    return run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that was trained in this session: its folder and its record, to be copied."""
+
+    folder: Path
+    run: Run
+    events: list[Event]
+
+    def copy(self, store: Store, record: DatasetRecord) -> Run:
+        """The same run in another home, under an id of its own."""
+        run = replace(self.run, id=new_id("r"), dataset=record.id, created=time.time())
+        shutil.copytree(self.folder, train.run_folder(run.id))
+        with store._write() as db:
+            _insert(db, "runs", run)
+            for event in self.events:
+                _insert(db, "events", replace(event, run=run.id))
+        return run
+
+
+trained: dict[str, Trained] = {}
