@@ -9,6 +9,7 @@ from finetune.errors import ConfigError, FinetuneError
 from finetune.ui import form
 from finetune.ui.elsewhere import Elsewhere
 from finetune.ui.plan import Plan
+from finetune.ui.report import shown
 from finetune.ui.run import RunView, choices
 from finetune.ui.session import Services, known, owner
 
@@ -34,6 +35,7 @@ class TrainTab:
                     self.advanced = form.build(advanced=True)
                 self.elsewhere = Elsewhere()
                 self.plan = Plan(self.services, self.browser)
+                self.refused = gr.HTML(elem_id="not-started")
                 self.begin = gr.Button("Train", variant="primary", elem_id="train")
             with gr.Column(scale=3, min_width=320):
                 self.view = RunView(self.services, self.browser)
@@ -41,8 +43,9 @@ class TrainTab:
 
     def _listen(self) -> None:
         self.begin.click(
-            self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser], api_visibility="private"
-        )
+            self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser, self.refused],
+            api_visibility="private",
+        )  # fmt: skip
 
         self.elsewhere.listen(self.inputs)
         self.plan.listen(self.inputs)
@@ -58,6 +61,7 @@ class TrainTab:
         return {self.preset: gr.update(info=chosen.sentence), **filled}
 
     def _begin(self, values: dict[Any, Any]) -> tuple:
+        """Queue a run; why none is queued stays beside the form, where the setting is."""
         state = known(values[self.browser])
         try:
             config = train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
@@ -66,8 +70,8 @@ class TrainTab:
             record = self.services.dataset(state["dataset"], state)
             run = train.start(self.services.store, config, record, owner(state))
         except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}
+            return gr.skip(), gr.skip(), f"<div class='ba-card'>✕ {shown(str(error))}</div>"
+        return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}, ""
 
     def fill(self, config: train.TrainConfig) -> dict[Any, Any]:
         """These settings in the form: updates by component, with `inputs` (and `model`) as the event's outputs."""

@@ -189,7 +189,7 @@ def test_stopping_anothers_run_is_refused(
 
 
 def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(store: Store, view: run.RunView) -> None:
-    config = train.TrainConfig(model="m").model_dump()
+    config = train.TrainConfig(model="owner/m").model_dump()
     dataset = store.add_dataset(owner="local", name="d", folder="f", facts={"accepted": 9})
     failed = store.add_run(owner="local", name="n", dataset=dataset.id, config=config)
     store.update(failed.id, state="failed", code="out_of_memory")

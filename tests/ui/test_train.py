@@ -5,12 +5,12 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from finetune import train
+from finetune import data, train
 from finetune.chat import Engine
 from finetune.store import Store
 from finetune.ui import form
 from finetune.ui import train as tab
-from finetune.ui.session import Services
+from finetune.ui.session import Services, known
 
 
 @pytest.fixture
@@ -61,3 +61,21 @@ def test_a_wrong_yaml_changes_nothing_and_says_why(page: tab.TrainTab, tmp_path:
 def test_numbers_have_the_bounds_of_their_setting(page: tab.TrainTab) -> None:
     assert (page.inputs["r"].minimum, page.inputs["r"].maximum) == (1, 512)
     assert (page.inputs["samples"].minimum, page.inputs["samples"].maximum) == (0, 5)
+
+
+def test_why_no_run_is_queued_stays_beside_the_form(page: tab.TrainTab, store: Store, tiny: Path) -> None:
+    dataset = train.save_dataset(store, data.load("sample_data/recipes"))
+    state = known(None) | {"dataset": dataset.id}
+
+    def press(layers: str) -> tuple:
+        filled = page.fill(train.TrainConfig(model=str(tiny))) | {page.inputs["target_modules"]: layers}
+        return page._begin(filled | {page.browser: state})
+
+    for layers in ("embed_tokens", "zzz", "<b>"):
+        run, _, why = press(layers)
+        assert "value" not in run
+        assert "target_modules: " in why
+        assert "<b>" not in why
+    assert store.runs() == []
+    run, _, why = press("all-linear")
+    assert (run["value"], why) == (store.runs()[0].id, "")
