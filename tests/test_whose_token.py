@@ -184,3 +184,17 @@ def test_a_library_call_that_was_overlooked_sends_nothing(hub: Hub, tmp_path: Pa
     assert hub.tokens() == {None}
     elsewhere(hub, tmp_path, code)
     assert CANARY in hub.tokens(), "at home it stays"
+
+
+def test_the_server_forgets_its_login_before_anything_else(hub: Hub, tmp_path: Path) -> None:
+    """And the processes that it starts never knew it; at home both have it."""
+    code = (
+        "import os\nfrom finetune.ui import launch as door\nfrom finetune.models import hub\n"
+        "tell([name in hub.environment() for name in ('HF_TOKEN', hub.NO_TOKEN)])\n"
+        "def stop(*arguments): raise SystemExit\ndoor.Store = stop\n"
+        "try:\n    door.launch()\nexcept SystemExit:\n    tell('HF_TOKEN' in os.environ)\n"
+    )
+    assert elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1") == [[False, True], False]
+    assert elsewhere(hub, tmp_path, code) == [[True, False], True]
+    beyond = elsewhere(hub, tmp_path, code, GRADIO_SERVER_NAME="0.0.0.0")  # shared from then on
+    assert beyond[1] is False
