@@ -239,6 +239,10 @@ def _training(store: Store, run: Run) -> str:
         ("versions", ", ".join(f"{name} {here['packages'][name]}" for name in ("torch", "transformers", "peft", "trl")
                                if name in here["packages"])),
     ]  # fmt: skip
+    if run.state == "cancelled" and run.step < run.steps:
+        who = "by the time limit of the server" if run.code == "timed_out" else "by its owner"
+        step = run.result.get("adapter_step", run.step)
+        settings.insert(0, ("stopped early", f"at step {step:,} of {run.steps:,}, {who}"))
     rows = [(inline(name), inline(value)) for name, value in settings]
     where = (
         "those recorded when the run's bundle was made" if train.imported(run) else "those on which this was exported"

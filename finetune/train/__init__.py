@@ -24,7 +24,17 @@ from finetune.train.plan import Plan, machine_memory, measure, plan, told, withi
 from finetune.train.presets import PRESETS, Preset, preset
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, progress, seconds_for
-from finetune.train.start import adapter_folder, checkpoint_steps, pause, resume, run_folder, start, stop
+from finetune.train.start import (
+    adapter_folder,
+    can_resume,
+    checkpoint_steps,
+    pause,
+    resume,
+    run_folder,
+    start,
+    state_word,
+    stop,
+)
 from finetune.train.supervisor import Supervisor
 
 __all__ = [
@@ -41,6 +51,7 @@ __all__ = [
     "Tally",
     "TrainConfig",
     "adapter_folder",
+    "can_resume",
     "checkpoint_steps",
     "clean",
     "delete",
@@ -68,6 +79,7 @@ __all__ = [
     "save_dataset",
     "seconds_for",
     "start",
+    "state_word",
     "stop",
     "told",
     "within",

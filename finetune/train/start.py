@@ -159,6 +159,21 @@ def time_limit(run: Run) -> str:
     return f"after {minutes:.3g} minute{'' if minutes == 1 else 's'}, the limit of this server"
 
 
+def can_resume(run: Run) -> bool:
+    """Whether `resume` would take it, but for other runs that wait."""
+    return run.state in RESUMABLE and not used_up(run)
+
+
+def state_word(run: Run) -> str:
+    """A run's state for people: who sees ``cancelled`` and cancelled nothing wonders.
+
+    Example:
+        >>> state_word(stopped_by_the_limit)
+        'timed out'
+    """
+    return "timed out" if run.state == "cancelled" and run.code == CANCELS["timeout"] else run.state
+
+
 def _refuse_used(run: Run) -> None:
     if run.state not in RESUMABLE or not used_up(run):
         return

@@ -4,7 +4,7 @@ Every text that a person or a model wrote goes through `report.shown`; an answer
 """
 
 from finetune.store import Run
-from finetune.train import Progress
+from finetune.train import Progress, state_word
 from finetune.train.progress import Answers
 from finetune.ui.chart import Line, draw
 from finetune.ui.report import facts, folded, shown
@@ -31,7 +31,7 @@ def clock(seconds: float) -> str:
 
 def state(run: Run) -> str:
     """A run's state as a coloured pill."""
-    return f"<span class='ba-state {run.state}'>{run.state}</span>"
+    return f"<span class='ba-state {run.state}'>{state_word(run)}</span>"
 
 
 def card(run: Run, progress: Progress) -> str:

@@ -66,7 +66,7 @@ def legal(run: Run) -> dict[str, bool]:
         {'stop': True, 'pause': True, 'resume': False}
     """
     states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running")}
-    return states | {"resume": run.state in ("paused", "failed", "cancelled")}
+    return states | {"resume": train.can_resume(run)}
 
 
 def offer(run: Run) -> str:

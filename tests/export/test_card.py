@@ -196,3 +196,14 @@ def test_an_imported_runs_machine_is_the_one_it_was_recorded_on(store: Store, ti
     text = card(store, run, format="adapter")
     assert "Machine and versions are those recorded when the run's bundle was made." in text
     assert "on which this was exported" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "who"), [("timed_out", "by the time limit of the server"), ("cancelled_by_owner", "by its owner")]
+)
+def test_it_says_that_a_run_was_stopped_early(store: Store, tiny: Path, tmp_path: Path, code: str, who: str) -> None:
+    run = train_tiny(store, tiny, sums(tmp_path / "sums.jsonl"), max_steps=4)
+    assert "stopped early" not in card(store, run, format="adapter")
+    result = {**run.result, "adapter_step": 2}
+    stopped = replace(run, state="cancelled", code=code, step=3, result=result)
+    assert f"| stopped early | at step 2 of 4, {who} |" in card(store, stopped, format="adapter")

@@ -206,3 +206,21 @@ def test_nothing_is_offered_when_no_setting_helps() -> None:
     config = train.TrainConfig(model="m").model_dump()
     assert run.offer(replace(RUN, state="failed", code="disk_full", config=config)) == ""
     assert run.offer(replace(RUN, state="running", code=None)) == ""
+
+
+@pytest.mark.parametrize("state", ["paused", "failed", "cancelled"])
+def test_a_run_that_has_used_its_minutes_is_not_offered_more(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = replace(RUN, state=state, seconds=60.0)
+    assert run.legal(used)["resume"]
+    monkeypatch.setenv("FINETUNE_MAX_MINUTES", "1")
+    assert not run.legal(used)["resume"]
+    assert run.legal(replace(used, seconds=59.0))["resume"]
+
+
+def test_the_card_says_that_the_time_was_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "Stopped at step 120 after 30 minutes, the limit of this server; the adapter was kept."
+    late = replace(RUN, state="cancelled", code="timed_out", reason=reason)
+    drawn = measured.card(late, progress(late, []))
+    assert "<span class='ba-state cancelled'>timed out</span>" in drawn
+    assert f"title='note'>i</i><div>{reason}" in drawn
+    assert ">cancelled</span>" in measured.state(replace(late, code="cancelled_by_owner"))
