@@ -37,7 +37,7 @@ def answers(
         [('4', True)]
     """
     job = {
-        "folder": str(folder), "base": str(base) if base else None, "thinking": thinking, "max_tokens": max_tokens,
+        "folder": str(folder.resolve()), "base": str(base.resolve()) if base else None, "thinking": thinking, "max_tokens": max_tokens,
         "conversations": [list(one) for one in conversations],
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
