@@ -37,8 +37,8 @@ def answers(
         [('4', True)]
     """
     job = {
-        "folder": str(folder.resolve()), "base": str(base.resolve()) if base else None, "thinking": thinking, "max_tokens": max_tokens,
-        "conversations": [list(one) for one in conversations],
+        "folder": str(folder.resolve()), "base": str(base.resolve()) if base else None, "thinking": thinking,
+        "max_tokens": max_tokens, "conversations": [list(one) for one in conversations],
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"
