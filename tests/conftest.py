@@ -14,9 +14,10 @@ from typing import TypeVar
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from finetune import data, models, train
+from finetune import data, models, schema, train
 from finetune.models import packaged
-from finetune.store import ENDED, DatasetRecord, Event, Run, Store, _insert, new_id
+from finetune.store import ENDED, DatasetRecord, Event, Run, Store, new_id
+from tests import examples
 from tests.zygote import Zygote
 
 T = TypeVar("T")
@@ -25,6 +26,21 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Decided before the modules are imported whose decorators ask, and before PyTorch counts the processors."""
+    examples.ALL = config.option.markexpr == "sweep"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a sweep, hypothesis's tests count as part of it."""
+    for item in items if examples.ALL else []:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("sweep")
 
 
 @pytest.fixture(autouse=True)
@@ -168,9 +184,9 @@ class Trained:
         run = replace(self.run, id=new_id("r"), dataset=record.id, created=time.time())
         shutil.copytree(self.folder, train.run_folder(run.id))
         with store._write() as db:
-            _insert(db, "runs", run)
+            schema.insert(db, "runs", run)
             for event in self.events:
-                _insert(db, "events", replace(event, run=run.id))
+                schema.insert(db, "events", replace(event, run=run.id))
         return run
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.data import Mapping, apply, fixes, guess_mapping, held_out, load, report
 from finetune.data.fixes import TITLES
+from tests.examples import examples
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -104,14 +105,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mutated") / "rows.jsonl"
 
 
-@settings(max_examples=1_200, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(1_200)
 @given(first=st.sampled_from(SEEDS), rows=st.lists(mutated(), min_size=1, max_size=5))
 def test_mutated_rows_never_break_the_report(path: Path, first: Any, rows: list[Any]) -> None:
     path.write_text("\n".join(map(json.dumps, [first, *rows])), encoding="utf-8")
     check(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(300)
 @given(rows=st.lists(mutated(), min_size=1, max_size=3), cut=st.integers(0, 200))
 def test_torn_lines_never_break_the_report(path: Path, rows: list[Any], cut: int) -> None:
     text = "\n".join(map(json.dumps, rows))
@@ -119,7 +120,7 @@ def test_torn_lines_never_break_the_report(path: Path, rows: list[Any], cut: int
     check(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(300)
 @given(
     rows=st.lists(
         st.dictionaries(st.sampled_from(["title", "body", "answer"]), LEAF, max_size=3), min_size=1, max_size=4
@@ -132,7 +133,7 @@ def test_any_table_can_be_mapped(path: Path, rows: list[dict]) -> None:
     check(path, mapping)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(200)
 @given(cells=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
 def test_any_csv_cell_is_text(path: Path, cells: list[tuple[str, str]]) -> None:
     table = path.with_suffix(".csv")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
@@ -23,6 +23,7 @@ from finetune.export.bundle import archive, parsed, read_bundle
 from finetune.export.card import card
 from finetune.store import Store
 from finetune.ui import verdict
+from tests.examples import examples
 from tests.export.trained import world
 
 Files = dict[str, bytes]
@@ -423,7 +424,7 @@ def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path
         refused(store, zipped(sealed({**files, name: b"\n".join(held) + b"\n"}), tmp_path / "b.zip"), says)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150)
 @given(st.data())
 def test_whatever_is_damaged_is_refused_or_harmless(
     store: Store, tiny: Path, tmp_path: Path, data: st.DataObject

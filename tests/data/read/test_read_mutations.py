@@ -3,18 +3,18 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.data.read import read
 from finetune.errors import DataError
+from tests.examples import examples
 
 TURNS = [{"role": "user", "content": "Hé"}, {"role": "assistant", "content": "yo"}]
 
@@ -94,26 +94,21 @@ def read_all(path: Path) -> DataError | None:
     return None
 
 
-def mutations(count: int) -> Callable:
-    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=count, deadline=None, suppress_health_check=health, derandomize=True)
-
-
-@mutations(1000)
+@examples(1000, derandomize=True)
 @given(data=damaged(SEEDS), name=NAMES)
 def test_damaged_text(tmp_path: Path, data: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(data)
     check(tmp_path / name)
 
 
-@mutations(300)
+@examples(300, derandomize=True)
 @given(data=damaged([parquet()], shift=False) | damaged([parquet()]))
 def test_damaged_parquet(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.parquet").write_bytes(data)
     check(tmp_path / "x.parquet")
 
 
-@mutations(100)
+@examples(100, derandomize=True)
 @given(data=damaged([workbook()]))
 def test_damaged_workbooks(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.xlsx").write_bytes(data)
@@ -123,7 +118,7 @@ def test_damaged_workbooks(tmp_path: Path, data: bytes) -> None:
 WORKBOOK = zipfile.ZipFile(io.BytesIO(workbook()))
 
 
-@mutations(200)
+@examples(200, derandomize=True)
 @given(draw=st.data())
 def test_workbooks_with_damage_inside(tmp_path: Path, draw: st.DataObject) -> None:
     parts = {name: WORKBOOK.read(name) for name in WORKBOOK.namelist()}
@@ -135,7 +130,7 @@ def test_workbooks_with_damage_inside(tmp_path: Path, draw: st.DataObject) -> No
     check(tmp_path / "x.xlsx")
 
 
-@mutations(300)
+@examples(300, derandomize=True)
 @given(
     data=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")), name=NAMES
 )
