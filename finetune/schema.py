@@ -1,7 +1,9 @@
 """The tables of the record, and their rows as Python sees them."""
 
 import json
+import secrets
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,3 +137,21 @@ def columns(fields: dict[str, Any]) -> tuple[str, list[Any]]:
 def marks(values: Sequence[Any]) -> str:
     """A question mark for each value."""
     return ",".join("?" * len(values))
+
+
+def new_id(prefix: str) -> str:
+    """An id that nobody has: ``d`` a dataset's, ``r`` a run's."""
+    return prefix + secrets.token_hex(4)
+
+
+def insert(db: sqlite3.Connection, table: str, record: DatasetRecord | Run | Event) -> None:
+    """Add a row to a table."""
+    values = columns(vars(record))[1]
+    db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({marks(values)})", values)
+
+
+def append(db: sqlite3.Connection, run_id: str, kind: str, data: dict[str, Any]) -> int:
+    """Add an event behind the others of its run; returns its number."""
+    row = db.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE run=?", (run_id,)).fetchone()
+    db.execute("INSERT INTO events VALUES (?,?,?,?,?)", (run_id, row[0], time.time(), kind, json.dumps(data)))
+    return row[0]

@@ -14,10 +14,9 @@ Example:
 """
 
 import json
-import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -25,9 +24,9 @@ from typing import Any
 
 from finetune import schema
 from finetune.errors import ConfigError, NotAllowed, RunError
-from finetune.schema import ACTIVE, DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run
+from finetune.schema import ACTIVE, DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run, new_id
 
-__all__ = ["ACTIVE", "DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store"]
+__all__ = ["ACTIVE", "DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store", "new_id"]
 
 DISK_WORDS = ("database or disk is full", "disk i/o error")
 """How SQLite says that the disk took no more."""
@@ -104,7 +103,7 @@ class Store:
             same = (owner, record.name, folder)
             row = db.execute("SELECT * FROM datasets WHERE owner=? AND name=? AND folder=?", same).fetchone()
             if row is None:
-                _insert(db, "datasets", record)
+                schema.insert(db, "datasets", record)
         return schema.as_dataset(row) if row else record
 
     def dataset(self, dataset_id: str) -> DatasetRecord:
@@ -114,6 +113,38 @@ class Store:
         if row is None:
             raise _no_dataset(dataset_id)
         return schema.as_dataset(row)
+
+    def datasets(self, *, owner: str | None = None) -> list[DatasetRecord]:
+        """Kept datasets, newest first; only this owner's when one is named."""
+        query = "SELECT * FROM datasets WHERE owner=COALESCE(?, owner) ORDER BY created DESC, rowid DESC"
+        with self._connect() as db:
+            return [schema.as_dataset(row) for row in db.execute(query, (owner,))]
+
+    def delete_dataset(self, dataset_id: str, *, with_runs: bool = False) -> list[Run]:
+        """Delete a dataset, and the runs that use it if that is wanted and all of them have ended, together.
+
+        Returns the runs that stand in the way; nothing is deleted then. No run can begin on it meanwhile.
+        """
+        with self._write() as db:
+            rows = db.execute("SELECT * FROM runs WHERE dataset=? ORDER BY created DESC, rowid DESC", (dataset_id,))
+            runs = [schema.as_run(row) for row in rows]
+            if in_the_way := [run for run in runs if not with_runs or run.state not in ENDED]:
+                return in_the_way
+            for run in runs:
+                _delete_run(db, run.id)
+            db.execute("DELETE FROM datasets WHERE id=?", (dataset_id,))
+        return []
+
+    def while_unkept(self, folder: Path, act: Callable[[], object]) -> bool:
+        """Do something with a folder that no dataset is kept in, and let nobody record one meanwhile.
+
+        Folders are named by what is in them, so what was deleted may be brought again at any moment.
+        """
+        with self._write() as db:
+            if folder.name in {Path(row["folder"]).name for row in db.execute("SELECT folder FROM datasets")}:
+                return False
+            act()
+        return True
 
     # Runs
 
@@ -133,7 +164,7 @@ class Store:
                 "INSERT INTO runs (id, owner, name, dataset, config, state, created) VALUES (?,?,?,?,?,?,?)",
                 (run_id, owner, name, dataset, json.dumps(config), "validating", time.time()),
             )
-            _append(db, run_id, "state", {"state": "validating"})
+            schema.append(db, run_id, "state", {"state": "validating"})
         return self.run(run_id)
 
     def import_run(self, dataset: DatasetRecord, run: Run, events: Iterable[Event], votes: Iterable[dict]) -> None:
@@ -147,10 +178,10 @@ class Store:
             while part := list(islice(left, AT_ONCE)):  # read and checked before others are kept waiting
                 with self._write() as db:
                     for event in part:
-                        _insert(db, "events", event)
+                        schema.insert(db, "events", event)
             with self._write() as db:
-                _insert(db, "datasets", dataset)
-                _insert(db, "runs", run)
+                schema.insert(db, "datasets", dataset)
+                schema.insert(db, "runs", run)
                 db.executemany("INSERT INTO votes VALUES (?,?,?,?)", ballots)
         except BaseException:
             self.forget(run.id)
@@ -200,7 +231,9 @@ class Store:
             if changed:
                 owner = db.execute("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()[0]
                 _refuse_more(db, owner, most, itself=1)  # raising takes the change back
-                _append(db, run_id, "state", {"state": to, "code": fields.get("code"), "reason": fields.get("reason")})
+                schema.append(
+                    db, run_id, "state", {"state": to, "code": fields.get("code"), "reason": fields.get("reason")}
+                )
         return bool(changed)
 
     def ask(self, run_id: str, what: str, *, unless: tuple[str, ...] = (), attempt: int | None = None) -> bool:
@@ -237,7 +270,7 @@ class Store:
                 " pid_started=NULL, claimer=?, claimer_started=?, turn=(SELECT MAX(turn)+1 FROM runs) WHERE id=?",
                 (time.time(), claimer, claimer_started, row["id"]),
             )
-            _append(db, row["id"], "state", {"state": "running"})
+            schema.append(db, row["id"], "state", {"state": "running"})
         return self.run(row["id"])
 
     def take(self, run_id: str, attempt: int, pid: int, pid_started: float) -> bool:
@@ -272,7 +305,7 @@ class Store:
         with self._write() as db:
             if fields:
                 db.execute(f"UPDATE runs SET {names.removeprefix(', ')} WHERE id=?", (*values, run_id))
-            return _append(db, run_id, kind, data)
+            return schema.append(db, run_id, kind, data)
 
     def events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """The events of a run with `seq` above `after`, in order."""
@@ -320,14 +353,19 @@ class Store:
         places = schema.marks(DELETABLE)
         with self._write() as db:
             over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({places})", (run_id, *DELETABLE)).fetchone()
-            for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")) if over else ():
-                db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))
+            if over:
+                _delete_run(db, run_id)
         return bool(over)
 
 
 def _text(given: str) -> str:
     """What a person typed, without the half characters that SQLite refuses."""
     return given.encode("utf-8", "replace").decode()
+
+
+def _delete_run(db: sqlite3.Connection, run_id: str) -> None:
+    for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")):
+        db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))
 
 
 def _no_dataset(dataset_id: str) -> RunError:
@@ -341,19 +379,3 @@ def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: i
         raise NotAllowed(
             f"You have {most} runs waiting or running here already.", fix="Wait for one to end, or stop one."
         )
-
-
-def new_id(prefix: str) -> str:
-    """An id that nobody has: ``d`` a dataset's, ``r`` a run's."""
-    return prefix + secrets.token_hex(4)
-
-
-def _insert(db: sqlite3.Connection, table: str, record: DatasetRecord | Run | Event) -> None:
-    values = schema.columns(vars(record))[1]
-    db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({schema.marks(values)})", values)
-
-
-def _append(db: sqlite3.Connection, run_id: str, kind: str, data: dict[str, Any]) -> int:
-    row = db.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE run=?", (run_id,)).fetchone()
-    db.execute("INSERT INTO events VALUES (?,?,?,?,?)", (run_id, row[0], time.time(), kind, json.dumps(data)))
-    return row[0]

@@ -116,8 +116,7 @@ def _answers(task: Task) -> Iterator[TextIO]:
     """The file of answers, to append to, for one at a time; a line that a crash cut short is ended first."""
     from filelock import FileLock, Timeout
 
-    task.folder.mkdir(parents=True, exist_ok=True)
-    path = task.folder / "answers.jsonl"
+    path = task.make_folder() / "answers.jsonl"
     try:
         with FileLock(task.folder / "asking.lock", timeout=0), path.open("a+", encoding="utf-8") as file:
             if path.read_bytes()[-1:] not in (b"", b"\n"):

@@ -84,7 +84,7 @@ def conclude(task: Task, source: str) -> dict[str, Any]:
     if task.usual and set(found["arms"]) == set(task.arms):
         kept = found | {"adapter": task.adapter, "at": time.time()}
         aside = task.folder / f".{secrets.token_hex(4)}.report"
-        task.folder.mkdir(parents=True, exist_ok=True)
+        task.make_folder()
         aside.write_text(json.dumps(kept), encoding="utf-8")
         os.replace(aside, task.folder / REPORT)
     return found

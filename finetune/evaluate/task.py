@@ -97,6 +97,23 @@ class Task:
         """Where its answers are kept: with the run or the data, so that they go with it."""
         return self.place / "evaluations" / self.key
 
+    def make_folder(self) -> Path:
+        """Make `folder`, unless the run or the data that it goes with was deleted: the answers quote its rows.
+
+        Raises:
+            DataError: it was deleted.
+        """
+        root = train.run_folder(self.run.id) if self.run else self.place
+        made = root
+        try:
+            for part in self.folder.relative_to(root).parts:  # step by step: never the root itself
+                made = made / part
+                made.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            name = self.run.name if self.run else "Its data"
+            raise DataError("It was deleted meanwhile.", where=name, fix="Choose another.", code="deleted") from error
+        return made
+
 
 def adapter_hash(run: Run) -> str:
     """The SHA-256 of a run's adapter weights; "" when there are none."""

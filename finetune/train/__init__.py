@@ -18,7 +18,7 @@ from finetune.train.kept import (
     save_dataset,
     write_examples,
 )
-from finetune.train.manage import IMPORTED, clean, delete, imported, rename
+from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
 from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, told, within
 from finetune.train.presets import PRESETS, Preset, preset
@@ -55,6 +55,7 @@ __all__ = [
     "checkpoint_steps",
     "clean",
     "delete",
+    "delete_dataset",
     "duration",
     "fixed_with",
     "held_out",

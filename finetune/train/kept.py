@@ -14,6 +14,7 @@ Example:
     ('drop_duplicates',)
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,6 +33,13 @@ from finetune.train.config import TrainConfig
 PARTS = ("train", "validation")
 
 REPORT = "report.json"
+
+DELETED = ".deleted"
+"""Marks a folder, of a dataset or a run, whose record is about to go. Without a record, only a marked folder is
+removed: a record that was lost in some other way must not take data or adapters along."""
+
+TRIES = 5
+"""How often a dataset is laid out anew when somebody deletes the same one at that moment."""
 
 KEEPING = ".keeping-"
 """How a folder is called in which a dataset is laid out; one that is old was left by a crash."""
@@ -77,13 +85,25 @@ def keep_dataset(
     What the same owner kept before is found again, with what was measured of it: the folder's name is a hash of
     the owner, the name and all that is kept.
     """
+    for _ in range(TRIES):
+        facts, files = _keep_files(dataset, owner, fixed_with or FixedWith())
+        folder = files[0].parent
+        record = store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+        if all(file.is_file() for file in files):  # from here on the record protects them
+            (folder / DELETED).unlink(missing_ok=True)
+            return record
+    raise DataError("It was deleted while it was being kept.", where=dataset.name, fix="Bring it again.")
+
+
+def _keep_files(dataset: data.Dataset, owner: str, told: FixedWith) -> tuple[dict[str, Any], list[Path]]:
+    """The facts of a dataset, and where its files are now, one directly in its folder first."""
     place = settings.read().datasets
     try:
         place.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=KEEPING, dir=place, ignore_cleanup_errors=True) as aside:
-            facts = _lay_out(dataset, Path(aside), fixed_with or FixedWith())
+            facts = _lay_out(dataset, Path(aside), told)
             folder = place / _digest(Path(aside), [owner, dataset.name, facts])
-            _move(Path(aside), folder)
+            return facts, _move(Path(aside), folder)
     except FileNotFoundError as error:
         raise DataError("Its files are gone.", where=dataset.name, fix="Upload it again.") from error
     except OSError as error:
@@ -91,7 +111,6 @@ def keep_dataset(
             "The data cannot be kept: the disk is full or cannot be written.", where=dataset.name,
             fix="Free some space.", code="disk_full",
         ) from error  # fmt: skip
-    return store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
 
 
 def _lay_out(dataset: data.Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
@@ -129,12 +148,18 @@ def _digest(folder: Path, told: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def _move(aside: Path, folder: Path) -> None:
-    """Each file into the folder; what is there already is the same, or was damaged."""
-    for path in _files(aside):
-        target = folder / path.relative_to(aside)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+def _move(aside: Path, folder: Path) -> list[Path]:
+    """Each file into the folder, the report first; what is there already is the same, or was damaged.
+
+    A deletion may take the folder away between two lines here: then a file is missing in the end.
+    """
+    moved = []
+    for path in sorted(_files(aside), key=lambda path: path.name != REPORT):
+        moved.append(folder / path.relative_to(aside))
+        with contextlib.suppress(FileNotFoundError):
+            moved[-1].parent.mkdir(parents=True, exist_ok=True)
+            path.replace(moved[-1])
+    return moved
 
 
 def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:

@@ -1,24 +1,28 @@
-"""Keep house among runs: give one another name, delete one with its files."""
+"""Keep house: give a run another name, delete a run or a dataset with its files.
+
+A folder is marked, its record deleted, and the folder moved aside and removed. Whoever is killed in between leaves
+at worst a marked folder without a record, which `clean` removes.
+"""
 
 import json
 import os
+import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune import settings
 from finetune.errors import ConfigError, RunError
-from finetune.store import Run, Store
-from finetune.train.kept import KEEPING
+from finetune.store import ENDED, DatasetRecord, Run, Store
+from finetune.train.kept import DELETED, KEEPING
 from finetune.train.start import run_folder
 
 LONGEST_NAME = 120
 
-DELETED = ".deleted"
-"""Marks a run folder whose record is about to go. Without a record, only a marked folder is removed:
-a record that was lost in some other way must not take adapters along."""
-
+NAMED = 5
+"""Runs that are named in one sentence."""
 
 IMPORTS = "imports"
 """Where bundles are unpacked, in folders ``tmp…``."""
@@ -69,16 +73,73 @@ def delete(store: Store, run_id: str) -> None:
     clean(store)
 
 
-def clean(store: Store) -> None:
-    """Remove what deletions left behind, and what imports and uploads that were killed a day ago or more did.
+def delete_dataset(store: Store, dataset_id: str, *, with_runs: bool = False) -> None:
+    """Delete a dataset with its files and what was evaluated of it; with the runs that use it if that is wanted.
 
-    A folder is first moved aside, so that one cut short here is known as such.
+    Files that another record shares stay.
+
+    Raises:
+        RunError: there is no such dataset, runs use it (code ``dataset_in_use``: their evaluation needs its rows),
+            or one of them has not ended (code ``run_not_over``).
+
+    Example:
+        >>> delete_dataset(store, record.id)
     """
+    record = store.dataset(dataset_id)
+    folder = _folder_of(record)
+    theirs = [run_folder(run.id) for run in store.runs() if with_runs and run.dataset == record.id]
+    marked = [one / DELETED for one in (folder, *theirs) if one and one.is_dir() and not one.is_symlink()]
+    for mark in marked:
+        mark.touch()
+    if in_the_way := store.delete_dataset(record.id, with_runs=with_runs):
+        for mark in marked:
+            mark.unlink(missing_ok=True)
+        raise _in_use(record, in_the_way, with_runs)
+    if folder:  # not by its mark: somebody who was refused at the same moment may have removed that
+        store.while_unkept(folder, lambda: _put_aside(folder))
+    clean(store)
+
+
+def _in_use(record: DatasetRecord, runs: Sequence[Run], with_runs: bool) -> RunError:
+    going = [run for run in runs if run.state not in ENDED]
+    if with_runs and going:
+        said = ", ".join(f"{run.name} ({run.id}) is {run.state}" for run in going[:NAMED])
+        return RunError(f"{said}.", where=record.name, fix="Stop it first.", code="run_not_over")
+    named = ", ".join(f"{run.name} ({run.id})" for run in runs[:NAMED])
+    more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+    use = "1 run uses it" if len(runs) == 1 else f"{len(runs)} runs use it"
+    return RunError(
+        f"{use}: {named}{more}. Evaluating them needs its rows.", where=record.name,
+        fix="Delete them first, or together with it (--with-runs).", code="dataset_in_use",
+    )  # fmt: skip
+
+
+def _folder_of(record: DatasetRecord) -> Path | None:
+    """The folder of a dataset; None when the record names any place but one directly within ours."""
+    folder = Path(record.folder)
+    ours = folder.parent == settings.read().datasets and folder.name not in ("", ".", "..")
+    return folder if ours and not folder.name.startswith(".") else None
+
+
+def _put_aside(folder: Path) -> None:
+    """Move a folder to where nobody looks, so that one whose removal is cut short is known as such."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.is_dir():
+        os.replace(folder, folder.with_name(f"{DELETED}-{folder.name}-{secrets.token_hex(4)}"))
+
+
+def clean(store: Store) -> None:
+    """Remove what deletions left behind, and what imports and uploads that were killed a day ago or more did."""
     _give_up_imports(store)
+    datasets = settings.read().datasets
     for folder in _folders():
         if (folder / DELETED).exists() and not _exists(store, folder.name):
-            os.replace(folder, folder.with_name(f"{DELETED}-{folder.name}"))
-    for folder in _folders():
+            _put_aside(folder)
+    for mark in datasets.glob(f"*/{DELETED}"):
+        folder = mark.parent
+        store.while_unkept(folder, lambda folder=folder: _put_aside(folder))  # type: ignore[misc]
+    for folder in [*_folders(), *datasets.glob(f"{DELETED}-*")]:
         if folder.name.startswith(DELETED):
             shutil.rmtree(folder, ignore_errors=True)
 
