@@ -41,123 +41,180 @@ class TrainConfig(BaseModel):
         DEFAULT, min_length=1, max_length=500, title="Model", description="A Hub id (owner/name) or a local folder."
     )
     epochs: float = Field(
-        3, gt=0, le=100, title="Epochs", description="How often the run reads the whole training data."
+        3, gt=0, le=100, title="Epochs", description="How many times the run goes through the training data."
     )
     learning_rate: float = Field(
         2e-4,
         gt=0,
         le=1,
         title="Learning rate",
-        description="Step size. Too high: it diverges; too low: it hardly learns.",
+        description="Step size. Too high and training diverges; too low and it barely learns.",
     )
     r: int = Field(
-        16, ge=1, le=512, title="LoRA rank", description="Size of the adapter: higher can learn more, and weighs more."
+        16,
+        ge=1,
+        le=512,
+        title="LoRA rank",
+        description="Size of the adapter. A higher rank can learn more and takes more space.",
     )
-    batch_size: int = Field(
-        8, ge=1, le=512, title="Batch size", description="Examples that each step learns from together."
-    )
+    batch_size: int = Field(8, ge=1, le=512, title="Batch size", description="Examples per optimiser step.")
     max_steps: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
         title="Steps",
-        description="Stop after so many steps instead of counting epochs. Empty: epochs decide.",
+        description="Stop after this many steps. Empty: set by the epochs.",
     )
     alpha: int = Field(
-        32, ge=1, le=4096, title="LoRA alpha", description="The adapter acts with strength alpha / rank.",
+        32,
+        ge=1,
+        le=4096,
+        title="LoRA alpha",
+        description="The adapter is scaled by alpha / rank.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     rslora: bool = Field(
-        False, title="rsLoRA", description="Strength alpha / √rank instead of alpha / rank: steadier at high ranks.",
+        False,
+        title="rsLoRA",
+        description="Scale by alpha / √rank instead of alpha / rank: steadier at high ranks.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     dropout: float = Field(
-        0.0, ge=0, lt=1, title="LoRA dropout", description="Share of adapter inputs dropped, against rote learning.",
+        0.0,
+        ge=0,
+        lt=1,
+        title="LoRA dropout",
+        description="Fraction of the adapter's inputs to drop, against overfitting.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     target_modules: str = Field(
-        "all-linear", pattern=r"^[\w\-.]+(,[\w\-.]+)*$", title="Target modules",
+        "all-linear",
+        pattern=r"^[\w\-.]+(,[\w\-.]+)*$",
+        title="Target modules",
         description="Layers that get an adapter: all-linear, or names such as q_proj,v_proj.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "cosine", title="Schedule", description="How the learning rate falls over the run.", json_schema_extra=ADVANCED
+        "cosine", title="Schedule", description="How the learning rate decays over the run.", json_schema_extra=ADVANCED
     )
     warmup: float = Field(
-        0.05, ge=0, lt=1, title="Warm-up", description="Share of the steps over which the learning rate rises.",
+        0.05,
+        ge=0,
+        lt=1,
+        title="Warm-up",
+        description="Fraction of the steps over which the learning rate ramps up.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     weight_decay: float = Field(
-        0.0, ge=0, le=1, title="Weight decay", description="Pulls adapter weights towards zero.",
+        0.0,
+        ge=0,
+        le=1,
+        title="Weight decay",
+        description="Pulls the adapter's weights towards zero.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     neftune_alpha: float | None = Field(
-        None, ge=0.1, le=100, title="NEFTune alpha",
-        description="Noise on the embeddings while training (5 is common), against rote learning. Empty: none.",
+        None,
+        ge=0.1,
+        le=100,
+        title="NEFTune alpha",
+        description="Noise added to the embeddings in training, to reduce overfitting; 5 is common. Empty: none.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     micro_batch: int | None = Field(
-        None, ge=1, le=512, title="Micro-batch",
-        description="Most examples computed at once; the rest of a batch accumulate. Empty: at most 8.",
+        None,
+        ge=1,
+        le=512,
+        title="Micro-batch",
+        description="Examples per forward pass; a larger batch is accumulated over several. Empty: at most 8.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     max_length: int | None = Field(
-        None, ge=16, le=131_072, title="Max length",
-        description="Tokens of an example that are used. Empty: long enough for the longest row, at most 2048.",
+        None,
+        ge=16,
+        le=131_072,
+        title="Max length",
+        description="Longest example, in tokens; longer ones are cut. Empty: the longest row, up to 2048.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     packing: bool = Field(
-        False, title="Packing",
-        description="Join short rows up to the max length; attention keeps them apart. A batch counts joined rows.",
+        False,
+        title="Packing",
+        description="Join short rows up to the max length, attention stays within each. A batch counts joined rows.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     gradient_checkpointing: bool = Field(
-        False, title="Gradient checkpointing",
-        description="Compute activations twice instead of keeping them: less memory, slower.",
+        False,
+        title="Gradient checkpointing",
+        description="Recompute activations instead of storing them: less memory, slower.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     load_in_4bit: bool = Field(
-        False, title="4-bit (QLoRA)", description="Hold the base model in 4 bits, to save memory. Needs an NVIDIA GPU.",
+        False,
+        title="4-bit (QLoRA)",
+        description="Load the base model in 4 bits to save memory. Needs an NVIDIA GPU.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     eval_every: int | None = Field(
-        None, ge=1, le=1_000_000, title="Evaluate every",
-        description="Steps between two measurements of the held-out loss. Empty: five times a run.",
+        None,
+        ge=1,
+        le=1_000_000,
+        title="Evaluate every",
+        description="Steps between evaluations on the held-out rows. Empty: five times a run.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     save_every: int | None = Field(
-        None, ge=1, le=1_000_000, title="Save every",
-        description="Steps between two checkpoints. Empty: at every evaluation.",
+        None,
+        ge=1,
+        le=1_000_000,
+        title="Save every",
+        description="Steps between checkpoints. Empty: at every evaluation.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     best: bool = Field(
-        False, title="Keep the best",
-        description="Take away the adapter with the lowest held-out loss instead of the last one.",
+        False,
+        title="Keep the best",
+        description="Keep the checkpoint with the lowest held-out loss.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     early_stopping: int | None = Field(
-        None, ge=1, le=1000, title="Early stopping",
-        description="Stop after so many evaluations without a lower held-out loss, and take the best. Empty: never.",
+        None,
+        ge=1,
+        le=1000,
+        title="Early stopping",
+        description="Stop after this many evaluations without a lower held-out loss; keep the best. Empty: never.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     samples: int = Field(
-        2, ge=0, le=5, title="Sample prompts",
-        description="Held-out prompts that are answered at every evaluation, the base's answer beside.",
+        2,
+        ge=0,
+        le=5,
+        title="Sample prompts",
+        description="Held-out prompts answered at every evaluation, next to the base model's answers.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     held_out: float = Field(
-        0.15, gt=0, le=0.5, title="Held out",
-        description="Share of rows kept out of training when the data has no validation file.",
+        0.15,
+        gt=0,
+        le=0.5,
+        title="Held out",
+        description="Share of rows held out when the data has no validation file.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     seed: int = Field(
-        0, ge=0, le=2**31 - 1, title="Seed", description="The same seed and data give the same run.",
+        0,
+        ge=0,
+        le=2**31 - 1,
+        title="Seed",
+        description="The same seed and data reproduce the run.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
     report_to: Literal["none", "trackio"] = Field(
-        "none", title="Report to", description="Also write the curves to trackio, if it is installed.",
+        "none",
+        title="Report to",
+        description="Also log to trackio, if it is installed.",
         json_schema_extra=ADVANCED,
-    )  # fmt: skip
+    )
 
     @property
     def micro_and_accumulate(self) -> tuple[int, int]:
