@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from finetune import commands, evaluate, models, train
+from finetune import commands, control, evaluate, models, train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.export.formats import FORMATS, PUSHABLE
 from finetune.export.parity import ROWS
@@ -74,7 +74,8 @@ def _parser() -> _Parser:
     sub = verb("plan", commands.plan, "Try a few batches: how long would a run take here, and how much memory?")
     _run_arguments(sub)
     sub.add_argument("--minutes", type=float, help="how many steps fit in so many minutes")
-    verb("runs", commands.runs, "List the runs.")
+    _runs_arguments(verb("runs", control.runs, "List the runs; stop, pause, resume or delete one."))
+    _datasets_arguments(verb("datasets", control.datasets, "List the kept datasets, or delete one."))
     sub = verb("chat", commands.chat_verb, "Ask the base and the tuned model the same question.")
     sub.add_argument("run", help="a run's id")
     sub.add_argument("--prompt", help="what to ask; without it, what is typed or piped in, line by line")
@@ -105,6 +106,36 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", help="a file of held-out examples")
     parser.add_argument("--preset", help="start from: " + ", ".join(one.name for one in train.PRESETS))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="change settings")
+
+
+def _runs_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", parser_class=_Parser)
+    for name, function, text in (
+        ("stop", control.stop, "Stop a run; what it learned is kept."),
+        ("pause", control.pause, "Pause a run after its next step."),
+        ("resume", control.resume, "Queue a run again that is paused, failed or was stopped."),
+        ("delete", control.delete, "Delete a run that is over, with its files."),
+    ):
+        sub = _action(actions, name, function, text)
+        sub.add_argument("run", help="a run's id", nargs="?" if name == "stop" else None)
+        if name == "stop":
+            sub.add_argument("--all", action="store_true", help="every run that has not ended")
+
+
+def _datasets_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", parser_class=_Parser)
+    _action(actions, "list", control.datasets, "List the kept datasets.")
+    sub = _action(actions, "delete", control.delete_dataset, "Delete a dataset with its files.")
+    sub.add_argument("dataset", help="a dataset's id")
+    sub.add_argument("--with-runs", action="store_true", help="also the runs that use it; all must have ended")
+
+
+def _action(actions: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    """One more word behind a verb. Its --json says nothing when it is not given: the verb's may have been."""
+    sub: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+    sub.set_defaults(verb=function)
+    sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as for the verb")
+    return sub
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:

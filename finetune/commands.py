@@ -95,7 +95,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
         no = 1 if error.code == "data_not_trainable" else 2
         return no, answer | {"state": "failed", "code": error.code, "reason": str(error)}
     ended = follow(store, started.id)
-    return (0 if ended.state == "succeeded" else 1), answer | _ended(ended)
+    return (0 if ended.state == "succeeded" else 1), answer | outcome(ended)
 
 
 def plan(options: argparse.Namespace) -> Answer:
@@ -132,34 +132,13 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
     return train.TrainConfig.parse({**start, **config.changed(), **changes}), beside
 
 
-def _ended(run: Run) -> dict[str, Any]:
+def outcome(run: Run) -> dict[str, Any]:
+    """A run as ``--json`` tells of its end; `code` and `reason` where it did not succeed."""
     folder = train.adapter_folder(run.id)
     answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
     answer["seconds"] = round(train.duration(run), 1)
     answer |= {key: run.result.get(key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")}
     return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
-
-
-def runs(options: argparse.Namespace) -> Answer:
-    """`runs`: every run, newest first, with its best held-out loss."""
-    store = Store(settings.read().home)
-    train.Supervisor(store).watch()  # a server that died may have left runs behind that only look alive
-    rows = [
-        {"run": r.id, "name": r.name, "state": r.state, "step": r.step, "steps": r.steps, "model": r.config["model"],
-         "created": r.created, "seconds": round(train.duration(r), 1), "best_eval_loss": _best(store, r.id)}
-        for r in store.runs()
-    ]  # fmt: skip
-    for row in rows:
-        best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
-        print(f"{row['run']}  {row['state']:<10} {row['step']:>5}/{row['steps']:<5} {best:>6}  {row['name']}")
-    if not rows:
-        print("No runs yet. Begin one with: python -m finetune train sample_data/recipes")
-    return 0, {"runs": rows}
-
-
-def _best(store: Store, run_id: str) -> float | None:
-    best = train.held_out(store, run_id)[1]
-    return best[1] if best else None
 
 
 def chat_verb(options: argparse.Namespace) -> Answer:
@@ -282,7 +261,7 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
     run = read_bundle(Store(settings.read().home), Path(options.bundle), model=options.model)
     print(f"{run.id}  {run.state}  {run.name}")
-    return 0, _ended(run)
+    return 0, outcome(run)
 
 
 def serve(options: argparse.Namespace) -> Answer:

@@ -1,0 +1,142 @@
+"""The verbs `runs` and `datasets`: see what there is, stop it, have it go on, delete it.
+
+They need no server. A worker that was told to stop is watched until it has, as the server would do: when the command
+returns, what it says is so.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from finetune import settings, train
+from finetune.commands import Answer, outcome
+from finetune.errors import ConfigError
+from finetune.store import ENDED, Run, Store
+
+LONGEST = 20.0
+"""Seconds that a command waits for a worker: its grace, and as much again."""
+
+
+def runs(options: argparse.Namespace) -> Answer:
+    """`runs`: every run, newest first, with its best held-out loss."""
+    store = _store()
+    train.Supervisor(store).watch()  # a server that died may have left runs behind that only look alive
+    found = store.runs()
+    rows: list[dict[str, Any]] = [
+        {"run": r.id, "name": r.name, "state": r.state, "step": r.step, "steps": r.steps, "model": r.config["model"],
+         "created": r.created, "seconds": round(train.duration(r), 1), "best_eval_loss": _best(store, r.id)}
+        for r in found
+    ]  # fmt: skip
+    for run, row in zip(found, rows, strict=True):
+        best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
+        print(f"{run.id}  {train.state_word(run):<10} {run.step:>5}/{run.steps:<5} {best:>6}  {run.name}")
+    if not rows:
+        print("No runs yet. Begin one with: python -m finetune train sample_data/recipes")
+    return 0, {"runs": rows}
+
+
+def stop(options: argparse.Namespace) -> Answer:
+    """`runs stop RUN` or `--all`: exit 0 when all of them have ended, 1 when one still runs."""
+    store = _store()
+    if bool(options.run) == options.all:
+        raise ConfigError("Name one run, or --all of them.", fix="Example: runs stop r1234abcd", code="usage")
+    chosen = [run for run in store.runs() if run.state not in ENDED] if options.all else [store.run(options.run)]
+    over = {run.id for run in chosen if run.state in ENDED}
+    stopped = _until(store, [run.id for run in chosen], train.stop, ENDED)
+    for run in stopped:
+        _say(run, "had ended already: " if run.id in over else "")
+    if not chosen:
+        print("No run waits, runs or is paused.")
+    answers = [outcome(run) for run in stopped]
+    still = any(run.state not in ENDED for run in stopped)
+    return int(still), {"runs": answers} if options.all else answers[0]
+
+
+def pause(options: argparse.Namespace) -> Answer:
+    """`runs pause RUN`: exit 0 when it is paused, 1 when it ended before, or still runs."""
+    store = _store()
+    [run] = _until(store, [store.run(options.run).id], train.pause, ("paused", *ENDED))
+    _say(run)
+    return int(run.state != "paused"), outcome(run)
+
+
+def resume(options: argparse.Namespace) -> Answer:
+    """`runs resume RUN`: it waits in the queue again; a server, or a waiting `train`, starts it."""
+    store = _store()
+    train.resume(store, options.run)
+    run = store.run(options.run)
+    print(f"{run.id}  {run.state}. A running server trains it when its turn comes.")
+    return 0, outcome(run)
+
+
+def delete(options: argparse.Namespace) -> Answer:
+    """`runs delete RUN`: record and files of a run that is over."""
+    store = _store()
+    train.delete(store, options.run)
+    print(f"{options.run}  deleted, with its adapter, checkpoints and log.")
+    return 0, {"run": options.run, "deleted": True}
+
+
+def datasets(options: argparse.Namespace) -> Answer:
+    """`datasets`: every kept dataset, newest first, and how many runs use it."""
+    store = _store()
+    every = store.runs()
+    rows: list[dict[str, Any]] = [
+        {"dataset": one.id, "name": one.name, "rows": one.facts.get("rows"), "accepted": one.facts.get("accepted"),
+         "applied": one.facts.get("applied") or [], "created": one.created,
+         "runs": [run.id for run in every if run.dataset == one.id]}
+        for one in store.datasets()
+    ]  # fmt: skip
+    for row in rows:
+        count = len(row["runs"])
+        uses = "1 run" if count == 1 else f"{count} runs"
+        fixed = f" (fixes: {', '.join(row['applied'])})" if row["applied"] else ""
+        print(f"{row['dataset']}  {row['rows'] or 0:>7,} rows  {uses:>7}  {row['name']}{fixed}")
+    if not rows:
+        print("No datasets yet. `python -m finetune train FILE`, or the Data tab, keeps one.")
+    return 0, {"datasets": rows}
+
+
+def delete_dataset(options: argparse.Namespace) -> Answer:
+    """`datasets delete DATASET`: its files, and with ``--with-runs`` the ended runs that use it."""
+    store = _store()
+    theirs = [run.id for run in store.runs() if run.dataset == options.dataset]
+    train.delete_dataset(store, options.dataset, with_runs=options.with_runs)
+    print(f"{options.dataset}  deleted{f', with {len(theirs)} of its runs' if theirs else ''}.")
+    return 0, {"dataset": options.dataset, "deleted": True, "runs": theirs}
+
+
+def _until(
+    store: Store, ids: Sequence[str], ask: Callable[[Store, str], Any], states: Sequence[str]
+) -> list[Run]:  # fmt: skip
+    """Ask each run, and supervise until all are in one of these states, or `LONGEST` has passed."""
+    supervisor, give_up = train.Supervisor(store), time.monotonic() + LONGEST
+    for run_id in sorted(ids, key=lambda run_id: store.run(run_id).state == "running"):  # else the next one starts
+        ask(store, run_id)
+    while True:
+        supervisor.watch()
+        found = [store.run(run_id) for run_id in ids]
+        left = [run for run in found if run.state not in states]
+        if not left or time.monotonic() > give_up:
+            return found
+        for run in left:
+            if run.state != "running":  # its worker died just now, and it waits to be tried again
+                ask(store, run.id)
+        time.sleep(0.2)
+
+
+def _say(run: Run, before: str = "") -> None:
+    if run.state == "running":
+        print(f"{run.id}  still running. It was told; look again with: python -m finetune runs")
+    else:
+        print(f"{run.id}  {before}{train.state_word(run)}.{f' {run.reason}' if run.reason else ''}")
+
+
+def _store() -> Store:
+    return Store(settings.read().home)
+
+
+def _best(store: Store, run_id: str) -> float | None:
+    best = train.held_out(store, run_id)[1]
+    return best[1] if best else None
