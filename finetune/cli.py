@@ -109,7 +109,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(metavar="ACTION", parser_class=_Parser)
+    can = "stop RUN (or --all), pause RUN, resume RUN, delete RUN; none: list them"
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     for name, function, text in (
         ("stop", control.stop, "Stop a run; what it learned is kept."),
         ("pause", control.pause, "Pause a run after its next step."),
@@ -123,7 +124,8 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _datasets_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(metavar="ACTION", parser_class=_Parser)
+    can = "delete DATASET (--with-runs), list; none: list them"
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     _action(actions, "list", control.datasets, "List the kept datasets.")
     sub = _action(actions, "delete", control.delete_dataset, "Delete a dataset with its files.")
     sub.add_argument("dataset", help="a dataset's id")
