@@ -10,6 +10,7 @@ import gradio as gr
 from finetune import data, models, train
 from finetune.errors import DataError, FinetuneError
 from finetune.ui import mapping, report
+from finetune.ui.kept import NO_DATA, Kept
 from finetune.ui.opened import Opened
 from finetune.ui.remedies import Remedies
 from finetune.ui.rows import RowView, max_length
@@ -34,6 +35,7 @@ class DataTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self.sources = Sources(self.opened, browser)
+                self.kept = Kept(self.opened, browser)
             with gr.Column(scale=3, min_width=320):
                 self._draw()
         self.table = gr.HTML(elem_id="first-rows")
@@ -45,10 +47,11 @@ class DataTab:
         self.length = self.rows.length
         self._listen_to_changes()
         self._listen_to_dataset()
+        self.kept.listen(self.dataset, self.facts, self.refusal)
 
     def _draw(self) -> None:
         self.refusal = gr.HTML(elem_id="data-refusal")
-        self.facts = gr.HTML("<div class='ba-card ba-masked'>No data yet.</div>", elem_id="data-facts")
+        self.facts = gr.HTML(NO_DATA, elem_id="data-facts")
         self.remedies = Remedies()
         self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
         self.numbers = gr.HTML(elem_id="data-numbers")
@@ -110,7 +113,8 @@ class DataTab:
         try:
             return self._drawn(dataset_id, self.opened.get(dataset_id, state))
         except FinetuneError as error:  # its files may go while it is open; None, so that bringing it again is a change
-            nothing = [None, report.refused(str(error)), hidden, "", "", hidden, hidden, 1]
+            said = NO_DATA if error.code == "dataset_unknown" else report.refused(str(error))
+            nothing = [None, said, hidden, "", "", hidden, hidden, 1]
             return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
 
     def _drawn(self, dataset_id: str, dataset: data.Dataset) -> list[Any]:

@@ -86,8 +86,10 @@ class GuideTab:
     def _record(self, state: Browser) -> DatasetRecord | None:
         """The data in view; a new browser has chosen none yet: that of the newest run."""
         state = known(state)
-        chosen = state["dataset"] or next((run.dataset for run in self.services.runs(state)), None)
-        return self.services.dataset(chosen, state) if chosen else None
+        if record := self.services.chosen(state):
+            return record
+        newest = next((run.dataset for run in self.services.runs(state)), None)
+        return self.services.dataset(newest, state) if newest else None
 
     def _fill(self, *values: Any) -> str:
         try:

@@ -41,6 +41,11 @@ class Opened:
         self._put(record, replace(dataset, path=kept, validation=validation))
         return record
 
+    def forget(self, dataset_id: str) -> None:
+        """Let go of a dataset that was deleted."""
+        with self._lock:
+            self._open.pop(dataset_id, None)
+
     def _put(self, record: DatasetRecord, dataset: data.Dataset) -> data.Dataset:
         with self._lock:
             self._open[record.id] = dataset

@@ -39,6 +39,8 @@ def build(services: Services) -> gr.Blocks:
 
         def remember(state: Browser) -> tuple:
             state = known(state)
+            if services.chosen(state) is None:
+                state |= {"dataset": None}
             mine = services.runs(state)
             ids = [run.id for run in mine]
             chosen = state["run"] if state["run"] in ids else next(iter(ids), None)

@@ -74,9 +74,8 @@ class Plan:
         Raises:
             FinetuneError: there is no data, or what would stop the run itself.
         """
-        if not state["dataset"]:
+        if (record := self.services.chosen(state)) is None:
             raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-        record = self.services.dataset(state["dataset"], state)
         busy = bool(self.services.store.runs(states=("running",)))
         costly = {name: value for name, value in config.model_dump().items() if name not in UNMEASURED}
         key = json.dumps([record.id, busy, costly])

@@ -40,6 +40,15 @@ class Services:
             raise RunError("There is no such dataset.", where=record.id, code="dataset_unknown")
         return record
 
+    def chosen(self, browser: Browser) -> DatasetRecord | None:
+        """The data in view; None before any was brought, and when it was deleted, here or in another window."""
+        try:
+            return self.dataset(known(browser)["dataset"], browser)
+        except RunError as error:
+            if error.code != "dataset_unknown":  # a full disk is no reason to forget it
+                raise
+            return None
+
     def runs(self, browser: Browser) -> list[Run]:
         """The visitor's runs, newest first."""
         return self.store.runs(owner=owner(browser))

@@ -65,9 +65,8 @@ class TrainTab:
         state = known(values[self.browser])
         try:
             config = train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
-            if not state["dataset"]:
+            if (record := self.services.chosen(state)) is None:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-            record = self.services.dataset(state["dataset"], state)
             run = train.start(self.services.store, config, record, owner(state))
         except FinetuneError as error:
             return gr.skip(), gr.skip(), f"<div class='ba-card'>✕ {shown(str(error))}</div>"

@@ -64,7 +64,7 @@ def test_another_visitors_data_is_not_looked_at(
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     record = train.save_dataset(store, small_dataset, owner="1" * 32)
     state = {"owner": "0" * 32, "dataset": record.id, "run": None}
-    assert "There is no such dataset" in tab._fill("", "", "", "some/model", state)
+    assert "Bring data first" in tab._fill("", "", "", "some/model", state)
 
 
 def test_gradio_hands_the_visitors_request_to_the_button(tab: guide.GuideTab) -> None:
