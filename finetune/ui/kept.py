@@ -78,7 +78,7 @@ class Kept:
         self.open.click(self._open, [self.pick, self.browser], [self.browser, dataset, refusal], **quiet)
         asked = [self.confirm, self.question, self.with_runs, self.sure]
         self.delete.click(self._ask, [self.pick, self.browser], asked, **quiet)
-        self.pick.input(lambda: gr.update(visible=False), None, self.confirm, **quiet)
+        self.pick.select(lambda: gr.update(visible=False), None, self.confirm, **quiet)
         self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **quiet)
         self.sure.click(self._delete, [self.pick, self.with_runs, *here], drawn, **quiet)
 
