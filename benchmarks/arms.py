@@ -25,7 +25,7 @@ def trained(store: Store) -> list[Run]:
     """A run of every sample, with the default settings."""
     runs = []
     for sample in data.samples():
-        record = train.save_dataset(store, data.load(sample.path))
+        record = data.save_dataset(store, data.load(sample.path))
         runs.append(follow(store, train.start(store, train.TrainConfig(), record).id))
     return runs
 

@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     store = Store(settings.read().home)
     run = store.run(options.run)
-    rows = train.open_dataset(store.dataset(run.dataset), train.TrainConfig(**run.config))[1][: options.rows]
+    rows = train.rows_of_run(store, run)[1][: options.rows]
     prompts = [list(row.prompt) for row in rows]
     engine = chat.Engine()
     waits(engine, run, prompts[:1])  # loads the base and the adapter

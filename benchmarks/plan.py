@@ -19,7 +19,7 @@ def main() -> None:
     options = parser.parse_args()
     store = Store(settings.read().home)
     config = train.TrainConfig.parse(dict(pair.split("=", 1) for pair in options.set))
-    record = train.save_dataset(store, data.load(next(s.path for s in data.samples() if s.name == options.sample)))
+    record = data.save_dataset(store, data.load(next(s.path for s in data.samples() if s.name == options.sample)))
     began = time.monotonic()
     planned = train.plan(config, train.measure(config, settings.read().home / record.folder))
     probed = time.monotonic() - began

@@ -89,7 +89,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
         config, places = _settings(options)
         dataset = data.load(places["data"], places.get("validation"))
         store = Store(settings.read().home)
-        started = train.start(store, config, train.save_dataset(store, dataset))
+        started = train.start(store, config, data.save_dataset(store, dataset))
     except FinetuneError as error:
         print(f"error: {error}", file=sys.stderr)
         no = 1 if error.code == "data_not_trainable" else 2
@@ -103,7 +103,7 @@ def plan(options: argparse.Namespace) -> Answer:
     config, places = _settings(options)
     dataset = data.load(places["data"], places.get("validation"))
     with tempfile.TemporaryDirectory() as folder:
-        train.write_examples(dataset, Path(folder))
+        data.write_examples(dataset, Path(folder))
         measured = train.measure(config, Path(folder))
     if options.minutes is not None:
         config, said = train.within(config, measured, options.minutes)

@@ -49,6 +49,7 @@ CREATE TABLE votes (
     id TEXT PRIMARY KEY, run TEXT NOT NULL REFERENCES runs(id), owner TEXT NOT NULL, data TEXT NOT NULL);
 CREATE INDEX votes_by_run ON votes(run);
 """,
+    "ALTER TABLE runs ADD COLUMN split TEXT;",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -73,6 +74,7 @@ class Run:
     `tries` those that died without getting any further. The worker counts `beat` up while it lives,
     and keeps `seconds` of work (by a clock that nobody can set) and `memory`, its peak in bytes, beside it.
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
+    `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     """
 
     id: str
@@ -100,6 +102,7 @@ class Run:
     beat: int = 0
     seconds: float = 0.0
     memory: int = 0
+    split: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def as_dataset(row: sqlite3.Row) -> DatasetRecord:
 
 def as_run(row: sqlite3.Row) -> Run:
     """A row of the table of runs."""
-    return Run(**{**dict(row), "config": json.loads(row["config"]), "result": json.loads(row["result"])})
+    read = {name: json.loads(row[name] or "null") for name in ("config", "result", "split")}
+    return Run(**{**dict(row), **read})
 
 
 def as_event(row: sqlite3.Row) -> Event:

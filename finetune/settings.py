@@ -2,11 +2,12 @@
 
 | variable                 | meaning                                                     | default             |
 |--------------------------|-------------------------------------------------------------|---------------------|
-| FINETUNE_HOME            | the durable folder: store, datasets, models, runs           | ~/.before-and-after |
-| FINETUNE_SHARED          | 1: strangers share this server, each sees only their runs   | 1 on a Space        |
-| FINETUNE_MAX_UPLOAD_MB   | largest file accepted from the page                         | 2048, shared: 100   |
-| FINETUNE_WORKERS         | runs trained at the same time                               | 1                   |
-| FINETUNE_MAX_MINUTES     | minutes that a run may train, all its attempts together     | none, shared: 30    |
+| `FINETUNE_HOME`          | the durable folder: record, datasets, models, runs          | ~/.before-and-after |
+| `FINETUNE_SHARED`        | 1: strangers share this server, each sees only their own    | 1 on a Space        |
+| `FINETUNE_MAX_UPLOAD_MB` | largest upload, all its files together                      | 2048, shared: 100   |
+| `FINETUNE_MAX_MODEL_GB`  | largest model fetched from the Hub                          | none, shared: 3     |
+| `FINETUNE_MAX_MINUTES`   | minutes that a run may train, all its attempts together     | none, shared: 30    |
+| `FINETUNE_WORKERS`       | runs trained at the same time                               | 1                   |
 """
 
 import math

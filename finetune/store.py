@@ -148,8 +148,11 @@ class Store:
 
     # Runs
 
-    def add_run(self, *, owner: str, name: str, dataset: str, config: dict[str, Any], most: int | None = None) -> Run:
-        """Record a new run in state `validating`.
+    def add_run(
+        self, *, owner: str, name: str, dataset: str, config: dict[str, Any], most: int | None = None,
+        split: dict[str, Any] | None = None,
+    ) -> Run:  # fmt: skip
+        """Record a new run in state `validating`, with the rows that it holds out (`data.RowSplit`).
 
         Raises:
             NotAllowed: the owner has `most` active runs already.
@@ -161,8 +164,8 @@ class Store:
             if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
                 raise _no_dataset(dataset)
             db.execute(
-                "INSERT INTO runs (id, owner, name, dataset, config, state, created) VALUES (?,?,?,?,?,?,?)",
-                (run_id, owner, name, dataset, json.dumps(config), "validating", time.time()),
+                "INSERT INTO runs (id, owner, name, dataset, config, state, created, split) VALUES (?,?,?,?,?,?,?,?)",
+                (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split)),
             )
             schema.append(db, run_id, "state", {"state": "validating"})
         return self.run(run_id)
@@ -296,6 +299,13 @@ class Store:
         names, values = schema.columns(fields)
         with self._write() as db:
             db.execute(f"UPDATE runs SET {names.removeprefix(', ')} WHERE id=?", (*values, run_id))
+
+    def record_split(self, run_id: str, split: dict[str, Any], said: str) -> None:
+        """Give a run that was started without one its split, once, and say so in its log."""
+        with self._write() as db:
+            unsaid = "UPDATE runs SET split=? WHERE id=? AND COALESCE(split, 'null')='null'"
+            if db.execute(unsaid, (json.dumps(split), run_id)).rowcount:
+                schema.append(db, run_id, "log", {"text": said})
 
     # Events
 

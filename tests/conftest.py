@@ -157,7 +157,7 @@ def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: obje
     The same data with the same settings is trained once a session; later ones get a copy of its folder and record.
     """
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 4, **settings})
-    record = train.save_dataset(store, dataset)
+    record = data.save_dataset(store, dataset)
     told = [name for name in os.environ if name.startswith("FINETUNE_") and name != "FINETUNE_HOME"]
     key = json.dumps([Path(record.folder).name, config.model_dump(), {name: os.environ[name] for name in told}])
     if made := trained.get(key):

@@ -15,7 +15,7 @@ from tests.test_cli import call
 
 @pytest.fixture
 def record(store: Store, small_dataset: data.Dataset) -> DatasetRecord:
-    return train.save_dataset(store, small_dataset)
+    return data.save_dataset(store, small_dataset)
 
 
 @pytest.fixture

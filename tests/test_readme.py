@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from finetune.cli import _parser
-from finetune.train.config import settings_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,13 +24,16 @@ def test_all_verbs_are_shown() -> None:
     assert {command.split()[0] for command in COMMANDS} == set(verbs)
 
 
-def test_the_settings_table_is_the_configs() -> None:
-    assert settings_table() in README
-
-
 def test_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).is_file(), target
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
+
+
+def test_the_readme_is_short_and_its_tree_names_every_room() -> None:
+    assert len(README.splitlines()) <= 135
+    rooms = {path.name for path in (ROOT / "finetune").iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert {room for room in rooms if f"{room}/" in README} == rooms
 
 
 def test_the_two_commands_are_those_that_ci_and_people_use() -> None:

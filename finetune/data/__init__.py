@@ -10,6 +10,21 @@ from finetune.data.dataset import Dataset, Split
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.hub import own_folder
+from finetune.data.library import (
+    FixedWith,
+    RowSplit,
+    choose_split,
+    fixed_with,
+    keep_dataset,
+    originals,
+    read_split,
+    reload,
+    reopen,
+    rows_hash,
+    rows_of,
+    save_dataset,
+    write_examples,
+)
 from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping, guess_mapping
 from finetune.data.preview import Segment, preview
@@ -22,32 +37,45 @@ from finetune.data.tokens import TokenStats, token_stats
 
 __all__ = [
     "DIRTY",
-    "ENDINGS",
     "Dataset",
+    "ENDINGS",
     "Example",
     "Fix",
+    "FixedWith",
     "Length",
     "Mapping",
     "Problem",
     "Rejected",
+    "RowSplit",
     "Sample",
     "Segment",
     "Split",
     "TokenStats",
     "apply",
+    "choose_split",
+    "fixed_with",
     "fixes",
     "guess_mapping",
     "held_out",
+    "keep_dataset",
     "label_rows",
     "load",
     "load_hub",
+    "originals",
     "own_folder",
     "preview",
     "raw_rows",
+    "read_split",
+    "reload",
+    "reopen",
     "report",
+    "rows_hash",
+    "rows_of",
     "samples",
+    "save_dataset",
     "token_stats",
     "visible",
     "with_validation",
+    "write_examples",
     "write_rejected",
 ]

@@ -131,7 +131,7 @@ def of_run(run: Run, store: Store, *, held_out: Path | None = None, arms: Sequen
     """
     record = store.dataset(run.dataset)
     config = train.TrainConfig(**run.config)
-    learned, held = train.open_dataset(record, config)
+    learned, held = train.rows_of_run(store, run)
     place = train.run_folder(run.id)
     unreadable = 0
     if held_out:
@@ -175,7 +175,7 @@ def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> 
     Raises:
         DataError: nothing is held out, or the kept dataset is gone.
     """
-    folder = train.rows_of(record)
+    folder = data.rows_of(record)
     return of_data(model, folder, limit=limit, place=folder)
 
 

@@ -3,13 +3,11 @@
 Card, bundle and whoever else tells of a run read it here, so that they never disagree.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,19 +55,6 @@ def base_of(name: str, source: str | None) -> Base:
     return Base(last if NAME.fullmatch(last) else f"model_{last}"[:100], True)
 
 
-def rows_hash(rows: Iterable[data.Example]) -> str:
-    """SHA-256 of rows in a form that says nothing of the file they came in: sorted keys, UTF-8, a line each.
-
-    Example:
-        >>> rows_hash([])[:8]
-        'e3b0c442'
-    """
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row.as_row(), sort_keys=True, ensure_ascii=True).encode() + b"\n")
-    return digest.hexdigest()
-
-
 def data_facts(store: Store, run: Run) -> dict[str, Any]:
     """Counts and hashes of a run's data, never its rows; None where the rows are not here (any more).
 
@@ -93,12 +78,15 @@ def data_facts(store: Store, run: Run) -> dict[str, Any]:
     known = facts.get("counted") or {}  # an imported dataset: counted where it came from
     told |= {name: known[name] for name in ("rejected", "applied") if name in known}
     try:
-        rows, held = train.open_dataset(record, train.TrainConfig(**run.config))
+        rows, held = train.rows_of_run(store, run)
     except FinetuneError:
         return told | {name: known.get(name) for name in ("train", "held_out", "sha256", "held_out_sha256")}
     return told | {
-        "train": len(rows), "held_out": len(held), "sha256": rows_hash(rows), "held_out_sha256": rows_hash(held),
-    }  # fmt: skip
+        "train": len(rows),
+        "held_out": len(held),
+        "sha256": data.rows_hash(rows),
+        "held_out_sha256": data.rows_hash(held),
+    }
 
 
 def thinking(store: Store, run: Run) -> bool | None:

@@ -6,18 +6,6 @@ line) starts a separate worker process for it. Importing this package is quick.
 
 from finetune.train.causes import remedy
 from finetune.train.config import LONGEST, TrainConfig
-from finetune.train.kept import (
-    FixedWith,
-    fixed_with,
-    keep_dataset,
-    open_dataset,
-    originals,
-    reload,
-    reopen,
-    rows_of,
-    save_dataset,
-    write_examples,
-)
 from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
 from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, told, within
@@ -30,6 +18,7 @@ from finetune.train.start import (
     checkpoint_steps,
     pause,
     resume,
+    rows_of_run,
     run_folder,
     start,
     state_word,
@@ -41,7 +30,6 @@ __all__ = [
     "IMPORTED",
     "LONGEST",
     "PRESETS",
-    "FixedWith",
     "Measured",
     "Note",
     "Plan",
@@ -57,32 +45,24 @@ __all__ = [
     "delete",
     "delete_dataset",
     "duration",
-    "fixed_with",
     "held_out",
     "imported",
-    "keep_dataset",
     "machine_memory",
     "measure",
     "new_notes",
-    "open_dataset",
-    "originals",
     "pause",
     "plan",
     "preset",
     "progress",
-    "reload",
     "remedy",
     "rename",
-    "reopen",
     "resume",
+    "rows_of_run",
     "run_folder",
-    "rows_of",
-    "save_dataset",
     "seconds_for",
     "start",
     "state_word",
     "stop",
     "told",
     "within",
-    "write_examples",
 ]

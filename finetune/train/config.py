@@ -140,7 +140,7 @@ class TrainConfig(BaseModel):
     packing: bool = Field(
         False,
         title="Packing",
-        description="Join short rows up to the max length, attention stays within each. A batch counts joined rows.",
+        description="Join short rows up to the max length; attention stays within each. A batch counts joined rows.",
         json_schema_extra=ADVANCED,
     )
     gradient_checkpointing: bool = Field(
@@ -329,15 +329,6 @@ class TrainConfig(BaseModel):
     def is_advanced(cls, field: FieldInfo) -> bool:
         """Whether a field stands under Advanced on the page."""
         return field.json_schema_extra == ADVANCED
-
-
-def settings_table() -> str:
-    """The settings as a Markdown table; the README's is this one, and a test holds it to that."""
-    lines = ["| setting | default | what it does |", "|---|---|---|"]
-    for name, field in TrainConfig.model_fields.items():
-        default = "automatic" if field.default is None else f"`{field.default}`"
-        lines.append(f"| `{name}` | {default} | {field.description} |")
-    return "\n".join(lines)
 
 
 def _short(value: Any) -> str:

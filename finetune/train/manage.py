@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune import settings
+from finetune.data.library import DELETED, KEEPING
 from finetune.errors import ConfigError, RunError
 from finetune.store import ENDED, DatasetRecord, Run, Store
-from finetune.train.kept import DELETED, KEEPING
 from finetune.train.start import run_folder
 
 LONGEST_NAME = 120

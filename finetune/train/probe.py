@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from finetune import models, settings
+from finetune import data, models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.train.build import adapted, arguments
 from finetune.train.causes import translate
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 from finetune.train.heart import peak_memory
-from finetune.train.kept import examples_in
 from finetune.train.process import give_way
 from finetune.train.rows import Rows, render_rows
 
@@ -81,7 +80,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     from finetune.train.packing import packed
     from finetune.train.samples import answer, choose
 
-    train, held_out = examples_in(folder, config)
+    train, held_out = data.read_split(folder, data.choose_split(folder, config.held_out, config.seed))
     found = models.find(config.model)
     tokenizer = models.load_tokenizer(found)
     rows = render_rows(train, held_out, tokenizer, config.max_length, logging.info)

@@ -1,10 +1,11 @@
 """Begin a run and end one: what page, command line and API do when someone presses Train, Pause or Stop."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune import models, settings
+from finetune import data, models, settings
 from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
 from finetune.train.check import refuse_impossible
@@ -16,6 +17,11 @@ MOST_ACTIVE = 3
 """Runs of one visitor of a shared server that may wait or run at a time."""
 
 RESUMABLE = ("paused", "failed", "cancelled")
+
+SPLIT_AGAIN = (
+    "Which rows were held out was not recorded when this run started; they were drawn again with its settings, and "
+    "recorded now."
+)
 
 CANCELS = {"stop": "cancelled_by_owner", "timeout": "timed_out"}
 """With which code a run ends that was asked this; its adapter is kept."""
@@ -56,11 +62,34 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
-    settled = config.model_dump()
-    run = store.add_run(owner=owner, name=name, dataset=record.id, config=settled, most=most_active())
+    split = data.choose_split(data.rows_of(record), config.held_out, config.seed)
+    run = store.add_run(
+        owner=owner, name=name, dataset=record.id, config=config.model_dump(), most=most_active(),
+        split=split.model_dump(),
+    )  # fmt: skip
     run_folder(run.id).mkdir(parents=True)
     store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
+
+
+def rows_of_run(store: Store, run: Run) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """The rows that a run is trained on, and those held out, as recorded when it started.
+
+    Raises:
+        DataError: they are gone, stayed where an imported run was trained, or changed (code ``rows_changed``).
+
+    Example:
+        >>> train, held_out = rows_of_run(store, run)
+        >>> len(train), len(held_out)
+        (191, 34)
+    """
+    folder = data.rows_of(store.dataset(run.dataset))
+    if run.split is None:  # started before splits were recorded
+        config = TrainConfig(**run.config)
+        split = data.choose_split(folder, config.held_out, config.seed)
+        store.record_split(run.id, split.model_dump(), SPLIT_AGAIN)
+        run = store.run(run.id)
+    return data.read_split(folder, data.RowSplit.model_validate(run.split))
 
 
 def most_active() -> int | None:

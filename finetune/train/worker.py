@@ -24,10 +24,9 @@ from finetune.train.check import refuse_machine
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.heart import Heart
-from finetune.train.kept import open_dataset
 from finetune.train.process import give_way, last_lines, started
 from finetune.train.rows import Rows, render_rows
-from finetune.train.start import CANCELS, keep, run_folder, time_limit
+from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -66,7 +65,7 @@ class Worker:
         from finetune.train.samples import choose
 
         refuse_machine(self.config)
-        train, held_out = open_dataset(self.store.dataset(self.run.dataset), self.config)
+        train, held_out = rows_of_run(self.store, self.run)
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         if FIRST:

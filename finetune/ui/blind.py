@@ -147,7 +147,7 @@ class BlindTest:
         self.begin.click(
             self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
         )
-        # "once" would drop a key pressed while the answer before it is still being wound up; a ballot counts once anyway
+        # "once" would drop a key pressed before the last event has quite ended; a ballot counts once anyway
         streaming["trigger_mode"] = "multiple"
         for side, button in self.sides.items():
             button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)

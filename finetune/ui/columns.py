@@ -64,16 +64,13 @@ def examples(services: Services, run: Run) -> tuple[Sequence[data.Example], Sequ
     Raises:
         DataError: the dataset is gone.
     """
-    config = train.TrainConfig(**run.config)
-    return _opened(services.store, run.dataset, config.held_out, config.seed)
+    return _opened(services.store, run.id)
 
 
 @lru_cache(8)
-def _opened(
-    store: Store, dataset: str, held_out: float, seed: int
-) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
-    """A kept dataset never changes; splitting a large one takes seconds."""
-    return train.open_dataset(store.dataset(dataset), train.TrainConfig(held_out=held_out, seed=seed))
+def _opened(store: Store, run_id: str) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """A run's rows never change; reading many takes seconds."""
+    return train.rows_of_run(store, store.run(run_id))
 
 
 def askable(services: Services, run: Run) -> list[data.Example]:

@@ -182,7 +182,7 @@ class DataTab:
 
     def _fix(self, codes: list[str], model: str, length: str, system: str, dataset_id: str, state: Browser) -> tuple:
         try:
-            told = train.fixed_with(self.services.dataset(dataset_id, state))
+            told = data.fixed_with(self.services.dataset(dataset_id, state))
             if TOO_LONG in codes:
                 told = replace(told, model=model, most=max_length(length))
             if "fill_system_prompt" in codes:
@@ -200,18 +200,18 @@ class DataTab:
         return take(self.opened, lambda: self._unfixed(dataset_id, state), state)
 
     def _unmap(self, dataset_id: str, state: Browser) -> tuple:
-        return take(self.opened, lambda: train.reload(self.services.dataset(dataset_id, state)), state)
+        return take(self.opened, lambda: data.reload(self.services.dataset(dataset_id, state)), state)
 
     def _unfixed(self, dataset_id: str, state: Browser) -> data.Dataset:
-        return train.reload(self.services.dataset(dataset_id, state), self.opened.get(dataset_id, state).mapping)
+        return data.reload(self.services.dataset(dataset_id, state), self.opened.get(dataset_id, state).mapping)
 
     def _map(self, *values: Any) -> tuple:
         *fields, dataset_id, state = values
         try:
             record = self.services.dataset(dataset_id, state)
-            mapped = train.reopen(record, mapping.described(*fields))
+            mapped = data.reopen(record, mapping.described(*fields))
             if not mapped.examples:
                 raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
         except FinetuneError as error:
             return gr.skip(), gr.skip(), gr.skip(), report.refused(str(error))
-        return *take(self.opened, lambda: mapped, state, train.fixed_with(record)), gr.skip()
+        return *take(self.opened, lambda: mapped, state, data.fixed_with(record)), gr.skip()

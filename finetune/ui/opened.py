@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import replace
 
-from finetune import data, train
+from finetune import data
 from finetune.store import DatasetRecord
 from finetune.ui.session import Browser, Services, owner
 
@@ -31,12 +31,12 @@ class Opened:
         record = self.services.dataset(dataset_id, browser)
         with self._lock:
             dataset = self._open.get(record.id)
-        return dataset if dataset else self._put(record, train.reopen(record))
+        return dataset if dataset else self._put(record, data.reopen(record))
 
-    def keep(self, dataset: data.Dataset, browser: Browser, told: train.FixedWith | None = None) -> DatasetRecord:
+    def keep(self, dataset: data.Dataset, browser: Browser, told: data.FixedWith | None = None) -> DatasetRecord:
         """Keep a dataset for good, and open."""
-        record = train.keep_dataset(self.services.store, dataset, owner(browser), told)
-        kept, held = train.originals(record)
+        record = data.keep_dataset(self.services.store, dataset, owner(browser), told)
+        kept, held = data.originals(record)
         validation = replace(dataset.validation, path=held) if dataset.validation and held else None
         self._put(record, replace(dataset, path=kept, validation=validation))
         return record

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import data, train
+from finetune import data
 from finetune.errors import FinetuneError
 from finetune.ui import report
 from finetune.ui.opened import Opened
@@ -16,7 +16,7 @@ from finetune.ui.session import Browser, known
 
 
 def take(
-    opened: Opened, load: Callable[[], data.Dataset], state: Browser, told: train.FixedWith | None = None
+    opened: Opened, load: Callable[[], data.Dataset], state: Browser, told: data.FixedWith | None = None
 ) -> tuple[Any, Any, str]:
     """Load and keep a dataset; returns what the browser remembers, the id, and why not.
 

@@ -114,7 +114,7 @@ def test_few_rows_are_said_to_be_few() -> None:
 
 
 def test_it_fills_itself_in_as_one_goes(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     facts = gather(record, str(tiny), [])
     assert facts.rows is not None
     assert facts.rows["accepted"] == 20
@@ -129,7 +129,7 @@ def test_it_fills_itself_in_as_one_goes(store: Store, tiny: Path, small_dataset:
     run = train_tiny(store, tiny, small_dataset)
     assert gather(store.dataset(run.dataset), str(tiny), [run]).run == run
     assert gather(record, str(tiny), [run]).run == run, "the same data brought again is the same dataset"
-    other = train.save_dataset(store, replace(small_dataset, name="other"))
+    other = data.save_dataset(store, replace(small_dataset, name="other"))
     assert gather(other, str(tiny), [run]).run is None, "a run on other data says nothing of this one"
     task = evaluate.of_run(run, store, limit=3)
     list(evaluate.measure(task, Engine()))

@@ -107,7 +107,7 @@ def test_it_goes_on_where_it_was_stopped(store: Store, run: Run) -> None:
 def test_rows_that_training_saw_are_left_out_and_counted(
     store: Store, run: Run, tmp_path: Path, many: data.Dataset
 ) -> None:
-    seen, held = train.open_dataset(store.dataset(run.dataset), train.TrainConfig(**run.config))
+    seen, held = train.rows_of_run(store, run)
     file = tmp_path / "leaky.jsonl"
     rows = [*seen[:7], *held[:5]]
     file.write_text("\n".join(json.dumps(row.as_row()) for row in rows), encoding="utf-8")

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from finetune import models, train
+from finetune.data import rows_hash
 from finetune.errors import RunError
 from finetune.export import card as cards
 from finetune.export import facts
@@ -69,9 +70,9 @@ def test_it_says_what_was_measured(tiny: Path) -> None:
     assert "Rows trained on: 51" in text
     assert "Rows held out: 9" in text
     with made.there() as store:
-        rows, _ = train.open_dataset(store.dataset(made.run.dataset), train.TrainConfig(**made.run.config))
+        rows, _ = train.rows_of_run(store, made.run)
         events = store.events_of(made.run.id, "log")
-    assert facts.rows_hash(rows) in text
+    assert rows_hash(rows) in text
     assert "What is 1 plus 7" not in text
     for secret in (str(made.home), str(tiny), "/tmp", OTHER, os.uname().nodename + "\n"):
         assert secret not in text

@@ -181,7 +181,7 @@ def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Pa
 @pytest.mark.model
 def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str, home: Path, tmp_path: Path) -> None:
     config = train.TrainConfig(model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4)
-    record = train.save_dataset(store, varied(tmp_path, questions(10)))
+    record = data.save_dataset(store, varied(tmp_path, questions(10)))
     run = run_to_end(store, train.start(store, config, record), seconds=300)
     assert run.state == "succeeded", run.reason
     folder = write_script(store, run, tmp_path / "out")
@@ -204,7 +204,7 @@ def test_a_run_that_was_stopped_is_repeated_up_to_there(
 
 
 def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path) -> None:
-    run = train.start(store, train.TrainConfig(model=str(tiny)), train.save_dataset(store, small_dataset))
+    run = train.start(store, train.TrainConfig(model=str(tiny)), data.save_dataset(store, small_dataset))
     folder = write_script(store, run, tmp_path / "out")
     packed = write_script(store, run, tmp_path / "out.zip")
     names = ["requirements.txt", "settings.yaml", "train.ipynb", "train.jsonl", "train.py", "validation.jsonl"]
@@ -277,7 +277,9 @@ def test_every_setting_is_in_the_script_or_named() -> None:
         assert named + used + chosen == 1, name
 
 
-@pytest.mark.parametrize("true", [frozenset(), EVERY, *(frozenset({one}) for one in sorted(EVERY))], ids=str)
+@pytest.mark.parametrize(
+    "true", [frozenset(), EVERY, *(frozenset({one}) for one in sorted(EVERY))], ids=lambda true: "-".join(sorted(true))
+)
 def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
     config = train.TrainConfig(early_stopping=1 if "early_stopping" in true else None)
     (tmp_path / "train.py").write_text(
@@ -291,7 +293,7 @@ def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
 
 
 def test_what_the_data_needs(store: Store, small_dataset: data.Dataset) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     run = train.start(store, train.TrainConfig(packing=True, early_stopping=2), record)
     call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
     rows = [data.Example(({"role": "user", "content": "?"}, call), 1), data.Example((call | {"content": "a"},), 2)]

@@ -22,7 +22,7 @@ class Trial:
 
     def __init__(self, store: Store, tiny: Path, dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch):
         self.store, self.tiny, self.monkeypatch = store, tiny, monkeypatch
-        self.record = train.save_dataset(store, dataset)
+        self.record = data.save_dataset(store, dataset)
         self.supervisor = train.Supervisor(store, worker=WORKER)
 
     def fault(self, **faults: Any) -> None:

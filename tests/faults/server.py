@@ -20,7 +20,7 @@ def upload(store: Store, folder: Path, number: int) -> dict[str, str]:
     rows = [{"prompt": f"What is {number} times {i}?", "completion": f"It is {number * i}."} for i in range(20)]
     path = folder / f"upload-{time.time_ns()}.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    record = train.keep_dataset(store, data.load(path))
+    record = data.keep_dataset(store, data.load(path))
     return {"dataset": record.id, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -51,7 +51,7 @@ def nothing_is_lost(store: Store, acknowledged: Sequence[dict[str, str]]) -> Cou
     """Every upload with its bytes, every run with a true end and a gapless record, and no process left over."""
     for told in acknowledged:
         if "dataset" in told:
-            kept = train.originals(store.dataset(told["dataset"]))[0]
+            kept = data.originals(store.dataset(told["dataset"]))[0]
             assert hashlib.sha256(kept.read_bytes()).hexdigest() == told["sha256"]
     ids = {told["run"] for told in acknowledged if "run" in told}
     assert ids <= {run.id for run in store.runs()}
@@ -97,7 +97,7 @@ def test_fifty_servers(store: Store, tiny: Path) -> None:
 def test_the_next_server_finds_the_run_that_went_on(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     """The real server, with the page and all."""
     config = train.TrainConfig(model=str(tiny), max_steps=600, eval_every=300, samples=0)
-    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    run = train.start(store, config, data.save_dataset(store, small_dataset))
     first = start("finetune", "serve", "--port", free_port())
     reach(store, run.id, 5)
     first.kill()

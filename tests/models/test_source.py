@@ -237,7 +237,7 @@ def test_odd_names_are_one_sentence(name: str) -> None:
 def test_on_a_shared_server_a_run_names_no_folder_of_it(
     store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     with pytest.raises(NotAllowed, match="Local folders are closed"):
         train.start(store, train.TrainConfig(model=name), record)

@@ -20,7 +20,7 @@ LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 @pytest.fixture
 def record(store: Store, small_dataset: data.Dataset) -> DatasetRecord:
-    return train.save_dataset(store, small_dataset)
+    return data.save_dataset(store, small_dataset)
 
 
 def usable(store: Store, tiny: Path, dataset: data.Dataset, modules: str, folder: Path) -> bool:
@@ -175,13 +175,13 @@ def test_a_length_within_which_nothing_is_learned(
     rows = [{"messages": conversation("word " * 60, f"yes {i}")} for i in range(12)]
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    long = train.save_dataset(store, data.load(path))
+    long = data.save_dataset(store, data.load(path))
     with pytest.raises(DataError, match="Within 32 tokens no row has anything to learn") as caught:
         train.start(store, TrainConfig(model=str(tiny), max_length=32), long)
     assert (caught.value.where, caught.value.code) == ("max_length", "no_trained_tokens")
     assert train.start(store, TrainConfig(model=str(tiny)), long).state == "queued"
     path.write_text("\n".join(map(json.dumps, [*rows, {"messages": conversation("2?", "2")}])))
-    mixed = train.save_dataset(store, data.load(path))
+    mixed = data.save_dataset(store, data.load(path))
     assert train.start(store, TrainConfig(model=str(tiny), max_length=32), mixed).state == "queued"
 
 

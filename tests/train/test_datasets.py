@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from finetune import data, evaluate, settings, train
+from finetune.data import library as kept
+from finetune.data import manage
 from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
-from finetune.train import kept, manage
 
 
 def rows(place: Path, count: int = 20, name: str = "sums") -> data.Dataset:
@@ -24,7 +25,7 @@ def rows(place: Path, count: int = 20, name: str = "sums") -> data.Dataset:
 
 @pytest.fixture
 def record(store: Store, tmp_path: Path) -> DatasetRecord:
-    return train.save_dataset(store, rows(tmp_path))
+    return data.save_dataset(store, rows(tmp_path))
 
 
 def used(store: Store, record: DatasetRecord, state: str = "succeeded") -> Run:
@@ -40,7 +41,7 @@ def left() -> list[str]:
 
 
 def test_record_files_and_evaluations_go(store: Store, record: DatasetRecord, tmp_path: Path) -> None:
-    other = train.save_dataset(store, rows(tmp_path, 30, "others"))
+    other = data.save_dataset(store, rows(tmp_path, 30, "others"))
     task = evaluate.of_dataset("m/m", record)
     task.folder.mkdir(parents=True)
     (task.folder / "answers.jsonl").write_text("{}")
@@ -53,11 +54,11 @@ def test_record_files_and_evaluations_go(store: Store, record: DatasetRecord, tm
 
 def test_the_same_data_can_be_brought_again(store: Store, record: DatasetRecord, tmp_path: Path) -> None:
     train.delete_dataset(store, record.id)
-    again = train.save_dataset(store, rows(tmp_path))
-    assert (again.folder, len(train.reopen(again).examples)) == (record.folder, 20)
+    again = data.save_dataset(store, rows(tmp_path))
+    assert (again.folder, len(data.reopen(again).examples)) == (record.folder, 20)
     assert again.id != record.id
     manage.clean(store)
-    assert len(train.reopen(again).examples) == 20
+    assert len(data.reopen(again).examples) == 20
 
 
 def test_a_dataset_that_runs_use_stays(store: Store, record: DatasetRecord) -> None:
@@ -66,12 +67,12 @@ def test_a_dataset_that_runs_use_stays(store: Store, record: DatasetRecord) -> N
         train.delete_dataset(store, record.id)
     assert told.value.code == "dataset_in_use"
     assert all(run.id in str(told.value) for run in runs[-5:])
-    assert len(train.reopen(record).examples) == 20
+    assert len(data.reopen(record).examples) == 20
     assert not (Path(record.folder) / manage.DELETED).exists()
 
 
 def test_with_its_runs(store: Store, record: DatasetRecord, tmp_path: Path) -> None:
-    other = used(store, train.save_dataset(store, rows(tmp_path, 30, "others")))
+    other = used(store, data.save_dataset(store, rows(tmp_path, 30, "others")))
     for state in ("succeeded", "failed", "cancelled"):
         used(store, record, state)
     train.delete_dataset(store, record.id, with_runs=True)
@@ -89,15 +90,15 @@ def test_a_run_that_has_not_ended_keeps_all(store: Store, record: DatasetRecord,
     assert {run.id for run in store.runs()} == {ended.id, going.id}
     assert not any((folder / manage.DELETED).exists() for folder in settings.read().runs.iterdir())
     manage.clean(store)
-    assert len(train.reopen(record).examples) == 20
+    assert len(data.reopen(record).examples) == 20
 
 
 def test_two_records_may_share_a_folder(store: Store, record: DatasetRecord) -> None:
     twin = store.add_dataset(owner="b", name="twin", folder=record.folder, facts=record.facts)
     train.delete_dataset(store, record.id)
-    assert len(train.reopen(twin).examples) == 20
+    assert len(data.reopen(twin).examples) == 20
     manage.clean(store)
-    assert len(train.reopen(twin).examples) == 20
+    assert len(data.reopen(twin).examples) == 20
     train.delete_dataset(store, twin.id)
     assert left() == []
 
@@ -142,13 +143,13 @@ def test_a_deletion_cut_short_is_whole_or_finished_later(
             train.delete_dataset(store, record.id)
     if moment == "before the record":
         manage.clean(store)
-        assert len(train.reopen(store.dataset(record.id)).examples) == 20
+        assert len(data.reopen(store.dataset(record.id)).examples) == 20
         return
     assert store.datasets() == []
     assert left()
     manage.clean(store)
     assert left() == []
-    assert len(train.reopen(train.save_dataset(store, rows(tmp_path))).examples) == 20
+    assert len(data.reopen(data.save_dataset(store, rows(tmp_path))).examples) == 20
 
 
 def test_what_is_brought_again_between_is_not_taken_along(
@@ -159,9 +160,9 @@ def test_what_is_brought_again_between_is_not_taken_along(
         patch.setattr(manage, "_put_aside", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train.delete_dataset(store, record.id)
-    again = train.save_dataset(store, rows(tmp_path))
+    again = data.save_dataset(store, rows(tmp_path))
     manage.clean(store)
-    assert len(train.reopen(again).examples) == 20
+    assert len(data.reopen(again).examples) == 20
 
 
 def test_keeping_what_is_deleted_at_the_same_moment_keeps_it_whole(
@@ -177,7 +178,7 @@ def test_keeping_what_is_deleted_at_the_same_moment_keeps_it_whole(
 
     monkeypatch.setattr(store, "add_dataset", late)
     again = kept.keep_dataset(store, rows(tmp_path))
-    assert len(train.reopen(again).examples) == 20
+    assert len(data.reopen(again).examples) == 20
 
 
 def test_many_hands_at_once_leave_nothing_half(store: Store, tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_many_hands_at_once_leave_nothing_half(store: Store, tmp_path: Path) -> 
     def keep() -> None:
         ready.wait()
         for _ in range(15):
-            train.save_dataset(store, dataset)
+            data.save_dataset(store, dataset)
 
     def delete() -> None:
         ready.wait()
@@ -202,7 +203,7 @@ def test_many_hands_at_once_leave_nothing_half(store: Store, tmp_path: Path) -> 
     for thread in threads:
         thread.join()
     for record in store.datasets():
-        assert len(train.reopen(record).examples) == 20
+        assert len(data.reopen(record).examples) == 20
         train.delete_dataset(store, record.id)
     assert left() == []
 

@@ -13,7 +13,6 @@ from pydantic.fields import FieldInfo
 from finetune import cli, commands
 from finetune.errors import ConfigError
 from finetune.train import TrainConfig
-from finetune.train.config import settings_table
 from finetune.train.presets import PRESETS, preset
 
 
@@ -91,9 +90,3 @@ def test_a_flag_overrides_a_file_overrides_a_preset(tmp_path: Path) -> None:
     words = ["train", str(path), "--preset", "thorough", "--set", "r=6"]
     config, _ = commands._settings(cli._parser().parse_args(words))
     assert config == TrainConfig.parse({**preset("thorough").values, "epochs": 2, "r": 6})
-
-
-def test_every_setting_is_in_the_table() -> None:
-    table = settings_table()
-    for name in TrainConfig.model_fields:
-        assert f"| `{name}` |" in table

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not GROUPED, reason="this kernel does not group 
 
 def test_a_worker_and_its_session_are_nice(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 100_000, "eval_every": 50_000})
-    run, supervisor = train.start(store, config, train.save_dataset(store, small_dataset)), train.Supervisor(store)
+    run, supervisor = train.start(store, config, data.save_dataset(store, small_dataset)), train.Supervisor(store)
     while not (run := store.run(run.id)).step:
         supervisor.tick()
     assert run.pid

@@ -21,7 +21,7 @@ def trial(store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: py
 @pytest.fixture
 def mine(store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> DatasetRecord:
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    return train.save_dataset(store, small_dataset, "a")
+    return data.save_dataset(store, small_dataset, "a")
 
 
 def begun(store: Store, record: DatasetRecord, count: int = 1) -> list[str]:
@@ -72,7 +72,7 @@ def test_others_and_those_at_home_are_not_counted(
 ) -> None:
     paused = begun(store, mine)[0]
     train.pause(store, paused)
-    theirs = train.save_dataset(store, small_dataset, "b")
+    theirs = data.save_dataset(store, small_dataset, "b")
     for _ in range(3):
         train.start(store, train.TrainConfig(), theirs, "b")
     train.resume(store, paused)
@@ -188,7 +188,7 @@ def test_a_worker_that_does_not_hear_of_the_limit_is_ended(trial: Trial, monkeyp
 def dead(store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A running run whose worker is gone, with a minute to train in all."""
     monkeypatch.setenv("FINETUNE_MAX_MINUTES", "1")
-    run = train.start(store, train.TrainConfig(), train.save_dataset(store, small_dataset))
+    run = train.start(store, train.TrainConfig(), data.save_dataset(store, small_dataset))
     store.claim(1, 2**22 + 1, 0.0, only=run.id)  # by a process that there cannot be
     return store.run(run.id)
 

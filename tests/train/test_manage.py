@@ -88,7 +88,7 @@ def test_one_visitor_of_a_shared_server_has_a_few_runs_at_a_time(
     store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    mine, other = (train.save_dataset(store, small_dataset, owner) for owner in "ab")
+    mine, other = (data.save_dataset(store, small_dataset, owner) for owner in "ab")
     runs = [train.start(store, train.TrainConfig(), mine, "a") for _ in range(3)]
     with pytest.raises(NotAllowed, match="3 runs waiting or running"):
         train.start(store, train.TrainConfig(), mine, "a")

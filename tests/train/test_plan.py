@@ -7,9 +7,9 @@ import psutil
 import pytest
 
 from finetune import data, train
+from finetune.data import write_examples
 from finetune.errors import ConfigError, RunError
 from finetune.store import Store
-from finetune.train.kept import write_examples
 from finetune.train.plan import measure, plan, told, within
 from finetune.train.probe import Measured, padded
 from tests.conftest import train_tiny

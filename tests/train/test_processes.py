@@ -37,7 +37,7 @@ def launched(store: Store, run: Run, processes: int = 2) -> tuple[Run, str]:
 def test_two_processes_learn_what_one_does(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     """Sixteen rows, so that no batch is short: several processes fill one up from the epoch's beginning."""
     config = train.TrainConfig(model=str(tiny), max_steps=8, eval_every=4, save_every=4, batch_size=8, held_out=0.2)
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     one = run_to_end(store, train.start(store, config, record))
     two, said = launched(store, train.start(store, config, record))
     assert two.state == "succeeded", said[-3000:]
@@ -54,6 +54,6 @@ def test_two_processes_learn_what_one_does(store: Store, tiny: Path, small_datas
 
 def test_a_batch_that_cannot_be_shared_is_one_sentence(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig(model=str(tiny), max_steps=1, batch_size=3)
-    run, _ = launched(store, train.start(store, config, train.save_dataset(store, small_dataset)))
+    run, _ = launched(store, train.start(store, config, data.save_dataset(store, small_dataset)))
     assert (run.state, run.code) == ("failed", "config_invalid")
     assert "2 processes cannot share a batch of 3 evenly" in (run.reason or "")

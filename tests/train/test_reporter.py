@@ -20,7 +20,7 @@ def test_samples_are_answered_at_every_evaluation(store: Store, tiny: Path, smal
     run = train_tiny(store, tiny, small_dataset, max_steps=4, eval_every=2, samples=3)
     view = train.progress(run, store.events(run.id))
     assert [one.step for one in view.answers] == [0, 2, 4]
-    _, held = train.open_dataset(store.dataset(run.dataset), train.TrainConfig(**run.config))
+    _, held = train.rows_of_run(store, run)
     for one in view.answers:
         assert [answer["prompt"] for answer in one.answers] == [e.messages[0]["content"] for e in held]
         assert [answer["expected"] for answer in one.answers] == [e.messages[1]["content"] for e in held]

@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_losses(store: Store, tiny: Path, small_dat
 
 def test_stopping_keeps_what_was_learned(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 100_000, "eval_every": 100_000})
-    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    run = train.start(store, config, data.save_dataset(store, small_dataset))
     supervisor, began = train.Supervisor(store), time.monotonic()
     while store.run(run.id).step < 3:
         supervisor.tick()
@@ -62,7 +62,7 @@ def test_stopping_keeps_what_was_learned(store: Store, tiny: Path, small_dataset
 
 
 def test_stopping_a_queued_run_ends_it_at_once(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    run = train.start(store, train.TrainConfig.parse({"model": str(tiny)}), train.save_dataset(store, small_dataset))
+    run = train.start(store, train.TrainConfig.parse({"model": str(tiny)}), data.save_dataset(store, small_dataset))
     train.stop(store, run.id)
     assert store.run(run.id).state == "cancelled"
     assert store.claim(1, os.getpid(), 0.0) is None
@@ -70,7 +70,7 @@ def test_stopping_a_queued_run_ends_it_at_once(store: Store, tiny: Path, small_d
 
 def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 40, "eval_every": 10, "dropout": 0.2})
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     whole = run_to_end(store, train.start(store, config, record))
     run = train.start(store, config, record)
     supervisor = train.Supervisor(store)
@@ -91,7 +91,7 @@ def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_da
 
 def test_a_paused_run_is_resumed(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 300, "eval_every": 300})
-    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    run = train.start(store, config, data.save_dataset(store, small_dataset))
     supervisor = train.Supervisor(store)
     while store.run(run.id).step < 5:
         supervisor.tick()
@@ -111,7 +111,7 @@ def test_a_paused_run_is_resumed(store: Store, tiny: Path, small_dataset: data.D
 
 def test_another_process_finds_a_running_worker(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 30, "eval_every": 30})
-    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    run = train.start(store, config, data.save_dataset(store, small_dataset))
     train.Supervisor(store).tick()  # this one is then forgotten, like a server that died
     assert run_to_end(store, run).state == "succeeded"
 
@@ -160,12 +160,13 @@ def test_data_without_a_usable_row_is_refused(store: Store, tmp_path: Path) -> N
     path = tmp_path / "bad.jsonl"
     path.write_text('{"messages": []}\n')
     with pytest.raises(DataError, match="None of the 1 rows can be trained on"):
-        train.save_dataset(store, data.load(path))
+        data.save_dataset(store, data.load(path))
 
 
 def test_the_kept_dataset_is_the_uploaded_one(store: Store, small_dataset: data.Dataset) -> None:
-    record = train.save_dataset(store, small_dataset)
-    rows, held = train.open_dataset(record, train.TrainConfig.parse({"held_out": 0.25}))
+    record = data.save_dataset(store, small_dataset)
+    folder = data.rows_of(record)
+    rows, held = data.read_split(folder, data.choose_split(folder, 0.25, 0))
     assert len(held) == 5
     assert {e.messages for e in map(_frozen, rows + held)} == {e.messages for e in map(_frozen, small_dataset.examples)}
 
@@ -179,7 +180,7 @@ def test_a_relative_model_folder_is_found_by_the_worker(
 ) -> None:
     monkeypatch.chdir(tiny.parent)
     config = train.TrainConfig.parse({"model": tiny.name, "max_steps": 1})
-    run = train.start(store, config, train.save_dataset(store, small_dataset))
+    run = train.start(store, config, data.save_dataset(store, small_dataset))
     assert run_to_end(store, run).state == "succeeded"
 
 
@@ -188,7 +189,7 @@ def test_stopping_during_an_evaluation_keeps_the_adapter(store: Store, tiny: Pat
     path = tmp_path / "many.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 5000, "eval_every": 1, "held_out": 0.5})
-    run = train.start(store, config, train.save_dataset(store, data.load(path)))
+    run = train.start(store, config, data.save_dataset(store, data.load(path)))
     supervisor = train.Supervisor(store)
     while store.run(run.id).step < 1:
         supervisor.tick()
@@ -203,7 +204,7 @@ def test_a_worker_that_cannot_start_fails_and_the_next_run_goes_on(
     store: Store, tiny: Path, small_dataset: data.Dataset
 ) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 1})
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     broken, fine = train.start(store, config, record), train.start(store, config, record)
     (train.run_folder(broken.id) / "worker.log").mkdir()
     supervisor = train.Supervisor(store)

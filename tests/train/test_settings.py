@@ -91,7 +91,7 @@ def test_a_model_that_mixes_packed_rows_is_found_out(tiny: Path, monkeypatch: py
 def test_what_this_machine_cannot_do_is_refused_before_the_queue(
     store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="load_in_4bit: Training in 4 bits needs an NVIDIA GPU"):
         train.start(store, train.TrainConfig(model=str(tiny), load_in_4bit=True), record)

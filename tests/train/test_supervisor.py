@@ -14,7 +14,7 @@ def test_a_run_whose_files_cannot_be_written_holds_up_no_other(
     store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its disk is full: it still ends, and the next one starts."""
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 1})
     dead, waiting = (train.start(store, config, record) for _ in range(2))
     store.claim(1, 2**22 + 1, 0.0, only=dead.id)  # by a process that there cannot be
@@ -36,7 +36,7 @@ def test_a_run_that_was_accepted_and_not_queued_is_queued(
     store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["finetune.train.supervisor"], "UNSURE", 0.0)
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     config = train.TrainConfig.parse({"model": str(tiny)}).model_dump()
     run = store.add_run(owner="local", name="cut short", dataset=record.id, config=config)
     supervisor = train.Supervisor(store)

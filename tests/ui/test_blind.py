@@ -62,7 +62,7 @@ def run(store: Store, tiny: Path, tmp_path: Path) -> Run:
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     from finetune import train
 
-    record = train.save_dataset(store, data.load(tmp_path / "train.jsonl"))
+    record = data.save_dataset(store, data.load(tmp_path / "train.jsonl"))
     made = drawn(store, tiny)
     config = train.TrainConfig(model=str(tiny)).model_dump()
     mine = store.add_run(owner="local", name="r", dataset=record.id, config=config)

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 from gradio.helpers import special_args
 
-from finetune import data, train
+from finetune import data
 from finetune.chat import Engine
 from finetune.store import Store
 from finetune.ui import guide, worksheet
@@ -36,7 +36,7 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     request: Any = SimpleNamespace(session_hash="s")
     with pytest.raises(gr.Error, match="no data yet"):
         list(said(tab._measure(*told, request)))
-    state["dataset"] = train.save_dataset(store, small_dataset).id
+    state["dataset"] = data.save_dataset(store, small_dataset).id
     assert "Measure the alternatives first" in tab._fill(*told)
     steps = list(said(tab._measure(*told, request)))
     assert any("answers, about" in bar for bar, *_ in steps)
@@ -50,7 +50,7 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
 
 
 def test_what_people_type_stays_text(tab: guide.GuideTab, small_dataset: data.Dataset, store: Store) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     state = {"owner": "0" * 32, "dataset": record.id, "run": None}
     drawn = tab._fill(EVIL, EVIL, "", "some/<b>model", state)
     assert "<script" not in drawn
@@ -62,7 +62,7 @@ def test_another_visitors_data_is_not_looked_at(
     tab: guide.GuideTab, small_dataset: data.Dataset, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    record = train.save_dataset(store, small_dataset, owner="1" * 32)
+    record = data.save_dataset(store, small_dataset, owner="1" * 32)
     state = {"owner": "0" * 32, "dataset": record.id, "run": None}
     assert "Bring data first" in tab._fill("", "", "", "some/model", state)
 

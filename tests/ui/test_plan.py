@@ -45,7 +45,7 @@ def ask(page: tab.TrainTab, dataset: str | None, minutes: str = "", **settings: 
 def test_the_plan_is_said_and_measured_once(
     page: tab.TrainTab, store: Store, small_dataset: data.Dataset, measured: list
 ) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     html, steps = ask(page, record.id)
     assert "About 3 min for 15 steps, 2.0 GB of" in html
     assert "From a few batches tried on this machine." in html
@@ -62,7 +62,7 @@ def test_the_plan_is_said_and_measured_once(
 def test_a_plan_beside_a_running_run_says_so(
     page: tab.TrainTab, store: Store, small_dataset: data.Dataset, measured: list
 ) -> None:
-    record = train.save_dataset(store, small_dataset)
+    record = data.save_dataset(store, small_dataset)
     store.update(train.start(store, train.TrainConfig(), record).id, state="running")
     assert plan.BESIDE in ask(page, record.id)[0]
 
@@ -71,7 +71,7 @@ def test_a_plan_beside_a_running_run_says_so(
 def test_nonsense_is_answered_in_place(
     page: tab.TrainTab, store: Store, small_dataset: data.Dataset, measured: list, minutes: str
 ) -> None:
-    html, steps = ask(page, train.save_dataset(store, small_dataset).id, minutes)
+    html, steps = ask(page, data.save_dataset(store, small_dataset).id, minutes)
     assert "Finish within" in html
     assert steps is None
     assert measured == []

@@ -64,7 +64,7 @@ def test_numbers_have_the_bounds_of_their_setting(page: tab.TrainTab) -> None:
 
 
 def test_why_no_run_is_queued_stays_beside_the_form(page: tab.TrainTab, store: Store, tiny: Path) -> None:
-    dataset = train.save_dataset(store, data.load("sample_data/recipes"))
+    dataset = data.save_dataset(store, data.load("sample_data/recipes"))
     state = known(None) | {"dataset": dataset.id}
 
     def press(layers: str) -> tuple:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from finetune.data import RowSplit
 from finetune.evaluate import ARMS, KINDS
 from finetune.evaluate.arms import MODELS
 from finetune.evaluate.scores import METRICS
@@ -146,6 +147,7 @@ class DataRecord(Strict):
     held_out_sha256: Sha | None
     included: bool
     files: dict[Literal["train.jsonl", "validation.jsonl"], FileRecord]
+    split: RowSplit | None = None
 
 
 class State(Strict):

@@ -33,7 +33,6 @@ from finetune.export.bundle.parsed import as_record, read_json, read_lines, refu
 from finetune.export.bundle.write import PARTS, json_file, weights_hash
 from finetune.models.source import HUB_ID
 from finetune.store import DatasetRecord, Event, Run, Store, new_id
-from finetune.train.kept import examples_in
 from finetune.train.manage import IMPORTING, IMPORTS, LONGEST_NAME
 
 
@@ -148,6 +147,7 @@ def _run(incoming: Incoming, record: DatasetRecord, model: str | None) -> Run:
         new_id("r"), record.owner, name, record.id, config, told.state, told.created, told.started, told.ended,
         told.step, told.steps, None, None, None, told.code, _whole(told.reason) if told.reason else None, result,
         attempt=told.attempt, seconds=float(told.seconds), memory=told.memory,
+        split=split_of(incoming).model_dump(mode="json") if incoming.data.included else None,
     )  # fmt: skip
 
 
@@ -176,10 +176,10 @@ def _check_rows(incoming: Incoming) -> dict[str, Any]:
     parts = [part for part in PARTS if f"data/{part}" in incoming.files]
     try:
         dataset = data.load(folder)
-        rows, held = examples_in(folder, incoming.config)
+        rows, held = data.read_split(folder, split_of(incoming))
     except FinetuneError as error:
         raise refused(f"Its rows cannot be read: {error.what}", "data/train.jsonl") from error
-    counted = (len(dataset.examples), len(rows), len(held), facts.rows_hash(rows), facts.rows_hash(held))
+    counted = (len(dataset.examples), len(rows), len(held), data.rows_hash(rows), data.rows_hash(held))
     if dataset.rejected or counted != (told.accepted, told.train, told.held_out, told.sha256, told.held_out_sha256):
         raise refused("Its rows are not those that the run was trained on.", "data/train.jsonl")
     (folder / "original").mkdir()
@@ -189,6 +189,12 @@ def _check_rows(incoming: Incoming) -> dict[str, Any]:
     thinks = any(models.thinks(example.messages) for example in dataset.examples)
     files = {f"{Path(part).stem}_file": part for part in parts}
     return {"format": dataset.format, "system": dataset.system, "thinks": thinks, **files}
+
+
+def split_of(incoming: Incoming) -> data.RowSplit:
+    """Which rows are held out: as told, or, in a bundle made before that was, as its settings draw them."""
+    chosen = incoming.config
+    return incoming.data.split or data.choose_split(incoming.folder / "data", chosen.held_out, chosen.seed)
 
 
 def _publish(

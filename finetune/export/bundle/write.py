@@ -80,6 +80,7 @@ def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data:
                      "memory")
     }  # fmt: skip
     told = facts.data_facts(store, run) | {"included": with_data, "files": _kept_files(store, run)}
+    told["split"] = store.run(run.id).split  # asking for the rows has recorded it, if it was not
     told["name"] = told["name"][: members.LONGEST_NAME] or "data"
     json_file(aside / "run.json", record)
     json_file(aside / "data.json", masks.deep(told))
@@ -167,7 +168,7 @@ def _write_adapter(run: Run, adapter: Path, aside: Path, masks: Masks) -> None:
 
 def _copy_rows(store: Store, run: Run, place: Path) -> None:
     record = store.dataset(run.dataset)
-    train.open_dataset(record, train.TrainConfig(**run.config))  # says so when they are gone
+    train.rows_of_run(store, run)  # says so when they are gone
     place.mkdir()
     for part in PARTS:
         if (Path(record.folder) / part).is_file():

@@ -23,8 +23,8 @@ from finetune.errors import RunError
 from finetune.export.script.recipe import Recipe, recipe, settings
 from finetune.store import Run, Store
 from finetune.train.config import TrainConfig
-from finetune.train.kept import open_dataset
 from finetune.train.progress import held_out
+from finetune.train.start import rows_of_run
 
 if TYPE_CHECKING:
     from finetune.data import Example
@@ -164,7 +164,7 @@ def _template(recipe: Recipe) -> list[str]:
 
 def _files(store: Store, run: Run) -> dict[str, str]:
     record = store.dataset(run.dataset)
-    train, validation = open_dataset(record, TrainConfig(**run.config))
+    train, validation = rows_of_run(store, run)
     about = recipe(run, record, (*train, *validation), dict(held_out(store, run.id)[0]))
     chosen = about.config.model_copy(update={"model": about.model}).to_yaml("train.jsonl")
     return {

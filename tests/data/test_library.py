@@ -27,9 +27,9 @@ def odd(tmp_path: Path) -> Path:
 def test_it_opens_as_it_was_kept(store: Store, odd: Path) -> None:
     mapping = data.Mapping(user="Weigh {thing}", assistant="{saying}")
     fixed = data.apply(data.load(odd, odd, mapping=mapping), ["drop_duplicates"])
-    record = train.keep_dataset(store, fixed)
+    record = data.keep_dataset(store, fixed)
     odd.unlink()
-    opened = train.reopen(store.dataset(record.id))
+    opened = data.reopen(store.dataset(record.id))
     assert (opened.name, opened.applied, opened.mapping) == ("odd", ("drop_duplicates",), mapping)
     assert list(opened.examples) == list(fixed.examples)
     assert opened.problems == fixed.problems
@@ -40,21 +40,21 @@ def test_it_opens_as_it_was_kept(store: Store, odd: Path) -> None:
 
 def test_what_was_kept_before_is_found_again(store: Store, odd: Path, tmp_path: Path) -> None:
     """So that the Guide finds its runs and what was measured, and a sample picked daily takes its room once."""
-    first = train.keep_dataset(store, data.load(odd))
+    first = data.keep_dataset(store, data.load(odd))
     copy = tmp_path / "elsewhere" / odd.name
     copy.parent.mkdir()
     copy.write_bytes(odd.read_bytes())
-    assert train.keep_dataset(store, data.load(copy)).id == first.id
+    assert data.keep_dataset(store, data.load(copy)).id == first.id
     assert [path.name for path in Path(first.folder).parent.iterdir()] == [Path(first.folder).name]
     mapping = data.Mapping(user="{thing}", assistant="{saying}")
     copy.write_text(odd.read_text() + "feather,nothing\n")
     others = [
-        train.keep_dataset(store, data.load(odd), owner="somebody else"),
-        train.keep_dataset(store, replace(data.load(odd), name="another name")),
-        train.keep_dataset(store, data.load(odd, odd)),
-        train.keep_dataset(store, data.load(odd, mapping=mapping)),
-        train.keep_dataset(store, data.apply(data.load(odd, mapping=mapping), ["drop_duplicates"])),
-        train.keep_dataset(store, data.load(copy)),
+        data.keep_dataset(store, data.load(odd), owner="somebody else"),
+        data.keep_dataset(store, replace(data.load(odd), name="another name")),
+        data.keep_dataset(store, data.load(odd, odd)),
+        data.keep_dataset(store, data.load(odd, mapping=mapping)),
+        data.keep_dataset(store, data.apply(data.load(odd, mapping=mapping), ["drop_duplicates"])),
+        data.keep_dataset(store, data.load(copy)),
     ]
     assert len({record.id for record in [first, *others]}) == 7
 
@@ -63,32 +63,33 @@ def test_what_was_undone_is_what_it_was(store: Store, odd: Path, tmp_path: Path)
     held = tmp_path / "held.csv"
     held.write_text("thing,saying\nfeather,nothing\n")
     mapping = data.Mapping(user="{thing}", assistant="{saying}")
-    first = train.keep_dataset(store, data.load(odd, held, mapping))
-    fixed = train.keep_dataset(store, data.apply(data.load(odd, held, mapping), ["drop_duplicates"]))
-    assert train.keep_dataset(store, train.reload(fixed, mapping)) == first
-    assert train.keep_dataset(store, data.apply(train.reopen(first), ["drop_duplicates"])) == fixed
+    first = data.keep_dataset(store, data.load(odd, held, mapping))
+    fixed = data.keep_dataset(store, data.apply(data.load(odd, held, mapping), ["drop_duplicates"]))
+    assert data.keep_dataset(store, data.reload(fixed, mapping)) == first
+    assert data.keep_dataset(store, data.apply(data.reopen(first), ["drop_duplicates"])) == fixed
 
 
 def test_files_that_are_gone_are_not_called_a_full_disk(store: Store, odd: Path) -> None:
     dataset = data.load(odd)
     odd.unlink()
     with pytest.raises(DataError, match="gone") as told:
-        train.keep_dataset(store, dataset)
+        data.keep_dataset(store, dataset)
     assert told.value.code != "disk_full"
 
 
 def test_what_was_damaged_is_mended_by_bringing_it_again(store: Store, odd: Path) -> None:
     mapping = data.Mapping(user="{thing}", assistant="{saying}")
-    first = train.keep_dataset(store, data.load(odd, mapping=mapping))
+    first = data.keep_dataset(store, data.load(odd, mapping=mapping))
     folder = Path(first.folder)
     (folder / "evaluations").mkdir()
     (folder / "train.jsonl").unlink()
     (folder / "original" / "train.csv").write_text("")
     with pytest.raises(DataError, match="Upload it again"):
-        train.open_dataset(first, train.TrainConfig())
-    assert train.keep_dataset(store, data.load(odd, mapping=mapping)) == first
-    assert len(train.open_dataset(first, train.TrainConfig())[0]) > 0
-    assert len(train.reopen(first).examples) == 14
+        data.rows_of(first)
+    assert data.keep_dataset(store, data.load(odd, mapping=mapping)) == first
+    folder = data.rows_of(first)
+    assert len(data.read_split(folder, data.choose_split(folder, 0.15, 0))[0]) > 0
+    assert len(data.reopen(first).examples) == 14
     assert (folder / "evaluations").is_dir()
 
 
@@ -98,7 +99,7 @@ def test_kept_twice_at_once_it_is_one(store: Store, odd: Path) -> None:
     def keep(name: str) -> None:
         dataset = replace(data.load(odd), name=name)
         barrier.wait()
-        found.add(train.keep_dataset(store, dataset).id)
+        found.add(data.keep_dataset(store, dataset).id)
 
     for i in range(10):
         found.clear()
@@ -119,7 +120,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
         with pytest.raises(DataError, match="cannot be kept") as told:
-            train.keep_dataset(store, data.load(odd))
+            data.keep_dataset(store, data.load(odd))
     assert told.value.code == "disk_full"
     assert list((home / "datasets").iterdir()) == []
     left = home / "datasets" / ".keeping-x"
@@ -132,10 +133,10 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
 
 
 def test_files_that_a_crash_left_unrecorded_are_taken_up(store: Store, odd: Path) -> None:
-    first = train.keep_dataset(store, data.load(odd))
+    first = data.keep_dataset(store, data.load(odd))
     with store._write() as db:
         db.execute("DELETE FROM datasets")
-    again = train.keep_dataset(store, data.load(odd))
+    again = data.keep_dataset(store, data.load(odd))
     assert again.folder == first.folder
     assert store.dataset(again.id) == again
 
@@ -143,24 +144,24 @@ def test_files_that_a_crash_left_unrecorded_are_taken_up(store: Store, odd: Path
 def test_what_the_fixes_were_told_is_kept(store: Store, odd: Path, tiny: Path) -> None:
     mapped = data.load(odd, mapping=data.Mapping(user="{thing}", assistant="{saying}", system="Weigh things."))
     tokens = data.token_stats(mapped, models.load_tokenizer(models.find(str(tiny)))).tokens
-    told = train.FixedWith(model=str(tiny), most=tokens.min)
+    told = data.FixedWith(model=str(tiny), most=tokens.min)
     fixed = data.apply(mapped, ["drop_too_long"], told.length())
-    record = train.keep_dataset(store, fixed, fixed_with=told)
-    opened = train.reopen(record)
+    record = data.keep_dataset(store, fixed, fixed_with=told)
+    opened = data.reopen(record)
     assert 0 < len(opened.examples) == len(fixed.examples) < 14
-    assert train.fixed_with(record) == told
+    assert data.fixed_with(record) == told
 
 
 def test_unknown_columns_are_kept_for_a_mapping_but_not_trained(store: Store, odd: Path) -> None:
-    record = train.keep_dataset(store, data.load(odd))
+    record = data.keep_dataset(store, data.load(odd))
     assert record.facts["accepted"] == 0
     with pytest.raises(DataError, match="None of the rows can be trained on"):
         train.start(store, train.TrainConfig(), record)
-    again = train.reload(record, data.Mapping(user="{thing}", assistant="{saying}"))
+    again = data.reload(record, data.Mapping(user="{thing}", assistant="{saying}"))
     assert len(again.examples) == 14
 
 
 def test_a_kept_dataset_that_is_gone_is_one_sentence(store: Store, odd: Path) -> None:
-    record = train.keep_dataset(store, data.load(odd))
+    record = data.keep_dataset(store, data.load(odd))
     with pytest.raises(DataError, match="is gone"):
-        train.reload(replace(record, facts=record.facts | {"train_file": None}))
+        data.reload(replace(record, facts=record.facts | {"train_file": None}))

@@ -9,7 +9,7 @@ The facts of a record name the mapping and the fixes, so that the same dataset c
 originals again, with one fix more or one less.
 
 Example:
-    >>> record = keep_dataset(store, data.apply(data.load("my.csv"), ["drop_duplicates"]))
+    >>> record = keep_dataset(store, apply(load("my.csv"), ["drop_duplicates"]))
     >>> reopen(record).applied
     ('drop_duplicates',)
 """
@@ -19,16 +19,25 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
-from finetune import data, models, settings
+from pydantic import BaseModel, ConfigDict, Field
+
+from finetune import models, settings
+from finetune.data.dataset import Dataset
+from finetune.data.example import Example
+from finetune.data.fixes import Length, apply
+from finetune.data.load import load
+from finetune.data.mapping import Mapping
+from finetune.data.report import report
+from finetune.data.split import held_out
+from finetune.data.spool import example_keeper
 from finetune.errors import DataError
 from finetune.store import DatasetRecord, Store
-from finetune.train.config import TrainConfig
 
 PARTS = ("train", "validation")
 
@@ -53,14 +62,14 @@ class FixedWith:
     model: str | None = None
     most: int | None = None
 
-    def length(self) -> data.Length | None:
+    def length(self) -> Length | None:
         """For `data.fixes` and `data.apply`. Raises `ModelError` when the model cannot be had."""
         if not self.model or not self.most:
             return None
-        return data.Length(models.load_tokenizer(models.find(self.model)), self.most)
+        return Length(models.load_tokenizer(models.find(self.model)), self.most)
 
 
-def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> DatasetRecord:
+def save_dataset(store: Store, dataset: Dataset, owner: str = "local") -> DatasetRecord:
     """Keep a dataset for training.
 
     Raises:
@@ -78,7 +87,7 @@ def save_dataset(store: Store, dataset: data.Dataset, owner: str = "local") -> D
 
 
 def keep_dataset(
-    store: Store, dataset: data.Dataset, owner: str = "local", fixed_with: FixedWith | None = None
+    store: Store, dataset: Dataset, owner: str = "local", fixed_with: FixedWith | None = None
 ) -> DatasetRecord:
     """Keep a dataset for good, also one that needs a mapping before it can be trained on.
 
@@ -95,7 +104,7 @@ def keep_dataset(
     raise DataError("It was deleted while it was being kept.", where=dataset.name, fix="Bring it again.")
 
 
-def _keep_files(dataset: data.Dataset, owner: str, told: FixedWith) -> tuple[dict[str, Any], list[Path]]:
+def _keep_files(dataset: Dataset, owner: str, told: FixedWith) -> tuple[dict[str, Any], list[Path]]:
     """The facts of a dataset, and where its files are now, one directly in its folder first."""
     place = settings.read().datasets
     try:
@@ -113,7 +122,7 @@ def _keep_files(dataset: data.Dataset, owner: str, told: FixedWith) -> tuple[dic
         ) from error  # fmt: skip
 
 
-def _lay_out(dataset: data.Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
+def _lay_out(dataset: Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
     """Write the files of a kept dataset; returns the facts of its record."""
     files: dict[str, str | None] = {"train_file": None, "validation_file": None}
     (folder / "original").mkdir()
@@ -121,7 +130,7 @@ def _lay_out(dataset: data.Dataset, folder: Path, told: FixedWith) -> dict[str, 
         if piece:
             files[f"{part}_file"] = _keep_original(piece.path, folder / "original" / part)
     write_examples(dataset, folder)
-    _write(folder / REPORT, [json.dumps(data.report(dataset))])
+    _write(folder / REPORT, [json.dumps(report(dataset))])
     return {
         "format": dataset.format,
         "rows": dataset.rows,
@@ -162,13 +171,13 @@ def _move(aside: Path, folder: Path) -> list[Path]:
     return moved
 
 
-def reload(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:
+def reload(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
     """The kept originals, read again: as they were brought, or with a mapping.
 
     Raises:
         DataError: the files are gone, or the mapping names no existing column.
     """
-    return replace(data.load(*originals(record), mapping), name=record.name)
+    return replace(load(*originals(record), mapping), name=record.name)
 
 
 def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
@@ -180,7 +189,7 @@ def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
     return folder / facts["train_file"], folder / facts["validation_file"] if facts["validation_file"] else None
 
 
-def reopen(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.Dataset:
+def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
     """The dataset as it was kept, report and all: its originals with its mapping (or a new one) and its fixes.
 
     Raises:
@@ -188,28 +197,15 @@ def reopen(record: DatasetRecord, mapping: data.Mapping | None = None) -> data.D
         ModelError: a fix counted tokens of a model that cannot be had any more.
     """
     kept, told = record.facts.get("mapping"), fixed_with(record)
-    dataset = reload(record, mapping or (data.Mapping.from_dict(kept) if kept else None))
+    dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None))
     for code in record.facts["applied"]:
-        dataset = data.apply(dataset, [code], told.length(), told.system)
+        dataset = apply(dataset, [code], told.length(), told.system)
     return dataset
 
 
 def fixed_with(record: DatasetRecord) -> FixedWith:
     """What the fixes of a kept dataset were told."""
     return FixedWith(**record.facts.get("fixed_with", {}))
-
-
-def open_dataset(record: DatasetRecord, config: TrainConfig) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
-    """The training and held-out examples of a kept dataset, as a run with this config sees them.
-
-    Raises:
-        DataError: the files are gone, or stayed where an imported run was trained.
-    """
-    folder = rows_of(record)
-    try:
-        return examples_in(folder, config)
-    except DataError as error:
-        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.") from error
 
 
 def rows_of(record: DatasetRecord) -> Path:
@@ -227,11 +223,92 @@ def rows_of(record: DatasetRecord) -> Path:
     return Path(record.folder)
 
 
-def examples_in(folder: Path, config: TrainConfig) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
-    """The training and held-out examples among those written to a folder by `write_examples`."""
-    kept = data.load(folder)
-    whole = data.held_out(kept, config.held_out, config.seed)
-    return whole.examples, whole.validation.examples if whole.validation else []
+class RowSplit(BaseModel):
+    """Which rows of a kept dataset a run is trained on, and which are held out: decided once, when the run starts.
+
+    `held_out` numbers lines of train.jsonl from 1; None: validation.jsonl is held out, and all of train.jsonl
+    trained on. The hashes (see `rows_hash`) are those of the rows on either side, in their order.
+
+    Example:
+        >>> choose_split(folder, ratio=0.15, seed=0).held_out[:3]
+        [4, 9, 17]
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    held_out: list[Annotated[int, Field(ge=1)]] | None
+    train_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    held_out_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+def choose_split(folder: Path, ratio: float, seed: int) -> RowSplit:
+    """Decide which rows of a kept dataset's folder are held out. Nobody else does: whoever needs a run's rows reads
+    what was recorded with it, so that a later version of this code cannot hold out rows that a run was trained on.
+
+    Raises:
+        DataError: the rows cannot be read.
+    """
+    whole = held_out(load(folder), ratio, seed)
+    held = whole.validation.examples if whole.validation else []
+    by_file = whole.split is not None and whole.split.by == "file"
+    return RowSplit(
+        held_out=None if by_file else sorted(row.line for row in held),
+        train_sha256=rows_hash(whole.examples),
+        held_out_sha256=rows_hash(held),
+    )
+
+
+def read_split(folder: Path, split: RowSplit) -> tuple[Sequence[Example], Sequence[Example]]:
+    """The rows trained on and those held out, as the split says.
+
+    Raises:
+        DataError: the folder holds other rows than when the run started (code ``rows_changed``).
+
+    Example:
+        >>> train, held = read_split(folder, choose_split(folder, ratio=0.15, seed=0))
+    """
+    chosen = frozenset(split.held_out or ())
+    train, held = example_keeper(), example_keeper()
+    try:
+        for row in _kept_rows(folder / "train.jsonl"):
+            (held if row.line in chosen else train).add(row)
+        if split.held_out is None:
+            for row in _kept_rows(folder / "validation.jsonl"):
+                held.add(row)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _changed(folder) from error
+    sides = train.kept(), held.kept()
+    if (rows_hash(sides[0]), rows_hash(sides[1])) != (split.train_sha256, split.held_out_sha256):
+        raise _changed(folder)
+    return sides
+
+
+def _kept_rows(path: Path) -> Iterator[Example]:
+    """The examples of a file that `write_examples` wrote. They were checked then; here they are only read."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            row = json.loads(line)
+            yield Example(tuple(row["messages"]), number, tuple(row.get("tools", ())))
+
+
+def _changed(folder: Path) -> DataError:
+    return DataError(
+        "The kept rows are not those that the run was started with.", where=folder.name,
+        fix="Bring the same data again to restore them, or train on what is there now.", code="rows_changed",
+    )  # fmt: skip
+
+
+def rows_hash(rows: Iterable[Example]) -> str:
+    """SHA-256 of rows in a form that says nothing of the file they came in: sorted keys, UTF-8, a line each.
+
+    Example:
+        >>> rows_hash([])[:8]
+        'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row.as_row(), sort_keys=True, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _refuse_stayed(record: DatasetRecord) -> None:
@@ -250,7 +327,7 @@ def _keep_original(source: Path, place: Path) -> str:
     return kept.name
 
 
-def write_examples(dataset: data.Dataset, folder: Path) -> None:
+def write_examples(dataset: Dataset, folder: Path) -> None:
     """Write what can be trained on, and what is held out if the dataset says so, as JSONL."""
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
         if piece and piece.examples:
