@@ -104,16 +104,20 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def environment() -> dict[str, str]:
+def environment(*, stranger: bool = False) -> dict[str, str]:
     """The environment of a process that we start; on a shared server without the server's login.
+
+    `stranger`: the work is a visitor's, whoever starts it. A command line at home may claim a run that waits on the
+    shared server of the same FINETUNE_HOME.
 
     Example:
         >>> "HF_TOKEN" in environment()    # on a shared server
         False
     """
     where = settings.read()
-    kept = {name: value for name, value in os.environ.items() if not (where.shared and name in TOKENS)}
-    return kept | {"FINETUNE_HOME": str(where.home)} | ({NO_TOKEN: "1"} if where.shared else {})
+    shared = where.shared or stranger
+    kept = {name: value for name, value in os.environ.items() if not (shared and name in TOKENS)}
+    return kept | {"FINETUNE_HOME": str(where.home)} | ({NO_TOKEN: "1", "FINETUNE_SHARED": "1"} if shared else {})
 
 
 def forget_token() -> None:

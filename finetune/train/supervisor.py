@@ -116,7 +116,7 @@ class Supervisor:
             return subprocess.Popen(
                 [sys.executable, *SWITCHES, "-m", self.worker, run.id, str(run.attempt)],
                 cwd=Path(__file__).parents[2],
-                env=hub.environment(),
+                env=hub.environment(stranger=run.owner != "local"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
