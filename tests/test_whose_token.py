@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.models import hub
+from finetune.models.hub import environment
 from tests import hub_stand_in
 from tests.hub_stand_in import Hub, files_of, rows
 
@@ -203,7 +203,7 @@ def test_the_server_forgets_its_login_before_anything_else(hub: Hub, tmp_path: P
 
 def test_a_visitors_run_that_a_command_line_at_home_claims_has_nobodys_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", CANARY)
-    at_home, theirs = hub.environment(), hub.environment(stranger=True)
+    at_home, theirs = environment(), environment(stranger=True)
     assert (at_home.get("HF_TOKEN"), at_home.get("FINETUNE_SHARED")) == (CANARY, None)
     assert CANARY not in theirs.values()
     assert (theirs["FINETUNE_SHARED"], theirs["HF_HUB_DISABLE_IMPLICIT_TOKEN"]) == ("1", "1")
