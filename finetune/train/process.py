@@ -84,6 +84,19 @@ def give_way() -> None:
         logging.debug("The session could not be made nicer: %s", error)  # slower chat, nothing worse
 
 
+def let_through(pid: int) -> None:
+    """Give the session of a worker that was told to end its share of the processor again.
+
+    Beside a chat that goes on, one that gives way may not reach its next step before its grace is over, and loses
+    what it learned since its last checkpoint.
+    """
+    try:
+        if os.getsid(pid) == pid:
+            Path(f"/proc/{pid}/autogroup").write_text("0")
+    except OSError as error:  # no such file or process, or too soon: it is tried at the next look
+        logging.debug("The session of %s could not be let through: %s", pid, error)
+
+
 LOG_LINES = 40
 """Kept of a worker's log when it failed."""
 

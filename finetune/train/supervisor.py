@@ -23,7 +23,7 @@ from finetune.models import hub
 from finetune.store import Run, Store
 from finetune.train.causes import left_word, out_of_memory, translate
 from finetune.train.checkpoints import Checkpoints
-from finetune.train.process import alive, kill_group, last_lines, started
+from finetune.train.process import alive, kill_group, last_lines, let_through, started
 from finetune.train.start import CANCELS, keep, run_folder, time_limit, used_up
 
 GRACE = 8.0
@@ -138,6 +138,8 @@ class Supervisor:
             return
         group = run.pid or (child.pid if child else None)
         hung = self._lasted(run, "beat", run.beat) > self.silence and run.pid is not None
+        if run.asked and group:
+            let_through(group)
         grace = PATIENCE if run.asked == "timeout" else GRACE
         if hung or (run.asked and self._lasted(run, "asked", run.asked) > grace):
             if hung:

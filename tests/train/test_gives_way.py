@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -67,3 +68,37 @@ def test_a_kernel_that_refuses_is_asked_once_more_at_most(
     monkeypatch.setattr(os, "getsid", lambda pid: os.getpid())
     process.give_way()
     assert tried == ["10"] * writes
+
+
+def test_a_worker_that_was_told_to_end_is_let_through(store: Store, small_dataset: data.Dataset) -> None:
+    """Beside a chat that goes on it would not get to its next step within its grace, and lose what it learned."""
+    run = train.start(store, train.TrainConfig(), data.save_dataset(store, small_dataset))
+    supervisor, code = train.Supervisor(store), "from finetune.train.process import *; give_way(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as worker:
+        try:
+            group = Path(f"/proc/{worker.pid}/autogroup")
+            while group.read_text().split()[-1] != "10":
+                time.sleep(0.05)
+            attempt = store.claim(1, os.getpid(), process.started(os.getpid()), only=run.id).attempt  # type: ignore[union-attr]
+            store.take(run.id, attempt, worker.pid, process.started(worker.pid))
+            supervisor.watch()
+            assert group.read_text().split()[-1] == "10"
+            train.stop(store, run.id)
+            for _ in range(5):  # the kernel may ask for patience
+                supervisor.watch()
+                time.sleep(0.2)
+            assert group.read_text().split()[-1] == "0"
+            assert worker.poll() is None
+        finally:
+            worker.kill()
+
+
+def test_nobody_elses_session_is_let_through() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        try:
+            before = Path("/proc/self/autogroup").read_text()
+            process.let_through(sleeping.pid)
+            process.let_through(2**22 + 1)
+            assert Path("/proc/self/autogroup").read_text() == before
+        finally:
+            sleeping.kill()
