@@ -11,9 +11,9 @@ import pytest
 
 from finetune import data, evaluate, settings, train
 from finetune.data import library as kept
-from finetune.data import manage
 from finetune.errors import DataError, RunError
 from finetune.store import DatasetRecord, Run, Store
+from finetune.train import manage
 
 
 def rows(place: Path, count: int = 20, name: str = "sums") -> data.Dataset:
