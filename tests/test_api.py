@@ -93,7 +93,17 @@ def test_parts_nulls_and_developer_are_understood(client: TestClient, run: Run) 
 
 
 @pytest.mark.parametrize(
-    "body", [{"n": 3}, {"top_p": 7}, {"top_p": -1}, {"stop": [1]}, {"temperature": 3}, {"seed": -1}]
+    "body",
+    [
+        {"n": 3},
+        {"top_p": 7},
+        {"top_p": -1},
+        {"stop": [1]},
+        {"stop": ["x"] * 5},
+        {"stop": "x" * 1001},
+        {"temperature": 3},
+        {"seed": -1},
+    ],
 )
 def test_what_is_not_honoured_is_refused(client: TestClient, run: Run, body: dict) -> None:
     response = client.post("/v1/chat/completions", json={"model": run.id, "messages": HI, "max_tokens": 4, **body})

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from anyio import create_task_group
 from pydantic import BaseModel, Field, ValidationError
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: None}
 STATUS = {"run_unknown": 404, "not_allowed": 403, "busy": 429, "too_large": 413}
+
+
+Stop = Annotated[str, Field(max_length=1000)]
 
 
 class Part(BaseModel):
@@ -65,7 +68,7 @@ class Question(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    stop: str | list[str] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     n: Literal[1] | None = None
     stream: bool | None = None
 

@@ -1,6 +1,7 @@
 """Start the page, the API and the supervisor in one process."""
 
 import os
+import resource
 import threading
 from typing import Any
 
@@ -20,6 +21,9 @@ BEYOND = (
     "folders and the API are closed."
 )
 
+FILES = 10_240
+"""Open files; macOS refuses to be asked for more."""
+
 UPLOAD_FRAME = 2**20
 """Bytes of an upload that are not its files' own: boundaries and names."""
 
@@ -37,6 +41,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     share_if_public(host)
     models.hub.forget_token()
     where = settings.read()
+    _more_files()
     services = Services(Store(where.home), Engine())
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
@@ -93,6 +98,14 @@ def share_if_public(host: str) -> None:
         )  # fmt: skip
     os.environ["FINETUNE_SHARED"] = "1"
     print(BEYOND)
+
+
+def _more_files() -> None:
+    """More open files than the usual 1,024, where the system allows them: each page holds two connections."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _warm() -> None:
