@@ -6,7 +6,7 @@ made to point at 127.0.0.1 (DNS rebinding). Neither can forge the `Host` and `Or
 - at home, only the loopback names are answered;
 - a request that names an origin must come from the page of this very server;
 - what changes something is JSON, or a file upload: a cross-site form can send neither unasked (`Content-Type`);
-- a body is counted while it arrives, and refused once it is too large.
+- a body is counted while it arrives, and refused once it is too large, too slow or too finely divided.
 
 A plain ASGI middleware: it must see a broken-off upload, which Starlette's `BaseHTTPMiddleware` hides.
 """
@@ -14,12 +14,12 @@ A plain ASGI middleware: it must see a broken-off upload, which Starlette's `Bas
 import contextlib
 import ipaddress
 import os
+import re
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,8 +28,21 @@ from starlette.websockets import WebSocketClose
 BODY_BYTES = 4 * 2**20
 """Largest body that is not an upload: a pasted table, a long conversation."""
 
-UPLOAD = "/upload"
-"""How the path ends to which Gradio's page sends files."""
+UPLOAD = "/gradio_api/upload"
+"""Where Gradio's page sends files."""
+
+CLOSED = ("/gradio_api/dev/reload",)
+"""For those who write Gradio pages; each connection looks twenty times a second whether a file changed."""
+
+SILENCE = 30.0
+"""Seconds within which the next part of a body must come."""
+
+ENTRIES = 20_000
+"""Most entries of a JSON body: a conversation of two thousand messages has half as many."""
+
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
 AN_HOUR = 3600.0
 
@@ -66,26 +79,28 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        uploads = scope["method"] == "POST" and scope["path"].rstrip("/").endswith(UPLOAD)
+        headers, sender = Headers(scope=scope), self._with_headers(send)
+        uploads = (scope["method"], scope["path"].rstrip("/")) == ("POST", UPLOAD)
         limit = self.max_upload if uploads else BODY_BYTES
-        sender = self._with_headers(send)
-        if refusal := self._refusal(scope["method"], headers, uploads, limit):
+        refusal = self._refusal(scope, headers, uploads, limit)
+        if not refusal and not uploads and scope["method"] not in READS:
+            body = await whole(receive, limit)
+            refusal, receive = (body, receive) if isinstance(body, Response) else (None, replayed(body, receive))
+        if refusal:
             await refusal(scope, receive, sender)
             return
-        await self.app(scope, counted(receive, limit, uploads), sender)
+        await self.app(scope, counted(receive, limit) if uploads else receive, sender)
 
-    def _refusal(self, method: str, headers: Headers, uploads: bool, limit: int) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers, uploads: bool, limit: int) -> Response | None:
+        method, path = scope["method"], scope["path"]
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.shared and not is_loopback(host):
-            return refused(
-                403, "host_not_allowed", "This server answers only on this machine, as localhost or 127.0.0.1."
-            )
-        cross = headers.get("sec-fetch-site") == "cross-site" and method not in READS
-        if cross if origin is None else not same_site(origin, (host, os.environ.get("SPACE_HOST", ""))):
-            return refused(
-                403, "origin_not_allowed", "This request comes from another site's page. Open this app itself."
-            )
+            return refused(403, "host_not_allowed", "This server answers on this machine only, as localhost.")
+        hosts = host, os.environ.get("SPACE_HOST", "")
+        if foreign(method, path, headers) if origin is None else not same_site(origin, hosts):
+            return refused(403, "origin_not_allowed", "This request comes from another site's page.")
+        if path.rstrip("/") in CLOSED:
+            return refused(404, "not_found", "There is nothing here.")
         length = headers.get("content-length", "0")
         if len(length) > DIGITS or int(length) > limit:  # the server itself has seen to it that it is a number
             return refused(413, "too_large", too_large(limit, uploads))
@@ -107,27 +122,78 @@ class Guard:
         return sender
 
 
-def counted(receive: Receive, limit: int, uploads: bool) -> Receive:
-    """`receive`, until the body is larger than `limit` bytes or an upload breaks off.
+async def whole(receive: Receive, limit: int) -> bytes | Response:
+    """The whole body, or why it is refused: too large, too slow, or far more lists and objects than anything needs.
 
-    Both are raised as what Gradio's upload parser cleans up after: any other exception, a client that left
+    Four megabytes of ``[[],[],…`` become two hundred of Python objects, made while nobody else is answered.
+    """
+    body, more = bytearray(), True
+    try:
+        while more:
+            with fail_after(SILENCE):
+                message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > limit:
+                return refused(413, "too_large", too_large(limit, uploads=False))
+    except TimeoutError:
+        return refused(408, "too_slow", "The request did not arrive in time.")
+    outside = STRING.sub(b"", body)
+    if sum(map(outside.count, (b"[", b"{", b","))) > ENTRIES:
+        return refused(413, "too_many_entries", f"The request has more than {ENTRIES:,} entries.")
+    return bytes(body)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` for a handler whose body was read already; after it come the client's later messages."""
+    first = True
+
+    async def again() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return again
+
+
+def counted(receive: Receive, limit: int) -> Receive:
+    """`receive` of an upload, until it is larger than `limit` bytes, breaks off or falls silent.
+
+    All of them are raised as what Gradio's upload parser cleans up after: any other exception, a client that left
     included, makes it leave the file's parts in the temporary folder for ever.
     """
     taken, more = 0, True
 
     async def counting() -> Message:
         nonlocal taken, more
-        message = await receive()
+        try:
+            with fail_after(SILENCE if more else None):
+                message = await receive()
+        except TimeoutError as error:
+            raise MultiPartException("The upload fell silent.") from error
         if message["type"] == "http.request":
             taken, more = taken + len(message.get("body", b"")), message.get("more_body", False)
             if taken > limit:
-                sentence = too_large(limit, uploads)
-                raise MultiPartException(sentence) if uploads else HTTPException(413, sentence)
-        elif uploads and more:
+                raise MultiPartException(too_large(limit, uploads=True))
+        elif more:
             raise MultiPartException("The upload broke off.")
         return message
 
     return counting
+
+
+def foreign(method: str, path: str, headers: Headers) -> bool:
+    """Whether another origin's page made a browser send this, though without an `Origin`: an image, a frame, a link.
+
+    To open the page itself is what links and a Space's frame are for; anything else may change something, since
+    Gradio begins and ends sessions by GET.
+    """
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return False
+    opens = method in READS and headers.get("sec-fetch-mode") == "navigate"
+    return not opens or path.startswith(("/gradio_api", "/v1"))
 
 
 def is_loopback(host: str) -> bool:
@@ -137,10 +203,10 @@ def is_loopback(host: str) -> bool:
         >>> is_loopback("127.0.0.1:7860"), is_loopback("[::1]"), is_loopback("attacker.example:7860")
         (True, True, False)
     """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+    named = HOST.fullmatch(host.lower())
+    if not named:
         return False
+    name = named["name"].strip("[]")
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761: never asked of a name server
         return True
     try:

@@ -1,16 +1,21 @@
 """What passes the guard: hosts, origins, kinds and sizes of bodies, before any handler sees them."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from anyio import run, sleep
 from starlette.applications import Starlette
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
+from finetune import guard
 from finetune.guard import BODY_BYTES, Guard, is_loopback, same_site, sweep
 
 UPLOAD_BYTES = 10_000
@@ -39,7 +44,7 @@ def test_loopback_names_are_answered_at_home(host: str) -> None:
     "host",
     ["attacker.example", "attacker.example:7860", "localhost.attacker.example", "127.0.0.1.attacker.example",
      "0.0.0.0:7860", "192.168.0.2", "notlocalhost", "[::1", "", "127.0.0.1@attacker.example", "[::ffff:10.0.0.1]",
-     "2130706433.example"],
+     "2130706433.example", "127.0.0.1#x", "127.0.0.1/x", "x@127.0.0.1", "[::1%x]", "127.0.0.1:99999999"],
 )  # fmt: skip
 def test_other_names_are_not(host: str) -> None:
     assert not is_loopback(host)
@@ -73,7 +78,17 @@ def test_another_sites_page_may_read_nothing_either() -> None:
 def test_old_browsers_that_name_no_origin_say_cross_site() -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     assert client().post("/v1/chat/completions", headers=headers, json={}).status_code == 403
-    assert client().get("/", headers=headers).status_code == 200, "a link from another page"
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_sites_image_or_frame_begins_nothing(site: str) -> None:
+    """An image's GET names no origin, and began a session of Gradio's at each load."""
+    for path in ("/gradio_api/heartbeat/x", "/gradio_api/queue/data", "/v1/models", "/config"):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+        assert client().get(path, headers=headers).status_code == 403
+    opened = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+    assert client().get("/gradio_api/heartbeat/x", headers=opened).status_code == 403
+    assert client().get("/?__theme=dark", headers=opened).status_code == 200, "a link, or a Space's frame"
 
 
 def test_a_page_cannot_claim_to_be_forwarded() -> None:
@@ -132,6 +147,44 @@ def test_a_body_that_does_not_say_its_length_is_counted() -> None:
     pieces = (b"x" * 2**20 for _ in range(BODY_BYTES // 2**20 + 2))
     response = client().post("/x", headers={"Content-Type": "application/json"}, content=pieces)
     assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" + b"[]," * 10_000 + b"1]", b"[" * 30_000, b'{"a":{},' * 8_000, b'["\\"",' * 21_000]
+)
+def test_a_body_of_nothing_but_brackets_is_refused_before_it_is_parsed(body: bytes) -> None:
+    """4 MiB of them became 200 MB of Python objects, while nobody else was answered."""
+    response = client().post("/gradio_api/queue/join", headers={"Content-Type": "application/json"}, content=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_entries")
+
+
+def test_commas_and_brackets_within_texts_are_text() -> None:
+    text = json.dumps({"data": ['a,"b"\\,[[{{\n' * 100_000]})
+    assert client().post("/x", headers={"Content-Type": "application/json"}, content=text).text == str(len(text))
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/run/upload", "/gradio_api/call/upload", "/upload", "/x/upload/"])
+def test_only_uploads_may_be_as_large_as_uploads(path: str) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client().post(path, headers=headers, content=b"x" * 5_000).status_code == 415
+
+
+def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SILENCE", 0.05)
+
+    async def silent() -> Message:
+        await sleep(5)
+        return {"type": "http.request"}
+
+    answer = run(guard.whole, silent, 100)
+    assert isinstance(answer, Response)
+    assert answer.status_code == 408
+    with pytest.raises(MultiPartException, match="silent"):
+        run(guard.counted(silent, 100))
+
+
+def test_what_only_developers_of_pages_need_is_closed() -> None:
+    assert client().get("/gradio_api/dev/reload").status_code == 404
 
 
 def test_several_files_are_counted_together() -> None:

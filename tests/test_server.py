@@ -85,6 +85,15 @@ def test_bodies_are_limited_on_every_route(local: str, public: str) -> None:
     assert httpx2.post(public + "/gradio_api/upload", files=halves).status_code == 413
 
 
+def test_no_call_goes_round_the_queue(local: str, public: str) -> None:
+    """Direct calls skipped every limit on how many work at a time."""
+    for address in (local, public):
+        plan = next(one["id"] for one in httpx2.get(address + "/config").json()["dependencies"] if one["queue"])
+        for path in ("run/x", "api/x"):
+            body = {"fn_index": plan, "data": [], "session_hash": None}
+            assert httpx2.post(f"{address}/gradio_api/{path}", json=body).status_code in (401, 403, 404)
+
+
 def begun(address: str, path: str, head: str) -> socket.socket:
     """A connection that has sent the beginning of a request."""
     parts = urlsplit(address)

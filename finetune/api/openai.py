@@ -16,9 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from anyio import create_task_group
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -26,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from finetune import settings, train
 from finetune.chat import Ask, Engine, Reply, Sampling
+from finetune.chat.engine import MOST_MESSAGES
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.models import DEFAULT
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from finetune.ui.session import Services
 
 STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: None}
-STATUS = {"run_unknown": 404, "not_allowed": 403, "busy": 429, "too_large": 413}
+STATUS = {"run_unknown": 404, "not_allowed": 403, "busy": 429}
 
 
 Stop = Annotated[str, Field(max_length=1000)]
@@ -62,7 +62,7 @@ class Question(BaseModel):
     """The part of OpenAI's request that is honoured; other keys are ignored."""
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], FailFast(), Field(min_length=1, max_length=MOST_MESSAGES)]
     max_tokens: int | None = Field(None, ge=1, le=4096)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -144,8 +144,6 @@ def routes(services: "Services") -> list[Route]:
             _allowed()
             question = _question(await request.body())
             ask, base = await run_in_threadpool(_ask, services, question)
-        except HTTPException as error:  # the body grew too large while it came
-            return _failed(ConfigError(error.detail, where="body", code="too_large"))
         except FinetuneError as error:
             return _failed(error)
         return _Answer(services.engine, question, ask, base)

@@ -34,6 +34,9 @@ MOST_TEXT = 200_000
 """Characters of one conversation: more than any context that a CPU reads in reasonable time, and quickly cut into
 tokens. A prompt of 2 MB kept everybody waiting for a minute only to be refused."""
 
+MOST_MESSAGES = 2_000
+"""Messages of one conversation; a template takes time for each, empty ones included."""
+
 Messages = Sequence[dict[str, str]]
 
 
@@ -212,6 +215,12 @@ def _context(model: Any) -> int:
 
 def _refuse_long(asks: Sequence[Ask]) -> None:
     """Before anybody waits for it: so much text is not even cut into tokens."""
+    most = max((len(ask.messages) for ask in asks), default=0)
+    if most > MOST_MESSAGES:
+        raise ModelError(
+            f"The conversation is too long: {most:,} messages where {MOST_MESSAGES:,} are read.",
+            fix="Begin a new one.", code="too_long",
+        )  # fmt: skip
     longest = max((sum(len(message["content"]) for message in ask.messages) for ask in asks), default=0)
     if longest > MOST_TEXT:
         raise ModelError(

@@ -62,6 +62,10 @@ BESIDE = (
 """Columns that are rarely part of a prompt."""
 
 
+TEMPLATE_CHARS = 10_000
+"""Longest template."""
+
+
 @dataclass(frozen=True)
 class Mapping:
     """Which columns are what. All fields are text (or None), so that it can be kept as JSON with the dataset."""
@@ -70,6 +74,15 @@ class Mapping:
     assistant: str = ""
     system: str | None = None
     split: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a template that would repeat a column thousands of times in every row."""
+        longest = max(len(text or "") for text in (self.user, self.assistant, self.system, self.split))
+        if longest > TEMPLATE_CHARS:
+            raise bad(
+                "mapping_invalid", f"A template has at most {TEMPLATE_CHARS:,} characters; this has {longest:,}.",
+                "Shorten it.",
+            )  # fmt: skip
 
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""

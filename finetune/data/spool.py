@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Generic, TypeVar, overload
 
+from finetune import settings
 from finetune.data.example import Example, Rejected
+from finetune.errors import DataError
 
 IN_MEMORY = 20_000
 """Up to this many items (and `IN_MEMORY_CHARACTERS` of JSON) stay in a list."""
@@ -25,6 +27,9 @@ IN_MEMORY_CHARACTERS = 50_000_000
 
 READ_AHEAD = 1 << 20
 """Bytes read at once when a spool is walked from start to end."""
+
+TIMES_AN_UPLOAD = 4
+"""Rows may take this many times the largest upload: a template repeats columns, JSON escapes characters."""
 
 T = TypeVar("T")
 
@@ -40,10 +45,20 @@ class Spool(Sequence[T], Generic[T]):
         self._file = tempfile.TemporaryFile(prefix="rows-")  # noqa: SIM115 - lives as long as the sequence
         self._ends = array("q", [0])
         self._lock = threading.Lock()
+        self._most = TIMES_AN_UPLOAD * settings.read().max_upload_mb * 2**20
 
     def append(self, item: T) -> None:
-        """Write one item at the end (before others begin to read)."""
+        """Write one item at the end (before others begin to read).
+
+        Raises:
+            DataError: the rows have become far more than the file they came from can have held.
+        """
         data = json.dumps(self._encode(item)).encode() + b"\n"
+        if self._ends[-1] + len(data) > self._most:
+            raise DataError(
+                f"The rows take more than {self._most / 2**20:,.0f} MiB.", where="rows",
+                fix="Shorten the template, or bring a part of the file.", code="data_too_large",
+            )  # fmt: skip
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
 

@@ -143,7 +143,7 @@ class BlindTest:
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
-        streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
+        streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": None, **quiet}
         self.begin.click(
             self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
         )

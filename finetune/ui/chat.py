@@ -1,6 +1,7 @@
 """The Chat tab: one prompt, the base's answer and the tuned model's, side by side; others on demand."""
 
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -13,7 +14,7 @@ from finetune import evaluate
 from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk, Turn
 from finetune.chat.transcript import transcript
-from finetune.errors import FinetuneError, RunError
+from finetune.errors import ConfigError, FinetuneError, RunError
 from finetune.ui import answers, columns, compare
 from finetune.ui.download import Download
 from finetune.ui.run import with_adapter
@@ -102,7 +103,11 @@ class ChatTab:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         shown = [self.talk, self.past, self.now, self.prompt, self.verified]
         inputs = [self.talk, self.expected, self.system, *self.sampling]
-        streaming = {"trigger_mode": "once", "concurrency_limit": 16, **quiet}
+        streaming = {
+            "trigger_mode": "once",
+            "concurrency_limit": None,
+            **quiet,
+        }  # the line decides, and says who is before
         gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], shown, **streaming)
         self.again.click(self._again, [self.talk, self.system, *self.sampling], [*shown, self.sampling[2]], **streaming)
         self.edit.click(self._edit, [self.talk], shown, **quiet)
@@ -285,5 +290,7 @@ def verified(reply: Reply) -> str:
 
 
 def _sampling(values: Sequence[Any]) -> Sampling:
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise ConfigError("Each of these is a number.", where="Sampling", fix="Fill in what is empty.")
     tokens, heat, seed, top_p, penalty = values
     return Sampling(int(tokens), heat, int(seed or 0), top_p, penalty)

@@ -11,7 +11,7 @@ from finetune import data, models, train
 from finetune.errors import DataError, FinetuneError
 from finetune.ui import mapping, report
 from finetune.ui.kept import NO_DATA, Kept
-from finetune.ui.opened import Opened
+from finetune.ui.opened import FEW_AT_ONCE, Opened
 from finetune.ui.remedies import Remedies
 from finetune.ui.rows import RowView, max_length
 from finetune.ui.session import Browser, Services
@@ -60,7 +60,7 @@ class DataTab:
 
     def _listen_to_changes(self) -> None:
         """What makes a new dataset."""
-        taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], "api_visibility": "private"}
+        taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], **FEW_AT_ONCE}
         self.sources.listen(taken)
         remedies, here = self.remedies, [self.dataset, self.browser]
         told = [self.model, self.length, remedies.system, *here]
@@ -82,11 +82,11 @@ class DataTab:
         ]  # fmt: skip
         count: dict[str, Any] = {
             "fn": self._count, "inputs": [self.model, self.length, *here],
-            "outputs": [self.numbers, *self.remedies.one(TOO_LONG)], "api_visibility": "private",
+            "outputs": [self.numbers, *self.remedies.one(TOO_LONG)], **FEW_AT_ONCE,
         }  # fmt: skip
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet: dict[str, Any] = {"show_progress": "hidden", **FEW_AT_ONCE}
         changed = self.dataset.change(
-            self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], api_visibility="private"
+            self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
         )
         changed.then(**self.rows.refresh())
         changed.then(**count)

@@ -21,6 +21,15 @@ BEYOND = (
     "folders and the API are closed."
 )
 
+WAITING = 300
+"""Events of all pages together that wait to be taken up; a room of thirty makes sixty a second, each gone at once."""
+
+SESSIONS = 500
+"""Pages whose state is kept. Gradio keeps half a megabyte for each, and would for ten thousand."""
+
+THREADS = 64
+"""For the page's functions. Told a number, Gradio gives them a pool of their own, beside that of its routes."""
+
 FILES = 10_240
 """Open files; macOS refuses to be asked for more."""
 
@@ -49,7 +58,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     supervisor.start_thread()
     threading.Thread(target=_warm, name="warm", daemon=True).start()
     try:
-        page.build(services).queue(default_concurrency_limit=16).launch(
+        page.build(services).queue(default_concurrency_limit=16, max_size=WAITING, api_open=False).launch(
             server_name=host, server_port=port, theme=theme.THEME, css_paths=theme.CSS, **options(services, where)
         )
     except (OSError, OverflowError) as error:
@@ -73,6 +82,8 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
         "blocked_paths": [str(where.home)],
         "max_file_size": most,
         "app_kwargs": {"routes": routes(services), "middleware": [guard]},
+        "max_threads": THREADS,
+        "state_session_capacity": SESSIONS,
         "run_history": False,
         "enable_monitoring": False,  # else anyone could read how many people ask what
         "ssr_mode": False,  # a proxy of its own in front of us would hide the Host that browsers sent
@@ -87,8 +98,10 @@ def share_if_public(host: str) -> None:
     Raises:
         ConfigError: ``FINETUNE_SHARED=0`` says that nobody else comes.
     """
-    tunnel = os.environ.get("GRADIO_SHARE", "").lower() == "true" or gr.utils.colab_check()  # Gradio opens one there
-    if settings.read().shared or (is_loopback(host) and not tunnel):
+    tunnel = (
+        os.environ.get("GRADIO_SHARE", "").lower() == "true" or gr.utils.colab_check() or gr.utils.is_hosted_notebook()
+    )  # it opens one there
+    if settings.read().shared or ((is_loopback(host) or host == "::1") and not tunnel):
         return
     if os.environ.get("FINETUNE_SHARED", "").strip():
         raise ConfigError(

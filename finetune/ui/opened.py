@@ -3,10 +3,14 @@
 import threading
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Any
 
 from finetune import data
 from finetune.store import DatasetRecord
 from finetune.ui.session import Browser, Services, owner
+
+FEW_AT_ONCE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "data", "api_visibility": "private"}
+"""Whatever reads a dataset, by all visitors together: a large one takes a minute of the processor and a thread."""
 
 MOST = 4
 """Datasets that stay open. Their rows are in temporary files when they are many."""

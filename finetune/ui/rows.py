@@ -10,7 +10,7 @@ import gradio as gr
 
 from finetune import data, models, train
 from finetune.errors import FinetuneError
-from finetune.ui.opened import Opened
+from finetune.ui.opened import FEW_AT_ONCE, Opened
 from finetune.ui.report import card, shown
 from finetune.ui.session import Browser
 
@@ -114,16 +114,16 @@ class RowView:
         for button, step in ((self.back, -1), (self.ahead, 1)):
             button.click(
                 lambda row, dataset, state, step=step: self._step(row, dataset, state, step), here, self.row,
-                api_visibility="private", show_progress="hidden",
+                show_progress="hidden", **FEW_AT_ONCE,
             )  # fmt: skip
-        self.query.submit(self._search, [self.query, *here], [self.row, self.said], api_visibility="private")
+        self.query.submit(self._search, [self.query, *here], [self.row, self.said], **FEW_AT_ONCE)
         gr.on([self.row.change, self.model.change, self.length.submit, self.length.blur], **self.refresh())
 
     def refresh(self) -> dict[str, Any]:
         """How to draw the row anew: arguments for an event."""
         inputs = [self.row, self.length, self.model, self.dataset, self.browser]
         return {
-            "fn": self._look, "inputs": inputs, "outputs": [self.chat, self.trained], "api_visibility": "private",
+            "fn": self._look, "inputs": inputs, "outputs": [self.chat, self.trained], **FEW_AT_ONCE,
             "show_progress": "hidden",
         }  # fmt: skip
 

@@ -91,3 +91,9 @@ def test_a_guess_leaves_out_what_is_no_prompt() -> None:
     assert guess_mapping(row, [row]) == Mapping("{body}", "{reply}", system="{persona}")
     assert guess_mapping([], []) is None
     assert guess_mapping(["chosen", "rejected"], [{"chosen": "a", "rejected": "b"}]) is None
+
+
+def test_a_template_cannot_repeat_a_column_without_end() -> None:
+    """Two hundred kilobytes of rows and a template of a million columns would have filled 100 GB of disk."""
+    with pytest.raises(DataError, match=r"at most 10,000 characters; this has 30,000"):
+        Mapping(user="{a}" * 10_000, assistant="{b}")

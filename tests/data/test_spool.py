@@ -8,6 +8,7 @@ import pytest
 
 from finetune.data import apply, held_out, load, report, spool
 from finetune.data.spool import Spool, Subset, keep_examples
+from finetune.errors import DataError
 
 
 @pytest.fixture
@@ -66,3 +67,12 @@ def test_several_threads_may_read(path: Path) -> None:
 def test_large_rows_are_spooled_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "IN_MEMORY_CHARACTERS", 100)
     assert isinstance(keep_examples(iter(load(path).examples)), Spool)
+
+
+def test_rows_cannot_outgrow_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_MAX_UPLOAD_MB", "1")
+    spool: Spool[str] = Spool(lambda text: [text], lambda parts: str(parts[0]))
+    for _ in range(3):
+        spool.append("x" * 2**20)
+    with pytest.raises(DataError, match="more than 4 MiB"):
+        spool.append("x" * 2**20)
