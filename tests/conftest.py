@@ -1,5 +1,6 @@
 """What the tests share: a home of their own, a tiny random model, and the real default model."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     examples.ALL = config.option.markexpr == "sweep"
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other
+    with contextlib.suppress(OSError):  # workers give way to other sessions: beside a busy one they would crawl
+        Path("/proc/self/autogroup").write_text("10")
 
 
 @pytest.hookimpl(tryfirst=True)
