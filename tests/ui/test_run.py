@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
 
-from finetune import train
+from finetune import data, train
 from finetune.chat import Engine
 from finetune.store import Run, Store
 from finetune.train import progress
@@ -188,9 +188,11 @@ def test_stopping_anothers_run_is_refused(
     assert store.run(made.id).state == "queued"
 
 
-def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(store: Store, view: run.RunView) -> None:
+def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(
+    store: Store, view: run.RunView, small_dataset: data.Dataset
+) -> None:
     config = train.TrainConfig(model="owner/m").model_dump()
-    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={"accepted": 9})
+    dataset = data.save_dataset(store, small_dataset)
     failed = store.add_run(owner="local", name="n", dataset=dataset.id, config=config)
     store.update(failed.id, state="failed", code="out_of_memory")
     shown = view._look(failed.id, None, None)[view.retry]
