@@ -105,9 +105,12 @@ def test_fifty_servers(store: Store, tiny: Path) -> None:
     print(f"\nserver: 50 kills, {dict(told)}, attempts {dict(attempts)}; {time.monotonic() - began:.0f} s")
 
 
-def test_the_next_server_finds_the_run_that_went_on(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    """The real server, with the page and all."""
-    config = train.TrainConfig(model=str(tiny), max_steps=600, eval_every=300, samples=0)
+def test_the_next_server_finds_the_run_that_went_on(
+    store: Store, tiny: Path, small_dataset: data.Dataset, default_model: str
+) -> None:
+    """The real server, with the page and all. Its default model is there: preparing it would outdo a worker, which
+    gives way."""
+    config = train.TrainConfig(model=str(tiny), max_steps=300, eval_every=150, samples=0)
     run = train.start(store, config, data.save_dataset(store, small_dataset))
     first = start("finetune", "serve", "--port", free_port())
     reach(store, run.id, 5)
@@ -120,7 +123,7 @@ def test_the_next_server_finds_the_run_that_went_on(store: Store, tiny: Path, sm
         reach(store, run.id, reached + 50)
         assert store.run(run.id).pid == pid
         os.kill(pid, signal.SIGKILL)
-        reach(store, run.id, 600)
+        reach(store, run.id, 300)
         while store.run(run.id).state == "running":
             time.sleep(0.1)
     finally:
