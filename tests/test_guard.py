@@ -183,6 +183,17 @@ def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         run(guard.counted(silent, 100))
 
 
+def test_half_a_request_is_never_handed_on() -> None:
+    parts: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return parts.pop(0)
+
+    answer = run(guard.whole, receive, 100)
+    assert isinstance(answer, Response)
+    assert answer.status_code == 400
+
+
 def test_what_only_developers_of_pages_need_is_closed() -> None:
     assert client().get("/gradio_api/dev/reload").status_code == 404
 
