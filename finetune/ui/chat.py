@@ -290,7 +290,8 @@ def verified(reply: Reply) -> str:
 
 
 def _sampling(values: Sequence[Any]) -> Sampling:
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        raise ConfigError("Each of these is a number.", where="Sampling", fix="Fill in what is empty.")
     tokens, heat, seed, top_p, penalty = values
-    return Sampling(int(tokens), heat, int(seed or 0), top_p, penalty)
+    seed = seed or 0  # an emptied field
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (*values[:2], seed, *values[3:])):
+        raise ConfigError("Each of these is a number.", where="Sampling", fix="Fill in what is empty.")
+    return Sampling(int(tokens), heat, int(seed), top_p, penalty)

@@ -266,6 +266,9 @@ def test_too_much_text_is_refused_before_it_stands_in_line(tiny: Path) -> None:
     many = [{"role": "user", "content": "x" * 1000}] * 201
     with pytest.raises(ModelError, match="characters"):
         next(said(engine.astream([Ask(many)], str(tiny), SHORT, threading.Event())))
+    empty = [{"role": "user", "content": ""}] * 2001
+    with pytest.raises(ModelError, match="2,001 messages where 2,000 are read"):
+        next(engine.stream([Ask(empty)], str(tiny), SHORT))
     busy.close()
 
 

@@ -137,6 +137,16 @@ def test_an_answer_that_never_began_leaves_no_turn(page: Page, run: Run, monkeyp
     assert told[-1][3] == "Hi", "the prompt is back where it was typed"
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), None, "2"])
+def test_sampling_that_is_no_number_is_a_sentence(page: Page, run: Run, wrong: Any) -> None:
+    talk = page.chat._choose(run.id, STATE, page.request)[4]
+    for place in range(5) if wrong is not None else (0, 1, 3, 4):  # an emptied seed is 0
+        values: list[Any] = [64, 0, 0, 1, 1]
+        values[place] = wrong
+        with pytest.raises(gr.Error, match="is a number"):
+            list(said(page.chat._reply("Hi", talk, None, "", page.request, *values)))
+
+
 def test_places_are_ended_apart_and_a_closed_page_ends_all(page: Page) -> None:
     first, second = answers.begin(page.request, "chat"), answers.begin(page.request, "blind")
     answers.halt(page.request, "chat")
