@@ -31,6 +31,9 @@ __all__ = ["ACTIVE", "DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "
 DISK_WORDS = ("database or disk is full", "disk i/o error")
 """How SQLite says that the disk took no more."""
 
+WAIT = 30.0
+"""Seconds for which a write waits while another process writes; one that was frozen amid a write holds all up."""
+
 AT_ONCE = 500
 """Events of an imported run in one transaction: nobody else waits long for the record."""
 
@@ -40,7 +43,8 @@ class Store:
 
     Raises:
         ConfigError: the file cannot be made or is no database.
-        RunError: the disk is full (code ``disk_full``), from any call.
+        RunError: the disk is full (code ``disk_full``) or another process holds the record (``record_busy``), from
+            any call.
     """
 
     def __init__(self, home: Path):
@@ -69,16 +73,20 @@ class Store:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:
             db.execute("PRAGMA synchronous=FULL")
             yield db
         except sqlite3.OperationalError as error:
-            if not any(words in str(error).lower() for words in DISK_WORDS):
-                raise
-            full = "The disk is full or cannot be written."
-            raise RunError(full, fix="Free some space.", code="disk_full") from error
+            words = str(error).lower()
+            if any(full in words for full in DISK_WORDS):
+                full = "The disk is full or cannot be written."
+                raise RunError(full, fix="Free some space.", code="disk_full") from error
+            if "is locked" in words:
+                busy = f"Another process has been writing the record for {WAIT:.0f} s."
+                raise RunError(busy, fix="Try again in a minute.", code="record_busy") from error
+            raise
         finally:
             db.close()
 

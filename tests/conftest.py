@@ -34,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     examples.ALL = config.option.markexpr == "sweep"
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other
-    with contextlib.suppress(OSError):  # workers give way to other sessions: beside a busy one they would crawl
+    os.nice(max(0, 10 - os.nice(0)))  # workers give way: beside tests that do not, they would crawl
+    with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("10")
 
 

@@ -69,7 +69,7 @@ def give_way() -> None:
         >>> give_way(); AUTOGROUP.read_text()
         '/autogroup-152 nice 10\n'
     """
-    os.nice(NICE)
+    os.nice(max(0, NICE - os.nice(0)))  # one that already gives way keeps its place: at 19 it would starve
     if os.getsid(0) != os.getpid() or not AUTOGROUP.exists():
         return
     try:

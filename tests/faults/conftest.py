@@ -43,7 +43,7 @@ class Trial:
                     return run
                 self.supervisor.tick()
             except FinetuneError as error:  # the server's loop tries again, too
-                if error.code != "disk_full":
+                if error.code not in ("disk_full", "record_busy"):
                     raise
             time.sleep(0.02)
         raise AssertionError(f"still {run.state} at {run.step}: {self.store.events(run.id)[-3:]}")

@@ -3,14 +3,18 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import psutil
 import pytest
 
-from finetune import train
+from finetune import store, train
+from finetune.errors import RunError
 from finetune.store import Run
+from finetune.train import process
 from tests.faults.conftest import WORKER, Trial
 
 GONE = 10.0
@@ -75,6 +79,41 @@ def test_a_worker_that_hangs_is_ended_and_the_run_goes_on(trial: Trial) -> None:
     assert (ended.state, ended.attempt) == ("succeeded", 2)
     assert any("no sign of life for 12 s" in line for line in trial.lines(ended))
     trial.whole(ended)
+
+
+HOLD = """
+import sqlite3, sys, time
+sys.stdin.readline()
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_hangs_amid_a_write_is_ended_and_the_record_is_free_again(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "WAIT", 0.5)
+    run, began = trial.begin(), process.started(os.getpid())
+    attempt = trial.store.claim(1, os.getpid(), began, only=run.id).attempt  # type: ignore[union-attr]
+    command = [sys.executable, "-c", HOLD, str(trial.store.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as worker:
+        trial.store.take(run.id, attempt, worker.pid, process.started(worker.pid))
+        assert worker.stdin
+        assert worker.stdout
+        worker.stdin.write(b"go\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match="Another process has been writing the record") as raised:
+            trial.store.ask(run.id, "stop")
+        assert raised.value.code == "record_busy"
+        trial.supervisor.silence = 1
+        run = trial.until(run, lambda now: now.attempt > attempt)
+        assert worker.wait(10) == -signal.SIGKILL
+    trial.supervisor.silence = 120
+    ended = trial.end(run)
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
 
 
 @pytest.mark.parametrize("day", [86_400.0, -86_400.0])
