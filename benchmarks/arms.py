@@ -16,7 +16,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, settings, train
 from finetune.store import Run, Store
-from finetune.train.terminal import follow
+from finetune.train.follow import follow
 
 COLUMNS = ("base", "few_shot", "retrieval", "tuned", "majority", "nearest")
 

@@ -30,10 +30,17 @@ def contestant(name: str, rows: list[dict[str, list[int]]], folder: str) -> Any:
     found = models.find(models.DEFAULT)
     stock = name == "stock"
     args = SFTConfig(
-        output_dir=folder, per_device_train_batch_size=8, max_length=None, save_strategy="no", report_to="none",
-        dataset_kwargs={"skip_prepare_dataset": True}, bf16=stock, gradient_checkpointing=stock, use_cpu=True,
+        output_dir=folder,
+        per_device_train_batch_size=8,
+        max_length=None,
+        save_strategy="no",
+        report_to="none",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        bf16=stock,
+        gradient_checkpointing=stock,
+        use_cpu=True,
         disable_tqdm=True,
-    )  # fmt: skip
+    )
     return (SupervisedTrainer if name == "ours" else SFTTrainer)(
         model=get_peft_model(models.load_model(found), LoraConfig(**LORA)),
         args=args,

@@ -8,7 +8,7 @@ import time
 
 from finetune import data, settings, train
 from finetune.store import Store
-from finetune.train.terminal import follow
+from finetune.train.follow import follow
 
 
 def main() -> None:

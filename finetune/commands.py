@@ -15,7 +15,7 @@ from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import talk
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.store import Run, Store
-from finetune.train.terminal import follow
+from finetune.train.follow import follow
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -266,7 +266,7 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: until interrupted."""
-    from finetune.ui.launch import launch
+    from finetune.server import launch
 
     launch(options.host, options.port)
     return 0, {}

@@ -24,10 +24,19 @@ def runs(options: argparse.Namespace) -> Answer:
     train.Supervisor(store).watch()  # a server that died may have left runs behind that only look alive
     found = store.runs()
     rows: list[dict[str, Any]] = [
-        {"run": r.id, "name": r.name, "state": r.state, "step": r.step, "steps": r.steps, "model": r.config["model"],
-         "created": r.created, "seconds": round(train.duration(r), 1), "best_eval_loss": _best(store, r.id)}
+        {
+            "run": r.id,
+            "name": r.name,
+            "state": r.state,
+            "step": r.step,
+            "steps": r.steps,
+            "model": r.config["model"],
+            "created": r.created,
+            "seconds": round(train.duration(r), 1),
+            "best_eval_loss": _best(store, r.id),
+        }
         for r in found
-    ]  # fmt: skip
+    ]
     for run, row in zip(found, rows, strict=True):
         best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
         print(f"{run.id}  {train.state_word(run):<10} {run.step:>5}/{run.steps:<5} {best:>6}  {run.name}")
@@ -83,11 +92,17 @@ def datasets(options: argparse.Namespace) -> Answer:
     store = _store()
     every = store.runs()
     rows: list[dict[str, Any]] = [
-        {"dataset": one.id, "name": one.name, "rows": one.facts.get("rows"), "accepted": one.facts.get("accepted"),
-         "applied": one.facts.get("applied") or [], "created": one.created,
-         "runs": [run.id for run in every if run.dataset == one.id]}
+        {
+            "dataset": one.id,
+            "name": one.name,
+            "rows": one.facts.get("rows"),
+            "accepted": one.facts.get("accepted"),
+            "applied": one.facts.get("applied") or [],
+            "created": one.created,
+            "runs": [run.id for run in every if run.dataset == one.id],
+        }
         for one in store.datasets()
-    ]  # fmt: skip
+    ]
     for row in rows:
         count = len(row["runs"])
         uses = "1 run" if count == 1 else f"{count} runs"
@@ -107,9 +122,7 @@ def delete_dataset(options: argparse.Namespace) -> Answer:
     return 0, {"dataset": options.dataset, "deleted": True, "runs": theirs}
 
 
-def _until(
-    store: Store, ids: Sequence[str], ask: Callable[[Store, str], Any], states: Sequence[str]
-) -> list[Run]:  # fmt: skip
+def _until(store: Store, ids: Sequence[str], ask: Callable[[Store, str], Any], states: Sequence[str]) -> list[Run]:
     """Ask each run, and supervise until all are in one of these states, or `LONGEST` has passed."""
     supervisor, give_up = train.Supervisor(store), time.monotonic() + LONGEST
     for run_id in sorted(ids, key=lambda run_id: store.run(run_id).state == "running"):  # else the next one starts

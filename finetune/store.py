@@ -157,9 +157,15 @@ class Store:
     # Runs
 
     def add_run(
-        self, *, owner: str, name: str, dataset: str, config: dict[str, Any], most: int | None = None,
+        self,
+        *,
+        owner: str,
+        name: str,
+        dataset: str,
+        config: dict[str, Any],
+        most: int | None = None,
         split: dict[str, Any] | None = None,
-    ) -> Run:  # fmt: skip
+    ) -> Run:
         """Record a new run in state `validating`, with the rows that it holds out (`data.RowSplit`).
 
         Raises:
@@ -220,9 +226,15 @@ class Store:
             return [schema.as_run(row) for row in db.execute(query, asked)]
 
     def move(
-        self, run_id: str, to: str, *, only_from: tuple[str, ...], attempt: int | None = None,
-        most: int | None = None, **fields: Any,
-    ) -> bool:  # fmt: skip
+        self,
+        run_id: str,
+        to: str,
+        *,
+        only_from: tuple[str, ...],
+        attempt: int | None = None,
+        most: int | None = None,
+        **fields: Any,
+    ) -> bool:
         """Change a run's state, once: False when it is not in `only_from` (or not at `attempt`) any more.
 
         Two processes may try the same change; the database lets one of them win. `fields` are

@@ -14,8 +14,8 @@ from finetune.api.openai import Message, Question
 from finetune.api.openai import _ask as asking
 from finetune.chat import Ask, Engine, Reply, engine
 from finetune.errors import ModelError
+from finetune.services import Services
 from finetune.store import Run, Store
-from finetune.ui.session import Services
 from tests.conftest import conversation, train_tiny
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -55,9 +55,13 @@ def test_a_stream_adds_up_to_the_whole(client: TestClient, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [({"model": "r0", "messages": HI}, 404), ({"model": "r0", "messages": []}, 400), ({"messages": HI}, 400),
-     ({"model": "r0", "messages": [{"role": "wizard", "content": "x"}]}, 400)],
-)  # fmt: skip
+    [
+        ({"model": "r0", "messages": HI}, 404),
+        ({"model": "r0", "messages": []}, 400),
+        ({"messages": HI}, 400),
+        ({"model": "r0", "messages": [{"role": "wizard", "content": "x"}]}, 400),
+    ],
+)
 def test_errors_come_in_openais_envelope(client: TestClient, body: dict, status: int) -> None:
     response = client.post("/v1/chat/completions", json=body)
     assert response.status_code == status

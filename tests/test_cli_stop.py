@@ -78,8 +78,10 @@ def test_stop_all(store: Store, tiny: Path, record: DatasetRecord, capsys: pytes
     code, text = said(capsys, "runs", "stop", "--all")
     assert code == 0
     assert {run.id: run.state for run in store.runs()} == {
-        running.id: "cancelled", **{one.id: "cancelled" for one in others}, done.id: "succeeded"
-    }  # fmt: skip
+        running.id: "cancelled",
+        **{one.id: "cancelled" for one in others},
+        done.id: "succeeded",
+    }
     assert all(one.id in text for one in (running, *others))
     assert done.id not in text
     code, text = said(capsys, "runs", "stop", "--all", "--json")
@@ -135,9 +137,18 @@ def test_a_wrong_id_exits_with_2(do: str, run: str, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     "arguments",
-    [["runs", "stop"], ["runs", "stop", "r1", "--all"], ["runs", "pause", "--all"], ["runs", "fly"], ["runs", "delete"],
-     ["runs", "r1"], ["datasets", "delete"], ["datasets", "fly"], ["datasets", "list", "d1"]],
-)  # fmt: skip
+    [
+        ["runs", "stop"],
+        ["runs", "stop", "r1", "--all"],
+        ["runs", "pause", "--all"],
+        ["runs", "fly"],
+        ["runs", "delete"],
+        ["runs", "r1"],
+        ["datasets", "delete"],
+        ["datasets", "fly"],
+        ["datasets", "list", "d1"],
+    ],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"
@@ -161,10 +172,22 @@ def test_datasets_are_listed(
 ) -> None:
     for arguments in (["datasets"], ["datasets", "list"]):
         code, text = said(capsys, *arguments, "--json")
-        assert (code, json.loads(text)) == (0, {"datasets": [
-            {"dataset": record.id, "name": "sums", "rows": 20, "accepted": 20, "applied": [],
-             "created": record.created, "runs": [queued.id]},
-        ]})  # fmt: skip
+        assert (code, json.loads(text)) == (
+            0,
+            {
+                "datasets": [
+                    {
+                        "dataset": record.id,
+                        "name": "sums",
+                        "rows": 20,
+                        "accepted": 20,
+                        "applied": [],
+                        "created": record.created,
+                        "runs": [queued.id],
+                    },
+                ]
+            },
+        )
         code, text = said(capsys, *arguments)
         assert (code, text.split()) == (0, [record.id, "20", "rows", "1", "run", "sums"])
 

@@ -42,10 +42,26 @@ def test_loopback_names_are_answered_at_home(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["attacker.example", "attacker.example:7860", "localhost.attacker.example", "127.0.0.1.attacker.example",
-     "0.0.0.0:7860", "192.168.0.2", "notlocalhost", "[::1", "", "127.0.0.1@attacker.example", "[::ffff:10.0.0.1]",
-     "2130706433.example", "127.0.0.1#x", "127.0.0.1/x", "x@127.0.0.1", "[::1%x]", "127.0.0.1:99999999"],
-)  # fmt: skip
+    [
+        "attacker.example",
+        "attacker.example:7860",
+        "localhost.attacker.example",
+        "127.0.0.1.attacker.example",
+        "0.0.0.0:7860",
+        "192.168.0.2",
+        "notlocalhost",
+        "[::1",
+        "",
+        "127.0.0.1@attacker.example",
+        "[::ffff:10.0.0.1]",
+        "2130706433.example",
+        "127.0.0.1#x",
+        "127.0.0.1/x",
+        "x@127.0.0.1",
+        "[::1%x]",
+        "127.0.0.1:99999999",
+    ],
+)
 def test_other_names_are_not(host: str) -> None:
     assert not is_loopback(host)
     response = client().get("/v1/models", headers={"Host": host})
@@ -58,9 +74,18 @@ def test_a_shared_server_answers_under_any_name() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://attacker.example", "https://127.0.0.1:7861", "null", "", "http://127.0.0.1:7860.attacker.example",
-     "file://127.0.0.1:7860", "127.0.0.1:7860", "http://[", "http://localhost:7860"],
-)  # fmt: skip
+    [
+        "http://attacker.example",
+        "https://127.0.0.1:7861",
+        "null",
+        "",
+        "http://127.0.0.1:7860.attacker.example",
+        "file://127.0.0.1:7860",
+        "127.0.0.1:7860",
+        "http://[",
+        "http://localhost:7860",
+    ],
+)
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/cancel"]
 )

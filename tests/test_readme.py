@@ -66,9 +66,21 @@ def test_the_space_says_of_itself_what_the_hub_takes() -> None:
     assert SPACE["suggested_hardware"] in HARDWARE
     assert SPACE["license"] == "apache-2.0"
     assert set(SPACE) <= {
-        "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "pinned",
-        "suggested_hardware", "license", "hf_oauth", "hf_oauth_scopes", "short_description",
-    }  # fmt: skip
+        "title",
+        "emoji",
+        "colorFrom",
+        "colorTo",
+        "sdk",
+        "sdk_version",
+        "python_version",
+        "app_file",
+        "pinned",
+        "suggested_hardware",
+        "license",
+        "hf_oauth",
+        "hf_oauth_scopes",
+        "short_description",
+    }
 
 
 def test_ci_resolves_the_pins_beside_what_a_space_installs() -> None:

@@ -163,7 +163,7 @@ def test_a_full_disk_is_told_though_sqlite_rolled_back_itself(store: Store, monk
 
 
 def test_a_locked_record_is_no_full_disk_and_can_be_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetune.train.causes import translate
+    from finetune.train.failures import translate
 
     run = new_run(store)
     connect = sqlite3.connect

@@ -33,13 +33,23 @@ def hub(tiny: Path) -> Iterator[Hub]:
 def elsewhere(hub: Hub, tmp_path: Path, code: str, **environment: str) -> list:
     """What a fresh process prints, each line as JSON: huggingface_hub reads its environment once."""
     environment = {
-        **os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1",
-        "HF_TOKEN": CANARY, "PYTHONPATH": str(ROOT), **environment,
-    }  # fmt: skip
+        **os.environ,
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": CANARY,
+        "PYTHONPATH": str(ROOT),
+        **environment,
+    }
     done = subprocess.run(
         [sys.executable, "-c", f"import json\ndef tell(it): print('> ' + json.dumps(it))\n{code}"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith("> ")]
 
@@ -50,9 +60,9 @@ from finetune import settings, train
 from finetune.chat import Engine
 from finetune.store import Store
 from finetune.ui import models as tab
-from finetune.ui.opened import Opened
-from finetune.ui.session import Services, known, owner
-from finetune.ui.sources import Sources
+from finetune.ui.data.opened import Opened
+from finetune.services import Services, known, owner
+from finetune.ui.data.sources import Sources
 store = Store(settings.read().home)
 services = Services(store, Engine())
 with gr.Blocks():
@@ -160,8 +170,12 @@ def test_no_file_of_a_fetch_stays(hub: Hub, tmp_path: Path, home: Path) -> None:
     """What was fetched is in the visitor's kept dataset, and nowhere that the next one reads."""
     code = TAB + f"record, why, _ = fetch('visitor/own', {VISITOR!r})\ntell(record.folder)"
     [folder] = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
-    holding = [path for place in (home, tmp_path) for path in place.rglob("*")
-               if path.is_file() and b"own 3 + 3?" in path.read_bytes()]  # fmt: skip
+    holding = [
+        path
+        for place in (home, tmp_path)
+        for path in place.rglob("*")
+        if path.is_file() and b"own 3 + 3?" in path.read_bytes()
+    ]
     assert holding
     assert all(path.is_relative_to(folder) for path in holding), holding
 

@@ -67,8 +67,6 @@ def main() -> None:
     import peft  # noqa: F401 - imported once, for all workers
     import trl  # noqa: F401
 
-    from finetune.train import packing, reporter, samples, trainer, worker  # noqa: F401
-
     for line in sys.stdin:
         if (pid := os.fork()) == 0:
             os._exit(child(**json.loads(line)))

@@ -30,7 +30,7 @@ from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.models import DEFAULT
 
 if TYPE_CHECKING:
-    from finetune.ui.session import Services
+    from finetune.services import Services
 
 STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: None}
 STATUS = {"run_unknown": 404, "not_allowed": 403, "busy": 429}
@@ -187,8 +187,13 @@ def _cut(reply: Reply, stops: list[str]) -> Reply:
 
 def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
     created = int(time.time())
-    return {"id": f"chatcmpl-{created}", "object": kind, "created": created, "model": question.model,
-            "choices": [{"index": 0, **choice}]}  # fmt: skip
+    return {
+        "id": f"chatcmpl-{created}",
+        "object": kind,
+        "created": created,
+        "model": question.model,
+        "choices": [{"index": 0, **choice}],
+    }
 
 
 async def _whole(question: Question, reply: Reply, rest: AsyncIterator[Reply]) -> dict[str, Any]:

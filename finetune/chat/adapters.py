@@ -127,14 +127,18 @@ class Resident:
             self.model.eval()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise RunError(
-                f"The adapter cannot be loaded ({type(error).__name__}).", where=adapter.run.id,
-                fix="Train the run again.", code="adapter_damaged",
-            ) from error  # fmt: skip
+                f"The adapter cannot be loaded ({type(error).__name__}).",
+                where=adapter.run.id,
+                fix="Train the run again.",
+                code="adapter_damaged",
+            ) from error
         if _tensors(folder) != sum(adapter.name in key.split(".") for key, _ in self.model.named_parameters()):
             raise RunError(
-                "The adapter cannot be loaded (it is not whole).", where=adapter.run.id, fix="Train the run again.",
+                "The adapter cannot be loaded (it is not whole).",
+                where=adapter.run.id,
+                fix="Train the run again.",
                 code="adapter_damaged",
-            )  # fmt: skip
+            )
         _scale(self.model, adapter)
 
     def _verify(self) -> None:
@@ -143,8 +147,10 @@ class Resident:
         if not difference <= TOLERANCE:  # also when it is no number
             raise ModelError(
                 f"With its adapters off, the base no longer answers as it did (logits differ by {difference:.2g}).",
-                where=self.found.name, fix="It is loaded anew for the next question.", code="base_changed",
-            )  # fmt: skip
+                where=self.found.name,
+                fix="It is loaded anew for the next question.",
+                code="base_changed",
+            )
 
     def _probe(self) -> "torch.Tensor":
         """The base's logits after each probe, adapters off: (probes, vocabulary)."""
@@ -178,9 +184,11 @@ def _refuse_changing(folder: Path, run: Run) -> None:
         start = config.get("init_lora_weights", True)
     except (OSError, ValueError, AttributeError) as error:
         raise RunError(
-            f"The adapter cannot be loaded ({type(error).__name__}).", where=run.id, fix="Train the run again.",
+            f"The adapter cannot be loaded ({type(error).__name__}).",
+            where=run.id,
+            fix="Train the run again.",
             code="adapter_damaged",
-        ) from error  # fmt: skip
+        ) from error
     reasons = {
         f"it starts from {start}, which takes a part out of the base": str(start).lower().startswith(CHANGES_BASE),
         f"it trained the base's biases ({config.get('bias')})": config.get("bias", "none") != "none",
@@ -191,9 +199,11 @@ def _refuse_changing(folder: Path, run: Run) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise RunError(
-                f"This adapter cannot be compared with its base: {reason}.", where=run.id,
-                fix="Train it as a plain LoRA.", code="adapter_changes_base",
-            )  # fmt: skip
+                f"This adapter cannot be compared with its base: {reason}.",
+                where=run.id,
+                fix="Train it as a plain LoRA.",
+                code="adapter_changes_base",
+            )
 
 
 def _scale(model: Any, adapter: Adapter) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from finetune import models
 from finetune.chat.adapters import BASE, Adapter, Resident
 from finetune.chat.losses import Loss
+from finetune.chat.queue import Turns
 from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.chat.steps import in_thread
-from finetune.chat.turns import Turns
 from finetune.errors import ModelError, RunError
 from finetune.store import Run
 
@@ -74,9 +74,13 @@ class Engine:
         self._resident: Resident | None = None
 
     def stream(
-        self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY, stop: threading.Event | None = None,
+        self,
+        asks: Sequence[Ask],
+        model: str,
+        sampling: Sampling = GREEDY,
+        stop: threading.Event | None = None,
         source: str | None = None,
-    ) -> Generator[list[Reply]]:  # fmt: skip
+    ) -> Generator[list[Reply]]:
         """Yield the growing replies, one per ask, until all have ended.
 
         While others are answered, `Reply.ahead` says how many. Setting `stop`, or closing the iterator, leaves
@@ -110,9 +114,10 @@ class Engine:
         _refuse_long(asks)
         if (waiting := len(self._turns)) >= MOST_WAITING:
             raise RunError(
-                f"Too many are asking at once: {waiting} answers come before yours.", fix="Try again in a minute.",
+                f"Too many are asking at once: {waiting} answers come before yours.",
+                fix="Try again in a minute.",
                 code="busy",
-            )  # fmt: skip
+            )
         turn = self._turns.join()
         try:
             async for ahead in turn.come(stop):
@@ -147,9 +152,13 @@ class Engine:
         return replies
 
     def losses(
-        self, asks: Sequence[Ask], answers: Sequence[str], model: str, stop: threading.Event | None = None,
+        self,
+        asks: Sequence[Ask],
+        answers: Sequence[str],
+        model: str,
+        stop: threading.Event | None = None,
         source: str | None = None,
-    ) -> list[Loss]:  # fmt: skip
+    ) -> list[Loss]:
         """How likely each column thinks this answer to its ask is; empty when `stop` was set.
 
         Raises:
@@ -185,8 +194,9 @@ class Engine:
         if len(sources) > 1:
             raise RunError(
                 f"These runs were trained on different copies of {name} ({', '.join(sorted(sources))}).",
-                fix="Compare them one after the other.", code="different_bases",
-            )  # fmt: skip
+                fix="Compare them one after the other.",
+                code="different_bases",
+            )
         found = models.find(name, source=next(iter(sources), None))
         if self._resident is None or self._resident.found != found or not self._resident.whole:
             self._resident = None  # frees the one before
@@ -219,14 +229,16 @@ def _refuse_long(asks: Sequence[Ask]) -> None:
     if most > MOST_MESSAGES:
         raise ModelError(
             f"The conversation is too long: {most:,} messages where {MOST_MESSAGES:,} are read.",
-            fix="Begin a new one.", code="too_long",
-        )  # fmt: skip
+            fix="Begin a new one.",
+            code="too_long",
+        )
     longest = max((sum(len(message["content"]) for message in ask.messages) for ask in asks), default=0)
     if longest > MOST_TEXT:
         raise ModelError(
             f"The conversation is too long: {longest:,} characters where {MOST_TEXT:,} are read.",
-            fix="Shorten it, or begin a new one.", code="too_long",
-        )  # fmt: skip
+            fix="Shorten it, or begin a new one.",
+            code="too_long",
+        )
 
 
 def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
@@ -245,8 +257,9 @@ def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> t
         return ids, 0
     if len(ids := after(cuts[-1])) > room:
         raise ModelError(
-            f"The message is too long: {len(ids):,} tokens where {room:,} fit.", fix="Shorten it, or ask in parts.",
+            f"The message is too long: {len(ids):,} tokens where {room:,} fit.",
+            fix="Shorten it, or ask in parts.",
             code="too_long",
-        )  # fmt: skip
+        )
     kept = bisect_left(cuts, True, key=lambda cut: len(after(cut)) <= room)
     return after(cuts[kept]), cuts[kept]

@@ -88,9 +88,10 @@ def single(rows: Sequence[data.Example]) -> list[data.Example]:
     """The rows that are one question and one answer, both text, after a system prompt or none: they can be asked so."""
     said = [[message["role"] for message in row.messages if message["role"] != "system"] for row in rows]
     return [
-        row for row, roles in zip(rows, said, strict=True)
+        row
+        for row, roles in zip(rows, said, strict=True)
         if roles == ["user", "assistant"] and row.asked.strip() and row.answer.strip() and not row.tools
-    ]  # fmt: skip
+    ]
 
 
 def shots(rows: Sequence[data.Example], seed: int, count: int = SHOTS) -> tuple[data.Example, ...]:

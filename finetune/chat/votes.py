@@ -53,10 +53,12 @@ class Score:
         counted = f"{self.tuned} of {self.tuned + self.base} decided votes for the tuned model"
         interval = f"{100 * self.rate:.0f} %, 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f} %"
         verdict = (
-            "the tuned model is liked better." if self.low > 0.5
-            else "the base is liked better." if self.high < 0.5
+            "the tuned model is liked better."
+            if self.low > 0.5
+            else "the base is liked better."
+            if self.high < 0.5
             else "that could be chance: vote on more."
-        )  # fmt: skip
+        )
         return f"{counted} ({interval}): {verdict}"
 
 
@@ -86,9 +88,11 @@ def preferences(votes: Sequence[Vote]) -> list[dict[str, Any]]:
     for vote in votes:
         if vote.choice in ("base", "tuned") and vote.base != vote.tuned:
             better, worse = (vote.tuned, vote.base) if vote.choice == "tuned" else (vote.base, vote.tuned)
-            pairs.append({
-                "prompt": vote.messages,
-                "chosen": [{"role": "assistant", "content": better}],
-                "rejected": [{"role": "assistant", "content": worse}],
-            })  # fmt: skip
+            pairs.append(
+                {
+                    "prompt": vote.messages,
+                    "chosen": [{"role": "assistant", "content": better}],
+                    "rejected": [{"role": "assistant", "content": worse}],
+                }
+            )
     return pairs

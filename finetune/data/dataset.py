@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from finetune.data.duplicates import Prints
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.mapping import Mapping
-from finetune.data.prints import Prints
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Dataset:
 
     `examples` and `rejected` are sequences: lists for small files, lazy views of a temporary file
     for large ones. `columns` are the fields found, `applied` the fixes made so far, `prints` the
-    fingerprints that tell duplicates apart (see `finetune.data.prints`).
+    fingerprints that tell duplicates apart (see `finetune.data.duplicates`).
     """
 
     name: str

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune import models
+from finetune.data.checks import CODES, Watch
 from finetune.data.dataset import Dataset
+from finetune.data.disk_list import example_keeper, rejected_keeper
+from finetune.data.duplicates import Prints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
 from finetune.data.load import with_validation
-from finetune.data.prints import Prints
 from finetune.data.split import leaks, prints_of
-from finetune.data.spool import example_keeper, rejected_keeper
-from finetune.data.watch import CODES, Watch
 from finetune.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -152,9 +152,13 @@ def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Examp
         message = f"{len(dropped):,} rows were dropped on request: {TITLES[code].lower()}."
         problems.append(Problem(code, "note", len(dropped), lines, message, "Load the file again to have them back."))
     return replace(
-        dataset, examples=examples, rejected=rejected.kept(), problems=in_order(problems), prints=prints,
+        dataset,
+        examples=examples,
+        rejected=rejected.kept(),
+        problems=in_order(problems),
+        prints=prints,
         applied=(*dataset.applied, code),
-    )  # fmt: skip
+    )
 
 
 def _changes(

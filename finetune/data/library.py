@@ -29,13 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from finetune import models, settings
 from finetune.data.dataset import Dataset
+from finetune.data.disk_list import example_keeper
 from finetune.data.example import Example
 from finetune.data.fixes import Length, apply
 from finetune.data.load import load
 from finetune.data.mapping import Mapping
 from finetune.data.report import report
 from finetune.data.split import held_out
-from finetune.data.spool import example_keeper
 from finetune.errors import DataError
 from finetune.store import DatasetRecord, Store
 
@@ -117,9 +117,11 @@ def _keep_files(dataset: Dataset, owner: str, told: FixedWith) -> tuple[dict[str
         raise DataError("Its files are gone.", where=dataset.name, fix="Upload it again.") from error
     except OSError as error:
         raise DataError(
-            "The data cannot be kept: the disk is full or cannot be written.", where=dataset.name,
-            fix="Free some space.", code="disk_full",
-        ) from error  # fmt: skip
+            "The data cannot be kept: the disk is full or cannot be written.",
+            where=dataset.name,
+            fix="Free some space.",
+            code="disk_full",
+        ) from error
 
 
 def _lay_out(dataset: Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
@@ -293,9 +295,11 @@ def _kept_rows(path: Path) -> Iterator[Example]:
 
 def _changed(folder: Path) -> DataError:
     return DataError(
-        "The kept rows are not those that the run was started with.", where=folder.name,
-        fix="Bring the same data again to restore them, or train on what is there now.", code="rows_changed",
-    )  # fmt: skip
+        "The kept rows are not those that the run was started with.",
+        where=folder.name,
+        fix="Bring the same data again to restore them, or train on what is there now.",
+        code="rows_changed",
+    )
 
 
 def rows_hash(rows: Iterable[Example]) -> str:
@@ -314,9 +318,11 @@ def rows_hash(rows: Iterable[Example]) -> str:
 def _refuse_stayed(record: DatasetRecord) -> None:
     if record.facts.get("stayed"):
         raise DataError(
-            "The rows of this data did not come along when the run was imported.", where=record.name,
-            fix="Import a bundle that was made with its data, or bring the data itself.", code="rows_stayed",
-        )  # fmt: skip
+            "The rows of this data did not come along when the run was imported.",
+            where=record.name,
+            fix="Import a bundle that was made with its data, or bring the data itself.",
+            code="rows_stayed",
+        )
 
 
 def _keep_original(source: Path, place: Path) -> str:

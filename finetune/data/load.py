@@ -11,15 +11,15 @@ from itertools import islice
 from pathlib import Path
 
 from finetune.data import hub
+from finetune.data.checks import Watch
 from finetune.data.dataset import Dataset, Split
+from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import Example, Findings, Problem, Rejected, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, looking_at, read
 from finetune.data.shapes import Remark, error_of, recognise, to_example
 from finetune.data.shapes.content import bad
 from finetune.data.split import leak_problem
-from finetune.data.spool import example_keeper, rejected_keeper
-from finetune.data.watch import Watch
 from finetune.errors import DataError
 from finetune.models.hub import token
 
@@ -52,9 +52,15 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
 
 
 def load_hub(
-    name: str, config: str | None = None, split: str = "train", mapping: Mapping | None = None,
-    most: int = hub.MOST_ROWS, *, folder: Path | None = None, login: str | None = None,
-) -> Dataset:  # fmt: skip
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    mapping: Mapping | None = None,
+    most: int = hub.MOST_ROWS,
+    *,
+    folder: Path | None = None,
+    login: str | None = None,
+) -> Dataset:
     """Fetch a split of a Hub dataset (at most `most` rows, and no more than may be uploaded) and read it.
 
     The file lies in `folder` while it is needed, without one until this process ends. `login` is a visitor's own
@@ -73,9 +79,13 @@ def load_hub(
     if not cut:
         return replace(dataset, name=name)
     note = Problem(
-        "hub_rows_cut", "note", 1, (dataset.rows,), f"Only the {cut} were fetched.",
+        "hub_rows_cut",
+        "note",
+        1,
+        (dataset.rows,),
+        f"Only the {cut} were fetched.",
         "For others, download the file and upload a part of it.",
-    )  # fmt: skip
+    )
     return replace(dataset, name=f"{name} ({cut})", problems=in_order([*dataset.problems, note]))
 
 

@@ -80,9 +80,10 @@ class Mapping:
         longest = max(len(text or "") for text in (self.user, self.assistant, self.system, self.split))
         if longest > TEMPLATE_CHARS:
             raise bad(
-                "mapping_invalid", f"A template has at most {TEMPLATE_CHARS:,} characters; this has {longest:,}.",
+                "mapping_invalid",
+                f"A template has at most {TEMPLATE_CHARS:,} characters; this has {longest:,}.",
                 "Shorten it.",
-            )  # fmt: skip
+            )
 
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from finetune.data.checks import lines_at
 from finetune.data.dataset import Dataset, Split
+from finetune.data.disk_list import take
+from finetune.data.duplicates import Prints, fingerprint, near_matches
 from finetune.data.example import Problem
-from finetune.data.prints import Prints, fingerprint, near_matches
-from finetune.data.spool import take
-from finetune.data.watch import lines_at
 
 MOST = 200
 """A split takes no more rows than this: enough to tell arms apart, few enough to score on a CPU."""

@@ -15,9 +15,13 @@ from finetune.evaluate.kinds import plain
 MODELS = ("base", "few_shot", "retrieval", "tuned")
 REFERENCES = ("majority", "nearest")
 TITLES = {
-    "base": "Base, zero-shot", "few_shot": "Few-shot", "retrieval": "Retrieval", "tuned": "Tuned",
-    "majority": "Most common answer", "nearest": "Nearest training row's answer",
-}  # fmt: skip
+    "base": "Base, zero-shot",
+    "few_shot": "Few-shot",
+    "retrieval": "Retrieval",
+    "tuned": "Tuned",
+    "majority": "Most common answer",
+    "nearest": "Nearest training row's answer",
+}
 
 CJK = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 WORD = rf"{CJK}|\w+"

@@ -89,10 +89,15 @@ def gather(
     run = next((run for run in same if run.dataset == record.id), None)
     report = Path(record.folder) / "report.json"
     return Facts(
-        model, rows=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None, plan=plan,
-        before=known_before(record, model), run=run, found=known(run) if run else None,
-        siblings=len([one for one in same if one is not run]), **typed,
-    )  # fmt: skip
+        model,
+        rows=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None,
+        plan=plan,
+        before=known_before(record, model),
+        run=run,
+        found=known(run) if run else None,
+        siblings=len([one for one in same if one is not run]),
+        **typed,
+    )
 
 
 def sheet(facts: Facts) -> Sheet:
@@ -103,8 +108,16 @@ def sheet(facts: Facts) -> Sheet:
         'bring_data'
     """
     lines: tuple[Callable[[Facts], Item], ...] = (
-        _use_case, _alternatives, _tunability, _effort, _compute, _data, _quality, _cost, _extensibility,
-    )  # fmt: skip
+        _use_case,
+        _alternatives,
+        _tunability,
+        _effort,
+        _compute,
+        _data,
+        _quality,
+        _cost,
+        _extensibility,
+    )
     return Sheet(tuple(line(facts) for line in lines), advise(facts.rows, facts.before, facts.run, facts.found, FEW))
 
 
@@ -150,9 +163,11 @@ def _alternatives(facts: Facts) -> Item:
 
 def _tunability(facts: Facts) -> Item:
     entry, name = models.entry(facts.model), facts.model.rstrip("/").rsplit("/", 1)[-1]
-    said = f"{name}: {entry.parameters} million parameters, {entry.licence} licence, open weights." if entry else (
-        f"{name}: not in our catalogue; read its licence before you pass on what you make of it."
-    )  # fmt: skip
+    said = (
+        f"{name}: {entry.parameters} million parameters, {entry.licence} licence, open weights."
+        if entry
+        else (f"{name}: not in our catalogue; read its licence before you pass on what you make of it.")
+    )
     if facts.plan:
         fits = facts.plan.memory < facts.plan.machine
         said += f" Training needs {facts.plan.memory / 1e9:.1f} GB of this machine's {facts.plan.machine / 1e9:.0f} GB."
@@ -227,8 +242,9 @@ def _cost(facts: Facts) -> Item:
     arms: dict[str, Any] = {name: facts.found["arms"][name] for name in MODELS if name in facts.arms}
     each = "; ".join(
         f"{TITLES[name].lower()} {arm['prompt_tokens']:.0f} prompt and {arm['answer_tokens']:.0f} answer tokens, "
-        f"{arm['seconds']:.2f} s" for name, arm in arms.items()
-    )  # fmt: skip
+        f"{arm['seconds']:.2f} s"
+        for name, arm in arms.items()
+    )
     told = "As told by the run's bundle" if _brought(facts) else "Measured"
     said, calls = f"{told}, per answer in batches of {AT_ONCE}: {each}.", None
     if not _brought(facts) and facts.found["verdict"]["code"] in ("helped", "alternative_as_good"):

@@ -99,9 +99,11 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
     yield count, of
     with _answers(task) as file:
         for arm, batch in batches:
-            rows = _general(task, engine, arm, batch, stop) if arm.startswith("general") else _ask(
-                task, engine, asking, arm, batch, most, stop
-            )  # fmt: skip
+            rows = (
+                _general(task, engine, arm, batch, stop)
+                if arm.startswith("general")
+                else _ask(task, engine, asking, arm, batch, most, stop)
+            )
             if stop.is_set():
                 return
             file.writelines(f"{json.dumps(asdict(row))}\n" for row in rows)
@@ -124,9 +126,10 @@ def _answers(task: Task) -> Iterator[TextIO]:
             yield file
     except Timeout as error:
         raise RunError(
-            "This is being evaluated in another place just now.", fix="Wait for it: its answers count here too.",
+            "This is being evaluated in another place just now.",
+            fix="Wait for it: its answers count here too.",
             code="evaluating",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _batches(task: Task, asking: Asking, done: set[tuple[str, int]]) -> Iterator[tuple[str, list[int]]]:
@@ -152,11 +155,19 @@ def _ask(
     losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop, task.source)
     return [
         Answered(
-            row, arm, reply.text, reply.tokens, reply.prompt_tokens, reply.seconds, reply.stop, loss.total, loss.tokens,
+            row,
+            arm,
+            reply.text,
+            reply.tokens,
+            reply.prompt_tokens,
+            reply.seconds,
+            reply.stop,
+            loss.total,
+            loss.tokens,
             reply.dropped,
         )
         for row, reply, loss in zip(batch, replies, losses, strict=False)  # no losses when it was stopped
-    ]  # fmt: skip
+    ]
 
 
 def _replies(

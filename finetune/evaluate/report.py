@@ -63,9 +63,11 @@ def report(task: Task, answers: Sequence[Answered]) -> dict[str, Any]:
         assert gap
         scale = 1 if task.kind == "free" else 100
         found["difference"] = {
-            "vs": judged.against, "points": round(scale * gap.mean, 4),
-            "ci": [round(scale * gap.low, 4), round(scale * gap.high, 4)] if gap.n > 1 else None, "p": gap.p,
-        }  # fmt: skip
+            "vs": judged.against,
+            "points": round(scale * gap.mean, 4),
+            "ci": [round(scale * gap.low, 4), round(scale * gap.high, 4)] if gap.n > 1 else None,
+            "p": gap.p,
+        }
         found["verdict"] = {
             "code": judged.code,
             "sentence": f"{judged.sentence}{_more(found)}{PICKED if task.picked else ''}",
@@ -123,11 +125,12 @@ def judged(task: Task, answers: Sequence[Answered]) -> list[dict[str, Any]]:
     for place, row in enumerate(task.rows):
         arms = {
             arm: {
-                "text": texts[place], "loss": losses.get((arm, place)),
+                "text": texts[place],
+                "loss": losses.get((arm, place)),
                 "right": scored(texts[place], row.answer, task.kind).right if task.kind != "free" else None,
             }
             for arm, texts in said.items()
-        }  # fmt: skip
+        }
         rows.append({"prompt": row.asked, "expected": row.answer, "arms": arms})
     return rows
 
@@ -204,9 +207,13 @@ def _forgetting(by_arm: dict[str, list[Answered]]) -> dict[str, Any] | None:
         if one.tokens
     ]
     return {
-        "base_loss": _mean(before), "tuned_loss": _mean(after), "ci": [gap.low, gap.high], "n": gap.n, "said": said,
+        "base_loss": _mean(before),
+        "tuned_loss": _mean(after),
+        "ci": [gap.low, gap.high],
+        "n": gap.n,
+        "said": said,
         "answers": answers,
-    }  # fmt: skip
+    }
 
 
 def _more(found: dict[str, Any]) -> str:

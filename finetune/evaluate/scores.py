@@ -18,9 +18,13 @@ from finetune.evaluate.arms import CJK
 from finetune.evaluate.kinds import look, plain
 
 METRICS = {
-    "label": "accuracy", "json": "exact JSON", "sql": "same SQL", "number": "right number", "short": "exact match",
+    "label": "accuracy",
+    "json": "exact JSON",
+    "sql": "same SQL",
+    "number": "right number",
+    "short": "exact match",
     "free": "loss of the expected answer",
-}  # fmt: skip
+}
 """What is compared, by kind; a share of the rows, but for free text, where lower is better."""
 
 MOST_WORDS = 1000
@@ -102,9 +106,10 @@ def keeps(answer: str, schema: dict[str, Any]) -> bool:
         return False
     except Unresolvable as error:
         raise ConfigError(
-            "The JSON Schema points to another one, which is not fetched.", where=str(error.ref)[:100],
+            "The JSON Schema points to another one, which is not fetched.",
+            where=str(error.ref)[:100],
             fix="Put what it points to under $defs.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def refuse_schema(schema: Any, kind: str) -> None:
@@ -190,7 +195,7 @@ def _words(text: str) -> list[str]:
     spaced = (
         f" {one} " if re.match(CJK, one) else one if one.isalnum() or category(one)[0] == "M" else " "
         for one in normalize("NFC", text.lower())
-    )  # fmt: skip
+    )
     return "".join(spaced).split()
 
 

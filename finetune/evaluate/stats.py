@@ -66,9 +66,13 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     if len(array) < 2 or not np.ptp(array):
         return float(array.mean()), float(array.mean())
     found = bootstrap(
-        (array,), np.mean, confidence_level=SURE, n_resamples=RESAMPLES, method="percentile",
+        (array,),
+        np.mean,
+        confidence_level=SURE,
+        n_resamples=RESAMPLES,
+        method="percentile",
         rng=np.random.default_rng(SEED),
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     return float(found.low), float(found.high)
 
 
@@ -87,9 +91,14 @@ def batched_interval(values: Sequence[float]) -> tuple[float, float] | None:
     if len(each) < 2:
         return None
     found = bootstrap(
-        (each * rows, rows), lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis), paired=True,
-        confidence_level=SURE, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED),
-    ).confidence_interval  # fmt: skip
+        (each * rows, rows),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        confidence_level=SURE,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
     return float(found.low), float(found.high)
 
 

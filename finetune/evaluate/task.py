@@ -121,8 +121,16 @@ def adapter_hash(run: Run) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else ""
 
 
-def of_run(run: Run, store: Store, *, held_out: Path | None = None, arms: Sequence[str] = ARMS,
-           limit: int = MOST_ROWS, kind: str | None = None, schema: dict[str, Any] | None = None) -> Task:  # fmt: skip
+def of_run(
+    run: Run,
+    store: Store,
+    *,
+    held_out: Path | None = None,
+    arms: Sequence[str] = ARMS,
+    limit: int = MOST_ROWS,
+    kind: str | None = None,
+    schema: dict[str, Any] | None = None,
+) -> Task:
     """The evaluation of a run on its held-out rows, or on those of a file.
 
     Raises:
@@ -139,16 +147,20 @@ def of_run(run: Run, store: Store, *, held_out: Path | None = None, arms: Sequen
         other = other.validation if held_out.is_dir() and other.validation else other
         held, unreadable, place = other.examples, len(other.rejected), place / "other-rows"
     thinking = bool(record.facts.get("thinks"))
-    draft = Task(
-        config.model, run, learned, held, 0, "", tuple(arms), config.seed, place, thinking, schema, unreadable
-    )  # fmt: skip
+    draft = Task(config.model, run, learned, held, 0, "", tuple(arms), config.seed, place, thinking, schema, unreadable)
     return _settled(draft, limit, kind)
 
 
 def of_data(
-    model: str, path: Path, *, arms: Sequence[str] = BEFORE, limit: int = MOST_ROWS, kind: str | None = None,
-    schema: dict[str, Any] | None = None, place: Path | None = None,
-) -> Task:  # fmt: skip
+    model: str,
+    path: Path,
+    *,
+    arms: Sequence[str] = BEFORE,
+    limit: int = MOST_ROWS,
+    kind: str | None = None,
+    schema: dict[str, Any] | None = None,
+    place: Path | None = None,
+) -> Task:
     """The evaluation of a base model with what could be done instead of fine-tuning it: is there need for it?
 
     The rows held out are those that a run with default settings would hold out.
@@ -163,9 +175,7 @@ def of_data(
     whole = data.held_out(data.load(path), usual.held_out, usual.seed)
     held, unreadable = (whole.validation.examples, len(whole.validation.rejected)) if whole.validation else ([], 0)
     place = place or settings.read().home
-    draft = Task(
-        model, None, whole.examples, held, 0, "", tuple(arms), usual.seed, place, False, schema, unreadable
-    )  # fmt: skip
+    draft = Task(model, None, whole.examples, held, 0, "", tuple(arms), usual.seed, place, False, schema, unreadable)
     return _settled(draft, limit, kind)
 
 
@@ -189,9 +199,10 @@ def _settled(draft: Task, limit: int, kind: str | None) -> Task:
     if not fresh:
         raise DataError(
             "No held-out row is left to ask." if draft.rows else "Nothing is held out.",
-            where=draft.run.id if draft.run else draft.model, fix="Give rows that were not trained on.",
+            where=draft.run.id if draft.run else draft.model,
+            fix="Give rows that were not trained on.",
             code="nothing_held_out",
-        )  # fmt: skip
+        )
     chosen = sorted(random.Random(draft.seed).sample(range(len(fresh)), min(limit, len(fresh))))
     rows = [fresh[place] for place in chosen]
     told = kind_of([row.answer for row in draft.train] or [row.answer for row in rows])
@@ -200,10 +211,14 @@ def _settled(draft: Task, limit: int, kind: str | None) -> Task:
         scores.refuse_schema(draft.schema, kind or told)
     every = set(draft.arms) == set(ARMS if draft.run else BEFORE)
     return replace(
-        draft, rows=rows, arms=tuple(can), kind=kind or told, excluded=len(draft.rows) - len(unseen),
+        draft,
+        rows=rows,
+        arms=tuple(can),
+        kind=kind or told,
+        excluded=len(draft.rows) - len(unseen),
         left_out=draft.left_out + len(unseen) - len(fresh),
         usual=kind in (None, told) and draft.schema is None and every,
-    )  # fmt: skip
+    )
 
 
 def _asked(rows: Sequence[data.Example]) -> list[data.Example]:

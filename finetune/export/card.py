@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from finetune import evaluate, train
 from finetune.errors import RunError
 from finetune.evaluate.arms import TITLES
-from finetune.export import facts, masks, usage
-from finetune.export.written import fenced, inline, plain, table
+from finetune.export import facts, privacy, usage
+from finetune.export.markdown import fenced, inline, plain, table
 from finetune.store import Run, Store
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ FORMATS = ("adapter", "merged", "gguf", "gguf-lora")
 LIBRARIES = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gguf-lora": "gguf"}
 RELATIONS = {"adapter": "adapter", "merged": "finetune", "gguf": "finetune", "gguf-lora": "adapter"}
 WHAT = {
-    "adapter": "A LoRA adapter", "merged": "A fine-tuned model (LoRA merged into its base)",
-    "gguf": "A fine-tuned model (LoRA merged into its base) as GGUF", "gguf-lora": "A LoRA adapter as GGUF",
-}  # fmt: skip
+    "adapter": "A LoRA adapter",
+    "merged": "A fine-tuned model (LoRA merged into its base)",
+    "gguf": "A fine-tuned model (LoRA merged into its base) as GGUF",
+    "gguf-lora": "A LoRA adapter as GGUF",
+}
 
 LICENCE_IDS = {"Apache-2.0": "apache-2.0", "Gemma": "gemma", "Llama 3.2 Community": "llama3.2"}
 """The catalogue's licences as the Hub writes them; one that is missing here is ``other`` with its name."""
@@ -65,7 +67,7 @@ def card(
     if format not in FORMATS:
         raise RunError("There is no such format.", where=format, fix=f"Known are: {', '.join(FORMATS)}.")
     base, told, report = facts.base(run), facts.data_facts(store, run), evaluate.known(run)
-    private = masks.of_run(run)  # its name and its prompt are what somebody typed: keys and folders stay here
+    private = privacy.of_run(run)  # its name and its prompt are what somebody typed: keys and folders stay here
     told = private.deep(told) | {"name": private.line(told["name"])}
     name, (licence, licence_name) = plain(private.line(run.name)) or run.id, _licence(run)
     measured = report if report and report.get("from") != "bundle" else None
@@ -86,13 +88,20 @@ def card(
     parts = [
         f"# {inline(name)}",
         _summary(run, base, format),
-        "## Did it help?", _verdict(report, run), _parity(parity, run, format),
-        "## How to use it", usage.usage(base, format, files, told["system"], facts.thinking(store, run)),
-        "## System prompt", _system(told["system"]),
-        "## Data", _data(told),
-        "## Training", _training(store, run),
-        "## Limits", _limits(report, told, format),
-    ]  # fmt: skip
+        "## Did it help?",
+        _verdict(report, run),
+        _parity(parity, run, format),
+        "## How to use it",
+        usage.usage(base, format, files, told["system"], facts.thinking(store, run)),
+        "## System prompt",
+        _system(told["system"]),
+        "## Data",
+        _data(told),
+        "## Training",
+        _training(store, run),
+        "## Limits",
+        _limits(report, told, format),
+    ]
     text = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n"))
 
@@ -117,23 +126,29 @@ def _result(report: dict[str, Any], dataset: str, format: str) -> "EvalResult":
     kind, score = report["kind"], report["arms"]["tuned"]["score"]
     where = "" if format == "adapter" else ", adapter on its base before the conversion"
     return EvalResult(
-        task_type="text-generation", dataset_name=dataset or "data",
-        dataset_type=re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-") or "data", dataset_split="held-out",
-        metric_type=METRIC_TYPES.get(kind, "exact_match"), metric_name=f"{report['metric']}{where}",
+        task_type="text-generation",
+        dataset_name=dataset or "data",
+        dataset_type=re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-") or "data",
+        dataset_split="held-out",
+        metric_type=METRIC_TYPES.get(kind, "exact_match"),
+        metric_name=f"{report['metric']}{where}",
         metric_value=round(score, 6),
-    )  # fmt: skip
+    )
 
 
 def _summary(run: Run, base: facts.Base, format: str) -> str:
     licence = facts.licence(run)
-    named = f"{inline(base.name)} (a local folder; where it came from is not recorded)" if base.local else (
-        f"[{inline(base.name)}](https://huggingface.co/{base.name})"
-    )  # fmt: skip
+    named = (
+        f"{inline(base.name)} (a local folder; where it came from is not recorded)"
+        if base.local
+        else (f"[{inline(base.name)}](https://huggingface.co/{base.name})")
+    )
     copy = " Trained on a packaged copy whose weights were dequantised from 4 bits." if _packaged(run) else ""
     terms = (
-        f"The base's licence is {inline(licence)}; it holds for what is made from the base too." if licence
+        f"The base's licence is {inline(licence)}; it holds for what is made from the base too."
+        if licence
         else "The base's licence is unknown: find it out before you pass this on."
-    )  # fmt: skip
+    )
     return f"{WHAT[format]}, made from {named} by supervised fine-tuning.{copy}\n\n{terms}"
 
 
@@ -144,18 +159,24 @@ def _verdict(report: dict[str, Any] | None, run: Run) -> str:
         return f"It was not evaluated: whether it answers better than its base is not known. {loss}".strip()
     free = report["kind"] == "free"
     rows = [
-        (TITLES[arm], _score(one["score"], free), _interval(one["ci"], free), _number(one.get("loss")),
-         f"{one['prompt_tokens']:.0f}")
+        (
+            TITLES[arm],
+            _score(one["score"], free),
+            _interval(one["ci"], free),
+            _number(one.get("loss")),
+            f"{one['prompt_tokens']:.0f}",
+        )
         for arm, one in report["arms"].items()
-    ]  # fmt: skip
+    ]
     parts = [
         f"**{inline(report['verdict']['sentence'])}**",
         f"{report['n']} held-out rows, greedy answers; the score is: {inline(report['metric'])}"
         f"{' (lower is better)' if free else ''}. {report['excluded']} rows that training saw too were left out"
         f"{_others(report)}.",
         table(("asked", "score", "95 % interval", "loss", "prompt tokens"), rows),
-        _forgotten(report["forgetting"]), loss,
-    ]  # fmt: skip
+        _forgotten(report["forgetting"]),
+        loss,
+    ]
     if report.get("from") == "bundle":
         parts.insert(0, "As reported by the bundle that this run came in; not measured again.")
     return "\n\n".join(part for part in parts if part)
@@ -214,8 +235,12 @@ def _data(told: dict[str, Any]) -> str:
     def count(name: str) -> str:
         return "unknown" if told[name] is None else f"{told[name]:,}"
 
-    lines = [f"- Name: {inline(told['name'])}", f"- Rows trained on: {count('train')}",
-             f"- Rows held out: {count('held_out')}", f"- Rows rejected: {count('rejected')}"]  # fmt: skip
+    lines = [
+        f"- Name: {inline(told['name'])}",
+        f"- Rows trained on: {count('train')}",
+        f"- Rows held out: {count('held_out')}",
+        f"- Rows rejected: {count('rejected')}",
+    ]
     if told["applied"]:
         lines.append(f"- Mended before: {inline(', '.join(told['applied']))}")
     if told["sha256"]:
@@ -226,9 +251,11 @@ def _data(told: dict[str, Any]) -> str:
 def _training(store: Store, run: Run) -> str:
     config, here = train.TrainConfig(**run.config), facts.environment(run)
     changed = {name: value for name, value in config.changed().items() if name != "model"}
-    settings = [("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}"),
-                ("learning rate", f"{config.learning_rate:g}, {config.schedule}"),
-                ("epochs, batch size, seed", f"{config.epochs:g}, {config.batch_size}, {config.seed}")]  # fmt: skip
+    settings = [
+        ("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}"),
+        ("learning rate", f"{config.learning_rate:g}, {config.schedule}"),
+        ("epochs, batch size, seed", f"{config.epochs:g}, {config.batch_size}, {config.seed}"),
+    ]
     settings += [(name.replace("_", " "), str(value)) for name, value in facts.resolved(store, run).items() if value]
     settings.append(("changed from the defaults", ", ".join(f"{k} = {v}" for k, v in changed.items()) or "nothing"))
     settings += [
@@ -236,9 +263,15 @@ def _training(store: Store, run: Run) -> str:
         ("finished", time.strftime("%Y-%m-%d", time.gmtime(run.ended)) if run.ended else "unknown"),
         ("processor", f"{here['cpu']}, {here['cores']} cores, {(here['memory'] or 0) / 2**30:.0f} GB of memory"),
         ("GPU", here["gpu"] or "none"),
-        ("versions", ", ".join(f"{name} {here['packages'][name]}" for name in ("torch", "transformers", "peft", "trl")
-                               if name in here["packages"])),
-    ]  # fmt: skip
+        (
+            "versions",
+            ", ".join(
+                f"{name} {here['packages'][name]}"
+                for name in ("torch", "transformers", "peft", "trl")
+                if name in here["packages"]
+            ),
+        ),
+    ]
     if run.state == "cancelled" and run.step < run.steps:
         who = "by the time limit of the server" if run.code == "timed_out" else "by its owner"
         step = run.result.get("adapter_step", run.step)
@@ -252,9 +285,10 @@ def _training(store: Store, run: Run) -> str:
 
 def _limits(report: dict[str, Any] | None, told: dict[str, Any], format: str) -> str:
     tested = (
-        f"It was tested on {report['n']} held-out rows of the same data, with greedy decoding. " if report
+        f"It was tested on {report['n']} held-out rows of the same data, with greedy decoding. "
+        if report
         else "It was not tested. "
-    )  # fmt: skip
+    )
     lines = [
         f"- {tested}Other kinds of input, other languages, longer inputs and sampling were not tested.",
         "- Safety, bias and truthfulness were not tested; those of the base apply, and tuning may have changed them.",

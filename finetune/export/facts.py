@@ -73,8 +73,11 @@ def data_facts(store: Store, run: Run) -> dict[str, Any]:
         "applied": list(facts.get("applied") or []),
         "system": facts.get("system"),
         "thinks": bool(facts.get("thinks")),
-        "train": None, "held_out": None, "sha256": None, "held_out_sha256": None,
-    }  # fmt: skip
+        "train": None,
+        "held_out": None,
+        "sha256": None,
+        "held_out_sha256": None,
+    }
     known = facts.get("counted") or {}  # an imported dataset: counted where it came from
     told |= {name: known[name] for name in ("rejected", "applied") if name in known}
     try:
@@ -118,9 +121,13 @@ def resolved(store: Store, run: Run) -> dict[str, Any]:
     said = (LENGTH.match(event.data["text"]) for event in store.events_of(run.id, "log"))
     length = next((int(found[1]) for found in said if found), None)
     return {
-        "steps": run.steps, "micro_batch": micro, "accumulate": accumulate, "eval_every": between,
-        "save_every": config.save_every or between, "max_length": config.max_length or length,
-    }  # fmt: skip
+        "steps": run.steps,
+        "micro_batch": micro,
+        "accumulate": accumulate,
+        "eval_every": between,
+        "save_every": config.save_every or between,
+        "max_length": config.max_length or length,
+    }
 
 
 def environment(run: Run | None = None) -> dict[str, Any]:

@@ -15,13 +15,17 @@ class Format:
 
 FORMATS = (
     Format("adapter", "Adapter", "What was learned, alone: a few megabytes for PEFT, beside the base.", "PEFT"),
-    Format("merged", "Merged model", "Base and adapter in one: for transformers, vLLM and whatever reads safetensors.",
-           "transformers"),
+    Format(
+        "merged",
+        "Merged model",
+        "Base and adapter in one: for transformers, vLLM and whatever reads safetensors.",
+        "transformers",
+    ),
     Format("gguf", "GGUF", "The merged model for llama.cpp, Ollama and LM Studio, with a Modelfile.", "llama.cpp"),
     Format("gguf-lora", "GGUF adapter", "The adapter alone, for a GGUF of the same base in llama.cpp.", "llama.cpp"),
     Format("bundle", "Run bundle", "Settings, curves, evaluation, votes and adapter in one zip: import it elsewhere."),
     Format("notebook", "Notebook and script", "The run in plain TRL and PEFT, without this app, with its rows."),
-)  # fmt: skip
+)
 
 PUSHABLE = tuple(one.key for one in FORMATS if one.loads)
 """Formats that make sense as a repository on the Hub."""

@@ -110,9 +110,11 @@ def next_tokens(
 def _run(do: str, gguf: Path, job: dict[str, Any], lora: Path | None = None, seconds: float = SECONDS) -> Any:
     if importlib.util.find_spec("xllamacpp") is None:
         raise ModelError(
-            "xllamacpp is not installed, so llama.cpp cannot be asked here.", where="xllamacpp",
-            fix="Run: pip install xllamacpp", code="llamacpp_missing",
-        )  # fmt: skip
+            "xllamacpp is not installed, so llama.cpp cannot be asked here.",
+            where="xllamacpp",
+            fix="Run: pip install xllamacpp",
+            code="llamacpp_missing",
+        )
     if not gguf.is_file() or (lora is not None and not lora.is_file()):
         raise ModelError("There is no such GGUF.", where=gguf.name, fix="Export it again.", code="llamacpp_failed")
     told = job | {"do": do, "gguf": str(gguf.resolve()), "lora": str(lora.resolve()) if lora else None}
@@ -121,14 +123,23 @@ def _run(do: str, gguf: Path, job: dict[str, Any], lora: Path | None = None, sec
         command = [sys.executable, "-m", "finetune.export.llamacpp", str(result)]
         try:
             ended = subprocess.run(
-                command, input=json.dumps(told), cwd=Path(__file__).parents[2], env=environment(),
-                capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
-            )  # fmt: skip
+                command,
+                input=json.dumps(told),
+                cwd=Path(__file__).parents[2],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise ModelError(
-                f"llama.cpp was not done after {seconds:.0f} s and was ended.", where=gguf.name,
-                fix="Ask fewer rows, or for fewer tokens.", code="llamacpp_timeout",
-            ) from error  # fmt: skip
+                f"llama.cpp was not done after {seconds:.0f} s and was ended.",
+                where=gguf.name,
+                fix="Ask fewer rows, or for fewer tokens.",
+                code="llamacpp_timeout",
+            ) from error
         if ended.returncode or not result.is_file():
             raise _failed(ended, gguf, lora)
         return json.loads(result.read_text(encoding="utf-8"))
@@ -143,9 +154,11 @@ def _failed(ended: "subprocess.CompletedProcess[str]", gguf: Path, lora: Path | 
             said = said.replace(str(file.resolve()), file.name)
     died = f"ended by signal {-ended.returncode}" if ended.returncode < 0 else said[:300]
     return ModelError(
-        f"llama.cpp could not run it ({died}).", where=gguf.name, fix="Do not ship it; export it again.",
+        f"llama.cpp could not run it ({died}).",
+        where=gguf.name,
+        fix="Do not ship it; export it again.",
         code="llamacpp_failed",
-    )  # fmt: skip
+    )
 
 
 def _work(job: dict[str, Any]) -> Any:
@@ -202,11 +215,17 @@ def _threads() -> int:
 def _asked(server: Any, messages: list[dict[str, Any]], job: dict[str, Any]) -> Any:
     reply = server.handle_chat_completions(
         {
-            "messages": messages, "max_tokens": job["max_tokens"], "temperature": 0, "top_k": 1,
-            "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "cache_prompt": False,
+            "messages": messages,
+            "max_tokens": job["max_tokens"],
+            "temperature": 0,
+            "top_k": 1,
+            "repeat_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "cache_prompt": False,
             "chat_template_kwargs": {"enable_thinking": job["thinking"]},
         }
-    )  # fmt: skip
+    )
     if "choices" not in reply:
         raise RuntimeError(f"error: {json.dumps(reply)[:300]}")
     return reply

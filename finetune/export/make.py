@@ -17,9 +17,8 @@ from typing import Any, get_args
 from finetune import chat, models, train
 from finetune.errors import ConfigError, DataError, ModelError, RunError
 from finetune.evaluate.task import adapter_hash
-from finetune.export import facts, llamacpp, masks, parity, places, reload
+from finetune.export import destination, facts, llamacpp, parity, privacy, reload
 from finetune.export.adapter import write_adapter
-from finetune.export.aside import aside
 from finetune.export.bundle import write_bundle
 from finetune.export.card import card
 from finetune.export.formats import FORMATS, format_of
@@ -28,6 +27,7 @@ from finetune.export.gguf.howto import llama_command, modelfile
 from finetune.export.merged import DType, write_merged
 from finetune.export.parity import Parity
 from finetune.export.script import write_script
+from finetune.files import aside
 from finetune.store import Run, Store
 
 ZIPPED = ("adapter", "bundle", "notebook")
@@ -73,9 +73,14 @@ class Exported:
 
 
 def export(
-    store: Store, run: Run, to: str, out: Path, choices: Choices = Choices(), engine: chat.Engine | None = None,
+    store: Store,
+    run: Run,
+    to: str,
+    out: Path,
+    choices: Choices = Choices(),
+    engine: chat.Engine | None = None,
     say: Callable[[str], None] = lambda sentence: None,
-) -> Exported:  # fmt: skip
+) -> Exported:
     """Make one export of a run in the folder `out`; one of the same kind that is there already is replaced.
 
     Raises:
@@ -95,9 +100,9 @@ def export(
         raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
     kind = {"merged": f"-{choices.dtype}", "gguf": f"-{choices.quant}"}.get(to, "")
     place = out / f"{run.id}-{to}{kind}{'.zip' if to in ZIPPED else ''}"
-    with places.told(out):
+    with destination.told(out):
         out.mkdir(parents=True, exist_ok=True)
-        places.refuse_others(place, folder=to not in ZIPPED)
+        destination.refuse_others(place, folder=to not in ZIPPED)
         _record(run, to).unlink(missing_ok=True)  # what was found of another one says nothing of this
         if to == "bundle":
             write_bundle(store, run, place, with_data=choices.with_data)
@@ -122,9 +127,9 @@ def _checked(
         names = sorted(file.name for file in folder.iterdir())
         told = found.as_dict() if found else None
         (folder / "README.md").write_text(card(store, run, format=to, files=names, parity=told), encoding="utf-8")
-        masks.refuse_private(folder, masks.of_run(run))
+        privacy.refuse_private(folder, privacy.of_run(run))
         sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
-        (folder / places.SUMS).write_text(sums, encoding="ascii")
+        (folder / destination.SUMS).write_text(sums, encoding="ascii")
         size = sum(file.stat().st_size for file in folder.iterdir())
         if to in ZIPPED:
             _zip(folder, writing)
@@ -141,7 +146,7 @@ def _write(
     """Write the files of a format; returns how it is asked."""
     found = models.find(run.config["model"], say, source=run.result.get("source"))
     each = {"merged": 4 if choices.dtype == "float32" else 2, "gguf": 6, "gguf-lora": 2 * choices.check}.get(to, 0)
-    places.refuse_full(scratch.parent, each * places.parameters(found.folder))
+    destination.refuse_full(scratch.parent, each * destination.parameters(found.folder))
     if to == "adapter":
         write_adapter(run, folder)
         return lambda asked, most, thinking: reload.answers(folder, asked, most, found.folder, thinking)
@@ -149,7 +154,7 @@ def _write(
         write_merged(run, folder, choices.dtype, say)  # type: ignore[arg-type]
         return lambda asked, most, thinking: reload.answers(folder, asked, most, None, thinking)
     system, folder_name = store.dataset(run.dataset).facts.get("system"), facts.base(run).name.rsplit("/", 1)[-1]
-    system = masks.of_run(run).text(system) if system else None
+    system = privacy.of_run(run).text(system) if system else None
     thinks = facts.thinking(store, run)
     folder.mkdir()
     if to == "gguf-lora":

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import ModelError, RunError
-from finetune.export.aside import aside
-from finetune.export.masks import PATH
+from finetune.export.privacy import PATH
+from finetune.files import aside
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 DType = Literal["float32", "float16", "bfloat16"]
 
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 OF_THIS_MACHINE = ("is_local", "local_files_only", "cache_dir")
 """Keys of a configuration that tell how it was loaded here; so do those that end with ``name_or_path``."""

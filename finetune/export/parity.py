@@ -134,8 +134,9 @@ def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Par
         if error.code not in UNUSABLE:
             raise
         nothing = compare(before, [("", False)] * len(before), texts, questions, task.kind)
-        return replace(nothing, same=0, score_after=None, likeness=0.0, status="red", rows=(), endless=0,
-                       problem=error.what)  # fmt: skip
+        return replace(
+            nothing, same=0, score_after=None, likeness=0.0, status="red", rows=(), endless=0, problem=error.what
+        )
     return compare(before, after, texts, questions, task.kind)
 
 
@@ -156,9 +157,12 @@ def _before(
 
 
 def compare(
-    before: Sequence[tuple[str, bool]], after: Sequence[tuple[str, bool]], expected: Sequence[str],
-    prompts: Sequence[str], kind: str,
-) -> Parity:  # fmt: skip
+    before: Sequence[tuple[str, bool]],
+    after: Sequence[tuple[str, bool]],
+    expected: Sequence[str],
+    prompts: Sequence[str],
+    kind: str,
+) -> Parity:
     """Judge answers to the same prompts, before the export and after: each with whether it ended by itself.
 
     Example:

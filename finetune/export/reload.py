@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import ModelError
-from finetune.export import masks
+from finetune.export import privacy
 from finetune.models.hub import environment
 
 SECONDS = 3600
@@ -37,23 +37,32 @@ def answers(
         [('4', True)]
     """
     job = {
-        "folder": str(folder.resolve()), "base": str(base.resolve()) if base else None, "thinking": thinking,
-        "max_tokens": max_tokens, "conversations": [list(one) for one in conversations],
-    }  # fmt: skip
+        "folder": str(folder.resolve()),
+        "base": str(base.resolve()) if base else None,
+        "thinking": thinking,
+        "max_tokens": max_tokens,
+        "conversations": [list(one) for one in conversations],
+    }
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"
         command = [sys.executable, "-m", "finetune.export.reload", str(result)]
         try:
             done = subprocess.run(
-                command, input=json.dumps(job), cwd=Path(__file__).parents[2], env=environment(),
-                capture_output=True, text=True, timeout=SECONDS, check=False,
-            )  # fmt: skip
+                command,
+                input=json.dumps(job),
+                cwd=Path(__file__).parents[2],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise ModelError(
                 "Loading it again took too long.", where=folder.name, fix="Ask fewer rows.", code="reload_timeout"
             ) from error
         if done.returncode or not result.is_file():
-            private = masks.of_this_machine(folder, *([base] if base else []))
+            private = privacy.of_this_machine(folder, *([base] if base else []))
             last = private.line((done.stderr.strip().splitlines() or ["no message"])[-1])[:200]
             raise ModelError(
                 f"It cannot be loaded again: {last}", where=folder.name, fix="Do not use it.", code="reload_failed"
@@ -70,9 +79,11 @@ def main(result: str) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(job["folder"], trust_remote_code=False, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model: Any = AutoModelForCausalLM.from_pretrained(
-        job["base"] or job["folder"], use_safetensors=True, trust_remote_code=False,
+        job["base"] or job["folder"],
+        use_safetensors=True,
+        trust_remote_code=False,
         dtype=torch.float32 if job["base"] else "auto",
-    )  # fmt: skip
+    )
     if job["base"]:
         from peft import PeftModel
         from transformers import GenerationConfig
@@ -84,9 +95,13 @@ def main(result: str) -> None:
     said: list[tuple[str, bool]] = []
     for start in range(0, len(job["conversations"]), AT_ONCE):
         inputs = tokenizer.apply_chat_template(
-            job["conversations"][start : start + AT_ONCE], add_generation_prompt=True, padding=True,
-            return_dict=True, return_tensors="pt", enable_thinking=job["thinking"],
-        )  # fmt: skip
+            job["conversations"][start : start + AT_ONCE],
+            add_generation_prompt=True,
+            padding=True,
+            return_dict=True,
+            return_tensors="pt",
+            enable_thinking=job["thinking"],
+        )
         with torch.inference_mode():
             output = model.generate(
                 **inputs, max_new_tokens=job["max_tokens"], do_sample=False, generation_config=model.generation_config

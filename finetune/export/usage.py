@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from finetune.export.facts import Base
 from finetune.export.gguf.howto import llama_command
-from finetune.export.written import fenced, inline
+from finetune.export.markdown import fenced, inline
 
 ASK = """messages = [{first}{{"role": "user", "content": "…"}}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, {switch}\

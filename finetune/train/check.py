@@ -80,9 +80,10 @@ def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
 def _refuse_offline(name: str) -> None:
     if models.hub.offline() and name != models.DEFAULT:  # the default has a packaged copy elsewhere
         raise ModelError(
-            "It is not here, and HF_HUB_OFFLINE is set, so the Hub is not asked.", where=name,
+            "It is not here, and HF_HUB_OFFLINE is set, so the Hub is not asked.",
+            where=name,
             fix=f"Unset it, give a local folder, or use {models.DEFAULT}.",
-        )  # fmt: skip
+        )
 
 
 def _refuse_unlearnable(config: TrainConfig, file: Path, tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finetune.errors import RunError
-from finetune.train.rows import Rows, Say
+from finetune.train.tokenized import Rows, Say
 
 if TYPE_CHECKING:
     from datasets import Dataset

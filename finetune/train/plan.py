@@ -23,9 +23,9 @@ import psutil
 from finetune.errors import ConfigError, RunError
 from finetune.models import hub
 from finetune.train.build import every
-from finetune.train.causes import out_of_memory
 from finetune.train.check import refuse_impossible
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
+from finetune.train.failures import out_of_memory
 from finetune.train.probe import Measured, padded
 
 LONGEST = 180.0
@@ -119,7 +119,7 @@ def within(config: TrainConfig, measured: Measured, minutes: float) -> tuple[Tra
 
 def _seconds(config: TrainConfig, measured: Measured) -> Callable[[int], float]:
     """From a number of steps to seconds. The batches of an epoch are those the run will see; others are like them."""
-    from finetune.train.order import Order
+    from finetune.train.sampler import Order
 
     micro, _ = config.micro_and_accumulate
     order = Order(measured.lengths, config.batch_size, config.seed).epoch(0)

@@ -23,16 +23,19 @@ class Preset:
 
 PRESETS = (
     Preset(
-        "quick", "Quick look", "Reads the data once with a small adapter: a first impression of what there is to gain.",
+        "quick",
+        "Quick look",
+        "Reads the data once with a small adapter: a first impression of what there is to gain.",
         {"epochs": 1, "r": 8, "alpha": 16},
     ),
     Preset("balanced", "Balanced", "Reads the data three times: what most datasets want.", {}),
     Preset(
-        "thorough", "Thorough",
+        "thorough",
+        "Thorough",
         "Reads the data up to eight times with a larger adapter, keeps the best, stops when held-out loss rises.",
         {"epochs": 8, "r": 32, "alpha": 64, "dropout": 0.05, "early_stopping": 2},
     ),
-)  # fmt: skip
+)
 
 
 def preset(name: str) -> Preset:

@@ -22,12 +22,12 @@ import psutil
 from finetune import data, models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.train.build import adapted, arguments
-from finetune.train.causes import translate
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
-from finetune.train.heart import peak_memory
+from finetune.train.failures import translate
+from finetune.train.heartbeat import peak_memory
 from finetune.train.process import give_way
-from finetune.train.rows import Rows, render_rows
+from finetune.train.tokenized import Rows, render_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,7 +78,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         FinetuneError: what would stop the run itself.
     """
     from finetune.train.packing import packed
-    from finetune.train.samples import answer, choose
+    from finetune.train.sample_answers import answer, choose
 
     train, held_out = data.read_split(folder, data.choose_split(folder, config.held_out, config.seed))
     found = models.find(config.model)

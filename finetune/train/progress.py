@@ -89,9 +89,15 @@ class Tally:
         self.lines: list[str] = []
         self._pace = _Pace()
         self._readers: dict[str, Callable[[dict[str, Any]], None]] = {
-            "step": self._step, "eval": self._eval, "samples": self._samples, "note": self._note,
-            "checkpoint": self._checkpoint, "resumed": self._resumed, "log": self._log, "rows": self._pace.rows,
-        }  # fmt: skip
+            "step": self._step,
+            "eval": self._eval,
+            "samples": self._samples,
+            "note": self._note,
+            "checkpoint": self._checkpoint,
+            "resumed": self._resumed,
+            "log": self._log,
+            "rows": self._pace.rows,
+        }
 
     def read(self, store: Store, run_id: str) -> bool:
         """Read what happened since the last time; whether anything did."""

@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 from finetune.errors import RunError
 from finetune.store import Run, Store
-from finetune.train import samples
+from finetune.train import sample_answers
 from finetune.train.config import TrainConfig
 from finetune.train.notes import new_notes
 from finetune.train.progress import Tally, held_out
@@ -28,9 +28,14 @@ class Reporter(TrainerCallback):
     """
 
     def __init__(
-        self, trainer: "SupervisedTrainer", store: Store, run: Run, asked: list[samples.Sample], evaluations: int,
+        self,
+        trainer: "SupervisedTrainer",
+        store: Store,
+        run: Run,
+        asked: list[sample_answers.Sample],
+        evaluations: int,
         writes: bool,
-    ):  # fmt: skip
+    ):
         self.trainer, self.store, self.run_id, self.writes = trainer, store, run.id, writes
         self.asked, self.evaluations, self.config = asked, evaluations, TrainConfig(**run.config)
         self.tally = Tally()
@@ -102,7 +107,7 @@ class Reporter(TrainerCallback):
         if not self.asked:
             return
         began, tokenizer = time.monotonic(), cast("PreTrainedTokenizerBase", self.trainer.processing_class)
-        answers = samples.answer(model, tokenizer, self.asked, self.trainer.stopping)
+        answers = sample_answers.answer(model, tokenizer, self.asked, self.trainer.stopping)
         if answers is not None:
             self._add("samples", {"step": step, "answers": answers, "seconds": time.monotonic() - began})
 

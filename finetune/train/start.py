@@ -64,9 +64,13 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
     split = data.choose_split(data.rows_of(record), config.held_out, config.seed)
     run = store.add_run(
-        owner=owner, name=name, dataset=record.id, config=config.model_dump(), most=most_active(),
+        owner=owner,
+        name=name,
+        dataset=record.id,
+        config=config.model_dump(),
+        most=most_active(),
         split=split.model_dump(),
-    )  # fmt: skip
+    )
     run_folder(run.id).mkdir(parents=True)
     store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
@@ -100,9 +104,14 @@ def most_active() -> int | None:
 def stop(store: Store, run_id: str) -> None:
     """Ask a run to stop. A waiting one ends now; a running one ends at its next step, keeping its adapter."""
     ended = store.move(
-        run_id, "cancelled", only_from=("validating", "queued", "paused"), ended=time.time(), asked=None,
-        code="cancelled_by_owner", reason="Stopped while it was not running.",
-    )  # fmt: skip
+        run_id,
+        "cancelled",
+        only_from=("validating", "queued", "paused"),
+        ended=time.time(),
+        asked=None,
+        code="cancelled_by_owner",
+        reason="Stopped while it was not running.",
+    )
     if ended and (figures := keep(store, store.run(run_id))):
         reason = f"Stopped while it was not running; the adapter of step {figures['adapter_step']} was kept."
         store.update(run_id, result=figures, reason=reason)
@@ -163,9 +172,17 @@ def resume(store: Store, run_id: str) -> None:
     """
     _refuse_used(store.run(run_id))
     again = store.move(
-        run_id, "queued", only_from=RESUMABLE, most=most_active(), asked=None, tries=0, code=None, reason=None,
-        ended=None, result={},
-    )  # fmt: skip
+        run_id,
+        "queued",
+        only_from=RESUMABLE,
+        most=most_active(),
+        asked=None,
+        tries=0,
+        code=None,
+        reason=None,
+        ended=None,
+        result={},
+    )
     if not again:
         state = store.run(run_id).state
         raise RunError(f"A run that is {state} cannot be resumed.", where=run_id, code="run_not_resumable")
@@ -208,7 +225,10 @@ def _refuse_used(run: Run) -> None:
         return
     take = "Stop it to keep its adapter, take that" if run.state == "paused" else "Take its adapter or a bundle"
     raise RunError(
-        f"It was stopped {time_limit(run)}." if run.code == "timed_out" else f"It has trained {run.seconds / 60:.3g}"
-        " minutes, and this server gives a run no more.", where=run.id,
-        fix=f"{take} away on the Export tab, and train for longer on your own machine.", code="minutes_used",
-    )  # fmt: skip
+        f"It was stopped {time_limit(run)}."
+        if run.code == "timed_out"
+        else f"It has trained {run.seconds / 60:.3g} minutes, and this server gives a run no more.",
+        where=run.id,
+        fix=f"{take} away on the Export tab, and train for longer on your own machine.",
+        code="minutes_used",
+    )

@@ -21,8 +21,8 @@ from finetune import settings
 from finetune.errors import FinetuneError
 from finetune.models import hub
 from finetune.store import Run, Store
-from finetune.train.causes import left_word, out_of_memory, translate
 from finetune.train.checkpoints import Checkpoints
+from finetune.train.failures import left_word, out_of_memory, translate
 from finetune.train.process import alive, kill_group, last_lines, let_through, started
 from finetune.train.start import CANCELS, keep, run_folder, time_limit, used_up
 

@@ -19,7 +19,7 @@ from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
 
 from finetune.train.checkpoints import Checkpoint, Checkpoints
-from finetune.train.order import Order
+from finetune.train.sampler import Order
 
 BYTES_EACH = 12
 """Bytes that a checkpoint takes for each trained weight: itself and Adam's two moments, in fp32."""

@@ -19,20 +19,20 @@ from finetune import models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Run, Store
 from finetune.train.build import adapted, arguments, every
-from finetune.train.causes import EXITS, translate
 from finetune.train.check import refuse_machine
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
-from finetune.train.heart import Heart
+from finetune.train.failures import EXITS, translate
+from finetune.train.heartbeat import Heart
 from finetune.train.process import give_way, last_lines, started
-from finetune.train.rows import Rows, render_rows
 from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
+from finetune.train.tokenized import Rows, render_rows
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from finetune.train.samples import Sample
+    from finetune.train.sample_answers import Sample
     from finetune.train.trainer import SupervisedTrainer
 
 RESERVE = 2**20
@@ -62,7 +62,7 @@ class Worker:
         from transformers import set_seed
 
         from finetune.train.packing import packed
-        from finetune.train.samples import choose
+        from finetune.train.sample_answers import choose
 
         refuse_machine(self.config)
         train, held_out = rows_of_run(self.store, self.run)
@@ -151,9 +151,16 @@ class Worker:
         """Write the end of this attempt; nothing happens when the run has gone on without it."""
         self.heart.rest()
         self.store.move(
-            self.run.id, state, only_from=("running",), attempt=self.run.attempt, asked=None, code=code, reason=reason,
-            ended=None if state == "paused" else time.time(), **fields,
-        )  # fmt: skip
+            self.run.id,
+            state,
+            only_from=("running",),
+            attempt=self.run.attempt,
+            asked=None,
+            code=code,
+            reason=reason,
+            ended=None if state == "paused" else time.time(),
+            **fields,
+        )
 
 
 def main(run_id: str, attempt: int | None = None) -> int:

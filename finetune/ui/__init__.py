@@ -1,1 +1,1 @@
-"""The page: one module a tab, and `page`, which joins them."""
+"""The page: a folder for each tab, and `page`, which joins them."""

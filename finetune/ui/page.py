@@ -2,9 +2,17 @@
 
 import gradio as gr
 
-from finetune.ui import answers, blind, chat, data, export, guide, models, results, runs, train
-from finetune.ui.run import choices
-from finetune.ui.session import Browser, Services, browser_secret, known
+from finetune.services import Browser, Services, browser_secret, known
+from finetune.ui import answers
+from finetune.ui.chat import blind
+from finetune.ui.chat import tab as chat
+from finetune.ui.data import tab as data
+from finetune.ui.export import tab as export
+from finetune.ui.guide import tab as guide
+from finetune.ui.results import tab as results
+from finetune.ui.train import models, runs
+from finetune.ui.train import tab as train
+from finetune.ui.train.live import choices
 
 HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
@@ -68,6 +76,8 @@ def build(services: Services) -> gr.Blocks:
         )
         train_tab.go.click(
             lambda state, run: (gr.Tabs(selected="chat"), chat_tab.refresh(state, run)),
-            [browser, train_tab.run], [tabs, chat_tab.run], api_visibility="private",
-        )  # fmt: skip
+            [browser, train_tab.run],
+            [tabs, chat_tab.run],
+            api_visibility="private",
+        )
     return page

@@ -15,10 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
+from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page as pages
 from finetune.ui import theme
-from finetune.ui.session import Services
 from tests.conftest import train_tiny
 from tests.ui.payloads import PAYLOADS
 
@@ -151,9 +151,13 @@ def test_a_blind_vote_is_kept_and_revealed(
 
 
 def test_a_closed_tab_gives_the_engine_back(
-    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset,
+    serve: object,
+    chromium: Browser,
+    store: Store,
+    tiny: Path,
+    small_dataset: data.Dataset,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """The real engine, with a model that takes its time for each token."""
     from transformers import LlamaForCausalLM
 

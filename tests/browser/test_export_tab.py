@@ -9,10 +9,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
 from finetune.chat import Engine
+from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page as pages
 from finetune.ui import theme
-from finetune.ui.session import Services
 from tests.browser.test_data_tab import tab
 from tests.conftest import train_tiny
 

@@ -88,9 +88,11 @@ def test_compare_open_copy_rename_delete(app: str, page: Page, chromium: Browser
     page.click("#open-run")
     shows(page, "#run-card", second.id)
     for place, text in (
-        ("#run-card", "5 min 41 s"), ("#run-notes", "<b>Really.</b>"), ("#run-answers", f"{EVIL} at 0"),
+        ("#run-card", "5 min 41 s"),
+        ("#run-notes", "<b>Really.</b>"),
+        ("#run-answers", f"{EVIL} at 0"),
         ("#run-answers", f"{EVIL} at 87"),
-    ):  # fmt: skip
+    ):
         shows(page, place, text)
     expect(page.locator("#loss-plot .ba-dot")).to_have_count(6)
     assert page.locator("#tabs img[src=x]").count() == 0

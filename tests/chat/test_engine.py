@@ -40,9 +40,13 @@ def alone(tiny: Path, adapter: Path | None, messages: list[dict[str, str]], toke
         model = PeftModel.from_pretrained(model, adapter)
     ids = torch.tensor([models.prompt_ids(messages, tokenizer)])
     out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, eos_token_id=2,
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=tokens,
+        do_sample=False,
+        eos_token_id=2,
         pad_token_id=2,
-    )  # fmt: skip
+    )
     return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune.chat import Ask, Engine, Sampling
-from finetune.chat.turns import Turns
+from finetune.chat.queue import Turns
 from finetune.store import Store
 from tests.chat.test_base import drawn
 

@@ -11,20 +11,26 @@ from markdown_it import MarkdownIt
 from finetune import data, evaluate, models, train
 from finetune.chat import Engine
 from finetune.evaluate.advice import advise
+from finetune.evaluate.glossary import WORDS
 from finetune.evaluate.guide import Facts, Sheet, break_even, gather, sheet
-from finetune.evaluate.sheet import html, markdown, plain
-from finetune.evaluate.words import WORDS
+from finetune.evaluate.worksheet import html, markdown, plain
 from finetune.store import Store
 from tests.conftest import train_tiny
 
 
 def report(correct: dict[str, int], n: int = 100, kind: str = "label", **more: Any) -> dict[str, Any]:
     arms = {
-        name: {"score": right / n, "correct": right, "loss": 1.0, "prompt_tokens": 50.0, "answer_tokens": 5.0,
-               "seconds": 0.5 if name == "tuned" else 1.0,
-               "seconds_ci": [0.4, 0.6] if name == "tuned" else [0.9, 1.1]}
+        name: {
+            "score": right / n,
+            "correct": right,
+            "loss": 1.0,
+            "prompt_tokens": 50.0,
+            "answer_tokens": 5.0,
+            "seconds": 0.5 if name == "tuned" else 1.0,
+            "seconds_ci": [0.4, 0.6] if name == "tuned" else [0.9, 1.1],
+        }
         for name, right in correct.items()
-    }  # fmt: skip
+    }
     return {"n": n, "kind": kind, "model": "m", "arms": arms, "verdict": None, "forgetting": None, **more}
 
 
@@ -39,9 +45,16 @@ def test_an_empty_sheet_claims_nothing() -> None:
     assert known == ["Tunability"], "what the catalogue says of the model is known"
     assert all(item.todo for item in empty.items if item.said is None)
     assert [item.title for item in empty.items] == [
-        "What for", "Prompting and retrieval", "Tunability", "Effort", "Compute", "Data", "Quality", "Cost per call",
+        "What for",
+        "Prompting and retrieval",
+        "Tunability",
+        "Effort",
+        "Compute",
+        "Data",
+        "Quality",
+        "Cost per call",
         "Extensibility",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,10 +76,13 @@ def test_before_any_training(rows: Any, before: Any, code: str) -> None:
 @pytest.mark.parametrize(
     ("verdict", "code"),
     [
-        ("helped", "worth_it"), ("alternative_as_good", "alternative"), ("no_difference", "not_worth_it"),
-        ("hurt", "not_worth_it"), ("too_few_rows", "too_few"),
+        ("helped", "worth_it"),
+        ("alternative_as_good", "alternative"),
+        ("no_difference", "not_worth_it"),
+        ("hurt", "not_worth_it"),
+        ("too_few_rows", "too_few"),
     ],
-)  # fmt: skip
+)
 def test_after_the_verdict(verdict: str, code: str) -> None:
     said = {"code": verdict, "sentence": "Numbers."}
     found = report({"base": 4, "tuned": 83}, verdict=said, difference={"vs": "few_shot"})

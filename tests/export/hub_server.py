@@ -37,9 +37,12 @@ class Hub:
         self.address = ""
 
     def add(
-        self, repo: str, private: bool = True, titles: tuple[str, ...] = ("initial commit",),
+        self,
+        repo: str,
+        private: bool = True,
+        titles: tuple[str, ...] = ("initial commit",),
         files: dict[str, bytes] = ATTRIBUTES,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A repository whose commits have these titles, oldest first, all of them with these files."""
         self.trees[repo] = [dict(files) for _ in titles]
         self.repos[repo] = {"private": private, "titles": list(titles), "files": dict(files)}
@@ -142,10 +145,14 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
 
         def _preupload(self, body: bytes, repo: str) -> None:
             files = [
-                {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith((".safetensors", ".gguf")) else "regular",
-                 "shouldIgnore": False, "oid": None}
+                {
+                    "path": f["path"],
+                    "uploadMode": "lfs" if f["path"].endswith((".safetensors", ".gguf")) else "regular",
+                    "shouldIgnore": False,
+                    "oid": None,
+                }
                 for f in json.loads(body)["files"]
-            ]  # fmt: skip
+            ]
             self._send(200, {"files": files})
 
         def _batch(self, body: bytes, repo: str) -> None:
@@ -186,8 +193,9 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
                     files[value["path"]] = b"".join(hub.store[key] for _, key in parts)
                     assert hashlib.sha256(files[value["path"]]).hexdigest() == value["oid"]
                 elif line["key"] == "deletedFile" and files.pop(value["path"], None) is None:
-                    return self._send(404, {"error": "A file with this name doesn't exist"},
-                                      **{"X-Error-Code": "EntryNotFound"})  # fmt: skip
+                    return self._send(
+                        404, {"error": "A file with this name doesn't exist"}, **{"X-Error-Code": "EntryNotFound"}
+                    )
             hub.repos[repo]["files"] = files
             hub.repos[repo]["titles"].append(title)
             hub.trees[repo].append(dict(files))

@@ -12,8 +12,8 @@ import pytest
 
 from finetune import data
 from finetune.errors import DataError, RunError
-from finetune.export.bundle import members, write_bundle
-from finetune.export.masks import Masks
+from finetune.export.bundle import schema, write_bundle
+from finetune.export.privacy import Masks
 from finetune.store import Store
 from tests.conftest import train_tiny
 from tests.export.trained import OTHER, TOKEN, world
@@ -53,8 +53,8 @@ def test_rows_come_along_only_when_asked(tiny: Path) -> None:
 
 def test_names_are_on_the_list_and_the_manifest_is_true(tiny: Path) -> None:
     held = contents(world(tiny).full)
-    assert all(members.most_bytes(name) for name in held)
-    assert set(members.NEEDED) < set(held)
+    assert all(schema.most_bytes(name) for name in held)
+    assert set(schema.NEEDED) < set(held)
     manifest = json.loads(held.pop("manifest.json"))
     assert manifest["files"].keys() == held.keys()
     assert "adapter/README.md" not in held

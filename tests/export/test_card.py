@@ -17,7 +17,7 @@ from finetune.export import card as cards
 from finetune.export import facts
 from finetune.export.bundle import read_bundle
 from finetune.export.card import FORMATS, card
-from finetune.export.written import fenced, inline
+from finetune.export.markdown import fenced, inline
 from finetune.store import Store
 from tests.conftest import train_tiny
 from tests.export.trained import OTHER, SYSTEM, sums, world
@@ -148,8 +148,14 @@ def test_names_are_never_more_than_text(tiny: Path, evil: str) -> None:
 def test_a_system_prompt_stays_in_its_block(evil: str) -> None:
     tokens = MarkdownIt().parse(f"before\n\n{fenced(evil, 'text')}\n\nafter")
     assert [token.type for token in tokens] == [
-        "paragraph_open", "inline", "paragraph_close", "fence", "paragraph_open", "inline", "paragraph_close",
-    ]  # fmt: skip
+        "paragraph_open",
+        "inline",
+        "paragraph_close",
+        "fence",
+        "paragraph_open",
+        "inline",
+        "paragraph_close",
+    ]
     assert tokens[3].content.replace("\ufffd", "\0") == evil.replace("\r", "\n") + "\n"
 
 

@@ -33,10 +33,18 @@ def chain(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=END, pad_token_id=END,
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=END,
+        pad_token_id=END,
         tie_word_embeddings=False,
-    )  # fmt: skip
+    )
     model: Any = LlamaForCausalLM(config)
     start = tokenizer.encode("\n", add_special_tokens=False)
     steps = [*start, *tokenizer.encode(ANSWER, add_special_tokens=False), END, END]

@@ -174,13 +174,16 @@ def test_other_families_are_told_what_to_use(tmp_path: Path) -> None:
         ("llama", {"rope_parameters": PLAIN | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ("llama", {"rope_parameters": LLAMA3 | {"another": 1}}, "another"),
         ("gemma3_text", {"rope_parameters": {"sliding_attention": PLAIN, "full_attention": LLAMA3}}, "llama3"),
-        ("gemma3_text", {"rope_parameters": {"sliding_attention": PLAIN | {"another": 1}, "full_attention": PLAIN}},
-         "another"),
+        (
+            "gemma3_text",
+            {"rope_parameters": {"sliding_attention": PLAIN | {"another": 1}, "full_attention": PLAIN}},
+            "another",
+        ),
         ("llama", {"hidden_act": "gelu"}, "gelu"),
         ("qwen2", {"hidden_act": "relu"}, "relu"),
         ("gemma3_text", {"hidden_activation": "gelu"}, "gelu"),
     ],
-)  # fmt: skip
+)
 def test_what_llama_cpp_computes_otherwise_is_refused(
     family: str, changed: dict[str, object], named: str, tmp_path: Path
 ) -> None:

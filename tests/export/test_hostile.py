@@ -19,10 +19,10 @@ from safetensors.torch import load, save
 from finetune import evaluate
 from finetune.errors import DataError
 from finetune.evaluate import guide
-from finetune.export.bundle import archive, parsed, read_bundle
+from finetune.export.bundle import archive, read_bundle, strict_json
 from finetune.export.card import card
 from finetune.store import Store
-from finetune.ui import verdict
+from finetune.ui.results import verdict
 from tests.examples import examples
 from tests.export.trained import world
 
@@ -77,19 +77,32 @@ def test_the_same_bundle_untouched_is_accepted(store: Store, files: Files, tmp_p
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("../evil.json", "leads out"), ("adapter/../../evil.json", "leads out"), ("/etc/evil.json", "leads out"),
-        ("C:/evil.json", "leads out"), ("C:evil.json", "leads out"), ("adapter\\..\\evil.json", "leads out"),
-        ("./run.json", "leads out"), ("adapter/./x.json", "leads out"),
-        ("adapter/adapter_model.bin", "no such file"), ("adapter/evil.pkl", "no such file"),
-        ("adapter/model.pt", "no such file"), ("adapter/modeling_evil.py", "no such file"),
-        ("adapter/other.safetensors", "no such file"), ("adapter/deep/x.json", "no such file"),
-        ("adapter/.hidden.json", "no such file"), ("adapter/config.json", "no such file"),
-        ("adapter/x.json", "no such file"), ("adapter/x.txt", "no such file"),
+        ("../evil.json", "leads out"),
+        ("adapter/../../evil.json", "leads out"),
+        ("/etc/evil.json", "leads out"),
+        ("C:/evil.json", "leads out"),
+        ("C:evil.json", "leads out"),
+        ("adapter\\..\\evil.json", "leads out"),
+        ("./run.json", "leads out"),
+        ("adapter/./x.json", "leads out"),
+        ("adapter/adapter_model.bin", "no such file"),
+        ("adapter/evil.pkl", "no such file"),
+        ("adapter/model.pt", "no such file"),
+        ("adapter/modeling_evil.py", "no such file"),
+        ("adapter/other.safetensors", "no such file"),
+        ("adapter/deep/x.json", "no such file"),
+        ("adapter/.hidden.json", "no such file"),
+        ("adapter/config.json", "no such file"),
+        ("adapter/x.json", "no such file"),
+        ("adapter/x.txt", "no such file"),
         ("evaluations/short/answers.jsonl", "no such file"),
-        ("data/original/train.jsonl", "no such file"), ("finetune.db", "no such file"), ("", "no such file"),
-        ("adapter/", "no such file|Links, folders"), ("adapter/new\nline.json", "no such file"),
+        ("data/original/train.jsonl", "no such file"),
+        ("finetune.db", "no such file"),
+        ("", "no such file"),
+        ("adapter/", "no such file|Links, folders"),
+        ("adapter/new\nline.json", "no such file"),
     ],
-)  # fmt: skip
+)
 def test_names_that_no_bundle_has(store: Store, files: Files, tmp_path: Path, name: str, says: str) -> None:
     refused(store, zipped(sealed({**files, name: b"{}"}), tmp_path / "b.zip"), says)
 
@@ -239,20 +252,29 @@ DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
 @pytest.mark.parametrize(
     ("name", "held", "says"),
     [
-        ("run.json", b"[1]", "no JSON object"), ("run.json", b"{", "not valid JSON"),
+        ("run.json", b"[1]", "no JSON object"),
+        ("run.json", b"{", "not valid JSON"),
         ("run.json", b"\xff", "not valid JSON"),
-        ("run.json", b'{"a": NaN}', "not valid JSON"), ("run.json", b'{"a": 1e999}', "not finite"),
-        ("run.json", b'{"a": -Infinity}', "not valid JSON"), ("run.json", DEEP, "levels deep"),
-        ("run.json", b'{"a":' * 100_000, "not valid JSON"), ("run.json", b'{"a": ' + b"9" * 5000 + b"}", "not valid"),
-        ("environment.json", b"{}", "field"), ("adapter/tokenizer_config.json", DEEP, "levels deep"),
-        ("adapter/tokenizer.json", b"[]", "no JSON object"), ("adapter/chat_template.jinja", b"\x80\x04", "no text"),
-        ("adapter/chat_template.jinja", b"a\0b", "no text"), ("events.jsonl", b"{}\n", "field"),
-        ("events.jsonl", b"\n", "not valid JSON"), ("votes.jsonl", b'{"choice": "me"}', "field"),
-        ("data/train.jsonl", b"", "rows"), ("data/train.jsonl", b"\x80\x04K\x01.", "rows"),
+        ("run.json", b'{"a": NaN}', "not valid JSON"),
+        ("run.json", b'{"a": 1e999}', "not finite"),
+        ("run.json", b'{"a": -Infinity}', "not valid JSON"),
+        ("run.json", DEEP, "levels deep"),
+        ("run.json", b'{"a":' * 100_000, "not valid JSON"),
+        ("run.json", b'{"a": ' + b"9" * 5000 + b"}", "not valid"),
+        ("environment.json", b"{}", "field"),
+        ("adapter/tokenizer_config.json", DEEP, "levels deep"),
+        ("adapter/tokenizer.json", b"[]", "no JSON object"),
+        ("adapter/chat_template.jinja", b"\x80\x04", "no text"),
+        ("adapter/chat_template.jinja", b"a\0b", "no text"),
+        ("events.jsonl", b"{}\n", "field"),
+        ("events.jsonl", b"\n", "not valid JSON"),
+        ("votes.jsonl", b'{"choice": "me"}', "field"),
+        ("data/train.jsonl", b"", "rows"),
+        ("data/train.jsonl", b"\x80\x04K\x01.", "rows"),
         ("report.json", b'{"verdict": "fine"}', "field"),
         ("evaluations/0123456789abcdef/task.json", b'{"limit": 5}', "answers.jsonl: This file is missing"),
     ],
-)  # fmt: skip
+)
 def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name: str, held: bytes, says: str) -> None:
     refused(store, zipped(sealed({**files, name: held}), tmp_path / "b.zip"), says)
 
@@ -260,11 +282,15 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
-        ("run.json", {"owner": "root"}, "'owner'"), ("run.json", {"state": "running"}, "'state'"),
-        ("run.json", {"name": "x" * 301}, "'name'"), ("run.json", {"name": ""}, "'name'"),
-        ("run.json", {"created": 1e12}, "'created'"), ("run.json", {"step": -1}, "'step'"),
+        ("run.json", {"owner": "root"}, "'owner'"),
+        ("run.json", {"state": "running"}, "'state'"),
+        ("run.json", {"name": "x" * 301}, "'name'"),
+        ("run.json", {"name": ""}, "'name'"),
+        ("run.json", {"created": 1e12}, "'created'"),
+        ("run.json", {"step": -1}, "'step'"),
         ("run.json", {"step": True}, "'step'"),
-        ("run.json", {"seconds": "1"}, "'seconds'"), ("run.json", {"result": {"source": "elsewhere"}}, "source"),
+        ("run.json", {"seconds": "1"}, "'seconds'"),
+        ("run.json", {"result": {"source": "elsewhere"}}, "source"),
         ("run.json", {"result": {"adapter": "x"}}, "adapter"),
         ("adapter/adapter_config.json", {"auto_mapping": {"base_model_class": "X"}}, "refers to code"),
         ("adapter/adapter_config.json", {"peft_type": "IA3"}, "no plain LoRA"),
@@ -276,7 +302,8 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
         ("adapter/adapter_config.json", {"megatron_core": "os"}, "no plain LoRA"),
         ("adapter/adapter_config.json", {"something": "new"}, "no plain LoRA"),
         ("adapter/adapter_config.json", {"base_model_name_or_path": "/etc"}, "another base"),
-        ("adapter/adapter_config.json", {"r": 8}, "rank"), ("adapter/adapter_config.json", {"lora_alpha": 1}, "rank"),
+        ("adapter/adapter_config.json", {"r": 8}, "rank"),
+        ("adapter/adapter_config.json", {"lora_alpha": 1}, "rank"),
         ("adapter/adapter_config.json", {"target_modules": "(a+)+$"}, "target modules"),
         ("adapter/adapter_config.json", {"target_modules": ["(a+)+$"]}, "target modules"),
         ("adapter/adapter_config.json", {"target_modules": []}, "target modules"),
@@ -289,10 +316,12 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
         ("run.json", {"result": {"eval_loss": -1e308}}, "eval_loss"),
         ("adapter/tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}, "refers to code"),
         ("adapter/tokenizer_config.json", {"a": [{"b": {"trust_remote_code": True}}]}, "refers to code"),
-        ("data.json", {"included": False}, "other way round"), ("data.json", {"train": 50}, "not those"),
-        ("data.json", {"sha256": "0" * 64}, "not those"), ("data.json", {"files": {"/etc/passwd": {}}}, "files"),
+        ("data.json", {"included": False}, "other way round"),
+        ("data.json", {"train": 50}, "not those"),
+        ("data.json", {"sha256": "0" * 64}, "not those"),
+        ("data.json", {"files": {"/etc/passwd": {}}}, "files"),
     ],
-)  # fmt: skip
+)
 def test_records_that_say_too_much(
     store: Store, files: Files, tmp_path: Path, name: str, values: dict[str, Any], says: str
 ) -> None:
@@ -302,8 +331,10 @@ def test_records_that_say_too_much(
 def test_settings_and_bases_that_cannot_be(store: Store, files: Files, tmp_path: Path) -> None:
     config = json.loads(files["run.json"])["config"]
     for wrong, says in (
-        ({"lerning_rate": 1}, "no such setting"), ({"epochs": -1}, "not allowed"), ({"model": "other"}, "another base"),
-    ):  # fmt: skip
+        ({"lerning_rate": 1}, "no such setting"),
+        ({"epochs": -1}, "not allowed"),
+        ({"model": "other"}, "another base"),
+    ):
         bad = sealed(changed(files, "run.json", {"config": config | wrong}))
         refused(store, zipped(bad, tmp_path / "b.zip"), says)
     paths = ("/etc", "../up", "~/x", "C:\\x", "a/b/c", "..", ".", "a/..", "/", "a\0b", "~", "https://x/y")
@@ -377,9 +408,13 @@ def test_weights_that_are_none(store: Store, files: Files, tmp_path: Path) -> No
     header[name]["data_offsets"] = [0, 10**9]
     lying = json.dumps(header).encode()
     for held in (
-        real[:-10], real + b"x" * 10, b"\x80\x04K\x01.", b"", struct.pack("<Q", 2**60) + real[8:],
+        real[:-10],
+        real + b"x" * 10,
+        b"\x80\x04K\x01.",
+        b"",
+        struct.pack("<Q", 2**60) + real[8:],
         struct.pack("<Q", len(lying)) + lying + real[8 + length :],
-    ):  # fmt: skip
+    ):
         cases.append((sealed({**files, "adapter/adapter_model.safetensors": held}), "no whole safetensors"))
     for case, says in cases:
         refused(store, zipped(case, tmp_path / "b.zip"), says)
@@ -393,13 +428,19 @@ def test_histories_that_cannot_be(store: Store, files: Files, tmp_path: Path) ->
 
     step = next(place for place, one in enumerate(lines) if one["kind"] == "step")
     for wrong, says in (
-        (lines[1:], "numbered"), ([*lines, lines[-1]], "numbered"),
+        (lines[1:], "numbered"),
+        ([*lines, lines[-1]], "numbered"),
         ([one | ({"kind": "exec"} if place == step else {}) for place, one in enumerate(lines)], "kind"),
         ([one | ({"data": {"step": 1}} if place == step else {}) for place, one in enumerate(lines)], "field"),
-        ([one | ({"data": one["data"] | {"loss": 1e308}} if place == step else {}) for place, one in enumerate(lines)],
-         "loss"),
+        (
+            [
+                one | ({"data": one["data"] | {"loss": 1e308}} if place == step else {})
+                for place, one in enumerate(lines)
+            ],
+            "loss",
+        ),
         ([one | ({"run": "r1"} if place == step else {}) for place, one in enumerate(lines)], "run"),
-    ):  # fmt: skip
+    ):
         refused(store, zipped(written(wrong), tmp_path / "b.zip"), says)
 
 
@@ -408,7 +449,7 @@ def test_histories_without_end(
     store: Store, files: Files, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = files[name].splitlines()
-    monkeypatch.setattr(parsed, "MOST_LINES", len(events) - 1)
+    monkeypatch.setattr(strict_json, "MOST_LINES", len(events) - 1)
     refused(store, zipped(sealed(files), tmp_path / "b.zip"), "more than .* lines")
 
 
@@ -418,9 +459,11 @@ def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path
     beyond = json.dumps(json.loads(lines[0]) | {"row": 9}).encode()
     long = json.dumps(json.loads(lines[0]) | {"text": "a " * 50_001}).encode()
     for held, says in (
-        ([*lines, beyond], "a row that there is not"), ([*lines, lines[0]], "answered twice"),
-        ([*lines, b'{"row": 1}'], "field"), ([long, *lines[1:]], "'text'"),
-    ):  # fmt: skip
+        ([*lines, beyond], "a row that there is not"),
+        ([*lines, lines[0]], "answered twice"),
+        ([*lines, b'{"row": 1}'], "field"),
+        ([long, *lines[1:]], "'text'"),
+    ):
         refused(store, zipped(sealed({**files, name: b"\n".join(held) + b"\n"}), tmp_path / "b.zip"), says)
 
 

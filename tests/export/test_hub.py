@@ -15,7 +15,7 @@ from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.export import hub
 from finetune.export.hub.checks import pushable, usable, valid
 from finetune.export.hub.errors import scrubbed
-from finetune.ui.spoken import Abandoned
+from finetune.ui.progress import Abandoned
 from tests.export.hub_server import ATTRIBUTES, Hub, serving
 
 ROOT = Path(__file__).parents[2]

@@ -38,12 +38,19 @@ def test_every_checked_format_answers_the_same_when_loaded_again(
 ) -> None:
     engine = Engine()
     expected = {
-        "adapter": {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja",
-                    "generation_config.json", "README.md", "SHA256SUMS"},
+        "adapter": {
+            "adapter_model.safetensors",
+            "adapter_config.json",
+            "tokenizer.json",
+            "chat_template.jinja",
+            "generation_config.json",
+            "README.md",
+            "SHA256SUMS",
+        },
         "merged": {"model.safetensors", "config.json", "tokenizer.json", "generation_config.json", "README.md"},
         "gguf": {f"{tiny.name}-tuned-f16.gguf", "Modelfile", "llama.cpp.txt", "README.md"},
         "gguf-lora": {f"{tiny.name}-lora.gguf", "llama.cpp.txt", "README.md"},
-    }  # fmt: skip
+    }
     for to, files in expected.items():
         made = make.export(store, run, to, tmp_path, engine=engine)
         assert made.parity

@@ -145,11 +145,20 @@ def save_model(family: str, folder: Path, tokenizer: Any = None, **more: Any) ->
     kind = {"llama": "gpt-2", "qwen2": "qwen2", "qwen3": "qwen2", "gemma3_text": "gemma"}[family]
     tokenizer = tokenizer or tokenizer_of(kind)
     shape: dict[str, Any] = {
-        "vocab_size": len(tokenizer) + 5, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "initializer_range": 0.2,
-        "pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": True,
-    }  # fmt: skip
+        "vocab_size": len(tokenizer) + 5,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 512,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "initializer_range": 0.2,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": True,
+    }
     if family == "gemma3_text":
         shape |= {"num_hidden_layers": 7, "sliding_window": 16, "query_pre_attn_scalar": 32}
     if family == "qwen2":
@@ -172,9 +181,13 @@ def save_model(family: str, folder: Path, tokenizer: Any = None, **more: Any) ->
 
 
 LLAMA3_ROPE = {
-    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
     "original_max_position_embeddings": 128,
-}  # fmt: skip
+}
 
 
 def adapted_run(store: Store, folder: Path, **settings: Any) -> Run:

@@ -47,15 +47,26 @@ FAMILIES = (
     Family("smollm2", SMOLLM2, CHATML_TOKENS, None, "<|im_end|>"),
     Family("qwen2.5", "qwen2_5", CHATML_TOKENS, None, "<|im_end|>"),
     Family("qwen3", "qwen3", (*CHATML_TOKENS, "+<think>", "+</think>"), None, "<|im_end|>", rewrites=True),
-    Family("llama3", "llama3", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-           "<|begin_of_text|>", "<|eot_id|>"),
-    Family("llama3.2", "llama3_2", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-           "<|begin_of_text|>", "<|eot_id|>"),
-    Family("gemma", "gemma", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<end_of_turn>",
-           system=False),
+    Family(
+        "llama3",
+        "llama3",
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+    ),
+    Family(
+        "llama3.2",
+        "llama3_2",
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+    ),
+    Family(
+        "gemma", "gemma", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<end_of_turn>", system=False
+    ),
     Family("gemma3", "gemma3", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<end_of_turn>"),
     Family("mistral", MISTRAL, ("<s>", "</s>", "[INST]", "[/INST]"), "<s>", "</s>", before=" ", system=False),
-)  # fmt: skip
+)
 
 
 @lru_cache

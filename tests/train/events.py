@@ -12,10 +12,24 @@ from finetune.train.progress import Progress, progress
 RECORDED = Path(__file__).with_name("recorded_run.json")
 
 RUN = Run(
-    id="r1", owner="local", name="made up", dataset="d1", config={"model": "m"}, state="running", created=0.0,
-    started=0.0, ended=None, step=0, steps=100, pid=None, pid_started=None, asked=None, code=None, reason=None,
+    id="r1",
+    owner="local",
+    name="made up",
+    dataset="d1",
+    config={"model": "m"},
+    state="running",
+    created=0.0,
+    started=0.0,
+    ended=None,
+    step=0,
+    steps=100,
+    pid=None,
+    pid_started=None,
+    asked=None,
+    code=None,
+    reason=None,
     result={},
-)  # fmt: skip
+)
 
 
 def series(*things: tuple[str, dict[str, Any]]) -> list[Event]:

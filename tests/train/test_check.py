@@ -46,11 +46,34 @@ def all_names(tiny: Path) -> tuple[list[str], list[str]]:
 
 
 OTHERS = [
-    "lm_head", "embed_tokens", "model.embed_tokens", "norm", "input_layernorm", "act_fn", "rotary_emb", "self_attn",
-    "mlp", "layers", "0", "model", "model.layers.0", "proj", "_proj", "q_pro", "Q_PROJ", "j_proj", "zzz", "q.proj",
-    "layers.q_proj", "model.layers.9.self_attn.q_proj", "weight", "q_proj.weight", "lora_A", "all-linear,q_proj",
+    "lm_head",
+    "embed_tokens",
+    "model.embed_tokens",
+    "norm",
+    "input_layernorm",
+    "act_fn",
+    "rotary_emb",
+    "self_attn",
+    "mlp",
+    "layers",
+    "0",
+    "model",
+    "model.layers.0",
+    "proj",
+    "_proj",
+    "q_pro",
+    "Q_PROJ",
+    "j_proj",
+    "zzz",
+    "q.proj",
+    "layers.q_proj",
+    "model.layers.9.self_attn.q_proj",
+    "weight",
+    "q_proj.weight",
+    "lora_A",
+    "all-linear,q_proj",
     "ALL-LINEAR",
-]  # fmt: skip
+]
 
 
 def test_whatever_is_no_inner_linear_layer_is_refused_before_the_queue(
@@ -93,8 +116,14 @@ def test_other_architectures_have_other_names(
     """GPT-2's Conv1D is a linear layer; an output layer that shares nothing is still the output layer."""
     from transformers import AutoConfig
 
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-             "num_key_value_heads": 1, "vocab_size": 300}  # fmt: skip
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 300,
+    }
     config = {
         "gpt2": lambda: AutoConfig.for_model("gpt2", n_embd=32, n_layer=1, n_head=2, vocab_size=300),
         "untied": lambda: AutoConfig.for_model("llama", **sizes, tie_word_embeddings=False),

@@ -15,9 +15,19 @@ def test_text_becomes_numbers_and_empty_means_default() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("learning_rate", "fast"), ("r", 0), ("held_out", 1), ("seed", -1), ("dropout", "nan"),
-     ("schedule", "zigzag"), ("max_steps", 0), ("target_modules", "../x y"), ("alpha", float("inf"))],
-)  # fmt: skip
+    [
+        ("epochs", 0),
+        ("learning_rate", "fast"),
+        ("r", 0),
+        ("held_out", 1),
+        ("seed", -1),
+        ("dropout", "nan"),
+        ("schedule", "zigzag"),
+        ("max_steps", 0),
+        ("target_modules", "../x y"),
+        ("alpha", float("inf")),
+    ],
+)
 def test_out_of_bounds_names_the_setting(key: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.parse({key: value})
@@ -40,9 +50,21 @@ def test_yaml_keeps_data_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["- a list", "just text", "a: [unclosed", "\x00", "seed: 2024-13-45", "seed: !!int abc", "seed: !!bool abc",
-     "seed: !!timestamp abc", f"seed: {'9' * 5000}", "[" * 5000, "seed: !!int ''", "seed: !!float ''"],
-)  # fmt: skip
+    [
+        "- a list",
+        "just text",
+        "a: [unclosed",
+        "\x00",
+        "seed: 2024-13-45",
+        "seed: !!int abc",
+        "seed: !!bool abc",
+        "seed: !!timestamp abc",
+        f"seed: {'9' * 5000}",
+        "[" * 5000,
+        "seed: !!int ''",
+        "seed: !!float ''",
+    ],
+)
 def test_broken_yaml_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text)

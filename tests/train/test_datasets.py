@@ -135,8 +135,11 @@ def test_a_deletion_cut_short_is_whole_or_finished_later(
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    place = {"before the record": (store, "delete_dataset"), "before the move": (os, "replace"),
-             "before the files": (shutil, "rmtree")}[moment]  # fmt: skip
+    place = {
+        "before the record": (store, "delete_dataset"),
+        "before the move": (os, "replace"),
+        "before the files": (shutil, "rmtree"),
+    }[moment]
     with monkeypatch.context() as patch:
         patch.setattr(*place, killed)
         with pytest.raises(KeyboardInterrupt):

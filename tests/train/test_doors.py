@@ -66,7 +66,7 @@ def test_flags_lead_back(config: TrainConfig) -> None:
 @settings(deadline=None)  # the first one imports gradio
 @given(configs)
 def test_the_form_leads_back(config: TrainConfig) -> None:
-    from finetune.ui import form
+    from finetune.ui.train import form
 
     shown = form.shown(config)
     assert TrainConfig.parse(shown) == config

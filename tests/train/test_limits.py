@@ -195,9 +195,13 @@ def dead(store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("seconds", "asked", "end"),
-    [(59.0, None, ("queued", None)), (60.0, None, ("cancelled", "timed_out")),
-     (99.0, "stop", ("cancelled", "cancelled_by_owner")), (99.0, "pause", ("paused", None))],
-)  # fmt: skip
+    [
+        (59.0, None, ("queued", None)),
+        (60.0, None, ("cancelled", "timed_out")),
+        (99.0, "stop", ("cancelled", "cancelled_by_owner")),
+        (99.0, "pause", ("paused", None)),
+    ],
+)
 def test_what_a_dead_worker_was_asked_decides(
     store: Store, dead: Run, seconds: float, asked: str | None, end: tuple[str, str | None]
 ) -> None:

@@ -15,12 +15,19 @@ def test_every_measurement_is_in_the_view() -> None:
     view = progress(
         RUN,
         series(
-            ("state", {"state": "running"}), ("log", {"text": "hello"}), evaluation(0, 2.0),
-            ("samples", {"step": 0, "answers": answers}), step(1, 1.5), step(2, 1.4), evaluation(2, 1.2),
-            ("samples", {"step": 2, "answers": answers}), ("note", {"code": "flat", "text": "Flat."}),
-            ("checkpoint", {"step": 2, "loss": 1.2, "best": True}), ("unheard_of", {}),
+            ("state", {"state": "running"}),
+            ("log", {"text": "hello"}),
+            evaluation(0, 2.0),
+            ("samples", {"step": 0, "answers": answers}),
+            step(1, 1.5),
+            step(2, 1.4),
+            evaluation(2, 1.2),
+            ("samples", {"step": 2, "answers": answers}),
+            ("note", {"code": "flat", "text": "Flat."}),
+            ("checkpoint", {"step": 2, "loss": 1.2, "best": True}),
+            ("unheard_of", {}),
         ),
-    )  # fmt: skip
+    )
     assert view.train == [(1, 1.5), (2, 1.4)]
     assert view.held_out == [(0, 2.0), (2, 1.2)]
     assert view.best == (2, 1.2)

@@ -9,7 +9,7 @@ from finetune.models import load_tokenizer
 from finetune.models.source import Found
 from finetune.store import Store
 from finetune.train.checkpoints import Checkpoints
-from finetune.train.samples import choose
+from finetune.train.sample_answers import choose
 from tests.conftest import conversation, train_tiny
 
 DIVERGING = {"max_steps": 60, "eval_every": 2, "learning_rate": 0.3, "schedule": "constant", "warmup": 0}
@@ -80,7 +80,7 @@ def test_tokens_that_will_be_read_are_told_before(store: Store, tiny: Path, smal
 
 @pytest.mark.parametrize(("steps", "rows"), [(3, 9), (5, 9), (12, 8)])
 def test_the_order_is_the_same_again_and_counts_its_tokens(steps: int, rows: int) -> None:
-    from finetune.train.order import Order
+    from finetune.train.sampler import Order
 
     lengths = list(range(1, rows + 1))
     order = Order(lengths, batch=4, seed=3)

@@ -48,16 +48,31 @@ def trained(trainer_class: type[SFTTrainer], tiny: Path, folder: Path, accumulat
         LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
     )
     args = SFTConfig(
-        output_dir=str(folder), max_steps=2, per_device_train_batch_size=12 // accumulate,
-        gradient_accumulation_steps=accumulate, learning_rate=1e-2, lr_scheduler_type="constant", logging_steps=1,
-        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, save_strategy="no", report_to="none",
-        bf16=False, gradient_checkpointing=False, disable_tqdm=True, seed=0,
-    )  # fmt: skip
+        output_dir=str(folder),
+        max_steps=2,
+        per_device_train_batch_size=12 // accumulate,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        logging_steps=1,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        save_strategy="no",
+        report_to="none",
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        seed=0,
+    )
     watch = Watch()
     trainer = trainer_class(
-        model=model, args=args, train_dataset=Dataset.from_list(rows()), eval_dataset=Dataset.from_list(rows()[:5]),
-        processing_class=AutoTokenizer.from_pretrained(tiny), callbacks=[watch],
-    )  # fmt: skip
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_list(rows()),
+        eval_dataset=Dataset.from_list(rows()[:5]),
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+        callbacks=[watch],
+    )
     trainer.train()
     return watch, trainer
 

@@ -13,9 +13,11 @@ import pytest
 from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.errors import ModelError
+from finetune.services import Services
 from finetune.store import Run, Store
-from finetune.ui import answers, blind, chat
-from finetune.ui.session import Services
+from finetune.ui import answers
+from finetune.ui.chat import blind
+from finetune.ui.chat import tab as chat
 from tests.chat.test_base import drawn
 from tests.conftest import conversation, said
 

@@ -9,9 +9,9 @@ import pytest
 
 from finetune.chat import Engine
 from finetune.export.bundle import read_bundle
+from finetune.services import Services
 from finetune.store import Store
-from finetune.ui.chat import ChatTab
-from finetune.ui.session import Services
+from finetune.ui.chat.tab import ChatTab
 from tests.export.trained import world
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}

@@ -4,7 +4,7 @@ import pytest
 
 from finetune.chat import Reply
 from finetune.chat.talk import Column, Turn
-from finetune.ui import compare
+from finetune.ui.chat import compare
 from tests.ui.payloads import PAYLOADS
 
 COLUMNS = (Column("base", "Before"), Column("tuned", "After"))
@@ -14,8 +14,24 @@ COLUMNS = (Column("base", "Before"), Column("tuned", "After"))
 def test_no_text_becomes_a_tag_or_leaves_its_attribute(text: str) -> None:
     from html.parser import HTMLParser
 
-    allowed = {"section", "div", "small", "article", "header", "p", "details", "summary", "dl", "dt", "dd", "button",
-               "pre", "span", "del", "ins"}  # fmt: skip
+    allowed = {
+        "section",
+        "div",
+        "small",
+        "article",
+        "header",
+        "p",
+        "details",
+        "summary",
+        "dl",
+        "dt",
+        "dd",
+        "button",
+        "pre",
+        "span",
+        "del",
+        "ins",
+    }
     found: list[tuple[str, list]] = []
 
     class Reader(HTMLParser):

@@ -12,13 +12,14 @@ import pytest
 
 from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
+from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import report, rows
-from finetune.ui.data import DataTab
-from finetune.ui.mapping import described, named, tried
-from finetune.ui.opened import Opened
-from finetune.ui.session import Services
-from finetune.ui.sources import take
+from finetune.ui import report
+from finetune.ui.data import rows
+from finetune.ui.data.mapping import described, named, tried
+from finetune.ui.data.opened import Opened
+from finetune.ui.data.sources import take
+from finetune.ui.data.tab import DataTab
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
 OURS = {
@@ -74,11 +75,17 @@ def test_cells_of_a_file_are_never_html(tmp_path: Path, tiny: Path) -> None:
     example = dataset.examples[0]
     mapping = data.Mapping(user=HOSTILE, assistant=f"{{{HOSTILE}}}")
     parts = [
-        report.summary(dataset), report.first_rows(dataset), report.rejected(dataset), report.refused(HOSTILE),
-        *map(report.fix, data.fixes(dataset)), rows.as_trained(example, str(tiny)),
-        *map(rows.as_chat, dataset.examples), rows._not_found(dataset, HOSTILE),
-        tried(dataset, mapping), named(dataset.columns),
-    ]  # fmt: skip
+        report.summary(dataset),
+        report.first_rows(dataset),
+        report.rejected(dataset),
+        report.refused(HOSTILE),
+        *map(report.fix, data.fixes(dataset)),
+        rows.as_trained(example, str(tiny)),
+        *map(rows.as_chat, dataset.examples),
+        rows._not_found(dataset, HOSTILE),
+        tried(dataset, mapping),
+        named(dataset.columns),
+    ]
     for html in parts:
         tags = Tags(html)
         assert tags.tags <= OURS | {"mark"}, html

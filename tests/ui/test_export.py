@@ -17,10 +17,11 @@ from finetune.chat import Engine
 from finetune.errors import RunError
 from finetune.export import make, parity
 from finetune.export.formats import FORMATS
+from finetune.services import Services
 from finetune.store import Run, Store
-from finetune.ui import export, exported
-from finetune.ui.session import Services
-from finetune.ui.spoken import spoken
+from finetune.ui.export import cards
+from finetune.ui.export import tab as export
+from finetune.ui.progress import spoken
 from tests.conftest import train_tiny
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
@@ -65,7 +66,7 @@ def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp
     adapter, merged, _, _, bundle, _ = tab._rows(run.id, STATE)
     assert f"made: {run.id}-merged-bfloat16, " in merged
     assert f"made: {run.id}-bundle.zip, " in bundle
-    assert ["not checked" in html for html in (adapter, merged, bundle, exported.done(made))] == [0, 1, 0, 1]
+    assert ["not checked" in html for html in (adapter, merged, bundle, cards.done(made))] == [0, 1, 0, 1]
 
 
 def test_what_is_told_names_its_run(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_what_answers_otherwise_is_not_pushed(tab: export.ExportTab, run: Run, m
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
     *_, (said, *_) = tab._push(values(tab, run.id, repo="me/x"))
     assert "It was not pushed." in said
-    html = exported.done(made) + exported.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
+    html = cards.done(made) + cards.row(FORMATS[0], made.as_dict() | {"rows": list(red.rows)})
     assert "do not ship" in html
     assert "<script" not in html
 

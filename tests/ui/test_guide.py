@@ -10,10 +10,11 @@ from gradio.helpers import special_args
 
 from finetune import data
 from finetune.chat import Engine
+from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import guide, worksheet
-from finetune.ui.plan import Plan
-from finetune.ui.session import Services
+from finetune.ui.guide import tab as guide
+from finetune.ui.guide import worksheet
+from finetune.ui.train.plan import Plan
 from tests.conftest import said
 
 EVIL = "<script>alert(1)</script>"
@@ -44,7 +45,7 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     assert "held-out rows" in last
     assert "GB of this machine" in last, "the plan was measured, too"
     assert "At 0.5 an hour" in last
-    page = tab._page(guide.sheet.markdown, *told)
+    page = tab._page(guide.markdown, *told)
     assert "Sums." in page
     assert "not a price" in tab._fill("", "", "cheap", str(tiny), state)
 

@@ -9,9 +9,9 @@ import pytest
 from gradio.helpers import special_args
 
 from finetune.chat import Engine
+from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page as pages
-from finetune.ui.session import Services
 
 
 @pytest.fixture

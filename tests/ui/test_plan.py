@@ -8,10 +8,10 @@ import pytest
 
 from finetune import data, train
 from finetune.chat import Engine
+from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import form, plan
-from finetune.ui import train as tab
-from finetune.ui.session import Services
+from finetune.ui.train import form, plan
+from finetune.ui.train import tab as tab
 
 FOUND = train.Measured(10.0, 0.01, 0.005, 2.0, 1.0, 2 * 10**9, [100] * 40, [50] * 16)
 

@@ -11,9 +11,11 @@ import pytest
 from finetune import data, evaluate
 from finetune.chat import Engine
 from finetune.export.bundle import read_bundle
+from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import answers, results, verdict
-from finetune.ui.session import Services
+from finetune.ui import answers
+from finetune.ui.results import tab as results
+from finetune.ui.results import verdict
 from tests.conftest import conversation, said, train_tiny
 from tests.export.trained import world
 
@@ -22,13 +24,34 @@ EVIL = "<script>alert(1)</script>"
 
 
 def found(code: str = "helped", kind: str = "label") -> dict[str, Any]:
-    arm = {"score": 0.83, "ci": [0.74, 0.89], "correct": 83, "parts": {"macro F1": 0.81}, "loss": 0.1,
-           "perplexity": 1.1, "prompt_tokens": 58.0, "seconds": 0.4}  # fmt: skip
+    arm = {
+        "score": 0.83,
+        "ci": [0.74, 0.89],
+        "correct": 83,
+        "parts": {"macro F1": 0.81},
+        "loss": 0.1,
+        "perplexity": 1.1,
+        "prompt_tokens": 58.0,
+        "seconds": 0.4,
+    }
     arms = {"base": arm | {"score": 0.04, "ci": [0.01, 0.1]}, "tuned": arm, "nearest": arm | {"loss": None}}
-    lost = {"base_loss": 2.1, "tuned_loss": 2.4, "ci": [0.2, 0.4], "n": 64, "said": "worse",
-            "answers": [{"prompt": "Hi", "base": EVIL, "tuned": EVIL}]}  # fmt: skip
-    return {"n": 100, "excluded": 2, "kind": kind, "metric": "accuracy", "arms": arms, "forgetting": lost,
-            "verdict": {"code": code, "sentence": f"Numbers. {EVIL}"}}  # fmt: skip
+    lost = {
+        "base_loss": 2.1,
+        "tuned_loss": 2.4,
+        "ci": [0.2, 0.4],
+        "n": 64,
+        "said": "worse",
+        "answers": [{"prompt": "Hi", "base": EVIL, "tuned": EVIL}],
+    }
+    return {
+        "n": 100,
+        "excluded": 2,
+        "kind": kind,
+        "metric": "accuracy",
+        "arms": arms,
+        "forgetting": lost,
+        "verdict": {"code": code, "sentence": f"Numbers. {EVIL}"},
+    }
 
 
 @pytest.mark.parametrize("code", verdict.WORDS)

@@ -7,11 +7,11 @@ import pytest
 
 from finetune import train
 from finetune.chat import Engine
+from finetune.services import Services
 from finetune.store import Run, Store
-from finetune.ui import models, runs
-from finetune.ui.run import choices
-from finetune.ui.session import Services
-from finetune.ui.train import TrainTab
+from finetune.ui.train import models, runs
+from finetune.ui.train.live import choices
+from finetune.ui.train.tab import TrainTab
 from tests.train.events import evaluation
 from tests.ui.test_data import HOSTILE, OURS, Tags
 
@@ -103,8 +103,25 @@ def test_a_made_up_pick_picks_nothing(tab: runs.RunsTab, store: Store, claim: ob
 
 
 def test_names_are_text() -> None:
-    run = Run("r1", "local", HOSTILE, "d", {"model": HOSTILE}, "failed", 1.0, None, None, 0, 0, None, None, None, None,
-              None, {})  # fmt: skip
+    run = Run(
+        "r1",
+        "local",
+        HOSTILE,
+        "d",
+        {"model": HOSTILE},
+        "failed",
+        1.0,
+        None,
+        None,
+        0,
+        0,
+        None,
+        None,
+        None,
+        None,
+        None,
+        {},
+    )
     html = runs.table([(run, HOSTILE, (0, 1.0))], ["r1"], now=100.0)
     tags = Tags(html)
     assert tags.tags <= OURS | {"thead", "tbody", "button"}

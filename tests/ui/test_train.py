@@ -7,10 +7,10 @@ import pytest
 
 from finetune import data, train
 from finetune.chat import Engine
+from finetune.services import Services, known
 from finetune.store import Store
-from finetune.ui import form
-from finetune.ui import train as tab
-from finetune.ui.session import Services, known
+from finetune.ui.train import form
+from finetune.ui.train import tab as tab
 
 
 @pytest.fixture

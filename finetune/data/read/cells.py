@@ -7,10 +7,25 @@ from finetune.data.read.decode import RowDecoder
 from finetune.data.read.table import MOST_COLUMNS, Notes
 from finetune.errors import DataError
 
-STRUCTURED = frozenset((
-    "messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "history", "tools",
-    "functions", "function_call", "tool_calls", "instances", "chosen", "rejected",
-))  # fmt: skip
+STRUCTURED = frozenset(
+    (
+        "messages",
+        "conversations",
+        "conversation",
+        "dialog",
+        "dialogue",
+        "chat",
+        "turns",
+        "history",
+        "tools",
+        "functions",
+        "function_call",
+        "tool_calls",
+        "instances",
+        "chosen",
+        "rejected",
+    )
+)
 """Columns whose cells are parsed when they hold a JSON list or object. In any other column only a list of turns
 is: a completion that is JSON must be trained on exactly as it is written."""
 

@@ -51,9 +51,11 @@ def looking_at(path: str | Path) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         raise DataError(
-            "This path cannot be looked at.", where=str(path)[:200], fix="Check it, and who may read it.",
+            "This path cannot be looked at.",
+            where=str(path)[:200],
+            fix="Check it, and who may read it.",
             code="no_such_file",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def read(path: str | Path) -> Table:

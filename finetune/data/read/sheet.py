@@ -21,9 +21,21 @@ HEADER_WITHIN = 1_000
 UNPACKED, RATIO = 500 << 20, 100
 """Refused: more unpacked bytes than this, or more than 20 MB that unpacked over a hundredfold. Sheets pack 5 to 30."""
 DAMAGE = (
-    zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError,
-    SyntaxError, NotImplementedError, RuntimeError, ArithmeticError, AssertionError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+)
 """What openpyxl and its XML and zip readers were seen to raise for damaged files; it has no exception of its own."""
 
 

@@ -1,6 +1,6 @@
 """A zip from a stranger, unpacked so that nothing happens but the writing of files we know.
 
-Every name is on the list of `finetune.export.bundle.members`, every size is bounded before and while it is read, and
+Every name is on the list of `finetune.export.bundle.schema`, every size is bounded before and while it is read, and
 every byte is the one that the manifest's hash names. Files are streamed, never held whole.
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from finetune import settings
 from finetune.errors import FinetuneError, RunError
-from finetune.export.bundle import members
-from finetune.export.bundle.parsed import read_json, refused
+from finetune.export.bundle import schema
+from finetune.export.bundle.strict_json import read_json, refused
 
-MOST_DIRECTORY = 1 * members.MB
+MOST_DIRECTORY = 1 * schema.MB
 """Bytes of the zip's own table of contents; zipfile reads it into memory."""
 
-RATIO, RATIO_FROM = 200, 1 * members.MB
+RATIO, RATIO_FROM = 200, 1 * schema.MB
 """How much larger than the zip its contents may be, once they are larger than `RATIO_FROM`."""
 
 SPREAD = 4
@@ -84,18 +84,19 @@ def told() -> Iterator[None]:
             raise RunError("The disk is full.", fix="Free some space.", code="disk_full") from error
         raise RunError(
             f"The folder where the app keeps its data cannot be written ({error.strerror or type(error).__name__}).",
-            fix="Set FINETUNE_HOME to a folder you may write to.", code="not_writable",
-        ) from error  # fmt: skip
+            fix="Set FINETUNE_HOME to a folder you may write to.",
+            code="not_writable",
+        ) from error
 
 
 def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place: Path) -> dict[str, Path]:
-    first = infos.pop(members.MANIFEST)
+    first = infos.pop(schema.MANIFEST)
     _copy(bundle, first, place)
-    manifest = read_json(place / members.MANIFEST, members.ManifestRecord)
+    manifest = read_json(place / schema.MANIFEST, schema.ManifestRecord)
     if unknown := sorted(infos.keys() - manifest.files.keys()):
         raise refused("The manifest does not name this file.", unknown[0])
     answers = {f"evaluations/{name.split('/')[1]}/answers.jsonl" for name in infos if name.startswith("evaluations/")}
-    if missing := sorted((manifest.files.keys() | answers | set(members.NEEDED)) - infos.keys()):
+    if missing := sorted((manifest.files.keys() | answers | set(schema.NEEDED)) - infos.keys()):
         raise refused("This file is missing.", missing[0])
     for name, told in manifest.files.items():
         if (told.bytes, told.sha256) != (infos[name].file_size, _copy(bundle, infos[name], place)):
@@ -104,8 +105,8 @@ def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place:
 
 
 def _checked(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
-    if len(infos) > members.MOST_MEMBERS:
-        raise refused(f"The zip holds more than {members.MOST_MEMBERS} files.")
+    if len(infos) > schema.MOST_MEMBERS:
+        raise refused(f"The zip holds more than {schema.MOST_MEMBERS} files.")
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         _check(info)
@@ -113,12 +114,12 @@ def _checked(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipIn
             raise refused("The zip holds two files of this name.", info.filename)
         found[info.filename.casefold()] = info
     total = sum(info.file_size for info in infos)
-    if total > (most := SPREAD * settings.read().max_upload_mb * members.MB):
+    if total > (most := SPREAD * settings.read().max_upload_mb * schema.MB):
         raise refused(f"Unpacked it would be {total / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB are accepted.")
     if total > RATIO_FROM and total > RATIO * size:
         raise refused(f"It would unpack to more than {RATIO} times its size, as only a zip bomb does.")
     named = {info.filename: info for info in infos}
-    if members.MANIFEST not in named:
+    if schema.MANIFEST not in named:
         raise refused("The zip has no manifest, so it is no run bundle.")
     return named
 
@@ -135,7 +136,7 @@ def _check(info: zipfile.ZipInfo) -> None:
         raise refused("The file is encrypted.", name)
     if info.compress_type not in METHODS:
         raise refused("The file is compressed in a way that a bundle is not.", name)
-    most = members.most_bytes(name)
+    most = schema.most_bytes(name)
     if most is None or name != info.filename:
         raise refused("A bundle holds no such file; only safetensors, JSON and texts are read.", name)
     if info.file_size > most:
@@ -150,7 +151,7 @@ def _copy(bundle: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, count = hashlib.sha256(), 0
     with bundle.open(info) as source, target.open("xb") as file:
-        while part := source.read(members.MB):
+        while part := source.read(schema.MB):
             count += len(part)
             digest.update(part)
             file.write(part)
@@ -163,11 +164,11 @@ def _refuse_long_directory(file: "object") -> None:
     """Before zipfile reads the whole of it."""
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end and end[5] > MOST_DIRECTORY:  # the size of the central directory
-        raise refused(f"The zip holds more than {members.MOST_MEMBERS} files.")
+        raise refused(f"The zip holds more than {schema.MOST_MEMBERS} files.")
 
 
 def _refuse_full_disk(needed: int, place: Path) -> None:
-    if shutil.disk_usage(place).free < needed + 8 * members.MB:
+    if shutil.disk_usage(place).free < needed + 8 * schema.MB:
         raise RunError(
             f"The disk is too full: {needed / 1e6:,.0f} MB are needed.", fix="Free some space.", code="disk_full"
         )

@@ -26,10 +26,10 @@ from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.evaluate.measure import general
 from finetune.evaluate.task import BROUGHT, adapter_hash
 from finetune.export import facts
-from finetune.export.bundle import members
-from finetune.export.bundle.accepted import check_adapter
+from finetune.export.bundle import schema
+from finetune.export.bundle.adapter_check import check_adapter
 from finetune.export.bundle.archive import told, unpack
-from finetune.export.bundle.parsed import as_record, read_json, read_lines, refused
+from finetune.export.bundle.strict_json import as_record, read_json, read_lines, refused
 from finetune.export.bundle.write import PARTS, json_file, weights_hash
 from finetune.models.source import HUB_ID
 from finetune.store import DatasetRecord, Event, Run, Store, new_id
@@ -42,8 +42,8 @@ class Incoming:
 
     folder: Path
     files: dict[str, Path]
-    run: members.RunRecord
-    data: members.DataRecord
+    run: schema.RunRecord
+    data: schema.DataRecord
     config: train.TrainConfig
     environment: dict[str, Any]
     report: dict[str, Any] | None
@@ -70,7 +70,7 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
         check_adapter(place / "adapter", incoming.run.base.name, incoming.config)
         for _ in _events(incoming, ""):
             pass
-        votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], members.VoteRecord)]
+        votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], schema.VoteRecord)]
         record, rows = _dataset(incoming, owner)
         return _publish(store, incoming, _run(incoming, record, model), record, rows, votes)
 
@@ -82,10 +82,10 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def _opened(place: Path, files: dict[str, Path]) -> Incoming:
-    run = read_json(files["run.json"], members.RunRecord)
-    told = read_json(files["data.json"], members.DataRecord)
-    environment = read_json(files["environment.json"], members.EnvironmentRecord)
-    report = read_json(files["report.json"], members.ReportRecord) if "report.json" in files else None
+    run = read_json(files["run.json"], schema.RunRecord)
+    told = read_json(files["data.json"], schema.DataRecord)
+    environment = read_json(files["environment.json"], schema.EnvironmentRecord)
+    report = read_json(files["report.json"], schema.ReportRecord) if "report.json" in files else None
     try:
         config = train.TrainConfig.parse(run.config)
     except ConfigError as error:
@@ -94,12 +94,17 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     if told.included != ("data/train.jsonl" in files):
         raise refused("The rows are said to be there and are not, or the other way round.", "data.json")
     return Incoming(
-        place, files, run, told, config, environment.model_dump(),
+        place,
+        files,
+        run,
+        told,
+        config,
+        environment.model_dump(),
         report.model_dump(exclude_unset=True) if report else None,
-    )  # fmt: skip
+    )
 
 
-def _check_base(run: members.RunRecord, config: train.TrainConfig) -> None:
+def _check_base(run: schema.RunRecord, config: train.TrainConfig) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -120,11 +125,11 @@ def _check_base(run: members.RunRecord, config: train.TrainConfig) -> None:
 
 def _events(incoming: Incoming, run_id: str) -> Iterator[Event]:
     """The events one after the other, each checked; read twice, so that a long history is never held whole."""
-    for count, (event, value) in enumerate(read_lines(incoming.files["events.jsonl"], members.EventRecord), 1):
+    for count, (event, value) in enumerate(read_lines(incoming.files["events.jsonl"], schema.EventRecord), 1):
         where = f"events.jsonl, line {count}"
         if event.seq != count:
             raise refused("The events are not numbered 1, 2, 3 …", where)
-        as_record(value["data"], members.KINDS_OF_EVENT[event.kind], where)
+        as_record(value["data"], schema.KINDS_OF_EVENT[event.kind], where)
         yield Event(run_id, event.seq, event.at, event.kind, value["data"])
 
 
@@ -136,19 +141,37 @@ def _run(incoming: Incoming, record: DatasetRecord, model: str | None) -> Run:
         here = str(found.folder) if found.source == "local" else model
         if told.base.weights and weights_hash(str(found.folder), facts.Base(model, True)) != told.base.weights:
             raise refused(
-                "The weights of this base are not those that the run was trained on.", facts.base_of(model, None).name,
+                "The weights of this base are not those that the run was trained on.",
+                facts.base_of(model, None).name,
                 "Name the base it was trained on.",
-            )  # fmt: skip
+            )
         config, result = config | {"model": here}, result | {"source": found.source}
     elif told.base.local:
         config = config | {"model": told.base.name + facts.ELSEWHERE}
     name = " ".join(_whole(told.name).split())[:LONGEST_NAME] or "imported"
     return Run(
-        new_id("r"), record.owner, name, record.id, config, told.state, told.created, told.started, told.ended,
-        told.step, told.steps, None, None, None, told.code, _whole(told.reason) if told.reason else None, result,
-        attempt=told.attempt, seconds=float(told.seconds), memory=told.memory,
+        new_id("r"),
+        record.owner,
+        name,
+        record.id,
+        config,
+        told.state,
+        told.created,
+        told.started,
+        told.ended,
+        told.step,
+        told.steps,
+        None,
+        None,
+        None,
+        told.code,
+        _whole(told.reason) if told.reason else None,
+        result,
+        attempt=told.attempt,
+        seconds=float(told.seconds),
+        memory=told.memory,
         split=split_of(incoming).model_dump(mode="json") if incoming.data.included else None,
-    )  # fmt: skip
+    )
 
 
 def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None]:
@@ -157,10 +180,17 @@ def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None
     folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
     beside = {"rejected", "applied", "train", "held_out", "sha256", "held_out_sha256", "files"}
     found: dict[str, Any] = {
-        "format": told.format, "rows": told.rows or 0, "accepted": told.accepted or 0, "system": told.system,
-        "thinks": told.thinks, "applied": [], "mapping": None, "train_file": None, "validation_file": None,
+        "format": told.format,
+        "rows": told.rows or 0,
+        "accepted": told.accepted or 0,
+        "system": told.system,
+        "thinks": told.thinks,
+        "applied": [],
+        "mapping": None,
+        "train_file": None,
+        "validation_file": None,
         "counted": told.model_dump(include=beside),
-    }  # fmt: skip
+    }
     if not told.included:
         found["stayed"] = True
     else:
@@ -228,8 +258,8 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
     here: Any = SimpleNamespace(dataset=lambda _: record)  # what `of_run` asks a store for
     for key in sorted({name.split("/")[1] for name in incoming.files if name.startswith("evaluations/")}):
         folder = incoming.folder / "evaluations" / key
-        limit = read_json(folder / "task.json", members.TaskRecord).limit if (folder / "task.json").exists() else None
-        answers = [one for one, _ in read_lines(folder / "answers.jsonl", members.AnsweredRecord)]
+        limit = read_json(folder / "task.json", schema.TaskRecord).limit if (folder / "task.json").exists() else None
+        answers = [one for one, _ in read_lines(folder / "answers.jsonl", schema.AnsweredRecord)]
         _check_answers(answers)
         place = train.run_folder(run.id) / "evaluations" / key
         if incoming.data.included:
@@ -260,7 +290,7 @@ def _keep_report(report: dict[str, Any], name: str, adapter: str, place: Path) -
     json_file(place / "report.json", report | {"data": name, "adapter": adapter, "at": time.time(), "from": "bundle"})
 
 
-def _check_answers(answers: list[members.AnsweredRecord]) -> None:
+def _check_answers(answers: list[schema.AnsweredRecord]) -> None:
     if len({(one.arm, one.row) for one in answers}) != len(answers):
         raise refused("A row is answered twice.", "evaluations")
     if any(one.arm.startswith("general") and not one.loss_tokens for one in answers):

@@ -1,6 +1,6 @@
 """A run in one zip, to hand to a colleague: settings, history, evaluation, votes, adapter; its data only if asked.
 
-What is in it is said by `members.py`; `read.py` reads it again. The same run makes the same bytes. Paths of this
+What is in it is said by `schema.py`; `read.py` reads it again. The same run makes the same bytes. Paths of this
 machine, keys, and whatever belongs to other owners stay here.
 
 Example:
@@ -21,8 +21,8 @@ from typing import Any
 from finetune import evaluate, train
 from finetune.errors import DataError, FinetuneError, RunError
 from finetune.export import facts
-from finetune.export.bundle import members
-from finetune.export.masks import Masks, of_this_machine, refuse_private
+from finetune.export.bundle import schema
+from finetune.export.privacy import Masks, of_this_machine, refuse_private
 from finetune.store import ENDED, Run, Store
 
 LINES = ("log", "note", "state")
@@ -70,23 +70,24 @@ def write_bundle(store: Store, run: Run, out: Path, *, with_data: bool = False) 
 
 def _write_records(store: Store, run: Run, aside: Path, masks: Masks, with_data: bool) -> None:
     record = {
-        "name": masks.line(run.name)[: members.LONGEST_NAME] or run.id,
-        "config": run.config | {"model": facts.base(run).name}, "base": _base(run),
-        "resolved": facts.resolved(store, run), "reason": masks.line(run.reason) if run.reason else None,
-        "result": {name: run.result[name] for name in members.Figures.model_fields if name in run.result},
+        "name": masks.line(run.name)[: schema.LONGEST_NAME] or run.id,
+        "config": run.config | {"model": facts.base(run).name},
+        "base": _base(run),
+        "resolved": facts.resolved(store, run),
+        "reason": masks.line(run.reason) if run.reason else None,
+        "result": {name: run.result[name] for name in schema.Figures.model_fields if name in run.result},
     } | {
         name: getattr(run, name)
-        for name in ("state", "code", "created", "started", "ended", "step", "steps", "attempt", "seconds",
-                     "memory")
-    }  # fmt: skip
+        for name in ("state", "code", "created", "started", "ended", "step", "steps", "attempt", "seconds", "memory")
+    }
     told = facts.data_facts(store, run) | {"included": with_data, "files": _kept_files(store, run)}
     told["split"] = store.run(run.id).split  # asking for the rows has recorded it, if it was not
-    told["name"] = told["name"][: members.LONGEST_NAME] or "data"
+    told["name"] = told["name"][: schema.LONGEST_NAME] or "data"
     json_file(aside / "run.json", record)
     json_file(aside / "data.json", masks.deep(told))
     json_file(aside / "environment.json", masks.deep(facts.environment(run), line=True))
     if known := evaluate.known(run):
-        found = {name: known[name] for name in members.ReportRecord.model_fields if name in known}
+        found = {name: known[name] for name in schema.ReportRecord.model_fields if name in known}
         json_file(aside / "report.json", masks.deep(found | {"run": None, "model": facts.base(run).name}))
     events = (vars(event) | {"data": masks.deep(event.data, event.kind in LINES)} for event in store.events(run.id))
     _jsonl(aside / "events.jsonl", ({name: one[name] for name in one if name != "run"} for one in events))
@@ -121,7 +122,7 @@ def _write_evaluations(store: Store, run: Run, aside: Path, masks: Masks) -> Non
     for folder in sorted((train.run_folder(run.id) / "evaluations").glob("*")):
         place = aside / "evaluations" / folder.name
         answers = list(_answers(folder))
-        if not answers or members.most_bytes(f"evaluations/{folder.name}/answers.jsonl") is None:
+        if not answers or schema.most_bytes(f"evaluations/{folder.name}/answers.jsonl") is None:
             continue
         place.mkdir(parents=True)
         json_file(place / "task.json", {"limit": _limit(store, run, folder.name, {one["row"] for one in answers})})
@@ -133,7 +134,7 @@ def _answers(folder: Path) -> Iterator[dict[str, Any]]:
     file, seen = folder / "answers.jsonl", set()
     for line in file.read_bytes().splitlines() if file.is_file() else []:
         try:
-            one = members.AnsweredRecord.model_validate_json(line)
+            one = schema.AnsweredRecord.model_validate_json(line)
         except ValueError:
             continue
         if (one.arm, one.row) not in seen:
@@ -155,13 +156,13 @@ def _write_adapter(run: Run, adapter: Path, aside: Path, masks: Masks) -> None:
     (aside / "adapter").mkdir()
     for file in sorted(adapter.iterdir()):
         name = f"adapter/{file.name}"
-        if members.most_bytes(name) is None or not file.is_file():
+        if schema.most_bytes(name) is None or not file.is_file():
             continue
         if file.suffix != ".json" or file.name in AS_THEY_ARE:
             shutil.copyfile(file, aside / name)
             continue
         values = masks.deep(json.loads(file.read_text(encoding="utf-8")))
-        if name == members.ADAPTER:
+        if name == schema.ADAPTER:
             values["base_model_name_or_path"] = facts.base(run).name
         json_file(aside / name, values)
 
@@ -181,17 +182,19 @@ def _zip(aside: Path, place: Path) -> None:
     files = sorted(file for file in aside.rglob("*") if file.is_file() and file != place)
     names = {str(file.relative_to(aside).as_posix()): file for file in files}
     manifest = {
-        "format": members.FORMAT, "version": members.VERSION, "files": {name: _entry(names[name]) for name in names}
-    }  # fmt: skip
-    json_file(aside / members.MANIFEST, manifest)
+        "format": schema.FORMAT,
+        "version": schema.VERSION,
+        "files": {name: _entry(names[name]) for name in names},
+    }
+    json_file(aside / schema.MANIFEST, manifest)
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, file in {members.MANIFEST: aside / members.MANIFEST, **names}.items():
+        for name, file in {schema.MANIFEST: aside / schema.MANIFEST, **names}.items():
             info = zipfile.ZipInfo(name, FIRST_DAY)
             info.compress_type = zipfile.ZIP_STORED if file.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
             info.external_attr = 0o100600 << 16
             info.file_size = file.stat().st_size  # so that zipfile knows when it is beyond 2 GiB
             with file.open("rb") as source, bundle.open(info, "w") as target:
-                while part := source.read(members.MB):
+                while part := source.read(schema.MB):
                     target.write(part)
 
 

@@ -44,9 +44,12 @@ FAMILIES = {
 
 
 def modelfile(
-    gguf_name: str, tokenizer: "PreTrainedTokenizerBase", system: str | None, ends: Sequence[int],
+    gguf_name: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    system: str | None,
+    ends: Sequence[int],
     thinking: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """Ollama's recipe for the GGUF beside it; `ends` are the tokens that end an answer (`models.end_tokens`).
 
     `thinking` tells whether answers were trained to think aloud: their opening is another.

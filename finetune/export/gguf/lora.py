@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import RunError
-from finetune.export.aside import aside
 from finetune.export.gguf.tensors import Family, family_of
+from finetune.files import aside
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -83,9 +83,11 @@ def _pairs(folder: Path, run: Run) -> "dict[str, tuple[torch.Tensor, torch.Tenso
         part = PART.fullmatch(key)
         if part is None:
             raise RunError(
-                f"The adapter holds {key}, which is no LoRA of a linear layer, so it cannot go alone.", where=run.id,
-                fix="Export the merged model as GGUF instead.", code="gguf_unsupported",
-            )  # fmt: skip
+                f"The adapter holds {key}, which is no LoRA of a linear layer, so it cannot go alone.",
+                where=run.id,
+                fix="Export the merged model as GGUF instead.",
+                code="gguf_unsupported",
+            )
         parts.setdefault(part["layer"], {})[part["part"]] = tensor
     if not parts or any(len(both) < 2 for both in parts.values()):
         raise _damaged(run, "it is not whole")
@@ -109,9 +111,11 @@ def _config(folder: Path, run: Run) -> dict[str, Any]:
         raise _damaged(run, type(error).__name__) from error
     if not plain or config.get("bias", "none") != "none" or config.get("modules_to_save"):
         raise RunError(
-            "The adapter is more than a plain LoRA, which is all that llama.cpp can add to a base.", where=run.id,
-            fix="Export the merged model as GGUF instead.", code="gguf_unsupported",
-        )  # fmt: skip
+            "The adapter is more than a plain LoRA, which is all that llama.cpp can add to a base.",
+            where=run.id,
+            fix="Export the merged model as GGUF instead.",
+            code="gguf_unsupported",
+        )
     return dict(config)
 
 

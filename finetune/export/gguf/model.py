@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetune.errors import ModelError
-from finetune.export.aside import aside
 from finetune.export.gguf.tensors import COMMAND, Family, family_of, frequencies, weights
 from finetune.export.gguf.vocab import add_vocabulary
+from finetune.files import aside
 
 if TYPE_CHECKING:
     import numpy
@@ -172,8 +172,9 @@ def _refuse_rope(rope: dict[str, Any]) -> None:
 def _unsupported(what: str) -> ModelError:
     return ModelError(
         f"llama.cpp does not compute {what} as transformers does, or is not told how here.",
-        fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}", code="gguf_unsupported",
-    )  # fmt: skip
+        fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}",
+        code="gguf_unsupported",
+    )
 
 
 def _add_tensors(writer: "GGUFWriter", folder: Path, family: Family, kind: Kind) -> None:

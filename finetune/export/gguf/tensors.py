@@ -48,8 +48,9 @@ class Family:
         if ours is None:
             raise ModelError(
                 f"A GGUF of a {self.config.model_type} model has no place for {theirs}.",
-                fix=f"Use llama.cpp's own converter: {COMMAND}", code="gguf_unsupported",
-            )  # fmt: skip
+                fix=f"Use llama.cpp's own converter: {COMMAND}",
+                code="gguf_unsupported",
+            )
         return ours
 
     def laid_out(self, theirs: str, weight: "torch.Tensor") -> "torch.Tensor":
@@ -74,10 +75,10 @@ def family_of(config: Any) -> Family:
 
     if config.model_type not in FAMILIES:
         raise ModelError(
-            f"A model of type {config.model_type} cannot be written as GGUF here "
-            f"(only {', '.join(FAMILIES)} can).",
-            fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}", code="gguf_unsupported",
-        )  # fmt: skip
+            f"A model of type {config.model_type} cannot be written as GGUF here (only {', '.join(FAMILIES)} can).",
+            fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}",
+            code="gguf_unsupported",
+        )
     return Family(config, gguf.MODEL_ARCH[FAMILIES[config.model_type]])
 
 

@@ -194,5 +194,6 @@ def _flat(step: dict[str, Any], within: str) -> Iterator[dict[str, Any]]:
 def _unknown(what: str) -> ModelError:
     return ModelError(
         f"This tokenizer has {what}.",
-        fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}", code="gguf_unsupported",
-    )  # fmt: skip
+        fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}",
+        code="gguf_unsupported",
+    )

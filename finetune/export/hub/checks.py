@@ -90,9 +90,10 @@ def refuse_readers(who: dict[str, Any]) -> None:
     role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
         raise NotAllowed(
-            "This token may only read.", fix="Make one that may write: huggingface.co/settings/tokens.",
+            "This token may only read.",
+            fix="Make one that may write: huggingface.co/settings/tokens.",
             code="hub_forbidden",
-        )  # fmt: skip
+        )
 
 
 def pushable(folder: Path, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Path]:

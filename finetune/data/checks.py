@@ -1,0 +1,211 @@
+"""Looks at each accepted example once, and at all of them together: the warnings of the report.
+
+Nothing here rejects a row. What is kept per row is a few numbers, so that large files fit.
+
+Example:
+    >>> watch = Watch()
+    >>> for example in examples: watch.see(example)
+    >>> problems, prints = watch.finish(examples)
+"""
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from finetune.data.duplicates import NEAR_ROWS, Printer, Prints
+from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
+from finetune.data.texts import has_control, has_personal, has_secret, has_special, script_of
+
+FEW = 10
+"""Below this many examples a fine-tune is unlikely to have a noticeable effect."""
+
+CONSTANT = 0.9
+"""One answer in this share of the rows makes it the only thing learned."""
+
+CODES = {
+    *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
+    *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
+    "near_not_checked",
+}
+"""Every code found here: a dataset that has changed is looked at anew for these."""
+
+MOST_SYSTEMS = 1_000
+"""Different system prompts that are told apart."""
+
+
+class Watch:
+    """Collects the findings of one dataset."""
+
+    def __init__(self) -> None:
+        self._findings = Findings()
+        self._printer = Printer()
+        self._lines = array("q")
+        self._systems = _Kinds()
+        self._scripts = _Kinds()
+
+    def see(self, example: Example) -> None:
+        """Look at one example."""
+        self._lines.append(example.line)
+        self._printer.add(example)
+        self._systems.add(example.system or "", example.line)
+        answer = example.answer
+        if script := script_of(answer):
+            self._scripts.add(script, example.line)
+        if any(m["role"] == "assistant" and m["content"][:1].isspace() for m in example.messages):
+            self._warn("leading_space", example, "An answer begins with a space or line break.", "Strip it: one click.")
+        self._see_text("\n".join(message["content"] for message in example.messages), example)
+        if any(has_special(message["content"]) for message in example.messages):
+            self._warn(
+                "special_token_in_text",
+                example,
+                "A text holds a chat control token such as <|im_end|>; it is learned as ordinary characters.",
+                "Remove it: the model's own template adds these tokens.",
+            )
+
+    def _see_text(self, text: str, example: Example) -> None:
+        if has_control(text):
+            self._warn(
+                "control_character",
+                example,
+                "A text holds characters that do not show, turn text around, or mark lost ones.",
+                "Look at the row in the preview, where they are visible, and remove them.",
+            )
+        if has_secret(text):
+            self._warn(
+                "secret",
+                example,
+                "A text seems to hold a key, token or password; a tuned model can repeat it to anyone.",
+                "Remove it, and have the key replaced if the file was shared.",
+            )
+        if has_personal(text):
+            self._warn(
+                "personal_data",
+                example,
+                "A text holds an e-mail address or phone number; a tuned model may repeat it.",
+                "Replace it by an invented one if it belongs to a person.",
+                "note",
+            )
+
+    def _warn(self, code: str, example: Example, message: str, hint: str, severity: Severity = "warning") -> None:
+        self._findings.add(code, example.line, message, hint, severity)
+
+    def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Prints]:
+        """The problems of all examples seen, and their prints; `examples` are the same ones."""
+        prints = self._printer.prints(examples)
+        together = (
+            self._few(),
+            self._duplicates(prints),
+            self._near(prints),
+            self._conflicts(prints),
+            self._constant(prints),
+            self._mixed_systems(),
+            self._mixed_scripts(),
+            self._unlooked(),
+        )
+        return in_order([*self._findings.problems(), *(problem for problem in together if problem)]), prints
+
+    def _few(self) -> Problem | None:
+        count = len(self._lines)
+        if not 0 < count < FEW:
+            return None
+        message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
+        return Problem("too_few", "warning", count, tuple(self._lines[:FIRST_LINES]), message, "Collect at least 50.")
+
+    def _duplicates(self, prints: Prints) -> Problem | None:
+        rows = prints.repeats()
+        message = f"{_rows(len(rows))} exactly an earlier row; repeated rows weigh more than others."
+        return self._problem("duplicate", rows, message, "Drop the repetitions: one click.")
+
+    def _near(self, prints: Prints) -> Problem | None:
+        rows = np.setdiff1d(np.array(sorted(prints.near), dtype=np.int64), prints.repeats())
+        message = f"{_rows(len(rows))} nearly an earlier row (at least 80 % of the text, case and spacing aside)."
+        return self._problem("near_duplicate", rows, message, "Look at them; a split keeps them on one side.")
+
+    def _conflicts(self, prints: Prints) -> Problem | None:
+        rows = prints.conflicts()
+        message = f"{len(rows):,} rows ask what another row asks, with a different answer."
+        return self._problem("conflict", rows, message, "Keep one answer a prompt, unless variety is what you teach.")
+
+    def _constant(self, prints: Prints) -> Problem | None:
+        if len(prints.answers) < FEW:
+            return None
+        answers, where, counts = np.unique(prints.answers, return_index=True, return_counts=True)
+        most = int(counts.argmax())
+        if counts[most] < CONSTANT * len(prints.answers):
+            return None
+        rows = np.flatnonzero(prints.answers == answers[most])
+        message = (
+            f"{counts[most]:,} of {len(prints.answers):,} rows have the same answer; the model will say little else."
+        )
+        return self._problem("constant_answer", rows, message, "Add rows with other answers.")
+
+    def _mixed_systems(self) -> Problem | None:
+        count, lines = self._systems.besides_main()
+        if not count:
+            return None
+        if "" in self._systems.counts:
+            message = "Some rows have a system prompt and some have none."
+            return Problem(
+                "mixed_system_prompts", "warning", count, lines, message, "Fill in a default one: one click."
+            )
+        message = f"There are {len(self._systems.counts):,} different system prompts."
+        hint = "Nothing to do if that is meant; chat starts with the most common one."
+        return Problem("mixed_system_prompts", "note", count, lines, message, hint)
+
+    def _mixed_scripts(self) -> Problem | None:
+        count, lines = self._scripts.besides_main()
+        if not count:
+            return None
+        others = ", ".join(sorted(set(self._scripts.counts) - {self._scripts.main})[:5])
+        message = f"Most answers are written in {self._scripts.main} script, {count:,} in another ({others})."
+        return Problem("language_mix", "warning", count, lines, message, "Nothing to do if the mix is meant.")
+
+    def _unlooked(self) -> Problem | None:
+        count = len(self._lines) - NEAR_ROWS
+        if count <= 0:
+            return None
+        message = f"Near-duplicates were looked for among the first {NEAR_ROWS:,} rows only; exact ones among all."
+        return Problem("near_not_checked", "note", count, (self._lines[NEAR_ROWS],), message, "Nothing to do.")
+
+    def _problem(self, code: str, rows: np.ndarray, message: str, hint: str) -> Problem | None:
+        if not len(rows):
+            return None
+        return Problem(code, "warning", len(rows), lines_at(self._lines, rows), message, hint)
+
+
+class _Kinds:
+    """Counts kinds of rows, and keeps the first lines of each."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._lines: dict[str, list[int]] = {}
+
+    def add(self, kind: str, line: int) -> None:
+        if kind not in self.counts and len(self.counts) >= MOST_SYSTEMS:
+            kind = "…"
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        lines = self._lines.setdefault(kind, [])
+        if len(lines) < FIRST_LINES:
+            lines.append(line)
+
+    @property
+    def main(self) -> str:
+        return max(self.counts, key=lambda kind: self.counts[kind])
+
+    def besides_main(self) -> tuple[int, tuple[int, ...]]:
+        """How many rows are not of the most common kind, and the first lines of those."""
+        if len(self.counts) < 2:
+            return 0, ()
+        main = self.main
+        lines = sorted(line for kind, kept in self._lines.items() if kind != main for line in kept)
+        return sum(self.counts.values()) - self.counts[main], tuple(lines[:FIRST_LINES])
+
+
+def lines_at(lines: Sequence[int], rows: np.ndarray) -> tuple[int, ...]:
+    """The line numbers of the first few rows."""
+    return tuple(lines[int(row)] for row in rows[:FIRST_LINES])
+
+
+def _rows(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count:,} rows are"

@@ -1,0 +1,175 @@
+"""Sequences that do not hold their items in memory: a temporary JSONL file and an index of offsets.
+
+A 500 MB file has to be checked in less memory than that. `keep` gives a plain list as long as the
+items are few, and a `Spool` beyond; both are read in the same way.
+
+Example:
+    >>> kept = keep_examples(examples)          # a list, or a Spool
+    >>> kept[-1].line, len(kept), kept[10:12]
+"""
+
+import json
+import tempfile
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Generic, TypeVar, overload
+
+from finetune import settings
+from finetune.data.example import Example, Rejected
+from finetune.errors import DataError
+
+IN_MEMORY = 20_000
+"""Up to this many items (and `IN_MEMORY_CHARACTERS` of JSON) stay in a list."""
+
+IN_MEMORY_CHARACTERS = 50_000_000
+
+READ_AHEAD = 1 << 20
+"""Bytes read at once when a spool is walked from start to end."""
+
+TIMES_AN_UPLOAD = 4
+"""Rows may take this many times the largest upload: a template repeats columns, JSON escapes characters."""
+
+T = TypeVar("T")
+
+
+class Spool(Sequence[T], Generic[T]):
+    """A read-many sequence in an unnamed temporary file, gone with the last reference to it.
+
+    Several threads may read; a lock keeps each seek and its read together.
+    """
+
+    def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T]):
+        self._encode, self._decode = encode, decode
+        self._file = tempfile.TemporaryFile(prefix="rows-")  # noqa: SIM115 - lives as long as the sequence
+        self._ends = array("q", [0])
+        self._lock = threading.Lock()
+        self._most = TIMES_AN_UPLOAD * settings.read().max_upload_mb * 2**20
+
+    def append(self, item: T) -> None:
+        """Write one item at the end (before others begin to read).
+
+        Raises:
+            DataError: the rows have become far more than the file they came from can have held.
+        """
+        data = json.dumps(self._encode(item)).encode() + b"\n"
+        if self._ends[-1] + len(data) > self._most:
+            raise DataError(
+                f"The rows take more than {self._most / 2**20:,.0f} MiB.",
+                where="rows",
+                fix="Shorten the template, or bring a part of the file.",
+                code="data_too_large",
+            )
+        self._file.write(data)
+        self._ends.append(self._ends[-1] + len(data))
+
+    def finish(self) -> "Spool[T]":
+        """Hand everything to the operating system, so that it can be read."""
+        self._file.flush()
+        return self
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self._decode(json.loads(self._read(place, place + 1)))
+
+    def __iter__(self) -> Iterator[T]:
+        first = 0
+        while first < len(self):
+            last = first + 1
+            while last < len(self) and self._ends[last + 1] - self._ends[first] < READ_AHEAD:
+                last += 1
+            for line in self._read(first, last).splitlines():
+                yield self._decode(json.loads(line))
+            first = last
+
+    def _read(self, first: int, last: int) -> bytes:
+        with self._lock:
+            self._file.seek(self._ends[first])
+            return self._file.read(self._ends[last] - self._ends[first])
+
+
+class Subset(Sequence[T], Generic[T]):
+    """Some items of another sequence, by index, without copying them."""
+
+    def __init__(self, items: Sequence[T], indices: Iterable[int]):
+        self._items, self._indices = items, array("q", indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._items[i] for i in self._indices[index]]
+        return self._items[self._indices[index]]
+
+
+def take(items: Sequence[T], indices: Iterable[int]) -> Sequence[T]:
+    """The items at `indices`: a list from a list, a lazy view of anything else."""
+    return [items[i] for i in indices] if isinstance(items, list) else Subset(items, indices)
+
+
+class Keeper(Generic[T]):
+    """Collects items: in a list at first, in a `Spool` when they grow many or large."""
+
+    def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T], size: Callable[[T], int]):
+        self._encode, self._decode, self._size = encode, decode, size
+        self._list: list[T] = []
+        self._characters = 0
+        self._spool: Spool[T] | None = None
+
+    def add(self, item: T) -> None:
+        if self._spool is not None:
+            self._spool.append(item)
+            return
+        self._list.append(item)
+        self._characters += self._size(item)
+        if len(self._list) > IN_MEMORY or self._characters > IN_MEMORY_CHARACTERS:
+            self._spool = Spool(self._encode, self._decode)
+            for kept in self._list:
+                self._spool.append(kept)
+            self._list.clear()
+
+    def kept(self) -> Sequence[T]:
+        """What was collected. Add nothing afterwards."""
+        return self._spool.finish() if self._spool is not None else self._list
+
+
+def example_keeper() -> Keeper[Example]:
+    """A keeper for examples."""
+    return Keeper(_pack, _unpack, lambda example: sum(len(message["content"]) for message in example.messages))
+
+
+def rejected_keeper() -> Keeper[Rejected]:
+    """A keeper for rejected rows."""
+    return Keeper(lambda row: list(asdict(row).values()), lambda values: Rejected(*values), lambda row: len(row.text))
+
+
+def keep_examples(examples: Iterable[Example]) -> Sequence[Example]:
+    """Walk through `examples` once and keep them, on disk when they are many."""
+    keeper = example_keeper()
+    for example in examples:
+        keeper.add(example)
+    return keeper.kept()
+
+
+def _pack(example: Example) -> list:
+    return [example.messages, example.line, example.tools, example.label]
+
+
+def _unpack(values: list) -> Example:
+    messages, line, tools, label = values
+    return Example(tuple(messages), line, tuple(tools), label)

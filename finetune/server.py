@@ -1,0 +1,131 @@
+"""Start the page, the API and the supervisor in one process."""
+
+import os
+import resource
+import threading
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from finetune import models, settings, train
+from finetune.chat import Engine
+from finetune.errors import ConfigError, FinetuneError
+from finetune.guard import Guard, is_loopback, sweep
+from finetune.services import Services
+from finetune.store import Store
+from finetune.ui import page, theme
+
+BEYOND = (
+    "Others can reach this address, so the server is shared: each browser sees only its own data and runs, and local "
+    "folders and the API are closed."
+)
+
+WAITING = 300
+"""Events of all pages together that wait to be taken up; a room of thirty makes sixty a second, each gone at once."""
+
+SESSIONS = 500
+"""Pages whose state is kept. Gradio keeps half a megabyte for each, and would for ten thousand."""
+
+THREADS = 64
+"""For the page's functions. Told a number, Gradio gives them a pool of their own, beside that of its routes."""
+
+FILES = 10_240
+"""Open files; macOS refuses to be asked for more."""
+
+UPLOAD_FRAME = 2**20
+"""Bytes of an upload that are not its files' own: boundaries and names."""
+
+
+def launch(host: str | None = None, port: int | None = None) -> None:
+    """Serve until interrupted. Gradio's own variables (``GRADIO_SERVER_PORT`` …) are honoured.
+
+    Raises:
+        ConfigError: the port is taken, or the address is public while ``FINETUNE_SHARED=0``.
+
+    Example:
+        >>> launch(port=7861)
+    """
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    share_if_public(host)
+    models.hub.forget_token()
+    where = settings.read()
+    _more_files()
+    services = Services(Store(where.home), Engine())
+    train.clean(services.store)
+    sweep(gr.utils.get_upload_folder())
+    supervisor = train.Supervisor(services.store)
+    supervisor.start_thread()
+    threading.Thread(target=_warm, name="warm", daemon=True).start()
+    try:
+        page.build(services).queue(default_concurrency_limit=16, max_size=WAITING, api_open=False).launch(
+            server_name=host, server_port=port, theme=theme.THEME, css_paths=theme.CSS, **options(services, where)
+        )
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            "This address cannot be listened on: the port is taken, or is none.",
+            where="--port" if port else "GRADIO_SERVER_PORT",
+            fix="Choose another: --port 7861, or GRADIO_SERVER_PORT=7861.",
+            code="port_taken",
+        ) from error
+    finally:
+        supervisor.close()
+        gr.close_all(verbose=False)
+
+
+def options(services: Services, where: settings.Settings) -> dict[str, Any]:
+    """What Gradio's `launch` is told about who may have what."""
+    from finetune.api import routes
+
+    most = where.max_upload_mb * 2**20
+    guard = Middleware(Guard, shared=where.shared, max_upload=most + UPLOAD_FRAME)
+    return {
+        "blocked_paths": [str(where.home)],
+        "max_file_size": most,
+        "app_kwargs": {"routes": routes(services), "middleware": [guard]},
+        "max_threads": THREADS,
+        "state_session_capacity": SESSIONS,
+        "run_history": False,
+        "enable_monitoring": False,  # else anyone could read how many people ask what
+        "ssr_mode": False,  # a proxy of its own in front of us would hide the Host that browsers sent
+        "footer_links": ["gradio", "settings"],
+        "show_error": False,
+    }
+
+
+def share_if_public(host: str) -> None:
+    """Make the server a shared one where others can reach it, and say so.
+
+    Raises:
+        ConfigError: ``FINETUNE_SHARED=0`` says that nobody else comes.
+    """
+    tunnel = (
+        os.environ.get("GRADIO_SHARE", "").lower() == "true" or gr.utils.colab_check() or gr.utils.is_hosted_notebook()
+    )  # it opens one there
+    if settings.read().shared or ((is_loopback(host) or host == "::1") and not tunnel):
+        return
+    if os.environ.get("FINETUNE_SHARED", "").strip():
+        raise ConfigError(
+            "Others could reach this address, and would have your data, runs and Hub login.",
+            where="GRADIO_SHARE" if tunnel else host,
+            fix="Unset FINETUNE_SHARED=0 to share the server, or listen on 127.0.0.1.",
+            code="public_not_shared",
+        )
+    os.environ["FINETUNE_SHARED"] = "1"
+    print(BEYOND)
+
+
+def _more_files() -> None:
+    """More open files than the usual 1,024, where the system allows them: each page holds two connections."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _warm() -> None:
+    """Have the default model ready before someone waits for it; a failure shows where it is needed."""
+    try:
+        models.load_tokenizer(models.find(models.DEFAULT, print))
+    except FinetuneError as error:
+        print(error)

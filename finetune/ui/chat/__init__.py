@@ -1,0 +1,1 @@
+"""The Chat tab: base and tuned answer side by side, and the blind test."""

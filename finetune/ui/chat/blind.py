@@ -1,0 +1,290 @@
+"""The blind test: two answers to one held-out prompt, sides shuffled, unlabelled until the end."""
+
+import json
+import random
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gradio as gr
+from anyio.to_thread import run_sync
+
+from finetune.chat import Reply, Sampling
+from finetune.chat.talk import Talk
+from finetune.chat.votes import Vote, preferences, score
+from finetune.errors import FinetuneError, RunError
+from finetune.services import Browser, Services, owner
+from finetune.store import Run
+from finetune.ui import answers
+from finetune.ui.chat import columns
+from finetune.ui.chat import tab as chat
+from finetune.ui.download import Download
+from finetune.ui.report import card, facts, folded, shown
+
+HERE = "blind"
+"""This place, among those of a page where answers are given."""
+
+MOST_PROMPTS = 50
+SIDES = {"left": "Left", "right": "Right", "tie": "Tie", "neither": "Both bad"}
+"""What can be voted, in the order of the keys 1 to 4."""
+
+KEYS = """document.addEventListener('keydown', event => {
+  const place = ['1', '2', '3', '4'].indexOf(event.key);
+  const typing = event.target.closest && event.target.closest('input, textarea, [contenteditable]');
+  if (place < 0 || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const button = document.querySelectorAll('.ba-vote')[place];
+  if (button && button.offsetParent && !button.disabled) button.click();
+});"""
+INTRO = (
+    "<p class='ba-masked'>Base and tuned answer the same prompts; which of them is left changes at random, and you "
+    "are not told before the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
+)
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A blind test under way. It stays in the server: a page that knew `left` would not be blind."""
+
+    talk: Talk
+    prompts: tuple[str, ...]
+    left: str = "base"
+    replies: tuple[Reply, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    ballot: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def asked(self) -> str:
+        """The prompt in question."""
+        return self.prompts[len(self.votes)]
+
+    @property
+    def over(self) -> bool:
+        return len(self.votes) == len(self.prompts)
+
+    def voted(self, side: str) -> "Blind":
+        """With a vote for a side, and the next prompt's sides shuffled."""
+        right = "tuned" if self.left == "base" else "base"
+        choice = {"left": self.left, "right": right}.get(side, side)
+        said = {self.left: self.replies[0].text, right: self.replies[1].text}
+        messages = list(self.talk.asks(self.asked)[0].messages)
+        vote = Vote(choice, self.left, messages, said["base"], said["tuned"], time.time())
+        return replace(self, votes=(*self.votes, vote)).next()
+
+    def next(self) -> "Blind":
+        """With the sides shuffled and a new ballot, which can be used once."""
+        return replace(self, replies=(), left=random.choice(("base", "tuned")), ballot=secrets.token_hex(8))
+
+    def skipped(self) -> "Blind":
+        """Without the prompt in question."""
+        place = len(self.votes)
+        return replace(self, prompts=self.prompts[:place] + self.prompts[place + 1 :]).next()
+
+
+def question(blind: Blind, replies: Sequence[Reply]) -> str:
+    """The prompt and both answers, without a word about whose they are."""
+    cells = "".join(
+        f"<article class='ba-answer'><header>{title}</header><div class='ba-said' dir='auto'>"
+        f"{shown(reply.text) or '…'}</div></article>"
+        for title, reply in zip(("Left", "Right"), replies, strict=True)
+    )
+    prompt = f"<small>Prompt {len(blind.votes) + 1} of {len(blind.prompts)}</small>"
+    return (
+        f"<div class='ba-bubble ba-before'>{prompt}<div dir='auto'>{shown(blind.asked, 4000)}</div></div>"
+        f"<div class='ba-columns' style='--columns: 2'>{cells}</div>"
+    )
+
+
+def revealed(votes: Sequence[Vote], title: str) -> str:
+    """The score, and every vote with whose answer it was for."""
+    found = score(votes)
+    counted = facts(
+        (str(getattr(found, name)), label)
+        for name, label in (
+            ("tuned", "tuned better"),
+            ("base", "base better"),
+            ("tie", "ties"),
+            ("neither", "both bad"),
+        )
+    )
+    rows = "".join(
+        f"<tr><td>{shown(vote.messages[-1]['content'], 200)}</td><td>{shown(vote.base, 300)}</td>"
+        f"<td>{shown(vote.tuned, 300)}</td><td>{vote.choice}</td></tr>"
+        for vote in votes
+    )
+    table = (
+        "<table class='ba-rows'><thead><tr><th>prompt</th><th>base</th><th>tuned</th><th>your vote</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+    return card(f"<b>{found.sentence}</b>{counted}{folded('Every vote', table)}", title)
+
+
+class BlindTest:
+    """Draws the blind test for the run that the Chat tab has chosen, and answers its events."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState, tab: chat.ChatTab):
+        self.services, self.browser, self.tab = services, browser, tab
+        self._draw()
+        self._listen()
+
+    def _draw(self) -> None:
+        self.blind = gr.State(None)
+        with gr.Row(elem_classes="ba-controls"):
+            self.count = gr.Slider(1, MOST_PROMPTS, value=10, step=1, label="Held-out prompts", elem_id="blind-count")
+            self.own = gr.Textbox(
+                label="Or your own prompts", info="One a line.", lines=1, max_lines=6, scale=2, elem_id="blind-own"
+            )
+            self.begin = gr.Button("Begin", variant="primary", scale=0, min_width=110, elem_id="blind-begin")
+        self.view = gr.HTML(INTRO, js_on_load=KEYS, elem_id="blind-view")
+        with gr.Row(visible=False) as self.ballot:
+            self.sides = {
+                side: gr.Button(f"{place} · {label}", elem_classes="ba-vote", elem_id=f"vote-{side}", min_width=90)
+                for place, (side, label) in enumerate(SIDES.items(), 1)
+            }
+            self.end = gr.Button("Reveal now", min_width=90, elem_id="blind-end")
+        with gr.Row(elem_classes="ba-controls"):
+            self.votes = Download("Download all votes", "blind-votes", 200)
+            self.pairs = Download("Preference pairs (DPO)", "blind-pairs", 200)
+
+    def _listen(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
+        streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": None, **quiet}
+        self.begin.click(
+            self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
+        )
+        # "once" would drop a key pressed before the last event has quite ended; a ballot counts once anyway
+        streaming["trigger_mode"] = "multiple"
+        for side, button in self.sides.items():
+            button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
+        self.end.click(self._end, [self.blind], drawn, **quiet)
+        self.tab.run.change(_leave, None, drawn[:3], **quiet)
+        here = [self.tab.run, self.browser]
+        self.votes.listen(self._votes, here)
+        self.pairs.listen(self._pairs, here)
+
+    async def _begin(
+        self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
+    ) -> AsyncGenerator[tuple]:
+        try:
+            blind = await run_sync(self._new, run_id, system, count, own, state)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        async with aclosing(self._answers(blind, request)) as shown:
+            async for one in shown:
+                yield one
+
+    def _new(self, run_id: str | None, system: str, count: float, own: str, state: Browser) -> Blind:
+        if not run_id:
+            raise RunError("There is no tuned model to compare yet.", fix="Train one on the Train tab first.")
+        run = self.services.run(run_id, state)
+        talk = columns.begin(self.services, run, state, [], 1.0, system)
+        prompts = _prompts(own) or self._drawn(run, int(count))
+        if not prompts:
+            raise RunError("This run holds no prompts out.", where=run.id, fix="Type your own.")
+        return Blind(talk, prompts, random.choice(("base", "tuned")))
+
+    def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
+        """Held-out prompts, others than those voted on before as long as there are any."""
+        rows = [row.asked for row in columns.askable(self.services, run)]
+        seen = {vote["messages"][-1]["content"] for vote in self.services.store.votes(run.id, run.owner)}
+        random.shuffle(rows)
+        return tuple(sorted(rows, key=lambda text: text in seen)[:count])
+
+    async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[tuple]:
+        """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
+        yield blind, gr.skip(), gr.update(visible=True), *self._ready(False)
+        while not blind.over:
+            try:
+                async with aclosing(self._asked(blind, request)) as shown:
+                    async for one in shown:
+                        yield one
+                return
+            except FinetuneError as error:
+                if error.code == "busy":  # so will the next prompt be
+                    raise gr.Error(str(error), print_exception=False) from error
+                gr.Warning(f"A prompt was passed over: {error}")
+                blind = blind.skipped()
+        yield await run_sync(self._told, blind)
+
+    async def _asked(self, blind: Blind, request: gr.Request) -> AsyncGenerator[tuple]:
+        stop = answers.begin(request, HERE)
+        base, tuned = blind.talk.asks(blind.asked)
+        asks = [base, tuned] if blind.left == "base" else [tuned, base]
+        replies: list[Reply] = []
+        async with aclosing(
+            self.services.engine.astream(asks, blind.talk.run.config["model"], Sampling(), stop)
+        ) as said:
+            async for replies in said:
+                if not answers.counts(request, HERE, stop):
+                    return
+                yield blind, question(blind, replies), gr.skip(), *self._ready(False)
+        if answers.counts(request, HERE, stop):
+            yield replace(blind, replies=tuple(replies)), gr.skip(), gr.skip(), *self._ready(True)
+
+    def _voter(self, side: str) -> Any:
+        async def vote(blind: Blind | None, state: Browser, request: gr.Request) -> AsyncGenerator[tuple]:
+            if blind is None or not blind.replies:
+                yield (gr.skip(),) * 8
+                return
+            ballot, blind = blind.ballot, blind.voted(side)
+            try:
+                new = await run_sync(self._keep, blind, ballot, state)
+            except FinetuneError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+            if not new:  # a second key, before the first one was heard
+                yield (gr.skip(),) * 8
+            elif blind.over:
+                yield await run_sync(self._told, blind)
+            else:
+                async with aclosing(self._answers(blind, request)) as shown:
+                    async for one in shown:
+                        yield one
+
+        return vote
+
+    def _keep(self, blind: Blind, ballot: str, state: Browser) -> bool:
+        """Keep the newest vote; False when this ballot was used already."""
+        run = self.services.run(blind.talk.run.id, state)
+        return self.services.store.add_vote(run.id, owner(state), ballot, blind.votes[-1].as_dict())
+
+    def _end(self, blind: Blind | None, request: gr.Request) -> tuple:
+        answers.drop(request, HERE)
+        return self._told(blind) if blind else (gr.skip(),) * 8
+
+    def _told(self, blind: Blind) -> tuple:
+        before = self.services.store.votes(blind.talk.run.id, blind.talk.run.owner)
+        ever = [Vote(**vote) for vote in before]
+        told = revealed(blind.votes, "This blind test")
+        told += revealed(ever, "All your votes about this run") if len(ever) > len(blind.votes) else ""
+        return None, told, gr.update(visible=False), *self._ready(False)
+
+    def _ready(self, ready: bool) -> list[dict]:
+        return [gr.update(interactive=ready) for _ in (*self.sides, self.end)]
+
+    def _votes(self, run_id: str | None, state: Browser) -> tuple[str, str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(run_id, state)
+        if not (votes := self.services.store.votes(run.id, owner(state))):
+            raise RunError("There are no votes about this run yet.", where=run.id, fix="Begin a blind test.")
+        return f"{run.id}-votes.json", json.dumps(votes, indent=1)
+
+    def _pairs(self, run_id: str | None, state: Browser) -> tuple[str, str]:
+        """The decided ones as data for preference training."""
+        run = self.services.run(run_id, state)
+        pairs = preferences([Vote(**vote) for vote in self.services.store.votes(run.id, owner(state))])
+        if not pairs:
+            raise RunError("No vote decided between the two yet.", where=run.id, fix="Vote left or right.")
+        return f"{run.id}-preferences.jsonl", "".join(f"{json.dumps(pair)}\n" for pair in pairs)
+
+
+def _leave(request: gr.Request) -> tuple:
+    """Another run was chosen: this test is over, whatever was still to come."""
+    answers.drop(request, HERE)
+    return None, INTRO, gr.update(visible=False)
+
+
+def _prompts(typed: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in (typed or "").splitlines() if line.strip())[:MOST_PROMPTS]

@@ -1,0 +1,79 @@
+"""Which columns a comparison has: base and tuned always, up to two more of the person's choice."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from finetune import data, train
+from finetune.chat import talk
+from finetune.chat.talk import Column, Talk
+from finetune.services import Browser, Services
+from finetune.store import Run, Store
+
+MOST = talk.MOST_COLUMNS - 2
+
+
+def possible(services: Services, run: Run, state: Browser) -> list[tuple[str, str]]:
+    """(label, key) of every column there could be beside base and tuned.
+
+    Example:
+        >>> possible(services, run, state)[:2]
+        [('Base + 3 examples', 'shots'), ('Tuned, other strength', 'strength')]
+    """
+    found = [(f"Base + {talk.SHOTS} examples", "shots"), ("Tuned, other strength", "strength")]
+    shown = run.result.get("adapter_step")
+    found += [(f"Checkpoint, step {step}", f"step:{step}") for step in train.checkpoint_steps(run.id) if step != shown]
+    for other in services.runs(state):
+        same = other.config["model"] == run.config["model"] and other.id != run.id
+        same = same and other.result.get("source") == run.result.get("source")
+        if same and train.adapter_folder(other.id).is_dir():
+            found.append((f"{other.name} · {other.id}", f"run:{other.id}"))
+    return found
+
+
+def begin(
+    services: Services, run: Run, state: Browser, keys: Sequence[str], strength: float, system: str | None = None
+) -> Talk:
+    """An empty conversation with these columns; `system` None takes the one the run was trained with.
+
+    Raises:
+        RunError: another run is not the visitor's, or the dataset is gone.
+    """
+    facts = services.store.dataset(run.dataset).facts
+    system = (facts.get("system") or "") if system is None else system
+    columns = [Column("base", "Before · base model"), Column("tuned", "After · tuned model", run)]
+    columns += [_column(services, run, state, key, strength) for key in keys[:MOST]]
+    return Talk(run, tuple(columns), system, bool(facts.get("thinks")))
+
+
+def _column(services: Services, run: Run, state: Browser, key: str, strength: float) -> Column:
+    kind, _, which = key.partition(":")
+    if kind == "shots":
+        drawn = talk.shots(examples(services, run)[0], run.config["seed"])
+        return Column(key, f"Base + {len(drawn)} examples", shots=drawn)
+    if kind == "strength":
+        return Column(key, f"Tuned, strength {strength:g}", run, strength=strength)
+    if kind == "step":
+        return Column(key, f"Tuned, step {which}", run, step=int(which))
+    other = services.run(which, state)
+    return Column(key, other.name, other)
+
+
+def examples(services: Services, run: Run) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """The rows the run was trained on, and those held out.
+
+    Raises:
+        DataError: the dataset is gone.
+    """
+    return _opened(services.store, run.id)
+
+
+@lru_cache(8)
+def _opened(store: Store, run_id: str) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
+    """A run's rows never change; reading many takes seconds."""
+    return train.rows_of_run(store, store.run(run_id))
+
+
+def askable(services: Services, run: Run) -> list[data.Example]:
+    """Held-out rows that are one question and one answer, each question once."""
+    rows = talk.single(examples(services, run)[1])
+    return list({row.asked: row for row in reversed(rows)}.values())[::-1]

@@ -1,0 +1,88 @@
+"""The fixes on offer: each with what it would do to a row, to be made alone or together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from finetune import data
+from finetune.data.fixes import TITLES
+from finetune.ui import report
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """The components of one fix."""
+
+    box: gr.Column
+    tick: gr.Checkbox
+    button: gr.Button
+    change: gr.HTML
+
+
+class Remedies:
+    """One hidden box for every fix there is; `offer` shows those that would change something."""
+
+    def __init__(self) -> None:
+        with gr.Column(visible=False, elem_id="fixes", elem_classes="ba-card ba-fixes") as self.place:
+            gr.HTML("<h4 class='ba-head'>Fixes</h4>")
+            self.each = {code: self._remedy(code) for code in TITLES}
+            with gr.Row():
+                self.together = gr.Button("Apply the ticked fixes", size="sm", min_width=180, elem_id="fix-ticked")
+                self.undo = gr.Button("Undo all fixes", size="sm", min_width=140, visible=False, elem_id="fix-undo")
+
+    def draw_system(self) -> None:
+        """The form for a system prompt of one's own, wherever it should stand."""
+        with gr.Accordion(
+            "Give every row a system prompt", open=False, visible=False, elem_id="fix-system"
+        ) as self.more:
+            self.system = gr.Textbox(
+                "",
+                label="System prompt",
+                info="For rows that have none; chat starts with it too.",
+                lines=2,
+                elem_id="fix-system-text",
+            )
+            self.system_change = gr.HTML()
+            self.fill = gr.Button("Fill it in", size="sm", elem_id="fix-system-apply")
+
+    def _remedy(self, code: str) -> Remedy:
+        name = code.replace("_", "-")
+        with gr.Column(visible=False, elem_id=f"fix-{name}", elem_classes="ba-fix") as box:
+            with gr.Row(equal_height=True):
+                tick = gr.Checkbox(False, label=TITLES[code], container=False, scale=5, min_width=200)
+                button = gr.Button("Apply", size="sm", scale=0, min_width=80, elem_id=f"apply-{name}")
+            change = gr.HTML()
+        return Remedy(box, tick, button, change)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `offer` sets."""
+        parts = [part for remedy in self.each.values() for part in (remedy.box, remedy.tick, remedy.change)]
+        return [self.place, self.together, self.undo, self.more, *parts]
+
+    def offer(self, fixes: list[data.Fix], dataset: data.Dataset | None) -> list[Any]:
+        """Updates that show these fixes, and nothing where there is no dataset."""
+        found = {fix.code: fix for fix in fixes}
+        applied = bool(dataset and dataset.applied)
+        updates: list[Any] = [gr.update(visible=bool(found) or applied), gr.update(visible=len(found) > 1)]
+        updates += [gr.update(visible=applied), gr.update(visible=bool(dataset and dataset.examples))]
+        for code in TITLES:
+            updates += self._shown(found.get(code))
+        return updates
+
+    def one(self, code: str) -> list[Any]:
+        """The outputs of one remedy, for `offer_one`; the frame first."""
+        remedy = self.each[code]
+        return [self.place, remedy.box, remedy.tick, remedy.change]
+
+    def offer_one(self, fix: data.Fix | None) -> list[Any]:
+        """Updates that add one fix to those that are shown."""
+        return [gr.update(visible=True) if fix else gr.skip(), *self._shown(fix)]
+
+    @staticmethod
+    def _shown(fix: data.Fix | None) -> list[Any]:
+        if fix is None:
+            return [gr.update(visible=False), gr.update(value=False), ""]
+        rows = "1 row" if fix.rows_changed == 1 else f"{fix.rows_changed:,} rows"
+        return [gr.update(visible=True), gr.update(value=True, label=f"{fix.title} ({rows})"), report.fix(fix)]

@@ -1,0 +1,136 @@
+"""The datasets a visitor has brought before: open one again, or delete it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from finetune import train
+from finetune.errors import FinetuneError
+from finetune.services import Browser, known, owner
+from finetune.store import ENDED, DatasetRecord, Run
+from finetune.ui.data.opened import Opened
+from finetune.ui.report import shown
+
+NO_DATA = "<div class='ba-card ba-masked'>No data yet.</div>"
+
+BETWEEN = 4.0
+"""Seconds after which the page notices that a dataset was deleted in another window."""
+
+
+def label(record: DatasetRecord) -> str:
+    """A dataset as a choice: every fix made a dataset of its own, so they are told apart by more than a name.
+
+    Example:
+        >>> label(record)
+        'recipes · 225 rows · 1 fix · d1234abcd'
+    """
+    fixes = len(record.facts.get("applied") or [])
+    fixed = [f"{fixes} fix{'es' if fixes > 1 else ''}"] if fixes else []
+    return " · ".join([record.name[:60], f"{record.facts.get('accepted') or 0:,} rows", *fixed, record.id])
+
+
+def question(record: DatasetRecord, runs: Sequence[Run]) -> str:
+    """What is asked before a dataset goes, and which runs would go with it."""
+    asked = f"Delete <b>{shown(record.name, 80)}</b> ({record.id}), with its files"
+    if not runs:
+        return f"{asked}? This cannot be undone."
+    names = ", ".join(f"<b>{shown(run.name, 80)}</b> ({run.id})" for run in runs)
+    if going := [run for run in runs if run.state not in ENDED]:
+        return f"Its rows are needed by {names}. Stop {going[0].id} first: it is {going[0].state}."
+    return f"{asked}? Its rows are needed to evaluate {names}. This cannot be undone."
+
+
+class Kept:
+    """Draws the list where it is made; hidden while there is nothing in it. `listen` ties it to the data in view."""
+
+    def __init__(self, opened: Opened, browser: gr.BrowserState):
+        self.opened, self.services, self.browser = opened, opened.services, browser
+        with gr.Column(visible=False, elem_id="kept") as self.place:
+            self.pick = gr.Dropdown([], label="Your datasets", elem_id="kept-pick")
+            with gr.Row():
+                self.open = gr.Button("Open", size="sm", min_width=90, elem_id="kept-open")
+                self.delete = gr.Button("Delete…", size="sm", min_width=90, elem_id="kept-delete")
+            with gr.Column(visible=False, elem_id="kept-confirm", elem_classes="ba-card") as self.confirm:
+                self.question = gr.HTML(elem_id="kept-question")
+                self.with_runs = gr.Checkbox(
+                    False,
+                    label="Delete these runs, too, with adapters and logs",
+                    container=False,
+                    elem_id="kept-with-runs",
+                )
+                with gr.Row():
+                    self.sure = gr.Button(
+                        "Delete for good", variant="stop", size="sm", min_width=110, elem_id="kept-sure"
+                    )
+                    self.keep = gr.Button("Keep", size="sm", min_width=90, elem_id="kept-keep")
+        self.timer = gr.Timer(BETWEEN)
+        self.seen = gr.State(None)
+
+    def listen(self, dataset: gr.State, facts: gr.HTML, refusal: gr.HTML) -> None:
+        """Follow the data in view, and take it away when it was deleted, wherever that was."""
+        self.dataset, self.facts, self.refusal = dataset, facts, refusal
+        quiet: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "preprocess": False,  # Gradio refuses a value that is no choice any more: one just deleted
+        }
+        here = [dataset, self.browser]
+        drawn = [self.seen, self.place, self.pick, self.confirm, dataset, self.browser, facts, refusal]
+        gr.on([self.timer.tick, dataset.change], self._look, [self.seen, *here], drawn, **quiet)
+        self.open.click(self._open, [self.pick, self.browser], [self.browser, dataset, refusal], **quiet)
+        asked = [self.confirm, self.question, self.with_runs, self.sure]
+        self.delete.click(self._ask, [self.pick, self.browser], asked, **quiet)
+        self.pick.select(lambda: gr.update(visible=False), None, self.confirm, **quiet)
+        self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **quiet)
+        self.sure.click(self._delete, [self.pick, self.with_runs, *here], drawn, **quiet)
+
+    def _look(self, seen: Any, dataset_id: str | None, state: Browser) -> Any:
+        """The list anew; nothing when it is as it was."""
+        if not state:  # the page has not loaded yet: whose list this is shows in a moment
+            return gr.skip()
+        mine = self.services.store.datasets(owner=owner(state))
+        ids = [record.id for record in mine]
+        if [ids, dataset_id] == seen:
+            return gr.skip()
+        there = dataset_id if dataset_id in ids else None
+        changes: dict[Any, Any] = {
+            self.seen: [ids, there],
+            self.place: gr.update(visible=bool(mine)),
+            self.pick: gr.update(choices=[(label(record), record.id) for record in mine], value=there),
+            self.confirm: gr.update(visible=False),
+        }
+        if dataset_id and not there:
+            changes |= {self.dataset: None, self.facts: NO_DATA, self.refusal: ""}
+            changes[self.browser] = known(state) | {"dataset": None}
+        return changes
+
+    def _open(self, picked: str | None, state: Browser) -> tuple:
+        record = self._record(picked, state)
+        return known(state) | {"dataset": record.id}, record.id, ""
+
+    def _ask(self, picked: str | None, state: Browser) -> tuple:
+        record = self._record(picked, state)
+        runs = [run for run in self.services.runs(state) if run.dataset == record.id]
+        may = all(run.state in ENDED for run in runs)
+        return (
+            gr.update(visible=True),
+            question(record, runs),
+            gr.update(value=False, visible=bool(runs) and may),
+            gr.update(visible=may),
+        )
+
+    def _delete(self, picked: str | None, with_runs: bool, dataset_id: str | None, state: Browser) -> Any:
+        record = self._record(picked, state)
+        try:
+            train.delete_dataset(self.services.store, record.id, with_runs=bool(with_runs))
+        except FinetuneError as error:
+            raise gr.Error(shown(str(error)), print_exception=False) from error
+        self.opened.forget(record.id)
+        return self._look(None, dataset_id, state)
+
+    def _record(self, picked: str | None, state: Browser) -> DatasetRecord:
+        try:
+            return self.services.dataset(picked, state)
+        except FinetuneError as error:
+            raise gr.Error("Choose a dataset first.", print_exception=False) from error

@@ -1,0 +1,59 @@
+"""The datasets in view: the last few stay open, so that looking at another row does not read the file again."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+from finetune import data
+from finetune.services import Browser, Services, owner
+from finetune.store import DatasetRecord
+
+FEW_AT_ONCE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "data", "api_visibility": "private"}
+"""Whatever reads a dataset, by all visitors together: a large one takes a minute of the processor and a thread."""
+
+MOST = 4
+"""Datasets that stay open. Their rows are in temporary files when they are many."""
+
+
+class Opened:
+    """Keeps new datasets, and opens kept ones for the visitor they belong to.
+
+    Example:
+        >>> record = opened.keep(data.load("sample_data/recipes"), browser)
+        >>> len(opened.get(record.id, browser).examples)
+        225
+    """
+
+    def __init__(self, services: Services):
+        self.services = services
+        self._open: OrderedDict[str, data.Dataset] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, dataset_id: str | None, browser: Browser) -> data.Dataset:
+        """An open dataset. Raises `RunError` when there is none, `DataError` when its files are gone."""
+        record = self.services.dataset(dataset_id, browser)
+        with self._lock:
+            dataset = self._open.get(record.id)
+        return dataset if dataset else self._put(record, data.reopen(record))
+
+    def keep(self, dataset: data.Dataset, browser: Browser, told: data.FixedWith | None = None) -> DatasetRecord:
+        """Keep a dataset for good, and open."""
+        record = data.keep_dataset(self.services.store, dataset, owner(browser), told)
+        kept, held = data.originals(record)
+        validation = replace(dataset.validation, path=held) if dataset.validation and held else None
+        self._put(record, replace(dataset, path=kept, validation=validation))
+        return record
+
+    def forget(self, dataset_id: str) -> None:
+        """Let go of a dataset that was deleted."""
+        with self._lock:
+            self._open.pop(dataset_id, None)
+
+    def _put(self, record: DatasetRecord, dataset: data.Dataset) -> data.Dataset:
+        with self._lock:
+            self._open[record.id] = dataset
+            self._open.move_to_end(record.id)
+            while len(self._open) > MOST:
+                self._open.popitem(last=False)
+        return dataset

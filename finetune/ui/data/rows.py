@@ -1,0 +1,202 @@
+"""Any row of the dataset, by number or search: as a conversation, and as it is trained."""
+
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from finetune import data, models, train
+from finetune.errors import FinetuneError
+from finetune.services import Browser
+from finetune.ui.data.opened import FEW_AT_ONCE, Opened
+from finetune.ui.report import card, shown
+
+MOST = 20_000
+"""Characters of a message that are shown."""
+
+LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
+
+
+def as_chat(example: data.Example) -> str:
+    """One example as chat bubbles: what is read is slate, what is learned orange."""
+    offered = ", ".join(str(tool.get("function", tool).get("name", "?")) for tool in example.tools)
+    tools = f"<p class='ba-stats'>Tools on offer: {shown(offered, 300)}</p>" if offered else ""
+    return card(tools + "".join(map(_bubble, example.messages)), f"As chat <small>line {example.line}</small>")
+
+
+def _bubble(message: dict) -> str:
+    role = message["role"]
+    learned = role == "assistant" and message.get("weight") != 0
+    calls = message.get("tool_calls")
+    text = shown(message["content"], MOST)
+    if calls:
+        text += f"<code>{shown(json.dumps(calls, ensure_ascii=False), MOST)}</code>"
+    note = " · read, not learned" if role == "assistant" and not learned else ""
+    kind = "ba-after" if learned else "ba-before"
+    head = f"<small>{escape(role)}{note}</small>"
+    return f"<div class='ba-bubble {kind} {escape(role)}'>{head}<div dir='auto'>{text}</div></div>"
+
+
+def as_trained(example: data.Example, model: str, max_length: int | None = None) -> str:
+    """One example as the trainer will get it: every token in place, coloured by what becomes of it.
+
+    Raises:
+        ModelError: the model cannot be had, or its template refuses the example.
+    """
+    segments = data.preview(example, models.load_tokenizer(models.find(model)), max_length)
+    pieces = [
+        f"<span class='ba-{segment.kind}{' ba-learned' if segment.trained and segment.kind != 'cut' else ''}'>"
+        f"{escape(segment.shown)}</span>"
+        for segment in segments
+    ]
+    tokens = sum(len(segment.ids) for segment in segments)
+    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
+    cut = sum(len(segment.ids) for segment in segments if segment.kind == "cut")
+    count = f"{tokens} tokens: {trained} trained (orange), {tokens - trained - cut} only read"
+    count += f", <span class='ba-cut'>{cut} cut off</span>." if cut else "."
+    text = f"<div class='ba-rendered' dir='auto'>{''.join(pieces)}</div>"
+    return card(f"{text}<p class='ba-stats'>{count}</p>", "As trained")
+
+
+def found(examples: Sequence[data.Example], query: str, after: int) -> int | None:
+    """The place (from 0) of the next row after `after` that holds a text, whatever its case; it begins anew at the end.
+
+    ``line 12`` finds the row that stands in line 12 of the file.
+
+    Example:
+        >>> found(load("sample_data/recipes").examples, "line 3", after=0)
+        2
+    """
+    if line := LINE.fullmatch(query):
+        return next((place for place, example in enumerate(examples) if example.line == int(line[1])), None)
+    wanted = query.casefold()
+    places = [*range(after + 1, len(examples)), *range(min(after + 1, len(examples)))]
+    return next((place for place in places if _holds(examples[place], wanted)), None)
+
+
+def _holds(example: data.Example, wanted: str) -> bool:
+    return any(wanted in message["content"].casefold() for message in example.messages)
+
+
+class RowView:
+    """The controls and the two views of one row. `dataset` holds the id of the dataset in view."""
+
+    def __init__(self, opened: Opened, browser: gr.BrowserState, model: gr.Dropdown, dataset: gr.State):
+        self.opened, self.browser, self.model, self.dataset = opened, browser, model, dataset
+        with gr.Column(visible=False, elem_id="row-view") as self.box:
+            with gr.Row(equal_height=True, elem_classes="ba-controls"):
+                self.row = gr.Number(
+                    1, label="Row", precision=0, minimum=1, min_width=90, scale=1, elem_id="preview-row"
+                )
+                self.back = gr.Button("Previous", min_width=90, scale=1, elem_id="row-back")
+                self.ahead = gr.Button("Next", min_width=90, scale=1, elem_id="row-next")
+                self.query = gr.Textbox(
+                    "",
+                    label="Search",
+                    placeholder="A text, or: line 12",
+                    max_lines=1,
+                    min_width=200,
+                    scale=3,
+                    elem_id="row-search",
+                )
+                self.length = gr.Textbox(
+                    "",
+                    label="Max length",
+                    placeholder="automatic",
+                    max_lines=1,
+                    min_width=130,
+                    scale=1,
+                    elem_id="row-length",
+                )
+            self.said = gr.HTML(visible=False, elem_id="row-said")
+            with gr.Row(equal_height=False):
+                with gr.Column(min_width=320):
+                    self.chat = gr.HTML(elem_id="as-chat")
+                with gr.Column(min_width=320):
+                    self.trained = gr.HTML(elem_id="as-trained")
+        self._listen()
+
+    def _listen(self) -> None:
+        here = [self.row, self.dataset, self.browser]
+        for button, step in ((self.back, -1), (self.ahead, 1)):
+            button.click(
+                lambda row, dataset, state, step=step: self._step(row, dataset, state, step),
+                here,
+                self.row,
+                show_progress="hidden",
+                **FEW_AT_ONCE,
+            )
+        self.query.submit(self._search, [self.query, *here], [self.row, self.said], **FEW_AT_ONCE)
+        gr.on([self.row.change, self.model.change, self.length.submit, self.length.blur], **self.refresh())
+
+    def refresh(self) -> dict[str, Any]:
+        """How to draw the row anew: arguments for an event."""
+        inputs = [self.row, self.length, self.model, self.dataset, self.browser]
+        return {
+            "fn": self._look,
+            "inputs": inputs,
+            "outputs": [self.chat, self.trained],
+            **FEW_AT_ONCE,
+            "show_progress": "hidden",
+        }
+
+    def _look(self, row: float | None, length: str, model: str, dataset_id: str | None, state: Browser) -> tuple:
+        if not dataset_id:
+            return "", ""
+        try:
+            examples = self.opened.get(dataset_id, state).examples
+            if not examples:
+                return "", ""
+            example = examples[_place(row, len(examples))]
+        except FinetuneError as error:
+            return "", card(f"<span class='ba-masked'>No preview: {shown(str(error))}</span>")
+        try:
+            trained = as_trained(example, model, max_length(length))
+        except FinetuneError as error:
+            trained = card(f"<span class='ba-masked'>No preview: {shown(str(error))}</span>")
+        return as_chat(example), trained
+
+    def _step(self, row: float | None, dataset_id: str | None, state: Browser, step: int) -> float:
+        count = len(self._examples(dataset_id, state))
+        return min(max(1, int(row or 1) + step), max(1, count))
+
+    def _examples(self, dataset_id: str | None, state: Browser) -> Sequence[data.Example]:
+        """The rows in view; none when the dataset is gone, which `_look` says."""
+        try:
+            return self.opened.get(dataset_id, state).examples
+        except FinetuneError:
+            return ()
+
+    def _search(self, query: str, row: float | None, dataset_id: str | None, state: Browser) -> tuple:
+        if not query.strip() or not self._examples(dataset_id, state):
+            return gr.skip(), gr.update(visible=False)
+        dataset = self.opened.get(dataset_id, state)
+        place = found(dataset.examples, query, _place(row, len(dataset.examples)))
+        if place is None:
+            return gr.skip(), _said(_not_found(dataset, query))
+        line = dataset.examples[place].line
+        return place + 1, _said(f"Found in row {place + 1}, line {line}. Enter finds the next.")
+
+
+def _said(sentence: str) -> dict:
+    return gr.update(value=f"<p class='ba-stats'>{sentence}</p>", visible=True)
+
+
+def _not_found(dataset: data.Dataset, query: str) -> str:
+    line = LINE.fullmatch(query)
+    rejected = next((row for row in dataset.rejected if line and row.line == int(line[1])), None)
+    if rejected:
+        return f"Line {rejected.line} was rejected: {shown(rejected.message)}"
+    return f"No accepted row has “{shown(query, 60)}”."
+
+
+def max_length(text: str) -> int:
+    """The length at which the trainer will cut, from the form's text. Raises `ConfigError`."""
+    return train.TrainConfig.parse({"max_length": text.strip()}).max_length or train.LONGEST
+
+
+def _place(row: float | None, count: int) -> int:
+    return min(max(1, int(row or 1)), count) - 1

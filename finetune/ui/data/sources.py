@@ -1,0 +1,92 @@
+"""Where data comes from: a sample, a file, something pasted, the Hub. Each ends in `take`."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from finetune import data
+from finetune.errors import FinetuneError
+from finetune.services import Browser, known
+from finetune.ui import report
+from finetune.ui.data.opened import Opened
+
+
+def take(
+    opened: Opened, load: Callable[[], data.Dataset], state: Browser, told: data.FixedWith | None = None
+) -> tuple[Any, Any, str]:
+    """Load and keep a dataset; returns what the browser remembers, the id, and why not.
+
+    The data in view stays when the new one cannot be had.
+    """
+    state = known(state)
+    try:
+        record = opened.keep(load(), state, told)
+    except FinetuneError as error:
+        return gr.skip(), gr.skip(), report.refused(str(error))
+    return state | {"dataset": record.id}, record.id, ""
+
+
+class Sources:
+    """The left column of the Data tab."""
+
+    def __init__(self, opened: Opened, browser: gr.BrowserState):
+        self.opened, self.browser = opened, browser
+        gr.Markdown("### Start with a sample")
+        self.picks = {
+            sample: gr.Button(
+                f"{sample.title}: {sample.teaches}", elem_id=f"sample-{Path(sample.name).stem}", size="sm"
+            )
+            for sample in (*data.samples(), data.DIRTY)
+        }
+        gr.Markdown("### or bring your own")
+        self._draw_files()
+        with gr.Accordion("Paste a table or JSON", open=False):
+            self.pasted = gr.Textbox(
+                "", show_label=False, lines=5, max_lines=12, placeholder="prompt,completion\nHi,Hello", elem_id="paste"
+            )
+            self.paste = gr.Button("Read it", size="sm", elem_id="paste-read")
+        with gr.Accordion("Take a dataset from the Hub", open=False):
+            self.hub = gr.Textbox("", label="Dataset", placeholder="owner/name", max_lines=1, elem_id="hub-name")
+            with gr.Row():
+                self.config = gr.Textbox("", label="Config", placeholder="the only one", max_lines=1, min_width=100)
+                self.split = gr.Textbox("train", label="Split", max_lines=1, min_width=100)
+            self.fetch = gr.Button("Fetch it", size="sm", elem_id="hub-fetch")
+
+    def _draw_files(self) -> None:
+        kinds = list(data.ENDINGS)
+        self.upload = gr.File(label="Examples", file_types=kinds, elem_id="upload", height=130)
+        self.held = gr.File(label="Held-out examples (optional)", file_types=kinds, elem_id="upload-held", height=130)
+        gr.HTML(f"<p class='ba-stats'>{', '.join(kinds)}: chat messages, prompt and answer, or any columns.</p>")
+
+    def listen(self, taken: dict[str, Any]) -> None:
+        """Attach the listeners; `taken` are their outputs and options."""
+        for sample, pick in self.picks.items():
+            pick.click(
+                lambda state, path=sample.path: take(self.opened, lambda: data.load(path), state), self.browser, **taken
+            )
+        gr.on([self.upload.upload, self.held.upload], self._read, [self.upload, self.held, self.browser], **taken)
+        self.paste.click(self._read_pasted, [self.pasted, self.browser], **taken)
+        gr.on(
+            [self.fetch.click, self.hub.submit], self._fetch, [self.hub, self.config, self.split, self.browser], **taken
+        )
+
+    def _read(self, path: str | None, held: str | None, state: Browser) -> tuple:
+        if not path:
+            return (gr.skip(),) * 3
+        return take(self.opened, lambda: replace(data.load(path, held), name=Path(path).stem), state)
+
+    def _read_pasted(self, text: str, state: Browser) -> tuple:
+        with tempfile.TemporaryDirectory(prefix="pasted-") as folder:
+            place = Path(folder) / "pasted"
+            place.write_text(text, encoding="utf-8", errors="replace")
+            return take(self.opened, lambda: data.load(place), state)
+
+    def _fetch(self, name: str, config: str, split: str, state: Browser, oauth: gr.OAuthToken | None = None) -> tuple:
+        chosen = (name.strip(), config.strip() or None, split.strip() or "train")
+        login = oauth.token if oauth else None
+        with data.own_folder() as folder:
+            return take(self.opened, lambda: data.load_hub(*chosen, folder=folder, login=login), state)

@@ -1,0 +1,231 @@
+"""The Data tab: bring data, see what is wrong with it, mend it, see what will be trained."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from finetune import data, models, train
+from finetune.errors import DataError, FinetuneError
+from finetune.services import Browser, Services
+from finetune.ui import report
+from finetune.ui.data import mapping
+from finetune.ui.data.fixes import Remedies
+from finetune.ui.data.library import NO_DATA, Kept
+from finetune.ui.data.opened import FEW_AT_ONCE, Opened
+from finetune.ui.data.rows import RowView, max_length
+from finetune.ui.data.sources import Sources, take
+
+TOO_LONG = "drop_too_long"
+
+
+class DataTab:
+    """Draws the tab and answers its events. `go` leads on to training, `length` is the max length looked at.
+
+    Everything that makes a dataset (a source, a fix, a mapping) puts its id into `dataset`, and so
+    does a reload of the page; whatever changes that id has the rest of the tab drawn anew.
+    """
+
+    def __init__(self, services: Services, browser: gr.BrowserState, model: gr.Dropdown):
+        self.services, self.browser, self.model = services, browser, model
+        self.opened = Opened(services)
+        self.dataset = gr.State(None)
+        self._rejected = tempfile.TemporaryDirectory(prefix="rejected-")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self.sources = Sources(self.opened, browser)
+                self.kept = Kept(self.opened, browser)
+            with gr.Column(scale=3, min_width=320):
+                self._draw()
+        self.table = gr.HTML(elem_id="first-rows")
+        self.rows = RowView(self.opened, browser, model, self.dataset)
+        self.rejected = gr.HTML(elem_id="rejected-rows")
+        self.download = gr.DownloadButton(
+            "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
+        )
+        self.length = self.rows.length
+        self._listen_to_changes()
+        self._listen_to_dataset()
+        self.kept.listen(self.dataset, self.facts, self.refusal)
+
+    def _draw(self) -> None:
+        self.refusal = gr.HTML(elem_id="data-refusal")
+        self.facts = gr.HTML(NO_DATA, elem_id="data-facts")
+        self.remedies = Remedies()
+        self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
+        self.numbers = gr.HTML(elem_id="data-numbers")
+        self.mapping = mapping.MappingForm()
+        self.remedies.draw_system()
+
+    def _listen_to_changes(self) -> None:
+        """What makes a new dataset."""
+        taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], **FEW_AT_ONCE}
+        self.sources.listen(taken)
+        remedies, here = self.remedies, [self.dataset, self.browser]
+        told = [self.model, self.length, remedies.system, *here]
+        for code, remedy in remedies.each.items():
+            remedy.button.click(lambda *values, code=code: self._fix([code], *values), told, **taken)
+        ticks = [remedy.tick for remedy in remedies.each.values()]
+        remedies.together.click(self._fix_ticked, [*ticks, *told], **taken)
+        remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), told, **taken)
+        remedies.undo.click(self._undo, here, **taken)
+        self.mapping.remove.click(self._unmap, here, **taken)
+        taken["outputs"] = [self.browser, self.dataset, self.refusal, self.mapping.example]
+        self.mapping.apply.click(self._map, [*self.mapping.fields, *here], **taken)
+
+    def _listen_to_dataset(self) -> None:
+        """What is drawn of it."""
+        here = [self.dataset, self.browser]
+        parts = [
+            self.dataset,
+            self.facts,
+            self.go,
+            self.table,
+            self.rejected,
+            self.download,
+            self.rows.box,
+            self.rows.row,
+        ]
+        count: dict[str, Any] = {
+            "fn": self._count,
+            "inputs": [self.model, self.length, *here],
+            "outputs": [self.numbers, *self.remedies.one(TOO_LONG)],
+            **FEW_AT_ONCE,
+        }
+        quiet: dict[str, Any] = {"show_progress": "hidden", **FEW_AT_ONCE}
+        changed = self.dataset.change(
+            self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
+        )
+        changed.then(**self.rows.refresh())
+        changed.then(**count)
+        gr.on([self.model.change, self.length.submit, self.length.blur], **count)
+        fields = self.mapping.fields
+        example: dict[str, Any] = {
+            "fn": self._try_mapping,
+            "inputs": [*fields, *here],
+            "outputs": self.mapping.example,
+            **quiet,
+        }
+        changed.then(**example)
+        gr.on([field.change for field in fields], **example)
+        system = self.remedies.system
+        system.change(self._try_system, [system, *here], self.remedies.system_change, **quiet)
+
+    # Drawing
+
+    def _show(self, dataset_id: str | None, state: Browser) -> list[Any]:
+        hidden = gr.update(visible=False)
+        if not dataset_id:
+            nothing: list[Any] = [gr.skip(), gr.skip(), hidden, "", "", hidden, hidden, 1]
+            return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
+        try:
+            return self._drawn(dataset_id, self.opened.get(dataset_id, state))
+        except FinetuneError as error:  # its files may go while it is open; None, so that bringing it again is a change
+            said = NO_DATA if error.code == "dataset_unknown" else report.refused(str(error))
+            nothing = [None, said, hidden, "", "", hidden, hidden, 1]
+            return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
+
+    def _drawn(self, dataset_id: str, dataset: data.Dataset) -> list[Any]:
+        split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
+        ready = gr.update(visible=bool(dataset.examples))
+        shown: list[Any] = [
+            gr.skip(),
+            report.summary(dataset, split),
+            ready,
+            report.first_rows(dataset),
+            report.rejected(dataset),
+        ]
+        shown += [self._download(dataset_id, dataset), ready, 1]
+        return [*shown, *self.remedies.offer(data.fixes(dataset), dataset), *self.mapping.fill(dataset)]
+
+    def _download(self, dataset_id: str, dataset: data.Dataset) -> dict:
+        if not dataset.rejected:
+            return gr.update(visible=False)
+        path = Path(self._rejected.name) / f"rejected-{dataset_id}.jsonl"
+        data.write_rejected(dataset, path)
+        return gr.update(visible=True, value=str(path))
+
+    def _count(self, model: str, length: str, dataset_id: str | None, state: Browser) -> list[Any]:
+        nothing = self.remedies.offer_one(None)
+        if not dataset_id:
+            return ["", *nothing]
+        try:
+            dataset = self.opened.get(dataset_id, state)
+            if not dataset.examples:
+                return ["", *nothing]
+            most, tokenizer = max_length(length), models.load_tokenizer(models.find(model))
+        except FinetuneError as error:
+            return [report.card(f"<span class='ba-masked'>Not counted: {report.shown(str(error))}</span>"), *nothing]
+        stats = data.token_stats(dataset, tokenizer, most)
+        html = report.numbers(stats, model, self._estimate(dataset, stats, model, most, state))
+        if all(problem.code != "truncated" for problem in stats.problems):
+            return [html, *nothing]
+        offered = data.fixes(replace(dataset, problems=[]), data.Length(tokenizer, most))
+        return [html, *self.remedies.offer_one(next(iter(offered), None))]
+
+    def _estimate(self, dataset: data.Dataset, stats: data.TokenStats, model: str, most: int, state: Browser) -> str:
+        config = train.TrainConfig()
+        split = data.held_out(dataset, config.held_out, config.seed).split
+        rows = split.train if split else len(dataset.examples)
+        tokens = rows * config.epochs * min(stats.mean, most)
+        seconds = train.seconds_for(tokens, self.services.runs(state), model)
+        return report.estimate(config.steps_for(rows), config.epochs, seconds)
+
+    def _try_mapping(self, *values: Any) -> str:
+        *fields, dataset_id, state = values
+        if not dataset_id:
+            return ""
+        try:
+            return mapping.tried(self.opened.get(dataset_id, state), mapping.described(*fields))
+        except FinetuneError as error:
+            return report.refused(str(error))
+
+    def _try_system(self, system: str, dataset_id: str | None, state: Browser) -> str:
+        if not dataset_id or not system.strip():
+            return ""
+        try:
+            fixes = data.fixes(self.opened.get(dataset_id, state), system=system.strip())
+        except FinetuneError as error:
+            return report.refused(str(error))
+        filled = [fix for fix in fixes if fix.code == "fill_system_prompt"]
+        return report.fix(filled[0]) if filled else "<p class='ba-stats'>Every row has one already.</p>"
+
+    # Changing
+
+    def _fix(self, codes: list[str], model: str, length: str, system: str, dataset_id: str, state: Browser) -> tuple:
+        try:
+            told = data.fixed_with(self.services.dataset(dataset_id, state))
+            if TOO_LONG in codes:
+                told = replace(told, model=model, most=max_length(length))
+            if "fill_system_prompt" in codes:
+                told = replace(told, system=system.strip() or told.system)
+            fixed = data.apply(self.opened.get(dataset_id, state), codes, told.length(), told.system)
+        except FinetuneError as error:
+            raise gr.Error(report.shown(str(error)), print_exception=False) from error
+        return take(self.opened, lambda: fixed, state, told)
+
+    def _fix_ticked(self, *values: Any) -> tuple:
+        codes = [code for code, ticked in zip(self.remedies.each, values, strict=False) if ticked]
+        return self._fix(codes, *values[len(self.remedies.each) :]) if codes else (gr.skip(),) * 3
+
+    def _undo(self, dataset_id: str, state: Browser) -> tuple:
+        return take(self.opened, lambda: self._unfixed(dataset_id, state), state)
+
+    def _unmap(self, dataset_id: str, state: Browser) -> tuple:
+        return take(self.opened, lambda: data.reload(self.services.dataset(dataset_id, state)), state)
+
+    def _unfixed(self, dataset_id: str, state: Browser) -> data.Dataset:
+        return data.reload(self.services.dataset(dataset_id, state), self.opened.get(dataset_id, state).mapping)
+
+    def _map(self, *values: Any) -> tuple:
+        *fields, dataset_id, state = values
+        try:
+            record = self.services.dataset(dataset_id, state)
+            mapped = data.reopen(record, mapping.described(*fields))
+            if not mapped.examples:
+                raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
+        except FinetuneError as error:
+            return gr.skip(), gr.skip(), gr.skip(), report.refused(str(error))
+        return *take(self.opened, lambda: mapped, state, data.fixed_with(record)), gr.skip()

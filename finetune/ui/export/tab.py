@@ -1,0 +1,224 @@
+"""The Export tab: take a run away in any form, see that it behaves like what was tested, push it, bring one in."""
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from finetune.errors import ConfigError, FinetuneError
+from finetune.export import hub, make
+from finetune.export.bundle import read_bundle
+from finetune.export.formats import FORMATS, PUSHABLE, Format
+from finetune.export.hub import checks
+from finetune.services import Browser, Services, known, owner
+from finetune.store import Run
+from finetune.ui.export import cards
+from finetune.ui.progress import spoken
+from finetune.ui.train.live import with_adapter
+
+ON_A_SPACE = gr.utils.get_space() is not None
+"""There visitors log in with their own account; elsewhere the local token is used."""
+
+ALONE = threading.Lock()
+"""Held by the work itself: Gradio lets the next one begin when a page is closed, though the work goes on."""
+
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "export", "api_visibility": "private"}
+"""An export holds a whole model in memory."""
+
+
+KEPT = 24 * 3600
+"""Seconds after which what was made may go, whether it was fetched or not."""
+
+
+def _place() -> Path:
+    """A folder that Gradio serves from, that nobody can guess; those made long ago go."""
+    exports = Path(gr.utils.get_upload_folder()) / "before-and-after"
+    for old in exports.glob("*"):
+        if time.time() - old.stat().st_mtime > KEPT:
+            shutil.rmtree(old, ignore_errors=True)
+    return exports / secrets.token_hex(16)
+
+
+class ExportTab:
+    """Draws the tab and answers its events. `run` is the run that is taken away."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser = services, browser
+        self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="export-run")
+        self.progress = gr.HTML(elem_id="export-progress")
+        self.files = gr.File(
+            label="Download", visible=False, interactive=False, file_count="multiple", elem_id="export-files"
+        )
+        self.rows: dict[str, gr.HTML] = {}
+        self.buttons: dict[str, gr.Button] = {}
+        for one in FORMATS:
+            self._draw(one)
+        self._draw_hub()
+        with gr.Accordion("Import a run bundle", open=False):
+            self.bundle = gr.File(
+                label="A bundle that was exported elsewhere", file_types=[".zip"], height=120, elem_id="import-bundle"
+            )
+            self.brought = gr.HTML(elem_id="import-progress")
+        self._listen()
+
+    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
+        """The runs that can be taken away, the chosen one (or the newest) selected."""
+        return with_adapter(self.services, state, chosen)
+
+    def _draw(self, one: Format) -> None:
+        with gr.Row(equal_height=True, elem_classes="ba-export"):
+            self.rows[one.key] = gr.HTML(cards.row(one, None), elem_id=f"format-{one.key}")
+            if one.key == "merged":
+                self.dtype = gr.Dropdown(
+                    ["float32", "bfloat16", "float16"],
+                    value="float32",
+                    label="Weights",
+                    show_label=False,
+                    scale=0,
+                    min_width=130,
+                    elem_id="export-dtype",
+                )
+            elif one.key == "gguf":
+                self.quant = gr.Dropdown(
+                    ["f16", "q8_0"],
+                    value="f16",
+                    label="Weights",
+                    show_label=False,
+                    scale=0,
+                    min_width=130,
+                    elem_id="export-quant",
+                )
+            elif one.key == "bundle":
+                self.with_data = gr.Checkbox(False, label="with its rows", scale=0, min_width=150)
+            self.buttons[one.key] = gr.Button("Make", scale=0, min_width=110, elem_id=f"make-{one.key}")
+
+    def _draw_hub(self) -> None:
+        with gr.Accordion("Push to the Hugging Face Hub", open=False, elem_id="hub-push"):
+            if ON_A_SPACE:
+                gr.LoginButton()
+            with gr.Row(elem_classes="ba-controls"):
+                self.repo = gr.Textbox(
+                    label="Repository",
+                    placeholder="recipes-lora, or owner/name",
+                    max_lines=1,
+                    max_length=200,
+                    scale=3,
+                    min_width=280,
+                    elem_id="push-repo",
+                )
+                self.what = gr.Dropdown(list(PUSHABLE), value="adapter", label="What", scale=1, min_width=110)
+                self.public = gr.Checkbox(False, label="public", scale=0, min_width=90)
+                self.replace = gr.Checkbox(False, label="replace", scale=0, min_width=90, elem_id="push-replace")
+                self.push = gr.Button("Push", variant="primary", scale=0, min_width=90, elem_id="push")
+
+    def _listen(self) -> None:
+        chosen: set[Any] = {self.run, self.dtype, self.quant, self.with_data, self.browser}
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        rows: dict[str, Any] = {"fn": self._rows, "inputs": [self.run, self.browser], "outputs": [*self.rows.values()]}
+        working: dict[str, Any] = {"outputs": [self.progress, self.files], "show_progress": "hidden", **ONE_AT_A_TIME}
+        made = [button.click(self._maker(key), chosen, **working) for key, button in self.buttons.items()]
+        made.append(self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working))
+        for event in made:  # of the run in view by then
+            event.then(**rows, **quiet)
+        self.run.change(**rows, **quiet)
+        self.run.change(lambda: ("", gr.update(visible=False, value=None)), None, working["outputs"], **quiet)
+        self.bundle.upload(
+            self._import,
+            [self.bundle, self.browser],
+            [self.brought, self.run],
+            show_progress="hidden",
+            **ONE_AT_A_TIME,
+        )
+
+    def _rows(self, run_id: str | None, state: Browser) -> list[str]:
+        """What was made of this run before; its files were handed over then."""
+        try:
+            kept = make.kept(self.services.run(run_id, state)) if run_id else {}
+        except FinetuneError:
+            kept = {}
+        return [cards.row(one, kept.get(one.key)) for one in FORMATS]
+
+    def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
+        def made(values: dict[Any, Any]) -> Generator[tuple]:
+            who = ""
+            try:
+                (run, choices), place = self._chosen(values), _place()
+                who = cards.named(run)
+                done = yield from self._said(
+                    who,
+                    lambda say: make.export(self.services.store, run, key, place, choices, self.services.engine, say),
+                )
+            except FinetuneError as error:
+                yield cards.failed(str(error), of=who), gr.skip()
+                return
+            yield cards.done(done), gr.update(visible=True, value=[str(file) for file in make.files(done)])
+
+        return made
+
+    def _chosen(self, values: dict[Any, Any]) -> tuple[Run, make.Choices]:
+        run = self.services.run(values[self.run], values[self.browser])
+        return run, make.Choices(values[self.dtype], values[self.quant], with_data=values[self.with_data])
+
+    def _push(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[tuple]:
+        token, repo, who = oauth.token if oauth else None, (values[self.repo] or "").strip(), ""
+        try:
+            if not repo:
+                raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
+            run, choices = self._chosen(values)
+            who = cards.named(run)
+            checks.usable(token)
+            checks.valid(repo)
+
+            def work(say: Callable[[str], None]) -> str:
+                with tempfile.TemporaryDirectory() as place:
+                    done = make.export(
+                        self.services.store, run, values[self.what], Path(place), choices, self.services.engine, say
+                    )
+                    if done.broken:
+                        raise ConfigError("It was not pushed.", fix=done.broken)
+                    folder = make.unpacked(done, Path(place) / "files")
+                    private, replace = not values[self.public], values[self.replace]
+                    return hub.push(folder, repo, token, private=private, replace=replace, say=say)
+
+            url = yield from self._said(who, work)
+        except FinetuneError as error:
+            yield cards.failed(str(error), of=who), gr.skip()
+            return
+        yield cards.pushed(url), gr.skip()
+
+    def _said(self, who: str, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
+        """Show each sentence as it comes; returns what the work made."""
+        yield cards.working("Beginning.", who), gr.update(visible=False, value=None)
+
+        def alone(say: Callable[[str], None]) -> Any:
+            while not ALONE.acquire(timeout=2):
+                say("Waiting for another export to end.")
+            try:
+                return work(say)
+            finally:
+                ALONE.release()
+
+        steps = spoken(alone)
+        while True:
+            try:
+                line = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield cards.working(line, who), gr.skip()
+
+    def _import(self, path: str | None, state: Browser) -> Generator[tuple]:
+        if not path:
+            return
+        yield cards.working("Reading the bundle."), gr.skip()
+        try:
+            run = read_bundle(self.services.store, Path(path), owner(known(state)))
+        except FinetuneError as error:
+            yield cards.failed(str(error), "Not imported."), gr.skip()
+            return
+        yield cards.imported(run), self.refresh(state, run.id)

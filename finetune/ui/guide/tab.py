@@ -1,0 +1,157 @@
+"""The Guide tab, first in the app: should I fine-tune at all? A worksheet that fills itself in."""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+from anyio.to_thread import run_sync
+
+from finetune import evaluate, train
+from finetune.errors import ConfigError, FinetuneError
+from finetune.evaluate import guide
+from finetune.evaluate.worksheet import html, markdown
+from finetune.services import Browser, Services, known
+from finetune.store import DatasetRecord
+from finetune.ui import answers
+from finetune.ui.download import Download
+from finetune.ui.guide import worksheet
+from finetune.ui.progress import asked
+from finetune.ui.train.plan import Plan
+
+HERE = "guide"
+"""This place, among those of a page where answers are given."""
+
+ROWS = 50
+"""Held-out rows that the alternatives are measured on: enough to see whether they suffice."""
+
+TITLE = "Should I fine-tune?"
+
+
+class GuideTab:
+    """Draws the tab and answers its events; `enter` is what selecting the tab does. `plan` is the Train tab's."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser = services, browser
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=280):
+                self._draw()
+            with gr.Column(scale=5, min_width=320):
+                self.progress = gr.HTML(elem_id="guide-progress")
+                self.sheet = gr.HTML(worksheet.draw(guide.sheet(guide.Facts(""))), elem_id="worksheet")
+
+    def _draw(self) -> None:
+        self.use_case = gr.Textbox(
+            label="What should the model do?",
+            placeholder="Turn recipes into ingredient lists",
+            lines=2,
+            max_length=500,
+            elem_id="use-case",
+        )
+        self.improve = gr.Textbox(
+            label="What should get better?",
+            placeholder="Always valid JSON; shorter prompts",
+            lines=2,
+            max_length=500,
+            elem_id="improve",
+        )
+        self.price = gr.Textbox(
+            label="Price of an hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
+        )
+        self.measure = gr.Button("Measure the alternatives", variant="primary", elem_id="measure-alternatives")
+        self.halt = gr.Button("Stop", size="sm", visible=False, elem_id="stop-alternatives")
+        with gr.Row():
+            self.markdown = Download("Save as Markdown", "guide-markdown")
+            self.page = Download("Save to print", "guide-page")
+
+    def listen(self, model: gr.Dropdown, plan: Plan) -> None:
+        """Tie it to the model chosen on the Models tab and to what the Train tab's plan measured."""
+        self.plan = plan
+        typed = [self.use_case, self.improve, self.price]
+        told = [*typed, model, self.browser]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        self.entered: dict[str, Any] = {
+            "fn": self._fill,
+            "inputs": told,
+            "outputs": self.sheet,
+            "trigger_mode": "always_last",
+            **quiet,
+        }
+        shown = [self.progress, self.halt]
+        self.measure.click(self._measure, told, shown, trigger_mode="once", concurrency_limit=8, **quiet).then(
+            **self.entered
+        )
+        self.halt.click(_halt, None, None, queue=False, **quiet)
+        gr.on([part.blur for part in typed] + [part.submit for part in typed], **self.entered)
+        self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(markdown, *values)), told)
+        self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(html, *values)), told)
+
+    def _facts(
+        self, use_case: str | None, improve: str | None, price: str | None, model: str, state: Browser
+    ) -> guide.Facts:
+        runs, record = self.services.runs(known(state)), self._record(state)
+        planned = self.plan.latest(record.id, model) if record else None
+        typed = {"use_case": use_case or "", "improve": improve or "", "price": _price(price)}  # None: never touched
+        return guide.gather(record, model, runs, planned, **typed)
+
+    def _record(self, state: Browser) -> DatasetRecord | None:
+        """The data in view; a new browser has chosen none yet: that of the newest run."""
+        state = known(state)
+        if record := self.services.chosen(state):
+            return record
+        newest = next((run.dataset for run in self.services.runs(state)), None)
+        return self.services.dataset(newest, state) if newest else None
+
+    def _fill(self, *values: Any) -> str:
+        try:
+            return worksheet.draw(guide.sheet(self._facts(*values)))
+        except FinetuneError as error:
+            return worksheet.refused(str(error))
+
+    def _page(self, write: Any, *values: Any) -> str:
+        facts = self._facts(*values)
+        return str(write(guide.sheet(facts), TITLE, worksheet.about(facts)))
+
+    async def _measure(
+        self,
+        _use_case: str | None,
+        _improve: str | None,
+        _price: str | None,
+        model: str,
+        state: Browser,
+        request: gr.Request,
+    ) -> AsyncGenerator[tuple]:
+        stop = answers.begin(request, HERE)
+        try:
+            if not (record := await run_sync(self._record, state)):
+                raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+            task = await run_sync(lambda: evaluate.of_dataset(model, record, limit=ROWS))
+            async with aclosing(asked(task, self.services.engine, stop)) as bars:
+                async for bar in bars:
+                    yield bar, gr.update(visible=True)
+            await run_sync(evaluate.conclude, task, record.name)
+            if not stop.is_set() and not self.plan.latest(record.id, model):
+                yield worksheet.PLANNING, gr.update(visible=False)
+                config, chosen = train.TrainConfig(model=model), known(state) | {"dataset": record.id}
+                await run_sync(self.plan.measure, config, chosen)
+            yield "", gr.update(visible=False)
+        except FinetuneError as error:
+            yield "", gr.update(visible=False)
+            raise gr.Error(str(error), print_exception=False) from error
+
+
+def _halt(request: gr.Request) -> None:
+    answers.halt(request, HERE)
+
+
+def _price(text: str | None) -> float | None:
+    if not (text or "").strip():
+        return None
+    try:
+        price = -1.0 if re.search(r",\d{3}\b", str(text)) else float(str(text).replace(",", "."))  # 1,000 is two prices
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < 1e6:
+        raise ConfigError(f"{str(text)[:40]!r} is not a price.", where="Price of an hour", fix="Write 0.50, say.")
+    return price

@@ -1,0 +1,88 @@
+"""Work that takes a while, as the page shows it: an evaluation with a bar, an export or a download in sentences."""
+
+import queue
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from finetune import chat, evaluate
+from finetune.chat.queue import Turns
+from finetune.chat.steps import in_thread
+from finetune.ui.train.measured import clock
+
+LOADING = "<div class='ba-card'>Loading the model…</div>"
+WAITING = "<div class='ba-card'>Waiting: evaluations before this one: {}.</div>"
+
+AT_ONCE = 3
+"""Evaluations under way at a time. Each holds one of the server's threads, also while others are answered."""
+
+LINE = Turns(AT_ONCE)
+
+Result = TypeVar("Result")
+END = object()
+
+
+async def asked(task: evaluate.Task, engine: chat.Engine, stop: threading.Event) -> AsyncGenerator[str]:
+    """Ask what is left to ask; yields how far it is as HTML.
+
+    Raises:
+        FinetuneError: the model or the adapter cannot be used.
+    """
+    turn = LINE.join()
+    try:
+        async for ahead in turn.come(stop):
+            yield WAITING.format(ahead)
+        began, first = time.monotonic(), None
+        yield LOADING
+        async with aclosing(in_thread(evaluate.measure(task, engine, stop), stop)) as steps:
+            async for done, of in steps:
+                first = done if first is None else first
+                left = (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
+                yield _bar(done, of, left)
+    finally:
+        turn.leave()
+
+
+def _bar(done: int, of: int, left: float | None) -> str:
+    told = f", about {clock(left)} left" if left is not None else ""
+    return (
+        f"<div class='ba-card'>{done:,} of {of:,} answers{told}. Each is kept: stop, and it goes on from here."
+        f"<div class='ba-bar'><i style='width:{100 * done / max(1, of):.1f}%'></i></div></div>"
+    )
+
+
+class Abandoned(RuntimeError):
+    """Nobody listens any more."""
+
+
+def spoken(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
+    """Run `work` in a thread, with a function that takes sentences; yields those, returns (or raises) what it does.
+
+    Closing the generator, as a page that is closed does, ends the work at its next sentence.
+
+    Example:
+        >>> steps = spoken(lambda say: say("Counting.") or 3)
+        >>> list(steps)
+        ['Counting.']
+    """
+    lines: queue.Queue[Any] = queue.Queue()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="spoken")
+    closed = threading.Event()
+
+    def say(line: str) -> None:
+        if closed.is_set():
+            raise Abandoned
+        lines.put(line)
+
+    done = pool.submit(work, say)
+    done.add_done_callback(lambda _: lines.put(END))
+    pool.shutdown(wait=False)
+    try:
+        while (line := lines.get()) is not END:
+            yield line
+    finally:
+        closed.set()
+    return done.result()

@@ -1,0 +1,1 @@
+"""The Results tab: the evaluation and its verdict."""

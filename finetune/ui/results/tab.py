@@ -1,0 +1,162 @@
+"""The Results tab: did it help? Asks every arm, shows the verdict and what it rests on."""
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+from anyio.to_thread import run_sync
+
+from finetune import evaluate, settings
+from finetune.errors import ConfigError, FinetuneError, NotAllowed
+from finetune.services import Browser, Services
+from finetune.ui import answers
+from finetune.ui.progress import asked
+from finetune.ui.report import shown
+from finetune.ui.results import verdict
+from finetune.ui.train.live import with_adapter
+
+HERE = "results"
+"""This place, among those of a page where answers are given."""
+
+
+class ResultsTab:
+    """Draws the tab and answers its events. `run` is the run that is judged."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser = services, browser
+        self._draw()
+        self._listen()
+
+    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
+        """The runs that can be judged, the chosen one (or the newest) selected."""
+        return with_adapter(self.services, state, chosen)
+
+    def _draw(self) -> None:
+        with gr.Row(elem_classes="ba-controls"):
+            self.run = gr.Dropdown(
+                [], label="Run", info="A run with an adapter.", elem_id="results-run", scale=3, min_width=280
+            )
+            self.limit = gr.Slider(
+                20, 200, value=evaluate.MOST_ROWS, step=10, label="Rows at most", info="Drawn by seed.", scale=2
+            )
+            self.begin = gr.Button("Did it help?", variant="primary", scale=1, min_width=130, elem_id="evaluate")
+            self.halt = gr.Button("Stop", scale=1, min_width=90, elem_id="stop-evaluation")
+        with gr.Accordion("How answers are judged", open=False, elem_id="judging"), gr.Row():
+            self.kind = gr.Dropdown(
+                [("told from the data", ""), *((words, kind) for kind, words in verdict.KINDS.items())],
+                value="",
+                label="Kind of answer",
+                info="Decides what counts as right.",
+                elem_id="answer-kind",
+            )
+            self.schema = gr.Textbox(
+                label="JSON Schema",
+                info="For JSON answers: how many keep to it.",
+                lines=1,
+                max_lines=8,
+                placeholder='{"type": "array"}',
+                elem_id="answer-schema",
+            )
+        self.progress = gr.HTML(elem_id="evaluation-progress")
+        self.verdict = gr.HTML(verdict.NOTHING, elem_id="verdict")
+        self.arms = gr.HTML(elem_id="arms")
+        self.forgotten = gr.HTML(elem_id="forgetting")
+        self.filter = gr.Radio(
+            verdict.choices("label"),
+            value="all",
+            show_label=False,
+            visible=False,
+            elem_id="row-filter",
+        )
+        self.rows = gr.HTML(elem_id="judged-rows")
+
+    def _listen(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        drawn = [self.progress, self.verdict, self.arms, self.forgotten, self.filter, self.rows]
+        told = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
+        self.begin.click(self._evaluate, told, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
+        self.halt.click(_halt, None, None, queue=False, **quiet)
+        self.run.change(_drop, None, None, queue=False, **quiet)  # not input: a dropdown sends that whenever it is left
+        for part in (self.run, self.kind, self.filter):
+            part.change(self._choose, told, drawn, **quiet)
+        self.schema.submit(self._choose, told, drawn, **quiet)
+
+    def _choose(
+        self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser
+    ) -> tuple:
+        """What was found of this run before; nothing is asked."""
+        try:
+            if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
+                return "", *self._found(task, chosen)
+        except (ConfigError, NotAllowed) as error:
+            return f"<div class='ba-card'>✕ {shown(str(error))}</div>", "", "", "", gr.update(visible=False), ""
+        except FinetuneError:  # pressing the button says what is wrong
+            pass
+        return self._told(run_id, state)
+
+    def _told(self, run_id: str | None, state: Browser) -> tuple:
+        """What was found of other rows than are asked for now, or told by a bundle whose rows did not come along."""
+        with contextlib.suppress(FinetuneError):
+            if run_id and (found := evaluate.known(self.services.run(run_id, state))):
+                hidden = gr.update(visible=False)
+                return "", verdict.verdict(found), verdict.arms(found), verdict.forgetting(found), hidden, ""
+        return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
+
+    async def _evaluate(
+        self,
+        run_id: str | None,
+        limit: float,
+        kind: str,
+        schema: str | None,
+        chosen: str,
+        state: Browser,
+        request: gr.Request,
+    ) -> AsyncGenerator[tuple]:
+        stop, skip = answers.begin(request, HERE), (gr.skip(),) * 5
+        try:
+            task = await run_sync(self._task, run_id or "none", limit, kind, schema, state)
+            async with aclosing(asked(task, self.services.engine, stop)) as bars:
+                async for bar in bars:
+                    yield bar, *skip
+            if answers.counts(request, HERE, stop):  # else the page shows another run by now
+                yield "", *await run_sync(self._found, task, chosen)
+        except FinetuneError as error:
+            yield "", *skip
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
+        run = self.services.run(run_id, state)
+        if schema and schema.strip() and settings.read().shared:  # a few lines of one can keep a server busy for hours
+            raise NotAllowed("JSON Schemas are closed on a shared server.", fix="Run this app yourself.")
+        try:
+            wanted = json.loads(schema) if schema and schema.strip() else None  # None: its accordion was never opened
+        except (ValueError, RecursionError) as error:
+            raise ConfigError("This is no JSON.", where="JSON Schema", fix="Mend it, or leave it empty.") from error
+        return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
+
+    def _found(self, task: evaluate.Task, chosen: str) -> tuple:
+        record = self.services.store.dataset(task.run.dataset) if task.run else None
+        found = evaluate.conclude(task, record.name if record else "")
+        if not found["verdict"]:
+            return verdict.NOTHING, "", "", gr.update(visible=False), ""
+        judged = evaluate.judged(task, evaluate.answered(task))
+        offered = verdict.choices(task.kind)
+        chosen = chosen if chosen in [name for _, name in offered] else "all"
+        return (
+            verdict.verdict(found),
+            verdict.arms(found),
+            verdict.forgetting(found),
+            gr.update(visible=True, choices=offered, value=chosen),
+            verdict.rows(judged, chosen),
+        )
+
+
+def _drop(request: gr.Request) -> None:
+    answers.drop(request, HERE)
+
+
+def _halt(request: gr.Request) -> None:
+    answers.halt(request, HERE)

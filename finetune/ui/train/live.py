@@ -1,0 +1,204 @@
+"""The live view of a run: it looks at the record, so it does not matter which tab is open, or whether one is."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from finetune import train
+from finetune.errors import FinetuneError
+from finetune.services import Browser, Services, known, owner
+from finetune.store import ENDED, Run, Store
+from finetune.ui.train import measured
+
+MOST = 64
+"""Runs whose measurements stay in memory, whoever looks at them."""
+
+LOG_LINES = 300
+"""Newest lines of the log that are shown; all are in the record."""
+
+ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
+    "stop": (train.stop, "Stopping at the next step; what was learned so far is kept."),
+    "pause": (train.pause, "Pausing after the next step; it can be resumed at any time."),
+    "resume": (train.resume, "It goes on from its newest checkpoint as soon as it is its turn."),
+}
+"""What may be asked of a run, and what the person who asks is told."""
+
+
+class Tallies:
+    """The measurements of the runs in view, each event read once however many look, and however often."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self._open: OrderedDict[str, train.Tally] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def look(self, run: Run) -> tuple[int, train.Progress]:
+        """The last event's number, and the progress up to it."""
+        with self._lock:
+            tally = self._open.setdefault(run.id, train.Tally())
+            self._open.move_to_end(run.id)
+            while len(self._open) > MOST:
+                self._open.popitem(last=False)
+            tally.read(self.store, run.id)
+            return tally.seq, tally.progress(run)
+
+
+def choices(runs: list[Run]) -> list[tuple[str, str]]:
+    """Runs as dropdown choices."""
+    return [(f"{run.name} · {run.id}", run.id) for run in runs]
+
+
+def with_adapter(services: Services, state: Browser, chosen: str | None) -> dict:
+    """A dropdown's runs that have an adapter, the chosen one (or the newest) selected."""
+    ready = [run for run in services.runs(state) if train.adapter_folder(run.id).is_dir()]
+    ids = [run.id for run in ready]
+    return gr.update(choices=choices(ready), value=chosen if chosen in ids else next(iter(ids), None))
+
+
+def legal(run: Run) -> dict[str, bool]:
+    """What may be asked of a run now.
+
+    Example:
+        >>> legal(store.run(run.id))
+        {'stop': True, 'pause': True, 'resume': False}
+    """
+    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running")}
+    return states | {"resume": train.can_resume(run)}
+
+
+def offer(run: Run) -> str:
+    """What the button says that tries a failed run again with other settings; empty when no setting helps.
+
+    Example:
+        >>> offer(failed_for_memory)
+        'Try again with micro-batch 4'
+    """
+    change = train.remedy(run) if run.state == "failed" else {}
+    titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
+    told = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
+    return f"Try again with {told}" if told else ""
+
+
+class RunView:
+    """Draws the view where it is made, and keeps it fresh. `run` names the run in view, `go` leads on to the chat."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser, self.tallies = services, browser, Tallies(services.store)
+        self._draw()
+        self._listen()
+
+    def _draw(self) -> None:
+        self.run = gr.Dropdown([], label="Run", elem_id="run")
+        self.card = gr.HTML(measured.NO_RUN, elem_id="run-card")
+        self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
+        with gr.Row(visible=False, elem_id="run-actions") as self.actions:
+            names = {"stop": "Stop", "pause": "Pause", "resume": "Resume"}
+            self.asks = {
+                name: gr.Button(label, size="sm", scale=0, min_width=110, visible=False, elem_id=f"{name}-run")
+                for name, label in names.items()
+            }
+        self.go = gr.Button("Next: talk to it", variant="primary", visible=False, elem_id="to-chat")
+        self.notes = gr.HTML(visible=False, elem_id="run-notes")
+        self.loss = gr.HTML(visible=False, elem_id="loss-plot")
+        with gr.Accordion("Learning rate and gradient", open=False, visible=False) as self.more:
+            self.beside = gr.HTML(elem_id="beside-plots")
+        self.answers = gr.HTML(visible=False, elem_id="run-answers")
+        with gr.Accordion("Log", open=False):
+            self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
+        self.timer = gr.Timer(1.0)
+        self.seen = gr.State(None)
+
+    def _listen(self) -> None:
+        for name, button in self.asks.items():
+            button.click(
+                lambda run_id, state, name=name: self._ask(name, run_id, state),
+                [self.run, self.browser],
+                None,
+                api_visibility="private",
+            )
+        self.retry.click(self._retry, [self.run, self.browser], [self.run, self.browser], api_visibility="private")
+        self.drawn = [
+            self.run,
+            self.seen,
+            self.card,
+            self.retry,
+            self.actions,
+            *self.asks.values(),
+            self.go,
+            self.notes,
+            self.loss,
+            self.more,
+            self.beside,
+            self.answers,
+            self.log,
+        ]
+        gr.on(
+            [self.timer.tick, self.run.change],
+            self._look,
+            [self.run, self.seen, self.browser],
+            self.drawn,
+            show_progress="hidden",
+            concurrency_limit=None,
+            api_visibility="private",
+            preprocess=False,  # Gradio refuses a value that is no choice any more: a run just deleted
+        )
+
+    def _look(self, run_id: str | None, last: list | None, state: Browser) -> Any:
+        """Redraw what changed: everything after an event, only the clock while a step takes its time."""
+        try:
+            run = self.services.run(run_id, state)
+        except FinetuneError as error:  # none chosen, or deleted meanwhile; a full disk hides it only for now
+            return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
+        seq, progress = self.tallies.look(run)
+        mark = [run.id, run.name, run.state, seq]
+        if mark == last:
+            return {self.card: measured.card(run, progress)} if run.state == "running" else gr.skip()
+        may = legal(run)
+        return {
+            self.seen: mark,
+            self.card: measured.card(run, progress),
+            self.retry: gr.update(value=offer(run), visible=bool(offer(run))),
+            self.actions: gr.update(visible=any(may.values())),
+            **{button: gr.update(visible=may[name]) for name, button in self.asks.items()},
+            self.go: gr.update(visible=train.adapter_folder(run.id).is_dir()),
+            self.notes: gr.update(value=measured.notes(progress), visible=bool(progress.notes)),
+            self.loss: gr.update(value=measured.loss(progress), visible=bool(progress.train or progress.held_out)),
+            self.more: gr.update(visible=bool(progress.train)),
+            self.beside: measured.beside(progress),
+            self.answers: gr.update(value=measured.answers(progress), visible=bool(progress.answers)),
+            self.log: "\n".join(progress.lines[-LOG_LINES:]),
+        }
+
+    def _gone(self, state: Browser) -> dict[Any, Any]:
+        """The run in view was deleted, here or on another page: the newest takes its place."""
+        left = self.services.runs(state)
+        asked, drawn = [self.retry, self.actions, *self.asks.values(), self.go], [self.notes, self.loss, self.answers]
+        return {
+            self.run: gr.update(choices=choices(left), value=left[0].id if left else None),
+            self.seen: None,
+            self.card: measured.NO_RUN,
+            **{component: gr.update(visible=False) for component in (*asked, *drawn, self.more)},
+            self.log: "",
+        }
+
+    def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
+        ask, said = ASKS[name]
+        try:
+            ask(self.services.store, self.services.run(run_id, state).id)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        gr.Info(said)
+
+    def _retry(self, run_id: str | None, state: Any) -> tuple:
+        state = known(state)
+        try:
+            failed = self.services.run(run_id, state)
+            config = train.TrainConfig.parse({**failed.config, **train.remedy(failed)})
+            record = self.services.store.dataset(failed.dataset)
+            run = train.start(self.services.store, config, record, owner(state))
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}

@@ -1,0 +1,113 @@
+"""Before pressing Train: how long it takes here, how much memory, and how many steps fit in the time there is."""
+
+import json
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from finetune import train
+from finetune.errors import ConfigError, FinetuneError
+from finetune.services import Services, known
+from finetune.ui.report import shown
+
+MOST = 16
+"""Measurements that are kept: pressing again with another budget answers at once."""
+
+HINT = "<div class='ba-card ba-masked'>Measured by trying a few batches here, about half a minute.</div>"
+BESIDE = "Measured while a run was training here; alone it would be faster."
+UNMEASURED = ("epochs", "max_steps", "learning_rate", "schedule", "warmup", "weight_decay", "eval_every", "save_every")
+"""Settings that change no step's cost, so that a measurement holds for any value of them."""
+
+
+class Plan:
+    """Draws a button, the minutes there are, and the answer; `listen` ties it to the form's inputs, by field name."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState):
+        self.services, self.browser = services, browser
+        self._measured: OrderedDict[str, train.Measured] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
+        self._plans: dict[tuple[str, str], train.Plan] = {}
+        with gr.Group():
+            with gr.Row(equal_height=True):
+                self.minutes = gr.Textbox(
+                    label="Finish within",
+                    info="Minutes. Empty: take as long as it needs.",
+                    max_lines=1,
+                    min_width=150,
+                    elem_id="minutes",
+                )
+                self.ask = gr.Button("How long will it take?", min_width=150, elem_id="plan")
+            self.answer = gr.HTML(HINT, elem_id="plan-answer")
+
+    def listen(self, inputs: dict[str, gr.components.Component]) -> None:
+        """Answer from the settings in the form; a budget fills in the steps."""
+        self.inputs = inputs
+        gr.on(
+            [self.ask.click, self.minutes.submit],
+            self._plan,
+            {*inputs.values(), self.minutes, self.browser},
+            [self.answer, inputs["max_steps"]],
+            concurrency_limit=1,
+            concurrency_id="probe",
+            api_visibility="private",
+            show_progress_on=self.answer,
+        )
+
+    def _plan(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Measure if need be, and say it. A given number of steps is the most a budget may take."""
+        state, given = known(values[self.browser]), {name: values[part] for name, part in self.inputs.items()}
+        try:
+            config, minutes = train.TrainConfig.parse(given), _minutes(values[self.minutes])
+            measured, note = self.measure(config, state)
+            if minutes is None:
+                said, steps = train.plan(config, measured).sentence, config.max_steps
+            else:
+                fitted, said = train.within(config, measured, minutes)
+                steps = fitted.max_steps
+        except FinetuneError as error:
+            return {self.answer: f"<div class='ba-card'>✕ {shown(str(error))}</div>"}
+        said = f"<div class='ba-card'><b>{shown(said)}</b> <span class='ba-masked'>{note}</span></div>"
+        return {self.answer: said, self.inputs["max_steps"]: steps or ""}
+
+    def latest(self, dataset_id: str, model: str) -> train.Plan | None:
+        """The last plan that was measured for a dataset and a model here."""
+        return self._plans.get((dataset_id, model))
+
+    def measure(self, config: train.TrainConfig, state: dict[str, Any]) -> tuple[train.Measured, str]:
+        """Try a few batches, unless that was done; returns what it found, and under which conditions.
+
+        Raises:
+            FinetuneError: there is no data, or what would stop the run itself.
+        """
+        if (record := self.services.chosen(state)) is None:
+            raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+        busy = bool(self.services.store.runs(states=("running",)))
+        costly = {name: value for name, value in config.model_dump().items() if name not in UNMEASURED}
+        key = json.dumps([record.id, busy, costly])
+        with self._one_at_a_time:
+            if key not in self._measured:
+                self._measured[key] = train.measure(config, Path(record.folder))
+                while len(self._measured) > MOST:
+                    self._measured.popitem(last=False)
+        self._plans[record.id, config.model] = train.plan(config, self._measured[key])
+        return self._measured[key], BESIDE if busy else "From a few batches tried on this machine."
+
+
+def _minutes(text: str | None) -> float | None:
+    """Minutes as typed; None when nothing was.
+
+    Raises:
+        ConfigError: it is no number above 0.
+    """
+    if not (text or "").strip():
+        return None
+    try:
+        minutes = float(str(text).replace(",", "."))
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < 1e6:
+        raise ConfigError(f"{text!r} is not a number of minutes.", where="Finish within", fix="Write 10, say.")
+    return minutes

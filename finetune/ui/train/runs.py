@@ -1,0 +1,254 @@
+"""The Runs tab: every run of the visitor, their held-out curves in one plot, and keeping house."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+
+from finetune import train
+from finetune.errors import FinetuneError
+from finetune.services import Browser, Services, known
+from finetune.store import Run
+from finetune.train.curve import Point
+from finetune.ui.chart import Line, draw
+from finetune.ui.report import card, shown
+from finetune.ui.train import measured
+from finetune.ui.train.live import choices
+from finetune.ui.train.tab import TrainTab
+
+COLOURS = ("#ea580c", "#2563eb", "#15803d", "#9333ea", "#b91c1c", "#0e7490", "#a16207", "#64748b")
+"""Of the picked runs, in the order in which they were picked."""
+
+MOST = len(COLOURS)
+HEAD = ("", "state", "name", "data", "model", "steps", "best held-out", "duration", "started")
+EMPTY = (
+    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Choose a sample on the Data tab and press Train; "
+    "the run appears here, and stays.</span></div>"
+)
+HINT = "<p class='ba-stats'>Click runs to compare their held-out loss, or to open, rename, copy or delete them.</p>"
+PICK = """element.addEventListener('click', event => {
+  const row = event.target.closest('[data-run]');
+  if (row) trigger('select', {run: row.dataset.run});
+});"""
+"""A click anywhere on a row picks it; the button in it is for the keyboard."""
+
+
+def table(rows: Sequence[tuple[Run, str, Point | None]], picked: Sequence[str], now: float) -> str:
+    """Runs with the name of their data and their best held-out point, newest first."""
+    if not rows:
+        return EMPTY
+    head = "".join(f"<th>{title}</th>" for title in HEAD)
+    body = "".join(_row(run, data, best, picked, now) for run, data, best in rows)
+    return card(f"<table class='ba-rows ba-runs'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _row(run: Run, data: str, best: Point | None, picked: Sequence[str], now: float) -> str:
+    place = picked.index(run.id) if run.id in picked else None
+    colour = f" style='background:{COLOURS[place]};border-color:{COLOURS[place]}'" if place is not None else ""
+    name, model = shown(run.name, 120), str(run.config.get("model", ""))
+    pick = (
+        f"<button class='ba-pick' role='checkbox' aria-checked='{'false' if place is None else 'true'}'{colour} "
+        f"aria-label='Select {name}'>✓</button>"
+    )
+    cells = (
+        pick,
+        measured.state(run),
+        f"<b>{name}</b> <small class='ba-masked'>{run.id}</small>",
+        shown(data, 80),
+        f"<span title='{shown(model, 300)}'>{shown(model.rstrip('/').rsplit('/', 1)[-1], 60)}</span>",
+        f"{run.step:,} / {f'{run.steps:,}' if run.steps else '…'}",
+        f"{best[1]:.3f} <small class='ba-masked'>{f'step {best[0]:,}' if best[0] else 'base'}</small>" if best else "–",
+        measured.clock(train.duration(run)) if run.started else "–",
+        ago(now - (run.started or run.created)),
+    )
+    drawn = "".join(f"<td data-label='{title}'>{cell}</td>" for title, cell in zip(HEAD, cells, strict=True))
+    return f"<tr data-run='{run.id}' class='{'' if place is None else 'ba-picked'}'>{drawn}</tr>"
+
+
+def ago(seconds: float) -> str:
+    """How long ago, roughly.
+
+    Example:
+        >>> ago(200)
+        '3 min ago'
+    """
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return "just now"
+
+
+class RunsTab:
+    """Draws the tab and answers its events. `open` and `clone` lead on to the Train tab, which they fill."""
+
+    def __init__(self, services: Services, browser: gr.BrowserState, train_tab: TrainTab):
+        self.services, self.browser, self.train_tab = services, browser, train_tab
+        held_out = lru_cache(1000)(lambda run_id, *when: train.held_out(services.store, run_id))
+        self._held_out: Callable[[Run], tuple[list[Point], Point | None]] = lambda r: held_out(r.id, r.state, r.step)
+        self._draw()
+        self._listen()
+
+    def _draw(self) -> None:
+        self.table = gr.HTML(EMPTY, js_on_load=PICK, elem_id="runs-table")
+        self.chart = gr.HTML(elem_id="runs-chart")
+        small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 110, "visible": False}
+        with gr.Row(elem_id="runs-actions", elem_classes="ba-controls"):
+            self.open = gr.Button("Open", variant="primary", elem_id="open-run", **small)
+            self.clone = gr.Button("Copy settings", elem_id="clone-run", **small)
+            self.name = gr.Textbox(
+                show_label=False,
+                container=False,
+                max_lines=1,
+                max_length=120,
+                min_width=200,
+                scale=1,
+                visible=False,
+                placeholder="Another name",
+                elem_id="run-name",
+            )
+            self.rename = gr.Button("Rename", elem_id="rename-run", **small)
+            self.delete = gr.Button("Delete…", elem_id="delete-runs", **small)
+        with gr.Column(visible=False, elem_id="confirm-delete", elem_classes="ba-card") as self.confirm:
+            self.question = gr.HTML()
+            with gr.Row():
+                small["visible"] = True
+                self.sure = gr.Button("Delete for good", variant="stop", elem_id="delete-sure", **small)
+                self.keep = gr.Button("Keep", elem_id="delete-keep", **small)
+        self.one = [self.open, self.clone, self.rename]
+        self.timer = gr.Timer(2.0)
+        self.picked, self.seen = gr.State([]), gr.State(None)
+
+    def _listen(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        here = [self.picked, self.browser]
+        drawn = self.drawn = [
+            self.seen,
+            self.picked,
+            self.table,
+            self.chart,
+            *self.one,
+            self.name,
+            self.delete,
+            self.confirm,
+            self.train_tab.run,
+        ]
+        self.timer.tick(self._tick, [self.seen, *here], drawn, **quiet)
+        self.table.select(self._toggle, here, drawn, concurrency_limit=1, **quiet)
+        self.rename.click(self._rename, [self.name, *here], drawn, **quiet)
+        self.name.submit(self._rename, [self.name, *here], drawn, **quiet)
+        self.delete.click(self._ask, here, [self.confirm, self.question], **quiet)
+        self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **quiet)
+        self.sure.click(self._delete, here, drawn, **quiet)
+        self.open.click(self._open, here, [self.train_tab.run, self.browser], **quiet)
+        self.clone.click(self._clone, here, [*self.train_tab.inputs.values()], **quiet)
+
+    def enter(self) -> dict[str, Any]:
+        """What to do when the tab is opened: arguments for its event."""
+        inputs = [self.seen, self.picked, self.browser]
+        return {
+            "fn": self._tick,
+            "inputs": inputs,
+            "outputs": self.drawn,
+            "api_visibility": "private",
+            "show_progress": "hidden",
+        }
+
+    def _tick(self, seen: Any, picked: list[str], state: Browser) -> Any:
+        return self._show(picked, state, seen)
+
+    def _show(self, picked: list[str], state: Browser, seen: Any = None) -> Any:
+        """The tab anew; nothing when it looks as it did."""
+        now, runs = time.time(), self.services.runs(state)
+        picked = [run_id for run_id in picked if any(run.id == run_id for run in runs)]
+        mark: list[Any] = [picked, int(now // 60), [[run.id, run.name, run.state, run.step, run.steps] for run in runs]]
+        if mark == seen:
+            return gr.skip()
+        names: dict[str, str] = {}
+        for run in runs:
+            names[run.dataset] = names.get(run.dataset) or self.services.store.dataset(run.dataset).name
+        changes: dict[Any, Any] = {
+            self.seen: mark,
+            self.table: table([(run, names[run.dataset], self._held_out(run)[1]) for run in runs], picked, now),
+            self.chart: self._chart([run for run_id in picked for run in runs if run.id == run_id]) if runs else "",
+        }
+        if seen and [row[:2] for row in seen[2]] == [row[:2] for row in mark[2]] and seen[0] == picked:
+            return changes  # what is being typed, and the question whether to delete, stay
+        chosen = next((run for run in runs if picked == [run.id]), None)
+        return changes | {
+            self.picked: picked,
+            **{button: gr.update(visible=chosen is not None) for button in self.one},
+            self.name: gr.update(visible=chosen is not None, value=chosen.name if chosen else ""),
+            self.delete: gr.update(visible=bool(picked), value="Delete…" if chosen else f"Delete {len(picked)} runs…"),
+            self.confirm: gr.update(visible=False),
+            self.train_tab.run: gr.update(choices=choices(runs)),
+        }
+
+    def _chart(self, runs: Sequence[Run]) -> str:
+        if not runs:
+            return HINT
+        lines = [
+            Line(
+                run.name if [r.name for r in runs].count(run.name) == 1 else f"{run.name} · {run.id}",
+                self._held_out(run)[0],
+                colour,
+                dots=True,
+            )
+            for run, colour in zip(runs, COLOURS, strict=False)
+        ]
+        drawn = draw("Held-out loss by step (lower is better)", lines)
+        return card(drawn or "<span class='ba-masked'>No held-out loss was measured here yet.</span>")
+
+    def _toggle(self, picked: list[str], state: Browser, event: gr.EventData) -> Any:
+        run_id = str((event._data or {}).get("run"))
+        if run_id in picked:
+            return self._show([one for one in picked if one != run_id], state)
+        if len(picked) == MOST:
+            gr.Info(f"At most {MOST} runs are compared at once.")
+            return gr.skip()
+        return self._show([*picked, run_id], state)
+
+    # What is done to a run; `services.run` knows only the visitor's own
+
+    def _rename(self, name: str, picked: list[str], state: Browser) -> Any:
+        try:
+            train.rename(self.services.store, self._only(picked, state).id, name)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return self._show(picked, state)
+
+    def _ask(self, picked: list[str], state: Browser) -> tuple:
+        try:
+            runs = [self.services.run(run_id, state) for run_id in picked]
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        names = ", ".join(f"<b>{shown(run.name, 80)}</b> ({run.id})" for run in runs)
+        return gr.update(visible=True), f"Delete {names}, with adapter, checkpoints and log? This cannot be undone."
+
+    def _delete(self, picked: list[str], state: Browser) -> Any:
+        try:
+            for run_id in picked:
+                train.delete(self.services.store, self.services.run(run_id, state).id)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return self._show([], state)
+
+    def _open(self, picked: list[str], state: Browser) -> tuple:
+        try:
+            run = self._only(picked, state)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return gr.update(choices=choices(self.services.runs(state)), value=run.id), known(state) | {"run": run.id}
+
+    def _clone(self, picked: list[str], state: Browser) -> dict[Any, Any]:
+        try:
+            run = self._only(picked, state)
+            config = train.TrainConfig.parse(run.config)
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        gr.Info(f"The form has the settings of {run.name} now.")
+        return self.train_tab.fill(config)
+
+    def _only(self, picked: list[str], state: Browser) -> Run:
+        return self.services.run(picked[0] if len(picked) == 1 else None, state)

@@ -1,0 +1,46 @@
+"""On a shared server a browser's secret is its owner; nothing else opens another's runs."""
+
+import pytest
+
+from finetune import settings
+from finetune.chat import Engine
+from finetune.errors import ConfigError, RunError
+from finetune.services import Services, known, owner
+from finetune.store import Store
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "true")
+
+
+def run_of(store: Store, name: str) -> str:
+    dataset = store.add_dataset(owner=name, name="d", folder="none", facts={})
+    return store.add_run(owner=name, name="n", dataset=dataset.id, config={}).id
+
+
+@pytest.mark.parametrize("claim", [None, {}, {"owner": ""}, {"owner": "local"}, {"owner": None}, {"owner": ["a"]}, "x"])
+def test_a_made_up_owner_sees_nothing(store: Store, shared: None, claim: object) -> None:
+    services = Services(store, Engine())
+    mine = run_of(store, "local")
+    run_of(store, "a" * 32)
+    assert services.runs(claim) == []  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="There is no such run"):
+        services.run(mine, claim)  # type: ignore[arg-type]
+
+
+def test_a_browser_sees_its_own(store: Store, shared: None) -> None:
+    browser = known(None)
+    services, mine = Services(store, Engine()), run_of(store, browser["owner"])
+    assert [run.id for run in services.runs(browser)] == [mine]
+    assert services.run(mine, browser).id == mine
+
+
+def test_at_home_everyone_is_local(store: Store) -> None:
+    assert owner(None) == owner({"owner": "b" * 32}) == "local"
+
+
+def test_the_switch_must_be_one_or_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "perhaps")
+    with pytest.raises(ConfigError, match="FINETUNE_SHARED: 'perhaps' is neither 1 nor 0"):
+        settings.read()
