@@ -12,9 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from finetune import chat, data, evaluate, settings, train
+from finetune.evaluate.findings import Arm
 from finetune.store import Run, Store
 from finetune.train.follow import follow
 
@@ -30,7 +30,7 @@ def trained(store: Store) -> list[Run]:
     return runs
 
 
-def measured(store: Store, run: Run) -> dict[str, Any]:
+def measured(store: Store, run: Run) -> evaluate.Report:
     """The report of a run, asked now unless it was before."""
     task = evaluate.of_run(run, store)
     for done, of in evaluate.measure(task, chat.Engine()):
@@ -38,25 +38,25 @@ def measured(store: Store, run: Run) -> dict[str, Any]:
     return evaluate.conclude(task, store.dataset(run.dataset).name)
 
 
-def row(found: dict[str, Any]) -> str:
+def row(found: evaluate.Report) -> str:
     """One line of the table: each arm's score with its interval, the difference, the verdict."""
-    free = found["kind"] == "free"
-    cells = [_cell(found["arms"].get(name), free) for name in COLUMNS]
-    gap = found["difference"]
-    low, high = gap["ci"]
+    free = found.kind == "free"
+    cells = [_cell(found.arms.get(name), free) for name in COLUMNS]
+    gap = found.difference
+    low, high = gap.ci
     digits = 2 if free else 0
-    apart = f"{gap['points']:+.{digits}f} to {gap['vs'].replace('_', '-')} ({low:+.{digits}f} to {high:+.{digits}f})"
-    name = f"*{found['data']}*, {found['n']} rows, {found['metric']}"
-    return f"| {name} | {' | '.join(cells)} | {apart} | `{found['verdict']['code']}` |"
+    apart = f"{gap.points:+.{digits}f} to {gap.vs.replace('_', '-')} ({low:+.{digits}f} to {high:+.{digits}f})"
+    name = f"*{found.data}*, {found.n} rows, {found.metric}"
+    return f"| {name} | {' | '.join(cells)} | {apart} | `{found.verdict.code}` |"
 
 
-def _cell(arm: dict[str, Any] | None, free: bool) -> str:
-    if not arm or arm["score"] is None:
+def _cell(arm: Arm | None, free: bool) -> str:
+    if not arm or arm.score is None:
         return "–"
-    low, high = arm["ci"]
+    low, high = arm.ci
     if free:
-        return f"{arm['score']:.2f} ({low:.2f}–{high:.2f})"
-    return f"{100 * arm['score']:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+        return f"{arm.score:.2f} ({low:.2f}–{high:.2f})"
+    return f"{100 * arm.score:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def timed(store: Store, run: Run, rows: int = 100) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import talk
+from finetune.durations import roughly
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.store import Run, Store
 from finetune.train.follow import follow
@@ -137,7 +138,9 @@ def outcome(run: Run) -> dict[str, Any]:
     folder = train.adapter_folder(run.id)
     answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
     answer["seconds"] = round(train.duration(run), 1)
-    answer |= {key: run.result.get(key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")}
+    answer |= {
+        key: getattr(run.result, key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")
+    }
     return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
 
 
@@ -150,9 +153,9 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     if not 0 <= options.strength <= 10:
         raise ConfigError(f"{options.strength:g} is no strength.", where="--strength", fix="Give 0 to 10; 1 is usual.")
     facts = store.dataset(run.dataset).facts
-    system = (facts.get("system") if options.system is None else options.system) or ""
+    system = (facts.system if options.system is None else options.system) or ""
     tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
-    held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, bool(facts.get("thinks")))
+    held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
     sampling = chat.Sampling(options.max_tokens)
     if options.prompt is None and not options.json:
         return min(1, terminal.converse(chat.Engine(), held, sampling)), {}
@@ -180,7 +183,7 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
     _ask_all(task)
     found = evaluate.conclude(task, source)
     _print_arms(found)
-    return 0, found
+    return 0, found.as_json()
 
 
 def _schema(path: str | None) -> Any:
@@ -199,28 +202,27 @@ def _ask_all(task: evaluate.Task) -> None:
         for done, of in evaluate.measure(task, chat.Engine()):
             first = done if first is None else first
             left = (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
-            _log(f"{done} of {of} answers" + (f", about {train.told(left)} left" if left else ""))
+            _log(f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else ""))
     except KeyboardInterrupt:
         _log("Stopped. What was answered is kept: the same command goes on from here.")
         raise
 
 
-def _print_arms(found: dict[str, Any]) -> None:
-    print(f"{found['n']} held-out rows, {found['excluded']} excluded because training saw them; {found['metric']}")
-    if found["left_out"]:
-        print(f"{found['left_out']} held-out rows were not asked: they {evaluate.LEFT_OUT}.")
+def _print_arms(found: evaluate.Report) -> None:
+    print(f"{found.n} held-out rows, {found.excluded} excluded because training saw them; {found.metric}")
+    if found.left_out:
+        print(f"{found.left_out} held-out rows were not asked: they {evaluate.LEFT_OUT}.")
     print(f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}")
-    for name, arm in found["arms"].items():
-        low, high = arm["ci"] or (None, None)
+    for name, arm in found.arms.items():
+        low, high = arm.ci or (None, None)
         interval = f"{low:.3f} to {high:.3f}" if low is not None else "–"
-        score = f"{arm['score']:.3f}" if arm["score"] is not None else "–"
-        loss = f"{arm['loss']:.3f}" if arm["loss"] is not None else "–"
-        cost = (
-            f"{arm['prompt_tokens']:>15.0f}{arm['seconds']:>10.2f}" if "answer_tokens" in arm else f"{'–':>15}{'–':>10}"
-        )
+        score = f"{arm.score:.3f}" if arm.score is not None else "–"
+        loss = f"{arm.loss:.3f}" if arm.loss is not None else "–"
+        asked = name in evaluate.MODELS
+        cost = f"{arm.prompt_tokens:>15.0f}{arm.seconds:>10.2f}" if asked else f"{'–':>15}{'–':>10}"
         print(f"{name:<12}{score:>8}  {interval:<16}{loss:>7}{cost}")
-    if found["verdict"]:
-        print(found["verdict"]["sentence"])
+    if found.verdict:
+        print(found.verdict.sentence)
 
 
 def export_verb(options: argparse.Namespace) -> Answer:

@@ -95,9 +95,9 @@ def datasets(options: argparse.Namespace) -> Answer:
         {
             "dataset": one.id,
             "name": one.name,
-            "rows": one.facts.get("rows"),
-            "accepted": one.facts.get("accepted"),
-            "applied": one.facts.get("applied") or [],
+            "rows": one.facts.rows,
+            "accepted": one.facts.accepted,
+            "applied": one.facts.applied,
             "created": one.created,
             "runs": [run.id for run in every if run.dataset == one.id],
         }

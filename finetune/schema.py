@@ -6,10 +6,26 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-STATES = ("validating", "queued", "running", "paused", "succeeded", "failed", "cancelled")
+from pydantic import BaseModel, ConfigDict
+
+from finetune.records import Count, Json, Number, Record, Source
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    "validating": ("queued", "cancelled"),
+    "queued": ("running", "paused", "cancelled"),
+    "running": ("queued", "paused", "succeeded", "failed", "cancelled"),
+    "paused": ("queued", "cancelled"),
+    "succeeded": (),
+    "failed": ("queued",),
+    "cancelled": ("queued",),
+}
+"""Every state of a run, and those that may follow it. `Store.move` refuses all other changes."""
+
+STATES = tuple(CHANGES)
 ENDED = ("succeeded", "failed", "cancelled")
+RESUMABLE = tuple(state for state, after in CHANGES.items() if "queued" in after and state in (*ENDED, "paused"))
 DELETABLE = (*ENDED, "paused")
 """States without a worker."""
 
@@ -54,6 +70,40 @@ CREATE INDEX votes_by_run ON votes(run);
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
 
+class Result(Record):
+    """The figures that a run ended with. `source` says where its base was found (`models.find`)."""
+
+    source: Source | None = None
+    train_loss: Number | None = None
+    eval_loss: Number | None = None
+    base_eval_loss: Number | None = None
+    train_seconds: Number | None = None
+    tokens_per_second: Number | None = None
+    adapter_step: Count | None = None
+
+
+class Facts(BaseModel):
+    """What was counted in a dataset, and how it was brought. Fields of a later version are left alone.
+
+    `counted` is what a bundle says of rows that were counted elsewhere; they may have `stayed` there.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str | None = None
+    rows: int | None = None
+    accepted: int | None = None
+    system: str | None = None
+    thinks: bool = False
+    applied: list[str] = []
+    mapping: Json | None = None
+    fixed_with: Json = {}
+    train_file: str | None = None
+    validation_file: str | None = None
+    counted: Json = {}
+    stayed: bool = False
+
+
 @dataclass(frozen=True)
 class DatasetRecord:
     """An uploaded dataset: `folder` holds its examples, `facts` what was counted in them."""
@@ -63,7 +113,7 @@ class DatasetRecord:
     name: str
     created: float
     folder: str
-    facts: dict[str, Any]
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -81,7 +131,7 @@ class Run:
     owner: str
     name: str
     dataset: str
-    config: dict[str, Any]
+    config: Json
     state: str
     created: float
     started: float | None
@@ -93,7 +143,7 @@ class Run:
     asked: str | None
     code: str | None
     reason: str | None
-    result: dict[str, Any]
+    result: Result
     attempt: int = 0
     tries: int = 0
     turn: int = 0
@@ -102,7 +152,7 @@ class Run:
     beat: int = 0
     seconds: float = 0.0
     memory: int = 0
-    split: dict[str, Any] | None = None
+    split: Json | None = None
 
 
 @dataclass(frozen=True)
@@ -113,18 +163,40 @@ class Event:
     seq: int
     at: float
     kind: str
-    data: dict[str, Any]
+    data: Json
+
+
+class EventData(Record):
+    """What one kind of event holds."""
+
+    kind: ClassVar[str]
+
+
+class State(EventData):
+    """The run's state changed."""
+
+    kind: ClassVar[str] = "state"
+    state: Literal[*STATES]  # type: ignore[valid-type]
+    code: str | None = None
+    reason: str | None = None
+
+
+class Log(EventData):
+    """A line for people."""
+
+    kind: ClassVar[str] = "log"
+    text: str
 
 
 def as_dataset(row: sqlite3.Row) -> DatasetRecord:
     """A row of the table of datasets."""
-    return DatasetRecord(**{**dict(row), "facts": json.loads(row["facts"])})
+    return DatasetRecord(**{**dict(row), "facts": Facts.model_validate_json(row["facts"])})
 
 
 def as_run(row: sqlite3.Row) -> Run:
     """A row of the table of runs."""
-    read = {name: json.loads(row[name] or "null") for name in ("config", "result", "split")}
-    return Run(**{**dict(row), **read})
+    read = {name: json.loads(row[name] or "null") for name in ("config", "split")}
+    return Run(**{**dict(row), **read, "result": Result.model_validate_json(row["result"])})
 
 
 def as_event(row: sqlite3.Row) -> Event:
@@ -132,10 +204,16 @@ def as_event(row: sqlite3.Row) -> Event:
     return Event(**{**dict(row), "data": json.loads(row["data"])})
 
 
-def columns(fields: dict[str, Any]) -> tuple[str, list[Any]]:
+def columns(fields: Json) -> tuple[str, list[Any]]:
     """``, name=?`` for each field, and the values as SQLite keeps them."""
     names = "".join(f", {name}=?" for name in fields)
-    return names, [json.dumps(value) if isinstance(value, dict) else value for value in fields.values()]
+    return names, [_kept(value) for value in fields.values()]
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json(exclude_unset=True)
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def marks(values: Sequence[Any]) -> str:
@@ -154,8 +232,9 @@ def insert(db: sqlite3.Connection, table: str, record: DatasetRecord | Run | Eve
     db.execute(f"INSERT INTO {table} ({','.join(vars(record))}) VALUES ({marks(values)})", values)
 
 
-def append(db: sqlite3.Connection, run_id: str, kind: str, data: dict[str, Any]) -> int:
+def append(db: sqlite3.Connection, run_id: str, data: EventData) -> int:
     """Add an event behind the others of its run; returns its number."""
     row = db.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE run=?", (run_id,)).fetchone()
-    db.execute("INSERT INTO events VALUES (?,?,?,?,?)", (run_id, row[0], time.time(), kind, json.dumps(data)))
+    event = (run_id, row[0], time.time(), data.kind, data.model_dump_json())
+    db.execute("INSERT INTO events VALUES (?,?,?,?,?)", event)
     return row[0]

@@ -7,7 +7,7 @@ returned call durable.
 
 Example:
     >>> store = Store(Path("/tmp/example-home"))
-    >>> dataset = store.add_dataset(owner="local", name="recipes", folder="...", facts={})
+    >>> dataset = store.add_dataset(owner="local", name="recipes", folder="...", facts=Facts())
     >>> run = store.add_run(owner="local", name="first", dataset=dataset.id, config={"epochs": 3})
     >>> store.run(run.id).state
     'validating'
@@ -24,9 +24,42 @@ from typing import Any
 
 from finetune import schema
 from finetune.errors import ConfigError, NotAllowed, RunError
-from finetune.schema import ACTIVE, DELETABLE, ENDED, STATES, VERSIONS, DatasetRecord, Event, Run, new_id
+from finetune.records import Json
+from finetune.schema import (
+    ACTIVE,
+    CHANGES,
+    DELETABLE,
+    ENDED,
+    RESUMABLE,
+    STATES,
+    VERSIONS,
+    DatasetRecord,
+    Event,
+    EventData,
+    Facts,
+    Log,
+    Result,
+    Run,
+    State,
+    new_id,
+)
 
-__all__ = ["ACTIVE", "DELETABLE", "ENDED", "STATES", "DatasetRecord", "Event", "Run", "Store", "new_id"]
+__all__ = [
+    "ACTIVE",
+    "DELETABLE",
+    "ENDED",
+    "RESUMABLE",
+    "STATES",
+    "DatasetRecord",
+    "Event",
+    "Facts",
+    "Log",
+    "Result",
+    "Run",
+    "State",
+    "Store",
+    "new_id",
+]
 
 DISK_WORDS = ("database or disk is full", "disk i/o error")
 """How SQLite says that the disk took no more."""
@@ -104,7 +137,7 @@ class Store:
 
     # Datasets
 
-    def add_dataset(self, *, owner: str, name: str, folder: str, facts: dict[str, Any]) -> DatasetRecord:
+    def add_dataset(self, *, owner: str, name: str, folder: str, facts: Facts) -> DatasetRecord:
         """Record a dataset whose files are already complete in `folder`; the same one again is the same record."""
         record = DatasetRecord(new_id("d"), owner, _text(name), time.time(), folder, facts)
         with self._write() as db:
@@ -162,9 +195,9 @@ class Store:
         owner: str,
         name: str,
         dataset: str,
-        config: dict[str, Any],
+        config: Json,
         most: int | None = None,
-        split: dict[str, Any] | None = None,
+        split: Json | None = None,
     ) -> Run:
         """Record a new run in state `validating`, with the rows that it holds out (`data.RowSplit`).
 
@@ -181,7 +214,7 @@ class Store:
                 "INSERT INTO runs (id, owner, name, dataset, config, state, created, split) VALUES (?,?,?,?,?,?,?,?)",
                 (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split)),
             )
-            schema.append(db, run_id, "state", {"state": "validating"})
+            schema.append(db, run_id, State(state="validating"))
         return self.run(run_id)
 
     def import_run(self, dataset: DatasetRecord, run: Run, events: Iterable[Event], votes: Iterable[dict]) -> None:
@@ -238,11 +271,14 @@ class Store:
         """Change a run's state, once: False when it is not in `only_from` (or not at `attempt`) any more.
 
         Two processes may try the same change; the database lets one of them win. `fields` are
-        columns set in the same transaction (`result` is given as a dict).
+        columns set in the same transaction.
 
         Raises:
+            ValueError: no run may change like this (see `schema.CHANGES`); a mistake of ours.
             NotAllowed: it would change, but its owner has `most` active runs already.
         """
+        if illegal := [state for state in only_from if to not in CHANGES[state]]:
+            raise ValueError(f"a run never goes from {illegal[0]} to {to}")
         places = schema.marks(only_from)
         names, values = schema.columns(fields)
         same = "" if attempt is None else " AND attempt=?"
@@ -254,9 +290,7 @@ class Store:
             if changed:
                 owner = db.execute("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()[0]
                 _refuse_more(db, owner, most, itself=1)  # raising takes the change back
-                schema.append(
-                    db, run_id, "state", {"state": to, "code": fields.get("code"), "reason": fields.get("reason")}
-                )
+                schema.append(db, run_id, State(state=to, code=fields.get("code"), reason=fields.get("reason")))
         return bool(changed)
 
     def ask(self, run_id: str, what: str, *, unless: tuple[str, ...] = (), attempt: int | None = None) -> bool:
@@ -264,10 +298,10 @@ class Store:
 
         One that waits hears it when it begins. False when the run has ended (or is not at `attempt`) by now.
         """
-        told = f"AND COALESCE(asked, '') NOT IN ({schema.marks(unless)})"
+        asked = f"AND COALESCE(asked, '') NOT IN ({schema.marks(unless)})"
         with self._write() as db:
             changed = db.execute(
-                f"UPDATE runs SET asked=? WHERE id=? AND state NOT IN ({schema.marks(ENDED)}) {told}"
+                f"UPDATE runs SET asked=? WHERE id=? AND state NOT IN ({schema.marks(ENDED)}) {asked}"
                 " AND attempt=COALESCE(?, attempt)",
                 (what, run_id, *ENDED, *unless, attempt),
             )
@@ -293,7 +327,7 @@ class Store:
                 " pid_started=NULL, claimer=?, claimer_started=?, turn=(SELECT MAX(turn)+1 FROM runs) WHERE id=?",
                 (time.time(), claimer, claimer_started, row["id"]),
             )
-            schema.append(db, row["id"], "state", {"state": "running"})
+            schema.append(db, row["id"], State(state="running"))
         return self.run(row["id"])
 
     def take(self, run_id: str, attempt: int, pid: int, pid_started: float) -> bool:
@@ -320,22 +354,22 @@ class Store:
         with self._write() as db:
             db.execute(f"UPDATE runs SET {names.removeprefix(', ')} WHERE id=?", (*values, run_id))
 
-    def record_split(self, run_id: str, split: dict[str, Any], said: str) -> None:
+    def record_split(self, run_id: str, split: Json, said: str) -> None:
         """Give a run that was started without one its split, once, and say so in its log."""
         with self._write() as db:
             unsaid = "UPDATE runs SET split=? WHERE id=? AND COALESCE(split, 'null')='null'"
             if db.execute(unsaid, (json.dumps(split), run_id)).rowcount:
-                schema.append(db, run_id, "log", {"text": said})
+                schema.append(db, run_id, Log(text=said))
 
     # Events
 
-    def add_event(self, run_id: str, kind: str, data: dict[str, Any], **fields: Any) -> int:
+    def add_event(self, run_id: str, data: EventData, **fields: Any) -> int:
         """Append an event, and set columns of its run in the same transaction. Returns its seq."""
         names, values = schema.columns(fields)
         with self._write() as db:
             if fields:
                 db.execute(f"UPDATE runs SET {names.removeprefix(', ')} WHERE id=?", (*values, run_id))
-            return schema.append(db, run_id, kind, data)
+            return schema.append(db, run_id, data)
 
     def events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """The events of a run with `seq` above `after`, in order."""
@@ -357,13 +391,13 @@ class Store:
 
     # Votes
 
-    def add_vote(self, run_id: str, owner: str, ballot: str, vote: dict[str, Any]) -> bool:
+    def add_vote(self, run_id: str, owner: str, ballot: str, vote: Json) -> bool:
         """Keep a `finetune.chat.votes.Vote` about a run; False when this ballot was voted on already."""
         with self._write() as db:
             row = (ballot, run_id, owner, json.dumps(vote))
             return bool(db.execute("INSERT OR IGNORE INTO votes VALUES (?,?,?,?)", row).rowcount)
 
-    def votes(self, run_id: str, owner: str) -> list[dict[str, Any]]:
+    def votes(self, run_id: str, owner: str) -> list[Json]:
         """An owner's votes about a run, in the order in which they were given."""
         with self._connect() as db:
             rows = db.execute("SELECT data FROM votes WHERE run=? AND owner=? ORDER BY rowid", (run_id, owner))

@@ -6,7 +6,7 @@ from finetune import settings
 from finetune.chat import Engine
 from finetune.errors import ConfigError, RunError
 from finetune.services import Services, known, owner
-from finetune.store import Store
+from finetune.store import Facts, Store
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_of(store: Store, name: str) -> str:
-    dataset = store.add_dataset(owner=name, name="d", folder="none", facts={})
+    dataset = store.add_dataset(owner=name, name="d", folder="none", facts=Facts())
     return store.add_run(owner=name, name="n", dataset=dataset.id, config={}).id
 
 

@@ -8,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from finetune.errors import ConfigError, RunError
-from finetune.schema import VERSIONS
-from finetune.store import Event, Run, Store
+from finetune.schema import CHANGES, RESUMABLE, STATES, VERSIONS
+from finetune.store import Event, Facts, Log, Result, Run, Store
+from finetune.train.events import Resumed, typed
+from tests.train.events import evaluation, step
 
 
 def new_run(store: Store, owner: str = "local") -> Run:
-    dataset = store.add_dataset(owner=owner, name="d", folder="nowhere", facts={"rows": 3})
+    dataset = store.add_dataset(owner=owner, name="d", folder="nowhere", facts=Facts(rows=3))
     return store.add_run(owner=owner, name="n", dataset=dataset.id, config={"epochs": 1})
 
 
@@ -23,13 +26,13 @@ def test_what_is_written_is_read_by_another_store(store: Store, home: Path) -> N
     run = new_run(store)
     again = Store(home)
     assert again.run(run.id) == run
-    assert again.dataset(run.dataset).facts == {"rows": 3}
+    assert again.dataset(run.dataset).facts.rows == 3
 
 
 def test_event_sequences_have_no_gap_when_many_write(store: Store) -> None:
     run = new_run(store)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: store.add_event(run.id, "log", {"text": str(i)}), range(100)))
+        list(pool.map(lambda i: store.add_event(run.id, Log(text=str(i))), range(100)))
     events = store.events(run.id)
     assert [event.seq for event in events] == list(range(1, 102))  # the first is its state
     assert {event.data["text"] for event in events[1:]} == {str(i) for i in range(100)}
@@ -113,7 +116,7 @@ def test_runs_are_listed_per_owner_newest_first(store: Store) -> None:
 
 
 def test_a_name_that_is_no_text_is_kept_as_one(store: Store) -> None:
-    first, again = (store.add_dataset(owner="local", name="bad\udcff", folder="f", facts={}) for _ in range(2))
+    first, again = (store.add_dataset(owner="local", name="bad\udcff", folder="f", facts=Facts()) for _ in range(2))
     assert (first.name, again) == ("bad?", store.dataset(first.id))
 
 
@@ -135,8 +138,8 @@ def test_a_run_is_deleted_with_its_events_when_it_is_over(store: Store) -> None:
 
 def test_events_of_a_kind_keep_their_order(store: Store) -> None:
     run = new_run(store)
-    for step, kind in enumerate(("step", "eval", "log", "eval", "resumed")):
-        store.add_event(run.id, kind, {"step": step})
+    for event in (step(0), evaluation(1), Log(text="2"), evaluation(3), Resumed(step=4)):
+        store.add_event(run.id, event)
     found = store.events_of(run.id, "eval", "resumed")
     assert [(event.kind, event.data["step"]) for event in found] == [("eval", 1), ("eval", 3), ("resumed", 4)]
 
@@ -158,21 +161,19 @@ def test_a_full_disk_is_told_though_sqlite_rolled_back_itself(store: Store, monk
 
     monkeypatch.setattr(sqlite3, "connect", small)
     with pytest.raises(RunError) as caught:
-        store.add_event(run.id, "log", {"text": "x" * 1_000_000})
+        store.add_event(run.id, Log(text="x" * 1_000_000))
     assert caught.value.code == "disk_full"
 
 
-def test_a_locked_record_is_no_full_disk_and_can_be_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetune.train.failures import translate
-
+def test_a_locked_record_is_no_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(store)
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda path, timeout, **named: connect(path, timeout=0.05, **named))
     holder = connect(store.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(sqlite3.OperationalError, match="locked") as caught:
-        store.add_event(run.id, "log", {"text": "x"})
-    assert translate(caught.value) is None
+    with pytest.raises(RunError, match="Another process") as caught:
+        store.add_event(run.id, Log(text="x"))
+    assert caught.value.code == "record_busy"
     holder.close()
 
 
@@ -189,7 +190,7 @@ def test_a_record_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_run_of_another_home_comes_whole_or_not_at_all(store: Store) -> None:
     run = new_run(store, "a")
-    store.update(run.id, result={"eval_loss": 0.5}, seconds=2.5)
+    store.update(run.id, result=Result(eval_loss=0.5), seconds=2.5)
     run, record = store.run(run.id), store.dataset(run.dataset)
     moved, kept = replace(run, id="r1", owner="b", dataset="d1"), replace(record, id="d1", owner="b")
     events = [Event("r1", seq, 1.5, "log", {"text": str(seq)}) for seq in (1, 2)]
@@ -200,7 +201,7 @@ def test_a_run_of_another_home_comes_whole_or_not_at_all(store: Store) -> None:
     assert (store.run("r1"), store.dataset("d1"), store.events("r1")) == (moved, kept, events)
     assert store.votes("r1", "b") == [{"choice": "tie"}, {"choice": "base"}]
     assert store.votes("r1", "a") == []
-    store.add_event("r1", "log", {"text": "more"})
+    store.add_event("r1", Log(text="more"))
     assert store.events("r1")[-1].seq == 3
 
 
@@ -227,3 +228,33 @@ def test_a_long_import_lets_others_write_and_shows_nothing_before_its_end(
     with pytest.raises(sqlite3.IntegrityError):
         store.import_run(kept, replace(moved, id="r1"), [replace(one, run="r1") for one in store.events("r0")], [])
     assert store.events("r1") == []
+
+
+def test_a_run_changes_only_as_the_table_says(store: Store) -> None:
+    run = new_run(store)
+    for before, allowed in CHANGES.items():
+        for after in STATES:
+            store.update(run.id, state=before)
+            if after in allowed:
+                assert store.move(run.id, after, only_from=(before,))
+                assert store.run(run.id).state == after
+            else:
+                with pytest.raises(ValueError, match=f"never goes from {before} to {after}"):
+                    store.move(run.id, after, only_from=(before,))
+                assert store.run(run.id).state == before
+
+
+def test_a_run_that_succeeded_stays_so_and_others_can_go_on() -> None:
+    assert CHANGES["succeeded"] == ()
+    assert set(RESUMABLE) == {"paused", "failed", "cancelled"}
+
+
+def test_what_an_event_holds_is_checked_when_it_is_written_and_when_it_is_read(store: Store) -> None:
+    run = new_run(store)
+    with pytest.raises(ValidationError):
+        store.add_event(run.id, step(1, loss=float("nan")))
+    with sqlite3.connect(store.path) as db:
+        db.execute("INSERT INTO events VALUES (?, 9, 1.0, 'step', '{\"step\": 1}')", (run.id,))
+    db.close()
+    with pytest.raises(ValidationError):
+        typed(store.events_of(run.id, "step")[0])

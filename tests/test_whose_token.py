@@ -141,7 +141,7 @@ def test_a_model_that_a_space_preloads_is_served(hub: Hub, tmp_path: Path, tiny:
 def test_only_the_dataset_is_asked_for_with_a_visitors_login(hub: Hub, tmp_path: Path) -> None:
     code = TAB + (
         f"tell(list(tab.locate('some/tiny'))[-1])\nrecord, why, _ = fetch('visitor/own', {VISITOR!r})\n"
-        "tell([why, record.facts['accepted'] if record else None])\ntell(list(tab.locate('owner/private'))[-1])"
+        "tell([why, record.facts.accepted if record else None])\ntell(list(tab.locate('owner/private'))[-1])"
     )
     located, read, private = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
     assert "Ready" in located

@@ -171,9 +171,9 @@ def _ask(services: "Services", question: Question) -> tuple[Ask, str]:
         return Ask(messages), question.model
     run = services.store.run(question.model)
     facts = services.store.dataset(run.dataset).facts
-    if facts.get("system") and all(message["role"] != "system" for message in messages):
-        messages = [{"role": "system", "content": facts["system"]}, *messages]
-    return Ask(messages, run, bool(facts.get("thinks"))), run.config["model"]
+    if facts.system and all(message["role"] != "system" for message in messages):
+        messages = [{"role": "system", "content": facts.system}, *messages]
+    return Ask(messages, run, facts.thinks), run.config["model"]
 
 
 def _cut(reply: Reply, stops: list[str]) -> Reply:

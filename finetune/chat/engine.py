@@ -189,7 +189,7 @@ class Engine:
 
     def _ready(self, name: str, asks: Sequence[Ask], source: str | None) -> Resident:
         wanted = [ask.adapter for ask in asks if ask.adapter]
-        sources = {adapter.run.result["source"] for adapter in wanted if "source" in adapter.run.result}
+        sources: set[str] = {adapter.run.result.source for adapter in wanted if adapter.run.result.source}
         sources |= {source} if source else set()
         if len(sources) > 1:
             raise RunError(

@@ -46,7 +46,7 @@ def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = (), verdict: str | 
     from jinja2 import Environment
 
     result = talk.run.result
-    losses = [result.get("base_eval_loss"), result.get("eval_loss")]
+    losses = [result.base_eval_loss, result.eval_loss]
     model = str(talk.run.config["model"])
     facts = [
         ("run", f"{talk.run.name} ({talk.run.id}), {talk.run.state}, {talk.run.step} steps"),

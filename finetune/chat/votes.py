@@ -1,36 +1,37 @@
 """Votes of a blind test: which answer a person liked better, not knowing whose it was.
 
 Example:
-    >>> score([Vote("tuned", ...)] * 8 + [Vote("base", ...)] * 2)
+    >>> score([Vote(choice="tuned", ...)] * 8 + [Vote(choice="base", ...)] * 2)
     Score(tuned=8, base=2, tie=0, neither=0, rate=0.8, low=0.49, high=0.943)
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
+
+from finetune.records import Json, Moment, Name, Record
 
 SURE = 0.95
 """Of the interval."""
 
 
-@dataclass(frozen=True)
-class Vote:
-    """One judgement: `choice` is ``base``, ``tuned``, ``tie`` or ``neither``.
+class Message(Record):
+    """One message of a conversation."""
 
-    `left` is who stood on the left, ``base`` or ``tuned``; `at` is in Unix seconds.
-    """
+    role: Name
+    content: str
 
-    choice: str
-    left: str
-    messages: list[dict[str, str]]
+
+class Vote(Record):
+    """One judgement. `left` is who stood on the left, `at` in Unix seconds."""
+
+    choice: Literal["base", "tuned", "tie", "neither"]
+    left: Literal["base", "tuned"]
+    messages: list[Message]
     base: str
     tuned: str
-    at: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the record and for downloads."""
-        return asdict(self)
+    at: Moment
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def score(votes: Iterable[Vote]) -> Score:
     return Score(tuned, base, counts["tie"], counts["neither"], rate, low, high)
 
 
-def preferences(votes: Sequence[Vote]) -> list[dict[str, Any]]:
+def preferences(votes: Sequence[Vote]) -> list[Json]:
     """The decided votes as preference pairs, in the conversational format of TRL's DPOTrainer.
 
     https://huggingface.co/docs/trl/dataset_formats#preference
@@ -90,7 +91,7 @@ def preferences(votes: Sequence[Vote]) -> list[dict[str, Any]]:
             better, worse = (vote.tuned, vote.base) if vote.choice == "tuned" else (vote.base, vote.tuned)
             pairs.append(
                 {
-                    "prompt": vote.messages,
+                    "prompt": [message.model_dump() for message in vote.messages],
                     "chosen": [{"role": "assistant", "content": better}],
                     "rejected": [{"role": "assistant", "content": worse}],
                 }

@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from finetune import models, settings
 from finetune.data.dataset import Dataset
@@ -37,7 +37,8 @@ from finetune.data.mapping import Mapping
 from finetune.data.report import report
 from finetune.data.split import held_out
 from finetune.errors import DataError
-from finetune.store import DatasetRecord, Store
+from finetune.records import Record, Sha
+from finetune.store import DatasetRecord, Facts, Store
 
 PARTS = ("train", "validation")
 
@@ -104,14 +105,14 @@ def keep_dataset(
     raise DataError("It was deleted while it was being kept.", where=dataset.name, fix="Bring it again.")
 
 
-def _keep_files(dataset: Dataset, owner: str, told: FixedWith) -> tuple[dict[str, Any], list[Path]]:
+def _keep_files(dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Facts, list[Path]]:
     """The facts of a dataset, and where its files are now, one directly in its folder first."""
     place = settings.read().datasets
     try:
         place.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=KEEPING, dir=place, ignore_cleanup_errors=True) as aside:
-            facts = _lay_out(dataset, Path(aside), told)
-            folder = place / _digest(Path(aside), [owner, dataset.name, facts])
+            facts = _lay_out(dataset, Path(aside), fixed_with)
+            folder = place / _digest(Path(aside), [owner, dataset.name, facts.model_dump(exclude_unset=True)])
             return facts, _move(Path(aside), folder)
     except FileNotFoundError as error:
         raise DataError("Its files are gone.", where=dataset.name, fix="Upload it again.") from error
@@ -124,7 +125,7 @@ def _keep_files(dataset: Dataset, owner: str, told: FixedWith) -> tuple[dict[str
         ) from error
 
 
-def _lay_out(dataset: Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
+def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
     """Write the files of a kept dataset; returns the facts of its record."""
     files: dict[str, str | None] = {"train_file": None, "validation_file": None}
     (folder / "original").mkdir()
@@ -133,25 +134,25 @@ def _lay_out(dataset: Dataset, folder: Path, told: FixedWith) -> dict[str, Any]:
             files[f"{part}_file"] = _keep_original(piece.path, folder / "original" / part)
     write_examples(dataset, folder)
     _write(folder / REPORT, [json.dumps(report(dataset))])
-    return {
-        "format": dataset.format,
-        "rows": dataset.rows,
-        "accepted": len(dataset.examples),
-        "system": dataset.system,
-        "thinks": any(models.thinks(example.messages) for example in dataset.examples),
-        "applied": list(dataset.applied),
-        "mapping": dataset.mapping.as_dict() if dataset.mapping else None,
-        "fixed_with": asdict(told),
+    return Facts(
+        format=dataset.format,
+        rows=dataset.rows,
+        accepted=len(dataset.examples),
+        system=dataset.system,
+        thinks=any(models.thinks(example.messages) for example in dataset.examples),
+        applied=list(dataset.applied),
+        mapping=dataset.mapping.as_dict() if dataset.mapping else None,
+        fixed_with=asdict(fixed_with),
         **files,
-    }
+    )
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _digest(folder: Path, told: Any) -> str:
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+def _digest(folder: Path, identity: list[Any]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     for path in (path for path in _files(folder) if path.name != REPORT):  # it follows from the others
         digest.update(os.fsencode(f"{path.relative_to(folder)} {path.stat().st_size} "))
         with path.open("rb") as file:
@@ -186,9 +187,9 @@ def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
     """The kept copies of the files that were brought: the train file, and the validation file if there was one."""
     _refuse_stayed(record)
     folder, facts = Path(record.folder) / "original", record.facts
-    if not facts.get("train_file") or not folder.is_dir():
+    if not facts.train_file or not folder.is_dir():
         raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
-    return folder / facts["train_file"], folder / facts["validation_file"] if facts["validation_file"] else None
+    return folder / facts.train_file, folder / facts.validation_file if facts.validation_file else None
 
 
 def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
@@ -198,16 +199,16 @@ def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
         DataError: the files are gone, or the mapping names no existing column.
         ModelError: a fix counted tokens of a model that cannot be had any more.
     """
-    kept, told = record.facts.get("mapping"), fixed_with(record)
+    kept, settings_then = record.facts.mapping, fixed_with(record)
     dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None))
-    for code in record.facts["applied"]:
-        dataset = apply(dataset, [code], told.length(), told.system)
+    for code in record.facts.applied:
+        dataset = apply(dataset, [code], settings_then.length(), settings_then.system)
     return dataset
 
 
 def fixed_with(record: DatasetRecord) -> FixedWith:
     """What the fixes of a kept dataset were told."""
-    return FixedWith(**record.facts.get("fixed_with", {}))
+    return FixedWith(**record.facts.fixed_with)
 
 
 def rows_of(record: DatasetRecord) -> Path:
@@ -217,7 +218,7 @@ def rows_of(record: DatasetRecord) -> Path:
         DataError: they are gone, there never was one, or they stayed where an imported run was trained.
     """
     _refuse_stayed(record)
-    if record.facts.get("accepted") == 0:
+    if record.facts.accepted == 0:
         fix = "Map its columns on the Data tab, or mend the rows."
         raise DataError("None of its rows can be used.", where=record.name, fix=fix, code="data_not_trainable")
     if not (Path(record.folder) / "train.jsonl").is_file():
@@ -225,7 +226,7 @@ def rows_of(record: DatasetRecord) -> Path:
     return Path(record.folder)
 
 
-class RowSplit(BaseModel):
+class RowSplit(Record):
     """Which rows of a kept dataset a run is trained on, and which are held out: decided once, when the run starts.
 
     `held_out` numbers lines of train.jsonl from 1; None: validation.jsonl is held out, and all of train.jsonl
@@ -236,11 +237,9 @@ class RowSplit(BaseModel):
         [4, 9, 17]
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     held_out: list[Annotated[int, Field(ge=1)]] | None
-    train_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    held_out_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    train_sha256: Sha
+    held_out_sha256: Sha
 
 
 def choose_split(folder: Path, ratio: float, seed: int) -> RowSplit:
@@ -316,7 +315,7 @@ def rows_hash(rows: Iterable[Example]) -> str:
 
 
 def _refuse_stayed(record: DatasetRecord) -> None:
-    if record.facts.get("stayed"):
+    if record.facts.stayed:
         raise DataError(
             "The rows of this data did not come along when the run was imported.",
             where=record.name,

@@ -3,25 +3,30 @@
 Example:
     >>> task = of_run(run, store)
     >>> for done, of in measure(task, engine): ...
-    >>> conclude(task, "recipes")["verdict"]["sentence"]
+    >>> conclude(task, "recipes").verdict.sentence
     'Fine-tuning helped. Tuned is right on 83 of 100, …'
 """
 
+from finetune.evaluate.arms import MODELS
+from finetune.evaluate.findings import Report
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, longest, measure
-from finetune.evaluate.report import conclude, judged, known, known_before, report
+from finetune.evaluate.report import conclude, judged, keep, known, known_before, report
 from finetune.evaluate.task import ARMS, LEFT_OUT, MOST_ROWS, Task, of_data, of_dataset, of_run
 
 __all__ = [
     "ARMS",
     "KINDS",
     "LEFT_OUT",
+    "MODELS",
     "MOST_ROWS",
     "Look",
+    "Report",
     "Task",
     "answered",
     "conclude",
     "judged",
+    "keep",
     "kind_of",
     "known",
     "known_before",

@@ -1,10 +1,12 @@
 """What follows from the worksheet: one recommendation, and the reasons it rests on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finetune.evaluate.arms import TITLES
+from finetune.evaluate.findings import Arm, Report
 from finetune.evaluate.stats import FEWEST
+from finetune.records import Json
 from finetune.store import Run
 
 ENOUGH = 0.9
@@ -20,9 +22,7 @@ class Advice:
     reasons: tuple[str, ...]
 
 
-def advise(
-    rows: dict[str, Any] | None, before: dict[str, Any] | None, run: Run | None, found: dict[str, Any] | None, few: int
-) -> Advice:
+def advise(rows: Json | None, before: Report | None, run: Run | None, found: Report | None, few: int) -> Advice:
     """Recommend from the data's report, what was measured before training, and the verdict after it.
 
     Example:
@@ -43,42 +43,42 @@ def advise(
     return _before(rows, before, few)
 
 
-def best_alternative(report: dict[str, Any]) -> str:
+def best_alternative(kind: str, measured: Mapping[str, Arm]) -> str:
     """The arm that does best without training; by score, or by loss for free text. A constant answer is none."""
     arms = {
-        name: arm
-        for name, arm in report["arms"].items()
-        if name not in ("tuned", "majority") and arm["score"] is not None
+        name: arm.score for name, arm in measured.items() if name not in ("tuned", "majority") and arm.score is not None
     }
-    sign = -1 if report["kind"] == "free" else 1
-    return max(arms, key=lambda name: sign * arms[name]["score"])
+    sign = -1 if kind == "free" else 1
+    return max(arms, key=lambda name: sign * arms[name])
 
 
-def _before(rows: dict[str, Any], before: dict[str, Any], few: int) -> Advice:
+def _before(rows: Json, before: Report, few: int) -> Advice:
     if rows["accepted"] < few:
         return Advice("more_data", "Collect more examples first", (f"{rows['accepted']} are few to learn from.",))
-    if before["kind"] == "free":
+    if before.kind == "free":
         why = "For free text no answer is simply right: only a run and its evaluation can tell whether it helps."
         return Advice("try_it", "Worth a try", (why,))
-    best = best_alternative(before)
-    score, n = before["arms"][best]["score"], before["n"]
-    said = f"Without training, {TITLES[best].lower()} is right on {before['arms'][best]['correct']} of {n}."
+    best = best_alternative(before.kind, before.arms)
+    score, right, n = before.arms[best].score or 0, before.arms[best].correct or 0, before.n
+    said = f"Without training, {TITLES[best].lower()} is right on {right} of {n}."
     if score >= ENOUGH and n >= FEWEST:
         return Advice(
             "alternatives_suffice", "An alternative may be all you need", (said, "There is little left to win.")
         )
-    reasons: tuple[str, ...] = (said, f"That leaves {n - before['arms'][best]['correct']} of {n} to win.")
+    reasons: tuple[str, ...] = (said, f"That leaves {n - right} of {n} to win.")
     if n < FEWEST:
         reasons += (f"Only {n} rows are held out: too few to tell afterwards whether it helped.",)
     return Advice("try_it", "Worth a try", reasons)
 
 
-def _after(found: dict[str, Any]) -> Advice:
-    code, reasons = found["verdict"]["code"], [found["verdict"]["sentence"]]
-    lost = found["forgetting"]
-    if code == "helped" and lost and lost["said"] == "worse":
+def _after(found: Report) -> Advice:
+    assert found.verdict  # only such reports are known of a run
+    assert found.difference
+    code, reasons = found.verdict.code, [found.verdict.sentence]
+    lost = found.forgetting
+    if code == "helped" and lost and lost.said == "worse":
         reasons.append("It got worse at other things: use it for this task only, and the base for the rest.")
-    if found.get("from") == "bundle":
+    if found.origin == "bundle":
         reasons.append("These are figures of the run's bundle: not all was measured here.")
     cheaper = "If the length of the prompt matters, the tuned model may still pay: see the cost per call."
     titles = {
@@ -88,8 +88,8 @@ def _after(found: dict[str, Any]) -> Advice:
         "hurt": ("not_worth_it", "Do not use this run"),
         "too_few_rows": ("too_few", "Hold out more rows, then judge"),
     }
-    if code == "alternative_as_good" and found["difference"]["vs"] in ("few_shot", "retrieval"):
+    if code == "alternative_as_good" and found.difference.vs in ("few_shot", "retrieval"):
         reasons.append(cheaper)
-    if code == "no_difference" and found["difference"]["vs"] == "base":
+    if code == "no_difference" and found.difference.vs == "base":
         reasons.append("More or cleaner examples, or more steps, may change that; so may a larger base.")
     return Advice(*titles[code], tuple(reasons))

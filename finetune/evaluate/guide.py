@@ -13,15 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from finetune import models, train
+from finetune.durations import roughly
 from finetune.evaluate.advice import ENOUGH, Advice, advise, best_alternative
 from finetune.evaluate.arms import MODELS, TITLES
+from finetune.evaluate.findings import Arm, Report
 from finetune.evaluate.measure import AT_ONCE
 from finetune.evaluate.report import known, known_before
 from finetune.evaluate.stats import FEWEST
+from finetune.records import Json
 from finetune.store import DatasetRecord, Run
 
 FEW = 50
 """Rows below which fine-tuning seldom shows: OpenAI's guide sees improvements from 50 to 100 examples on."""
+
+
+PAYS = ("helped", "alternative_as_good")
+"""Verdicts after which it is worth asking when the time of training is earned back."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,18 @@ class Facts:
     use_case: str = ""
     improve: str = ""
     price: float | None = None
-    rows: dict[str, Any] | None = None
+    rows: Json | None = None
     plan: train.Plan | None = None
-    before: dict[str, Any] | None = None
+    before: Report | None = None
     run: Run | None = None
-    found: dict[str, Any] | None = None
+    found: Report | None = None
     siblings: int = 0
 
     @property
-    def arms(self) -> dict[str, Any]:
+    def arms(self) -> dict[str, Arm]:
         """Every arm that was measured, by name."""
         best = self.found or self.before
-        return best["arms"] if best else {}
+        return best.arms if best else {}
 
 
 @dataclass(frozen=True)
@@ -121,23 +128,24 @@ def sheet(facts: Facts) -> Sheet:
     return Sheet(tuple(line(facts) for line in lines), advise(facts.rows, facts.before, facts.run, facts.found, FEW))
 
 
-def break_even(training: float, tuned: dict[str, Any], other: dict[str, Any]) -> int | None:
+def break_even(training: float, tuned: Arm, other: Arm) -> int | None:
     """Calls after which the seconds that training took are earned back; None: answers are not clearly quicker.
 
     Example:
-        >>> quick, slow = {"seconds": 0.5, "seconds_ci": [0.4, 0.6]}, {"seconds": 1.0, "seconds_ci": [0.9, 1.1]}
-        >>> break_even(437.0, quick, slow)
+        >>> tuned.seconds, base.seconds
+        (0.5, 1.0)
+        >>> break_even(437.0, tuned, base)
         874
     """
-    quick, slow = tuned.get("seconds_ci"), other.get("seconds_ci")
+    quick, slow = tuned.seconds_ci, other.seconds_ci
     if not quick or not slow or quick[1] >= slow[0]:
         return None
-    return math.ceil(training / (other["seconds"] - tuned["seconds"]))
+    return math.ceil(training / (other.seconds - tuned.seconds))
 
 
 def _use_case(facts: Facts) -> Item:
-    told = [facts.use_case.strip(), f"To improve: {facts.improve.strip()}" if facts.improve.strip() else ""]
-    said = " ".join(f"{one.rstrip('.')}." for one in told if one) or None
+    typed = [facts.use_case.strip(), f"To improve: {facts.improve.strip()}" if facts.improve.strip() else ""]
+    said = " ".join(f"{one.rstrip('.')}." for one in typed if one) or None
     return Item("Use case", "What for", said, "Write down what the model should do, and what should get better.")
 
 
@@ -147,16 +155,16 @@ def _alternatives(facts: Facts) -> Item:
     report = facts.found or facts.before
     if not report:
         return Item("Alternatives", "Prompting and retrieval", None, todo, words=words)
-    shown = [name for name in ("base", "few_shot", "retrieval", "nearest", "majority") if name in report["arms"]]
-    if report["kind"] == "free":
-        arms = {name: report["arms"][name]["score"] for name in shown}
+    shown = [name for name in ("base", "few_shot", "retrieval", "nearest", "majority") if name in report.arms]
+    if report.kind == "free":
+        arms = {name: report.arms[name].score for name in shown}
         scores = [f"{TITLES[name].lower()} {score:.3f}" for name, score in arms.items() if score is not None]
-        said = f"Loss of the expected answer on {report['n']} held-out rows: {', '.join(scores)} (lower is better)."
+        said = f"Loss of the expected answer on {report.n} held-out rows: {', '.join(scores)} (lower is better)."
         return Item("Alternatives", "Prompting and retrieval", said, mark=None, words=words)
-    scores = [f"{TITLES[name].lower()} on {report['arms'][name]['correct']}" for name in shown]
-    said = f"Right on {report['n']} held-out rows: {', '.join(scores)}."
-    best = best_alternative(report)
-    enough = report["arms"][best]["score"] >= ENOUGH and report["n"] >= FEWEST
+    scores = [f"{TITLES[name].lower()} on {report.arms[name].correct}" for name in shown]
+    said = f"Right on {report.n} held-out rows: {', '.join(scores)}."
+    best = best_alternative(report.kind, report.arms)
+    enough = (report.arms[best].score or 0) >= ENOUGH and report.n >= FEWEST
     said += f" {TITLES[best]} may be all that is needed." if enough else ""
     return Item("Alternatives", "Prompting and retrieval", said, mark="bad" if enough else "good", words=words)
 
@@ -195,7 +203,7 @@ def _compute(facts: Facts) -> Item:
     if facts.run:
         seconds = train.duration(facts.run)
         where = "where it was trained" if train.imported(facts.run) else "on this machine"
-        said = f"The run took {train.told(seconds)} for {facts.run.step:,} steps {where}."
+        said = f"The run took {roughly(seconds)} for {facts.run.step:,} steps {where}."
     elif facts.plan:
         seconds, said = facts.plan.seconds, f"{facts.plan.sentence} Measured with a few batches on this machine."
     else:
@@ -219,19 +227,19 @@ def _data(facts: Facts) -> Item:
 
 def _quality(facts: Facts) -> Item:
     words = ("interval", "overfitting")
-    if not facts.found:
+    if not facts.found or not facts.found.verdict:
         todo = "Evaluate the run on the Results tab." if facts.run else "Train a run, then evaluate it."
         return Item("Benefits", "Quality", None, todo, words=words)
-    code = facts.found["verdict"]["code"]
-    said, mark = facts.found["verdict"]["sentence"], {"helped": "good", "hurt": "bad"}.get(code, "unsure")
+    code = facts.found.verdict.code
+    said, mark = facts.found.verdict.sentence, {"helped": "good", "hurt": "bad"}.get(code, "unsure")
     if _brought(facts):
-        said, mark = f"As told by the run's bundle: {said}", "unsure"
+        said, mark = f"According to the run's bundle: {said}", "unsure"
     return Item("Benefits", "Quality", said, mark=mark, words=words)
 
 
 def _brought(facts: Facts) -> bool:
     """Whether answers were given nobody knows where."""
-    return bool(facts.found and facts.found.get("from") == "bundle")
+    return bool(facts.found and facts.found.origin == "bundle")
 
 
 def _cost(facts: Facts) -> Item:
@@ -239,16 +247,16 @@ def _cost(facts: Facts) -> Item:
         return Item(
             "Benefits", "Cost per call", None, "Measured by the evaluation on the Results tab.", words=("token",)
         )
-    arms: dict[str, Any] = {name: facts.found["arms"][name] for name in MODELS if name in facts.arms}
+    arms = {name: facts.found.arms[name] for name in MODELS if name in facts.arms}
     each = "; ".join(
-        f"{TITLES[name].lower()} {arm['prompt_tokens']:.0f} prompt and {arm['answer_tokens']:.0f} answer tokens, "
-        f"{arm['seconds']:.2f} s"
+        f"{TITLES[name].lower()} {arm.prompt_tokens:.0f} prompt and {arm.answer_tokens:.0f} answer tokens, "
+        f"{arm.seconds:.2f} s"
         for name, arm in arms.items()
     )
-    told = "As told by the run's bundle" if _brought(facts) else "Measured"
-    said, calls = f"{told}, per answer in batches of {AT_ONCE}: {each}.", None
-    if not _brought(facts) and facts.found["verdict"]["code"] in ("helped", "alternative_as_good"):
-        best = best_alternative({"kind": facts.found["kind"], "arms": arms})
+    source = "According to the run's bundle" if _brought(facts) else "Measured"
+    said, calls = f"{source}, per answer in batches of {AT_ONCE}: {each}.", None
+    if not _brought(facts) and facts.found.verdict and facts.found.verdict.code in PAYS:
+        best = best_alternative(facts.found.kind, arms)
         calls = break_even(train.duration(facts.run), arms["tuned"], arms[best])
         said += (
             f" Against {TITLES[best].lower()}, the time of training is earned back after {calls:,} calls."
@@ -256,7 +264,7 @@ def _cost(facts: Facts) -> Item:
             else f" It is not clearly quicker than {TITLES[best].lower()}: the time of training is not earned back."
         )
     if facts.price is not None:
-        costs = [f"{TITLES[name].lower()} {facts.price * arm['seconds'] / 3.6:.3f}" for name, arm in arms.items()]
+        costs = [f"{TITLES[name].lower()} {facts.price * arm.seconds / 3.6:.3f}" for name, arm in arms.items()]
         said += f" A thousand calls at {facts.price:g} an hour: {', '.join(costs)}."
     mark = "good" if calls is not None else "unsure"
     return Item("Benefits", "Cost per call", said, mark=mark, words=("token",))
@@ -269,7 +277,7 @@ def _extensibility(facts: Facts) -> Item:
     said = f"The adapter weighs {size / 1e6:.1f} MB beside the base, and can be taken off again."
     others = f"{facts.siblings} other run{'s' if facts.siblings > 1 else ''} of yours" if facts.siblings else ""
     said += f" {others} can share the same base in memory." if others else ""
-    lost = facts.found["forgetting"] if facts.found else None
-    said += f" General ability: {lost['said']}." if lost else ""
-    mark = {"worse": "bad", "no clear change": "unsure"}.get(lost["said"], "good") if lost else None
+    lost = facts.found.forgetting if facts.found else None
+    said += f" General ability: {lost.said}." if lost else ""
+    mark = {"worse": "bad", "no clear change": "unsure"}.get(lost.said, "good") if lost else None
     return Item("Benefits", "Extensibility", said, mark=mark, words=("adapter",))

@@ -1,4 +1,4 @@
-"""Kinds of answers, told from the answers of the data, and one answer looked at as its kind wants it."""
+"""Kinds of answers, recognised from the answers in the data; and one answer checked as its kind requires."""
 
 import json
 import logging

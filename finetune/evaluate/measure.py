@@ -4,7 +4,7 @@
 
 Example:
     >>> for done, of in measure(task, Engine()): print(f"{done} of {of}")
-    >>> report(task, answered(task))["verdict"]["code"]
+    >>> report(task, answered(task)).verdict.code
     'helped'
 """
 
@@ -13,16 +13,19 @@ import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from finetune import chat, models
+from finetune.chat.losses import Loss
 from finetune.data import Example
 from finetune.errors import ModelError, RunError
 from finetune.evaluate.arms import MODELS, Asking
+from finetune.evaluate.findings import Answered
 from finetune.evaluate.stats import batched_interval
 from finetune.evaluate.task import Task
+from finetune.records import Json
 
 AT_ONCE = 8
 """Rows in one batch."""
@@ -35,26 +38,6 @@ GENERAL = Path(__file__).with_name("general.jsonl")
 """Questions of everyday kinds, of our own writing, that a tuned model should not get worse at."""
 
 GENERAL_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One row answered by one arm. `row` counts the task's rows from 0; of the general prompts `arm` is
-    ``general_base`` or ``general_tuned``. `seconds` is its share of the batch; `loss` that of the expected answer,
-    summed over `loss_tokens`; `dropped` counts messages (examples, say) left out because the context is full.
-    `stop` is ``too_long`` where the question alone does not fit: nothing was asked, and the answer is empty.
-    """
-
-    row: int
-    arm: str
-    text: str
-    tokens: int
-    prompt_tokens: int
-    seconds: float
-    stop: str | None
-    loss: float
-    loss_tokens: int
-    dropped: int = 0
 
 
 def general() -> list[Example]:
@@ -76,8 +59,8 @@ def answered(task: Task) -> list[Answered]:
         return []
     for line in lines:
         try:
-            one = Answered(**json.loads(line))
-        except (ValueError, TypeError):
+            one = Answered.model_validate_json(line)
+        except ValueError:
             continue
         found.setdefault((one.arm, one.row), one)
     return list(found.values())
@@ -106,7 +89,7 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
             )
             if stop.is_set():
                 return
-            file.writelines(f"{json.dumps(asdict(row))}\n" for row in rows)
+            file.writelines(f"{row.model_dump_json()}\n" for row in rows)
             file.flush()
             os.fsync(file.fileno())
             count += len(rows)
@@ -154,18 +137,7 @@ def _ask(
     replies = _replies(task, engine, asks, most, stop)
     losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop, task.source)
     return [
-        Answered(
-            row,
-            arm,
-            reply.text,
-            reply.tokens,
-            reply.prompt_tokens,
-            reply.seconds,
-            reply.stop,
-            loss.total,
-            loss.tokens,
-            reply.dropped,
-        )
+        _kept(row, arm, reply, loss)
         for row, reply, loss in zip(batch, replies, losses, strict=False)  # no losses when it was stopped
     ]
 
@@ -204,9 +176,24 @@ def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], st
             replies[: len(found)] = found
     losses = engine.losses(asks, [rows[row].answer for row in batch], task.model, stop, task.source)
     return [
-        Answered(row, arm, reply.text, reply.tokens, reply.prompt_tokens, 0.0, reply.stop, loss.total, loss.tokens)
+        _kept(row, arm, replace(reply, seconds=0.0), loss)
         for row, reply, loss in zip(batch, replies, losses, strict=False)
     ]
+
+
+def _kept(row: int, arm: str, reply: chat.Reply, loss: Loss) -> Answered:
+    return Answered(
+        row=row,
+        arm=arm,
+        text=reply.text,
+        tokens=reply.tokens,
+        prompt_tokens=reply.prompt_tokens,
+        seconds=reply.seconds,
+        stop=reply.stop,
+        loss=loss.total,
+        loss_tokens=loss.tokens,
+        dropped=reply.dropped,
+    )
 
 
 def longest(task: Task) -> int:
@@ -216,7 +203,7 @@ def longest(task: Task) -> int:
     return max(FEWEST_TOKENS, min(MOST_TOKENS, round(SPARE * longest)))
 
 
-def cost(answers: Sequence[Answered]) -> dict[str, Any]:
+def cost(answers: Sequence[Answered]) -> Json:
     """What an arm's answers cost, on average over those that were asked, and how many went wrong in form.
 
     ``seconds_ci`` is an interval over batches, ``too_long`` counts questions that do not fit the context, and

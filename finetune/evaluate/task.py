@@ -78,7 +78,7 @@ class Task:
     @property
     def source(self) -> str | None:
         """Which copy of the base every arm is asked of: the one that the run was trained on."""
-        return self.run.result.get("source") if self.run else None
+        return self.run.result.source if self.run else None
 
     @property
     def picked(self) -> bool:
@@ -146,7 +146,7 @@ def of_run(
         other = data.load(held_out)
         other = other.validation if held_out.is_dir() and other.validation else other
         held, unreadable, place = other.examples, len(other.rejected), place / "other-rows"
-    thinking = bool(record.facts.get("thinks"))
+    thinking = record.facts.thinks
     draft = Task(config.model, run, learned, held, 0, "", tuple(arms), config.seed, place, thinking, schema, unreadable)
     return _settled(draft, limit, kind)
 
@@ -205,19 +205,19 @@ def _settled(draft: Task, limit: int, kind: str | None) -> Task:
         )
     chosen = sorted(random.Random(draft.seed).sample(range(len(fresh)), min(limit, len(fresh))))
     rows = [fresh[place] for place in chosen]
-    told = kind_of([row.answer for row in draft.train] or [row.answer for row in rows])
+    usual_kind = kind_of([row.answer for row in draft.train] or [row.answer for row in rows])
     can = [arm for arm in ARMS if arm in draft.arms and (arm not in NEED_EXAMPLES or single(draft.train))]
     if draft.schema is not None:
-        scores.refuse_schema(draft.schema, kind or told)
+        scores.refuse_schema(draft.schema, kind or usual_kind)
     every = set(draft.arms) == set(ARMS if draft.run else BEFORE)
     return replace(
         draft,
         rows=rows,
         arms=tuple(can),
-        kind=kind or told,
+        kind=kind or usual_kind,
         excluded=len(draft.rows) - len(unseen),
         left_out=draft.left_out + len(unseen) - len(fresh),
-        usual=kind in (None, told) and draft.schema is None and every,
+        usual=kind in (None, usual_kind) and draft.schema is None and every,
     )
 
 

@@ -15,6 +15,7 @@ from finetune import settings
 from finetune.errors import ModelError, NotAllowed
 from finetune.models import hub, packaged
 from finetune.models.catalogue import DEFAULT
+from finetune.records import Source
 
 PART = re.compile(r"(.+)-\d{2,}-of-(\d{2,5})\.safetensors")
 """A file that holds a part of the weights, and how many parts there are."""
@@ -30,7 +31,7 @@ class Found:
 
     name: str
     folder: Path
-    source: str
+    source: Source
 
     @property
     def sentence(self) -> str:

@@ -8,7 +8,7 @@ from finetune.train.config import LONGEST, TrainConfig
 from finetune.train.failures import remedy
 from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
 from finetune.train.notes import new_notes
-from finetune.train.plan import Plan, machine_memory, measure, plan, told, within
+from finetune.train.plan import Plan, machine_memory, measure, plan, within
 from finetune.train.presets import PRESETS, Preset, preset
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, progress, seconds_for
@@ -63,6 +63,5 @@ __all__ = [
     "start",
     "state_word",
     "stop",
-    "told",
     "within",
 ]

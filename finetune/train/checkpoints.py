@@ -155,8 +155,8 @@ def _is_whole(folder: Path) -> bool:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(
-            (folder / name).stat().st_size == told["bytes"] and _sha256(folder / name) == told["sha256"]
-            for name, told in files.items()
+            (folder / name).stat().st_size == entry["bytes"] and _sha256(folder / name) == entry["sha256"]
+            for name, entry in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -1,4 +1,4 @@
-"""Why a run failed, told from what was thrown or how its process died: a code, a cause, the smallest fix."""
+"""Why a run failed, from the exception or the exit status: a code, a cause, and the smallest fix."""
 
 import errno
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def left_word(status: int | None) -> RunError | None:
         >>> left_word(28).code
         'disk_full'
     """
-    return next((told for told in (disk_full(), out_of_memory()) if EXITS[told.code] == status), None)
+    return next((cause for cause in (disk_full(), out_of_memory()) if EXITS[cause.code] == status), None)
 
 
 def disk_full() -> RunError:

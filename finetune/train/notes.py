@@ -37,7 +37,7 @@ def new_notes(progress: Progress) -> list[Note]:
 
     Example:
         >>> for note in new_notes(tally.progress(run)):
-        ...     store.add_event(run.id, "note", {"code": note.code, "text": note.text})
+        ...     store.add_event(run.id, Noted(code=note.code, text=note.text))
     """
     said = {(note.code, note.text) for note in progress.notes}
     return [note for note in notes(progress) if (note.code, note.text) not in said]

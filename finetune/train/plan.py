@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from finetune.durations import roughly
 from finetune.errors import ConfigError, RunError
 from finetune.models import hub
 from finetune.train.build import every
@@ -47,7 +48,7 @@ class Plan:
     def sentence(self) -> str:
         """For people."""
         return (
-            f"About {told(self.seconds)} for {self.steps:,} steps, "
+            f"About {roughly(self.seconds)} for {self.steps:,} steps, "
             f"{self.memory / 1e9:.1f} GB of {self.machine / 1e9:.0f} GB of memory."
         )
 
@@ -107,12 +108,12 @@ def within(config: TrainConfig, measured: Measured, minutes: float) -> tuple[Tra
     steps = next((count for count in range(whole.steps - 1, 0, -1) if seconds(count) <= 60 * minutes), 0)
     if not steps:
         raise ConfigError(
-            f"Not one step fits in {minutes:g} min: with loading and evaluations, one takes about {told(seconds(1))}.",
+            f"Not one step fits in {minutes:g} min: with loading and evaluations one takes {roughly(seconds(1))}.",
             fix="Give it more time, lower the number of sample prompts, or choose a smaller model.",
         )
     a_pass = math.ceil(len(measured.lengths) / config.batch_size)
     return config.model_copy(update={"max_steps": steps}), (
-        f"About {told(seconds(steps))}: {steps:,} of {whole.steps:,} steps, which read the data "
+        f"About {roughly(seconds(steps))}: {steps:,} of {whole.steps:,} steps, which read the data "
         f"{steps / a_pass:.1f} times instead of {whole.steps / a_pass:.1f}."
     )
 
@@ -146,15 +147,3 @@ def machine_memory() -> int:
         return min(total, int(CGROUP.read_text()))
     except (OSError, ValueError):  # no limit, or no cgroup
         return total
-
-
-def told(seconds: float) -> str:
-    """A time that was reckoned, as roughly as it is known.
-
-    Example:
-        >>> told(44), told(372), told(9000)
-        ('40 s', '6 min', '2.5 h')
-    """
-    if seconds < 55:
-        return f"{max(5, 5 * round(seconds / 5)):.0f} s"
-    return f"{max(1, round(seconds / 60))} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Processes told apart for certain: a number that is used again is not the same process."""
+"""Processes, identified by number and start time: a process number may be reused."""
 
 import errno
 import logging
@@ -62,7 +62,7 @@ def give_way() -> None:
     """Let this process have the processor only when others do not want it.
 
     A worker leads a session of its own. Where the kernel groups by session, its niceness counts among itself
-    alone, so the group is told as well. A process in somebody else's session leaves that group as it is: it
+    alone, so the group is made nicer as well. A process in somebody else's session leaves that group as it is: it
     would slow down the server or the terminal that started it.
 
     Example:
@@ -85,7 +85,7 @@ def give_way() -> None:
 
 
 def let_through(pid: int) -> None:
-    """Give the session of a worker that was told to end its share of the processor again.
+    """Give the session of a worker that is asked to end its share of the processor again.
 
     Beside a chat that goes on, one that gives way may not reach its next step before its grace is over, and loses
     what it learned since its last checkpoint.

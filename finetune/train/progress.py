@@ -5,12 +5,14 @@ A `Tally` reads every event once and keeps little, so that looking every second 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-from finetune.store import Event, Run, Store
+from finetune.schema import EventData, Log
+from finetune.store import Event, Result, Run, Store
 from finetune.train.curve import Curve, Point
+from finetune.train.events import KINDS, Evaluation, Noted, Resumed, RowsRead, Samples, Saved, Step, typed
 
 RECENT = 20
 """Steps that the speed is averaged over."""
@@ -29,23 +31,6 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The fixed sample prompts as answered at a step: dicts of ``prompt``, ``expected`` and ``text``."""
-
-    step: int
-    answers: list[dict[str, str]]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A published checkpoint; `loss` is held-out, None when nothing is held out."""
-
-    step: int
-    loss: float | None
-    best: bool
-
-
-@dataclass(frozen=True)
 class Progress:
     """A view of a run. Curves are lists of (step, value); `eta` is in seconds, None while unknown.
 
@@ -59,9 +44,9 @@ class Progress:
     best: Point | None
     learning_rate: list[Point]
     grad_norm: list[Point]
-    answers: list[Answers]
+    answers: list[Samples]
     notes: list[Note]
-    checkpoints: list[Checkpoint]
+    checkpoints: list[Saved]
     tokens_per_second: float | None
     seconds: float
     eta: float | None
@@ -83,21 +68,11 @@ class Tally:
         self.seq, self.step = 0, 0
         self.train, self.held_out, self.learning_rate, self.grad_norm = Curve(), Curve(), Curve(), Curve()
         self.best: Point | None = None
-        self.answers: list[Answers] = []
+        self.answers: list[Samples] = []
         self.notes: list[Note] = []
-        self.checkpoints: list[Checkpoint] = []
+        self.checkpoints: list[Saved] = []
         self.lines: list[str] = []
         self._pace = _Pace()
-        self._readers: dict[str, Callable[[dict[str, Any]], None]] = {
-            "step": self._step,
-            "eval": self._eval,
-            "samples": self._samples,
-            "note": self._note,
-            "checkpoint": self._checkpoint,
-            "resumed": self._resumed,
-            "log": self._log,
-            "rows": self._pace.rows,
-        }
 
     def read(self, store: Store, run_id: str) -> bool:
         """Read what happened since the last time; whether anything did."""
@@ -109,8 +84,8 @@ class Tally:
         """Add events that follow the ones already added."""
         for event in events:
             self.seq = event.seq
-            if reader := self._readers.get(event.kind):
-                reader(event.data)
+            if event.kind in KINDS:  # a later version may have written others
+                self._count(typed(event))
 
     def progress(self, run: Run) -> Progress:
         """The view of the run so far."""
@@ -131,40 +106,39 @@ class Tally:
             lines=list(self.lines),
         )
 
-    def _step(self, data: dict[str, Any]) -> None:
-        self.step = data["step"]
-        self.train.add(self.step, data["loss"])
-        self.learning_rate.add(self.step, data["learning_rate"])
-        if data["grad_norm"] is not None:
-            self.grad_norm.add(self.step, data["grad_norm"])
-        self._pace.step(data)
+    def _count(self, event: EventData) -> None:
+        self._pace.count(event)
+        match event:
+            case Step():
+                self._step(event)
+            case Evaluation():
+                self.held_out.add(event.step, event.loss)
+                if self.best is None or event.loss < self.best[1]:
+                    self.best = (event.step, event.loss)
+            case Samples():
+                self.answers = [one for one in self.answers if one.step < event.step] + [event]
+                if len(self.answers) > 1 + ANSWERS_KEPT:
+                    del self.answers[1]
+            case Noted():
+                self.notes.append(Note(event.code, event.text, self.step))
+                self.lines.append(f"Note: {event.text}")
+            case Saved():
+                self.checkpoints.append(event)
+            case Log():
+                self.lines.append(event.text)
+            case Resumed():
+                self._resumed(event.step)
 
-    def _eval(self, data: dict[str, Any]) -> None:
-        self.held_out.add(data["step"], data["loss"])
-        if self.best is None or data["loss"] < self.best[1]:
-            self.best = (data["step"], data["loss"])
-        self._pace.evaluation(data)
+    def _step(self, event: Step) -> None:
+        self.step = event.step
+        self.train.add(event.step, event.loss)
+        self.learning_rate.add(event.step, event.learning_rate)
+        if event.grad_norm is not None:
+            self.grad_norm.add(event.step, event.grad_norm)
 
-    def _samples(self, data: dict[str, Any]) -> None:
-        self.answers = [a for a in self.answers if a.step < data["step"]] + [Answers(data["step"], data["answers"])]
-        if len(self.answers) > 1 + ANSWERS_KEPT:
-            del self.answers[1]
-        self._pace.beside(data)
-
-    def _note(self, data: dict[str, Any]) -> None:
-        self.notes.append(Note(data["code"], data["text"], self.step))
-        self.lines.append(f"Note: {data['text']}")
-
-    def _checkpoint(self, data: dict[str, Any]) -> None:
-        self.checkpoints.append(Checkpoint(data["step"], data["loss"], data["best"]))
-        self._pace.beside(data)
-
-    def _log(self, data: dict[str, Any]) -> None:
-        self.lines.append(data["text"])
-
-    def _resumed(self, data: dict[str, Any]) -> None:
+    def _resumed(self, step: int) -> None:
         """Forget what was measured after the step the run goes on from: it will be measured again."""
-        step = self.step = data["step"]
+        self.step = step
         for curve in (self.train, self.held_out, self.learning_rate, self.grad_norm):
             curve.cut(step)
         if self.best and self.best[0] > step:
@@ -172,7 +146,6 @@ class Tally:
         self.answers = [one for one in self.answers if one.step <= step]
         self.notes = [one for one in self.notes if one.step <= step]
         self.checkpoints = [one for one in self.checkpoints if one.step <= step]
-        self._pace.resumed(step)
 
 
 class _Pace:
@@ -185,35 +158,35 @@ class _Pace:
     """
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
-        self._steps, self._tokens, self._seconds = 0, 0, 0.0
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
+        self._steps, self._tokens, self._seconds = 0, 0.0, 0.0
         self._cold = True
         self._read = Curve()
-        self._all_tokens: int | None = None
+        self._all_tokens: float | None = None
         self._evaluations, self._evaluating, self._of = 0, 0.0, 0
 
-    def rows(self, data: dict[str, Any]) -> None:
-        self._all_tokens = data["tokens"]
+    def count(self, event: EventData) -> None:
+        match event:
+            case Step():
+                self._step(event)
+            case Evaluation():
+                self._evaluations, self._of = self._evaluations + 1, event.of
+                self._evaluating += event.seconds
+            case Samples() | Saved():  # both happen beside evaluations, and count with them
+                self._evaluating += event.seconds
+            case RowsRead():
+                self._all_tokens = event.tokens
+            case Resumed():
+                self._read.cut(event.step)
+                self._cold = True
 
-    def step(self, data: dict[str, Any]) -> None:
-        self._recent.append((data["tokens"], data["seconds"]))
-        self._read.add(data["step"], self._so_far() + data["tokens"])
+    def _step(self, event: Step) -> None:
+        self._recent.append((event.tokens, event.seconds))
+        self._read.add(event.step, self._so_far() + event.tokens)
         if not self._cold:
-            self._steps, self._tokens = self._steps + 1, self._tokens + data["tokens"]
-            self._seconds += data["seconds"]
+            self._steps, self._tokens = self._steps + 1, self._tokens + event.tokens
+            self._seconds += event.seconds
         self._cold = False
-
-    def evaluation(self, data: dict[str, Any]) -> None:
-        self._evaluations, self._of = self._evaluations + 1, data["of"]
-        self._evaluating += data["seconds"]
-
-    def beside(self, data: dict[str, Any]) -> None:
-        """Answering samples and saving happen beside evaluations, and count with them."""
-        self._evaluating += data.get("seconds", 0.0)
-
-    def resumed(self, step: int) -> None:
-        self._read.cut(step)
-        self._cold = True
 
     def tokens_per_second(self) -> float | None:
         seconds = sum(seconds for _, seconds in self._recent)
@@ -254,39 +227,43 @@ def held_out(store: Store, run_id: str) -> tuple[list[Point], Point | None]:
         >>> held_out(store, run.id)
         ([(0, 1.7), (42, 0.48), (84, 0.41)], (84, 0.41))
     """
-    points = [(data["step"], data["loss"]) for data in _counting(store.events_of(run_id, "eval", "resumed"))]
+    points = [(one.step, one.loss) for one in _counting(store, run_id, Evaluation)]
     return points, min(points, key=lambda point: point[1], default=None)
 
 
-def result(store: Store, run_id: str, step: int) -> dict[str, Any]:
+def result(store: Store, run_id: str, step: int) -> Result:
     """The figures a run ends with: losses, seconds of training and evaluation, tokens read a second.
 
-    `step` is that of the adapter that is taken away; the held-out loss is the one measured there, None when none
+    `step` is that of the adapter that is kept; the held-out loss is the one measured there, None when none
     was. Work that was lost to a crash and done again counts once.
 
     Example:
-        >>> result(store, run.id, 84)["eval_loss"]
+        >>> result(store, run.id, 84).eval_loss
         0.41
     """
-    steps = _counting(store.events_of(run_id, "step", "resumed"))
-    evaluations = _counting(store.events_of(run_id, "eval", "resumed"))
-    seconds = sum(data["seconds"] for data in (*steps, *evaluations))
-    return {
-        "train_loss": sum(data["loss"] for data in steps) / len(steps) if steps else None,
-        "eval_loss": next((data["loss"] for data in evaluations if data["step"] == step > 0), None),
-        "base_eval_loss": next((data["loss"] for data in evaluations if data["step"] == 0), None),
-        "train_seconds": seconds,
-        "tokens_per_second": sum(data["tokens"] for data in steps) / seconds if seconds else None,
-    }
+    steps, evaluations = _counting(store, run_id, Step), _counting(store, run_id, Evaluation)
+    seconds = sum(one.seconds for one in steps) + sum(one.seconds for one in evaluations)
+    return Result(
+        train_loss=sum(one.loss for one in steps) / len(steps) if steps else None,
+        eval_loss=next((one.loss for one in evaluations if one.step == step > 0), None),
+        base_eval_loss=next((one.loss for one in evaluations if one.step == 0), None),
+        train_seconds=seconds,
+        tokens_per_second=sum(one.tokens for one in steps) / seconds if seconds else None,
+        adapter_step=step,
+    )
 
 
-def _counting(events: Sequence[Event]) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = []
-    for event in events:
-        if event.kind == "resumed":
-            kept = [data for data in kept if data["step"] <= event.data["step"]]
-        else:
-            kept.append(event.data)
+Measured = TypeVar("Measured", Step, Evaluation)
+
+
+def _counting(store: Store, run_id: str, measured: type[Measured]) -> list[Measured]:
+    """The steps, or the evaluations, of a run without those that a later attempt did again."""
+    kept: list[Measured] = []
+    for event in map(typed, store.events_of(run_id, measured.kind, Resumed.kind)):
+        if isinstance(event, Resumed):
+            kept = [one for one in kept if one.step <= event.step]
+        elif isinstance(event, measured):
+            kept.append(event)
     return kept
 
 
@@ -302,8 +279,6 @@ def seconds_for(tokens: float, runs: Sequence[Run], model: str) -> float | None:
         >>> seconds_for(90_000, store.runs(), "HuggingFaceTB/SmolLM2-135M-Instruct")
         240.7
     """
-    speeds = (
-        run.result.get("tokens_per_second") for run in runs if run.state == "succeeded" and run.config["model"] == model
-    )
+    speeds = (run.result.tokens_per_second for run in runs if run.state == "succeeded" and run.config["model"] == model)
     speed = next((speed for speed in speeds if speed), None)
     return tokens / speed if speed else None

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 from transformers import TrainerCallback
 
 from finetune.errors import RunError
+from finetune.schema import EventData, Log
 from finetune.store import Run, Store
 from finetune.train import sample_answers
 from finetune.train.config import TrainConfig
+from finetune.train.events import Evaluation, Noted, Samples, Saved, Step
 from finetune.train.notes import new_notes
 from finetune.train.progress import Tally, held_out
 
@@ -62,22 +64,22 @@ class Reporter(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         _refuse_non_finite(state.global_step, logs["loss"], logs.get("grad_norm"))
-        data = {
-            "step": state.global_step,
-            "loss": logs["loss"],
-            "learning_rate": logs["learning_rate"],
-            "grad_norm": logs.get("grad_norm"),
-            "tokens": self.trainer.together(self.trainer.tokens_read - self._tokens),
-            "seconds": time.monotonic() - self._began,
-        }
-        self._add("step", data, step=state.global_step)
+        step = Step(
+            step=state.global_step,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            grad_norm=logs.get("grad_norm"),
+            tokens=self.trainer.together(self.trainer.tokens_read - self._tokens),
+            seconds=time.monotonic() - self._began,
+        )
+        self._add(step, step=state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the held-out loss, the sample answers, and what the curves say; stop when it rises for too long."""
         metrics, step = kwargs["metrics"], state.global_step
         _refuse_non_finite(step, metrics["eval_loss"])
-        data = {"step": step, "loss": metrics["eval_loss"], "tokens": metrics["eval_tokens"]}
-        self._add("eval", data | {"seconds": metrics["eval_seconds"], "of": self.evaluations})
+        names = {"loss": "eval_loss", "tokens": "eval_tokens", "seconds": "eval_seconds"}
+        self._add(Evaluation(step=step, of=self.evaluations, **{name: metrics[key] for name, key in names.items()}))
         if self.writes:
             self._answer(step, kwargs["model"])
             self._note()
@@ -90,7 +92,7 @@ class Reporter(TrainerCallback):
             control.should_training_stop = control.should_save = True
             where = f"step {lowest[0]}" if lowest[0] else "the base"
             text = f"Stopped early: {since} evaluations without a lower held-out loss than that of {where}."
-            self._add("log", {"text": text})
+            self._add(Log(text=text))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record a published checkpoint. The run got further, so deaths are counted anew."""
@@ -100,8 +102,7 @@ class Reporter(TrainerCallback):
         best = checkpoint.loss is not None and checkpoint.loss <= min(
             (loss for step, loss in self.losses if step), default=math.inf
         )
-        data = {"step": checkpoint.step, "loss": checkpoint.loss, "best": best, "seconds": seconds}
-        self._add("checkpoint", data, tries=0)
+        self._add(Saved(step=checkpoint.step, loss=checkpoint.loss, best=best, seconds=seconds), tries=0)
 
     def _answer(self, step: int, model: Any) -> None:
         if not self.asked:
@@ -109,16 +110,16 @@ class Reporter(TrainerCallback):
         began, tokenizer = time.monotonic(), cast("PreTrainedTokenizerBase", self.trainer.processing_class)
         answers = sample_answers.answer(model, tokenizer, self.asked, self.trainer.stopping)
         if answers is not None:
-            self._add("samples", {"step": step, "answers": answers, "seconds": time.monotonic() - began})
+            self._add(Samples(step=step, answers=answers, seconds=time.monotonic() - began))
 
     def _note(self) -> None:
         self.tally.read(self.store, self.run_id)
         for note in new_notes(self.tally.progress(self.store.run(self.run_id))):
-            self._add("note", {"code": note.code, "text": note.text})
+            self._add(Noted(code=note.code, text=note.text))
 
-    def _add(self, kind: str, data: dict[str, Any], **fields: Any) -> None:
+    def _add(self, data: EventData, **fields: Any) -> None:
         if self.writes:
-            self.store.add_event(self.run_id, kind, data, **fields)
+            self.store.add_event(self.run_id, data, **fields)
 
 
 def _refuse_non_finite(step: int, *measured: float | None) -> None:

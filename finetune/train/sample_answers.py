@@ -9,6 +9,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from finetune import models
 from finetune.errors import ModelError
+from finetune.train.events import Answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,7 +64,7 @@ class _When(StoppingCriteria):
 
 def answer(
     model: Any, tokenizer: "PreTrainedTokenizerBase", samples: Sequence[Sample], stopping: Callable[[], bool]
-) -> list[dict[str, str]] | None:
+) -> list[Answer] | None:
     """Greedy answers of the model as it is now, all in one batch; None when `stopping` said so on the way."""
     ends = models.end_tokens(model, tokenizer)
     was_training = model.training
@@ -81,7 +82,7 @@ def answer(
         return None
     answers = written[:, max(len(sample.ids) for sample in samples) :].tolist()
     return [
-        {"prompt": sample.prompt, "expected": sample.expected, "text": _text(ids, ends, tokenizer)}
+        Answer(prompt=sample.prompt, expected=sample.expected, text=_text(ids, ends, tokenizer))
         for sample, ids in zip(samples, answers, strict=True)
     ]
 

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from finetune import data, models, settings
 from finetune.errors import DataError, RunError
-from finetune.store import DatasetRecord, Run, Store
+from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store
 from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
@@ -15,8 +14,6 @@ from finetune.train.progress import result
 
 MOST_ACTIVE = 3
 """Runs of one visitor of a shared server that may wait or run at a time."""
-
-RESUMABLE = ("paused", "failed", "cancelled")
 
 SPLIT_AGAIN = (
     "Which rows were held out was not recorded when this run started; they were drawn again with its settings, and "
@@ -51,7 +48,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
         >>> run.state
         'queued'
     """
-    if not record.facts["accepted"]:
+    if not record.facts.accepted:
         raise DataError(
             "None of the rows can be trained on.",
             where=record.name,
@@ -113,19 +110,19 @@ def stop(store: Store, run_id: str) -> None:
         reason="Stopped while it was not running.",
     )
     if ended and (figures := keep(store, store.run(run_id))):
-        reason = f"Stopped while it was not running; the adapter of step {figures['adapter_step']} was kept."
+        reason = f"Stopped while it was not running; the adapter of step {figures.adapter_step} was kept."
         store.update(run_id, result=figures, reason=reason)
     elif not ended:
         store.ask(run_id, "stop")
 
 
-def keep(store: Store, run: Run) -> dict[str, Any] | None:
+def keep(store: Store, run: Run) -> Result | None:
     """Publish the adapter of a run from its newest checkpoint, or its best if that is wanted; None without any.
 
     Returns the run's figures: its `result`, with the step the adapter is of as ``adapter_step``.
 
     Example:
-        >>> keep(store, run)["adapter_step"]
+        >>> keep(store, run).adapter_step
         40
     """
     checkpoints = Checkpoints(run_folder(run.id))
@@ -133,7 +130,7 @@ def keep(store: Store, run: Run) -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     adopt(checkpoint, adapter_folder(run.id))
-    return run.result | result(store, run.id, checkpoint.step) | {"adapter_step": checkpoint.step}
+    return run.result.model_copy(update=result(store, run.id, checkpoint.step).model_dump(exclude_unset=True))
 
 
 def checkpoint_steps(run_id: str) -> list[int]:
@@ -181,7 +178,7 @@ def resume(store: Store, run_id: str) -> None:
         code=None,
         reason=None,
         ended=None,
-        result={},
+        result=Result(),
     )
     if not again:
         state = store.run(run_id).state

@@ -20,7 +20,7 @@ from typing import Any
 from finetune import settings
 from finetune.errors import FinetuneError
 from finetune.models import hub
-from finetune.store import Run, Store
+from finetune.store import Log, Result, Run, Store
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.failures import left_word, out_of_memory, translate
 from finetune.train.process import alive, kill_group, last_lines, let_through, started
@@ -164,8 +164,8 @@ class Supervisor:
             self._keep(run, CANCELS[run.asked])
         elif run.asked == "pause":
             self._end(run, "paused", None, f"Paused; it goes on from step {checkpoint.step if checkpoint else 0}.")
-        elif told := left_word(status):
-            self._end(run, "failed", told.code, str(told), log=True)
+        elif cause := left_word(status):
+            self._end(run, "failed", cause.code, str(cause), log=True)
         elif run.tries >= TRIES:
             code, reason = self._how(status, run)
             advice = f" {out_of_memory().fix}" if code == "worker_killed" else ""
@@ -175,12 +175,12 @@ class Supervisor:
 
     def _keep(self, run: Run, code: str) -> None:
         try:
-            figures = keep(self.store, run) or {}
-            kept = f"the adapter of step {figures['adapter_step']} was kept" if figures else "no adapter was saved yet"
+            figures = keep(self.store, run)
+            kept = f"the adapter of step {figures.adapter_step} was kept" if figures else "no adapter was saved yet"
         except OSError as error:
-            figures, kept = {}, f"its adapter could not be written ({error.strerror or error})"
+            figures, kept = None, f"its adapter could not be written ({error.strerror or error})"
         after = f" {time_limit(run)}" if code == "timed_out" else ""
-        self._end(run, "cancelled", code, f"Stopped{after}; {kept}.", result=figures)
+        self._end(run, "cancelled", code, f"Stopped{after}; {kept}.", result=figures or Result())
 
     def _how(self, status: int | None, run: Run) -> tuple[str, str]:
         """Code and sentence for a worker that ended without writing why."""
@@ -211,4 +211,4 @@ class Supervisor:
         return self.store.move(run.id, state, only_from=("running",), attempt=run.attempt, **fields)
 
     def _say(self, run: Run, text: str) -> None:
-        self.store.add_event(run.id, "log", {"text": text})
+        self.store.add_event(run.id, Log(text=text))

@@ -132,9 +132,9 @@ class SupervisedTrainer(SFTTrainer):
 
     def agreed(self, what: bool) -> bool:
         """What the first process says, in all of them: one must not stop while another goes on."""
-        told = [what]
-        broadcast_object_list(told)
-        return told[0]
+        shared = [what]
+        broadcast_object_list(shared)
+        return shared[0]
 
     def together(self, count: int) -> int:
         """The sum of a count over all processes."""

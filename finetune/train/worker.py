@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import models, settings
 from finetune.errors import FinetuneError, RunError
-from finetune.store import Run, Store
+from finetune.store import Log, Result, Run, Store
 from finetune.train.build import adapted, arguments, every
 from finetune.train.check import refuse_machine
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
+from finetune.train.events import Resumed, RowsRead
 from finetune.train.failures import EXITS, translate
 from finetune.train.heartbeat import Heart
 from finetune.train.process import give_way, last_lines, started
@@ -55,7 +56,7 @@ class Worker:
     def say(self, text: str) -> None:
         """A line for the log that people see."""
         if FIRST:
-            self.store.add_event(self.run.id, "log", {"text": text})
+            self.store.add_event(self.run.id, Log(text=text))
 
     def work(self) -> None:
         """Train from the newest checkpoint or from the start, publish, and record the end."""
@@ -69,7 +70,7 @@ class Worker:
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         if FIRST:
-            self.store.update(self.run.id, result={"source": found.source})
+            self.store.update(self.run.id, result=Result(source=found.source))
         tokenizer = models.load_tokenizer(found)
         rows = render_rows(train, held_out, tokenizer, self.config.max_length, self.say)
         resumed = self._resumed()
@@ -92,7 +93,7 @@ class Worker:
         checkpoint = self.checkpoints.newest()
         step = checkpoint.step if checkpoint else 0
         if FIRST and self.run.attempt > 1:
-            self.store.add_event(self.run.id, "resumed", {"step": step}, step=step)
+            self.store.add_event(self.run.id, Resumed(step=step), step=step)
             self.say(f"Going on from step {step}." if checkpoint else "No checkpoint yet: starting from the beginning.")
         return checkpoint
 
@@ -126,7 +127,7 @@ class Worker:
         if FIRST:
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
             tokens = trainer.order().tokens(steps)
-            self.store.add_event(self.run.id, "rows", {"tokens": tokens}, steps=steps)
+            self.store.add_event(self.run.id, RowsRead(tokens=tokens), steps=steps)
         evaluations = 1 + math.ceil(steps / between)
         trainer.add_callback(Reporter(trainer, self.store, self.run, asked, evaluations, FIRST))
         return trainer
@@ -214,21 +215,21 @@ def _release(folder: Path) -> None:
 
 def _failed(worker: Worker | None, error: Exception) -> int:
     """Record why; the exit status tells the supervisor when there was no room even for that."""
-    told: FinetuneError = translate(error) or RunError(
+    cause: FinetuneError = translate(error) or RunError(
         "The training process hit an unexpected error; see the worker's log.", code="internal_error"
     )
-    status = EXITS.get(told.code, 1)
+    status = EXITS.get(cause.code, 1)
     if worker is None:
         return status
     shutil.rmtree(worker.checkpoints.partial, ignore_errors=True)
     _release(worker.folder)
     try:
-        if told.code == "internal_error":  # other sentences need no stack beside them
+        if cause.code == "internal_error":  # other sentences need no stack beside them
             worker.say(last_lines(worker.folder / "worker.log"))  # before the end: after it nothing happens any more
     except Exception:
         logging.exception("The last lines of the log could not be recorded")
     try:
-        worker.end("failed", told.code, str(told))
+        worker.end("failed", cause.code, str(cause))
     except Exception:
         logging.exception("The end could not be recorded")
     return status

@@ -67,7 +67,7 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     expect(page.locator("#loss-plot")).to_be_visible()
     shot(page, "train")
     [run] = store.runs()
-    assert run.result["eval_loss"] < run.result["base_eval_loss"]
+    assert run.result.eval_loss < run.result.base_eval_loss
 
     page.click("#to-chat")
     expect(page.locator("#chat-system textarea")).to_have_value(re.compile("generic ingredients"))

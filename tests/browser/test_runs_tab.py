@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from finetune import train
-from finetune.store import Run, Store
+from finetune.store import Facts, Run, Store
+from finetune.train.events import Answer, Noted, Samples, typed
 from tests.browser.test_data_tab import SECONDS, fill, shot, shows
 from tests.train.events import recorded
 
@@ -40,15 +41,16 @@ def tab(page: Page, name: str) -> None:
 def finished(store: Store, name: str, **settings: float) -> Run:
     """The recorded run once more, with answers, a note and files."""
     made, events = recorded()
-    dataset = store.add_dataset(owner="local", name="recipes", folder="f", facts={})
+    dataset = store.add_dataset(owner="local", name="recipes", folder="f", facts=Facts())
     config = train.TrainConfig.parse(settings).model_dump()
     run = store.add_run(owner="local", name=name, dataset=dataset.id, config=config)
     for event in events:
-        store.add_event(run.id, event.kind, event.data)
+        store.add_event(run.id, typed(event))
         if event.kind == "eval":
-            answer = {"prompt": "Title: Toast", "expected": '["bread"]', "text": f"{EVIL} at {event.data['step']}"}
-            store.add_event(run.id, "samples", {"step": event.data["step"], "answers": [answer]})
-    store.add_event(run.id, "note", {"code": "overfitting", "text": "Held-out loss rises. <b>Really.</b>"})
+            said = f"{EVIL} at {event.data['step']}"
+            answer = Answer(prompt="Title: Toast", expected='["bread"]', text=said)
+            store.add_event(run.id, Samples(step=event.data["step"], answers=[answer]))
+    store.add_event(run.id, Noted(code="overfitting", text="Held-out loss rises. <b>Really.</b>"))
     ended = time.time()
     store.update(run.id, state="succeeded", step=87, steps=87, started=ended - 341, ended=ended, seconds=341.0)
     (train.run_folder(run.id) / "adapter").mkdir(parents=True)

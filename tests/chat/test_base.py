@@ -12,7 +12,7 @@ from finetune import models, train
 from finetune.chat import Ask, Engine, Sampling
 from finetune.chat.adapters import Adapter, Resident
 from finetune.errors import ModelError, RunError
-from finetune.store import Run, Store
+from finetune.store import Facts, Run, Store
 
 SHORT = Sampling(max_tokens=12)
 ASKED = [{"role": "user", "content": "What is 3 plus 3?"}]
@@ -24,7 +24,7 @@ def drawn(store: Store, tiny: Path, seed: int = 0, **settings: object) -> Run:
     base = AutoModelForCausalLM.from_pretrained(tiny)
     chosen = {"r": 4, "init_lora_weights": False, "target_modules": "all-linear", **settings}
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **chosen))
-    record = store.add_dataset(owner="local", name="none", folder="none", facts={})
+    record = store.add_dataset(owner="local", name="none", folder="none", facts=Facts())
     run = store.add_run(owner="local", name="drawn", dataset=record.id, config={"model": str(tiny)})
     model.save_pretrained(str(train.adapter_folder(run.id)))
     return run

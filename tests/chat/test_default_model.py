@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from finetune import models, train
 from finetune.chat import Ask, Engine, Sampling
-from finetune.store import Run, Store
+from finetune.store import Facts, Run, Store
 
 pytestmark = pytest.mark.model
 
@@ -21,7 +21,7 @@ def run(store: Store, default_model: str) -> Run:
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     model = get_peft_model(models.load_model(models.find(default_model)), config)
-    record = store.add_dataset(owner="local", name="none", folder="none", facts={})
+    record = store.add_dataset(owner="local", name="none", folder="none", facts=Facts())
     run = store.add_run(owner="local", name="drawn", dataset=record.id, config={"model": default_model})
     model.save_pretrained(str(train.adapter_folder(run.id)))
     return run

@@ -6,14 +6,14 @@ from finetune import data
 from finetune.chat import Reply, Sampling
 from finetune.chat.talk import SHOTS, Column, Talk, shots
 from finetune.chat.transcript import transcript
-from finetune.store import Run, Store
+from finetune.store import Facts, Run, Store
 
 PAYLOAD = "<script>alert(1)</script>"
 
 
 @pytest.fixture
 def run(store: Store) -> Run:
-    record = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    record = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
     return store.add_run(owner="local", name=f"first {PAYLOAD}", dataset=record.id, config={"model": "/home/me/base"})
 
 

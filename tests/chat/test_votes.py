@@ -1,15 +1,21 @@
 """Votes counted; the interval against hand-computed values."""
 
+from typing import Any
+
 import pytest
 
 from finetune.chat.votes import Vote, preferences, score
-from finetune.store import Store
+from finetune.store import Facts, Store
 
 ASKED = [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+1"}]
 
 
+def vote(choice: Any, base: str = "one", tuned: str = "two") -> Vote:
+    return Vote(choice=choice, left="base", messages=ASKED, base=base, tuned=tuned, at=1.0)
+
+
 def votes(**counts: int) -> list[Vote]:
-    return [Vote(choice, "base", ASKED, "one", "two", 1.0) for choice, count in counts.items() for _ in range(count)]
+    return [vote(choice) for choice, count in counts.items() for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -45,16 +51,16 @@ def test_preference_pairs_are_read_by_trl() -> None:
     assert [pair["chosen"][0]["content"] for pair in pairs] == ["two", "one"]
     assert [pair["rejected"][0]["content"] for pair in pairs] == ["one", "two"]
     assert all(is_conversational(row) for row in Dataset.from_list(pairs))
-    assert preferences([Vote("tuned", "base", ASKED, "same", "same", 1.0)]) == []
+    assert preferences([vote("tuned", "same", "same")]) == []
 
 
 def test_votes_are_kept_per_owner_and_go_with_their_run(store: Store) -> None:
-    record = store.add_dataset(owner="a", name="d", folder="f", facts={})
+    record = store.add_dataset(owner="a", name="d", folder="f", facts=Facts())
     run = store.add_run(owner="a", name="r", dataset=record.id, config={})
     for owner in ("a", "b"):
-        assert store.add_vote(run.id, owner, f"ballot-{owner}", votes(tuned=1)[0].as_dict())
-        assert not store.add_vote(run.id, owner, f"ballot-{owner}", votes(base=1)[0].as_dict())
-    assert [Vote(**vote) for vote in store.votes(run.id, "a")] == votes(tuned=1)
+        assert store.add_vote(run.id, owner, f"ballot-{owner}", votes(tuned=1)[0].model_dump())
+        assert not store.add_vote(run.id, owner, f"ballot-{owner}", votes(base=1)[0].model_dump())
+    assert [Vote(**kept) for kept in store.votes(run.id, "a")] == votes(tuned=1)
     assert store.move(run.id, "cancelled", only_from=("validating",))
     assert store.delete_run(run.id)
     assert store.votes(run.id, "a") == []

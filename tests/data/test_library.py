@@ -154,7 +154,7 @@ def test_what_the_fixes_were_told_is_kept(store: Store, odd: Path, tiny: Path) -
 
 def test_unknown_columns_are_kept_for_a_mapping_but_not_trained(store: Store, odd: Path) -> None:
     record = data.keep_dataset(store, data.load(odd))
-    assert record.facts["accepted"] == 0
+    assert record.facts.accepted == 0
     with pytest.raises(DataError, match="None of the rows can be trained on"):
         train.start(store, train.TrainConfig(), record)
     again = data.reload(record, data.Mapping(user="{thing}", assistant="{saying}"))
@@ -164,4 +164,4 @@ def test_unknown_columns_are_kept_for_a_mapping_but_not_trained(store: Store, od
 def test_a_kept_dataset_that_is_gone_is_one_sentence(store: Store, odd: Path) -> None:
     record = data.keep_dataset(store, data.load(odd))
     with pytest.raises(DataError, match="is gone"):
-        data.reload(replace(record, facts=record.facts | {"train_file": None}))
+        data.reload(replace(record, facts=record.facts.model_copy(update={"train_file": None})))

@@ -11,19 +11,24 @@ from markdown_it import MarkdownIt
 from finetune import data, evaluate, models, train
 from finetune.chat import Engine
 from finetune.evaluate.advice import advise
+from finetune.evaluate.findings import Arm, Gap, Report
 from finetune.evaluate.glossary import WORDS
 from finetune.evaluate.guide import Facts, Sheet, break_even, gather, sheet
+from finetune.evaluate.scores import METRICS
 from finetune.evaluate.worksheet import html, markdown, plain
 from finetune.store import Store
 from tests.conftest import train_tiny
 
 
-def report(correct: dict[str, int], n: int = 100, kind: str = "label", **more: Any) -> dict[str, Any]:
+def report(correct: dict[str, int], n: int = 100, kind: str = "label", **more: Any) -> Report:
     arms = {
         name: {
             "score": right / n,
+            "ci": None,
             "correct": right,
+            "parts": {},
             "loss": 1.0,
+            "perplexity": 2.7,
             "prompt_tokens": 50.0,
             "answer_tokens": 5.0,
             "seconds": 0.5 if name == "tuned" else 1.0,
@@ -31,7 +36,12 @@ def report(correct: dict[str, int], n: int = 100, kind: str = "label", **more: A
         }
         for name, right in correct.items()
     }
-    return {"n": n, "kind": kind, "model": "m", "arms": arms, "verdict": None, "forgetting": None, **more}
+    found = {"run": None, "n": n, "excluded": 0, "kind": kind, "metric": METRICS[kind], "model": "m", "arms": arms}
+    return Report(**found, **{"difference": None, "verdict": None, "forgetting": None} | more)
+
+
+def gap(against: str) -> Gap:
+    return Gap(vs=against, points=1.0, ci=None, p=0.01)
 
 
 ROWS: dict[str, Any] = {"name": "x", "accepted": 225, "rows": 230, "problems": [], "applied": [], "validation": None}
@@ -85,18 +95,23 @@ def test_before_any_training(rows: Any, before: Any, code: str) -> None:
 )
 def test_after_the_verdict(verdict: str, code: str) -> None:
     said = {"code": verdict, "sentence": "Numbers."}
-    found = report({"base": 4, "tuned": 83}, verdict=said, difference={"vs": "few_shot"})
+    found = report({"base": 4, "tuned": 83}, verdict=said, difference=gap("few_shot"))
     advice = advise(ROWS, BEFORE, None, found, few=50)
     assert advice.code == code
     assert "Numbers." in advice.reasons
 
 
 def test_break_even_by_hand() -> None:
-    quick, slow = ({"seconds": one, "seconds_ci": [one - 0.1, one + 0.1]} for one in (0.5, 1.0))
+    arm = report({"base": 4}).arms["base"]
+
+    def taking(seconds: float, interval: list[float] | None) -> Arm:
+        return arm.model_copy(update={"seconds": seconds, "seconds_ci": interval})
+
+    quick, slow = (taking(one, [one - 0.1, one + 0.1]) for one in (0.5, 1.0))
     assert break_even(437.0, quick, slow) == 874
     assert break_even(437.0, slow, quick) is None
-    assert break_even(437.0, {"seconds": 0.99, "seconds_ci": [0.9, 1.09]}, slow) is None, "that is no clear difference"
-    assert break_even(437.0, quick | {"seconds_ci": None}, slow) is None, "one batch says nothing of others"
+    assert break_even(437.0, taking(0.99, [0.9, 1.09]), slow) is None, "that is no clear difference"
+    assert break_even(437.0, taking(0.5, None), slow) is None, "one batch says nothing of others"
 
 
 def test_only_what_was_measured_here_of_a_run_that_helps_is_good(
@@ -106,7 +121,7 @@ def test_only_what_was_measured_here_of_a_run_that_helps_is_good(
 
     def filled(code: str, **more: Any) -> Sheet:
         found = report({"base": 4, "tuned": 83}, verdict={"code": code, "sentence": "Numbers."}, **more)
-        return sheet(Facts(str(tiny), run=run, found=found | {"difference": {"vs": "base"}}))
+        return sheet(Facts(str(tiny), run=run, found=found.model_copy(update={"difference": gap("base")})))
 
     for code, earned in (("helped", True), ("hurt", False), ("no_difference", False)):
         line = next(item for item in filled(code).items if item.title == "Cost per call")
@@ -117,7 +132,7 @@ def test_only_what_was_measured_here_of_a_run_that_helps_is_good(
     said = {item.title: item for item in told.items}
     assert "where it was trained" in (said["Compute"].said or "")
     for title in ("Quality", "Cost per call"):
-        assert (said[title].said or "").startswith("As told by the run's bundle")
+        assert (said[title].said or "").startswith("According to the run's bundle")
         assert said[title].mark == "unsure"
     assert any("bundle" in reason for reason in told.advice.reasons)
 

@@ -39,7 +39,7 @@ def run(store: Store, tiny: Path, many: data.Dataset) -> Run:
     return train_tiny(store, tiny, many)
 
 
-def done(task: Task, engine: Engine) -> dict:
+def done(task: Task, engine: Engine) -> evaluate.Report:
     steps = list(evaluate.measure(task, engine))
     assert steps[-1][0] == steps[-1][1]
     return evaluate.conclude(task, "sums")
@@ -51,24 +51,33 @@ def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store
     task = evaluate.of_run(run, store)
     assert evaluate.known(run) is None
     found = done(task, Engine())
-    assert (found["n"], found["excluded"], found["kind"]) == (30, 0, "number")
-    assert tuple(found["arms"]) == evaluate.ARMS
-    base, tuned = found["arms"]["base"], found["arms"]["tuned"]
-    assert base["loss"] == pytest.approx(tuned["loss"], abs=1e-5)
-    assert found["verdict"]["code"] == "no_difference"
-    assert found["forgetting"]["said"] == "unchanged"
-    assert found["forgetting"]["n"] == len(general()) >= 60
-    assert len(found["forgetting"]["answers"]) == 5
-    assert base["prompt_tokens"] < found["arms"]["few_shot"]["prompt_tokens"]
-    assert set(base) >= {"score", "ci", "correct", "loss", "prompt_tokens", "seconds", "empty", "over_long"}
-    json.dumps(found)
+    assert (found.n, found.excluded, found.kind) == (30, 0, "number")
+    assert tuple(found.arms) == evaluate.ARMS
+    base, tuned = found.arms["base"], found.arms["tuned"]
+    assert base.loss == pytest.approx(tuned.loss, abs=1e-5)
+    assert found.verdict.code == "no_difference"
+    assert found.forgetting.said == "unchanged"
+    assert found.forgetting.n == len(general()) >= 60
+    assert len(found.forgetting.answers) == 5
+    assert base.prompt_tokens < found.arms["few_shot"].prompt_tokens
+    assert set(base.model_dump()) >= {
+        "score",
+        "ci",
+        "correct",
+        "loss",
+        "prompt_tokens",
+        "seconds",
+        "empty",
+        "over_long",
+    }
+    json.dumps(found.as_json())
     known = evaluate.known(run)
     assert known is not None
-    assert known["verdict"] == found["verdict"]
+    assert known.verdict == found.verdict
     rows = evaluate.judged(task, evaluate.answered(task))
     assert len(rows) == 30
-    assert set(rows[0]["arms"]) == set(evaluate.ARMS)
-    assert sum(bool(row["arms"]["base"]["right"]) for row in rows) == base["correct"]
+    assert set(rows[0].arms) == set(evaluate.ARMS)
+    assert sum(bool(row.arms["base"].right) for row in rows) == base.correct
 
 
 def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
@@ -144,7 +153,7 @@ def test_rows_that_chose_the_checkpoint_are_said_to_flatter(
     picked = train_tiny(store, tiny, many, early_stopping=2, eval_every=2)
     assert (
         "picked by the loss on these very rows"
-        in done(evaluate.of_run(picked, store, limit=20), Engine())["verdict"]["sentence"]
+        in done(evaluate.of_run(picked, store, limit=20), Engine()).verdict.sentence
     )
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps(example("How much is 12 times 12?", "144").as_row()), encoding="utf-8")
@@ -154,8 +163,8 @@ def test_rows_that_chose_the_checkpoint_are_said_to_flatter(
 def test_without_a_run_the_alternatives_are_measured(tiny: Path, many: data.Dataset) -> None:
     task = evaluate.of_data(str(tiny), many.path, limit=8)
     found = done(task, Engine())
-    assert list(found["arms"]) == ["base", "few_shot", "retrieval", "majority", "nearest"]
-    assert (found["run"], found["verdict"], found["forgetting"]) == (None, None, None)
+    assert list(found.arms) == ["base", "few_shot", "retrieval", "majority", "nearest"]
+    assert (found.run, found.verdict, found.forgetting) == (None, None, None)
     with pytest.raises(ConfigError, match="no tuned arm"):
         evaluate.of_data(str(tiny), many.path, arms=("base", "tuned"))
     with pytest.raises(ConfigError, match="no such arm"):
@@ -199,11 +208,11 @@ def test_a_question_that_does_not_fit_is_counted_and_stops_nothing(store: Store,
     task = evaluate.of_run(run, store, held_out=tmp_path / "more.jsonl")
     found = done(task, Engine())
     for arm in ("base", "few_shot", "retrieval", "tuned"):
-        assert (found["arms"][arm]["too_long"], found["arms"][arm]["empty"] >= 1) == (1, True)
-        assert found["arms"][arm]["loss"] > 0
+        assert (found.arms[arm].too_long, found.arms[arm].empty >= 1) == (1, True)
+        assert found.arms[arm].loss > 0
     seconds = [one.seconds for one in evaluate.answered(task) if one.arm == "base" and one.stop != "too_long"]
     assert all(seconds), "each has its share of the batch that it was asked in"
-    assert found["arms"]["base"]["seconds"] == pytest.approx(sum(seconds) / len(seconds), abs=1e-3)
+    assert found.arms["base"].seconds == pytest.approx(sum(seconds) / len(seconds), abs=1e-3)
     long = next(one for one in evaluate.answered(task) if one.stop == "too_long")
     assert "long long" in task.rows[long.row].asked
 
@@ -213,15 +222,15 @@ def test_examples_that_do_not_fit_are_said_to_be_missing(tiny: Path, tmp_path: P
     rows = [{"messages": conversation(f"Sum {i}? {'so ' * 100}", f"{i}")} for i in range(30)]
     (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     found = done(evaluate.of_data(str(tiny), tmp_path / "long.jsonl", limit=3), Engine())
-    assert found["arms"]["base"]["fewer_examples"] == 0
-    assert found["arms"]["few_shot"]["fewer_examples"] == 3
+    assert found.arms["base"].fewer_examples == 0
+    assert found.arms["few_shot"].fewer_examples == 3
 
 
 def test_one_row_of_free_text_is_too_few_and_a_loss_is_not_called_right(store: Store, run: Run) -> None:
     found = done(evaluate.of_run(run, store, limit=1, kind="free"), Engine())
-    assert found["verdict"]["code"] == "too_few_rows"
-    assert found["difference"]["ci"] is found["arms"]["tuned"]["ci"] is None
-    assert "not that its own are right" in found["verdict"]["sentence"]
+    assert found.verdict.code == "too_few_rows"
+    assert found.difference.ci is found.arms["tuned"].ci is None
+    assert "not that its own are right" in found.verdict.sentence
 
 
 def test_every_arm_is_asked_of_the_copy_that_the_run_was_trained_on(

@@ -113,7 +113,7 @@ def test_what_goes_on_a_base_says_which_weights_it_was_checked_on(tiny: Path, fo
     """Trained and checked on the packaged copy; the code beside it loads the Hub's own weights."""
     made = world(tiny)
     parity = {"n": 40, "same": 40, "score_before": 0.5, "score_after": 0.5, "status": "green"}
-    packaged = replace(made.run, result=made.run.result | {"source": "packaged"})
+    packaged = replace(made.run, result=made.run.result.model_copy(update={"source": "packaged"}))
     said = "Checked on the packaged copy of the base; on the Hub's own weights it was not tried."
     with made.there() as store:
         for run, found, there in ((packaged, parity, True), (made.run, parity, False), (packaged, None, False)):
@@ -127,7 +127,7 @@ def test_names_are_never_more_than_text(tiny: Path, evil: str) -> None:
     with made.there() as store:
         plain = rendered(card(store, made.run, format="gguf", files=["a.gguf", "b.gguf"]))[0]
         real = store.dataset(made.run.dataset)
-        bad = replace(real, name=evil, facts=real.facts | {"applied": [evil]})
+        bad = replace(real, name=evil, facts=real.facts.model_copy(update={"applied": [evil]}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store, "dataset", lambda _: bad)
             text = card(store, replace(made.run, name=evil), format="gguf", files=[f"{evil}.gguf", "b.gguf"])
@@ -211,6 +211,6 @@ def test_an_imported_runs_machine_is_the_one_it_was_recorded_on(store: Store, ti
 def test_it_says_that_a_run_was_stopped_early(store: Store, tiny: Path, tmp_path: Path, code: str, who: str) -> None:
     run = train_tiny(store, tiny, sums(tmp_path / "sums.jsonl"), max_steps=4)
     assert "stopped early" not in card(store, run, format="adapter")
-    result = {**run.result, "adapter_step": 2}
+    result = run.result.model_copy(update={"adapter_step": 2})
     stopped = replace(run, state="cancelled", code=code, step=3, result=result)
     assert f"| stopped early | at step 2 of 4, {who} |" in card(store, stopped, format="adapter")

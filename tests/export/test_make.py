@@ -197,7 +197,9 @@ def test_keys_and_folders_of_this_machine_stay(
 ) -> None:
     record = store.dataset(run.dataset)
     system = f"Answer from {home}/secret/x.txt with {TOKEN}."
-    bad = replace(record, name=f"/srv/secret-home/alice/data {TOKEN}", facts=record.facts | {"system": system})
+    bad = replace(
+        record, name=f"/srv/secret-home/alice/data {TOKEN}", facts=record.facts.model_copy(update={"system": system})
+    )
     monkeypatch.setattr(store, "dataset", lambda _: bad)
     named = replace(run, name=f"/srv/secret-home/alice/data {TOKEN}")
     for to in ("adapter", "gguf", "gguf-lora"):

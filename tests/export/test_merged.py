@@ -8,7 +8,7 @@ import pytest
 from finetune import train
 from finetune.errors import RunError
 from finetune.export.merged import write_merged
-from finetune.store import Store
+from finetune.store import Facts, Store
 from tests.export.tiny_models import FAMILIES, adapted_run, changed_json, logits, prompts_for, save_model, with_adapter
 
 
@@ -99,7 +99,7 @@ def test_half_an_adapter_is_not_merged(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_run_without_adapter(store: Store, tiny: Path, tmp_path: Path) -> None:
-    record = store.add_dataset(owner="local", name="none", folder=str(tmp_path), facts={})
+    record = store.add_dataset(owner="local", name="none", folder=str(tmp_path), facts=Facts())
     config = train.TrainConfig.parse({"model": str(tiny)})
     run = store.add_run(owner="local", name="tiny", dataset=record.id, config=config.model_dump())
     with pytest.raises(RunError, match="no adapter"):

@@ -90,7 +90,7 @@ def test_kept_rows_can_be_opened_on_the_data_page(store: Store, tiny: Path) -> N
     record = store.dataset(run.dataset)
     dataset = data.reopen(record)
     assert (len(dataset.examples), dataset.rows, dataset.name) == (60, 60, "sums")
-    assert dataset.system == record.facts["system"]
+    assert dataset.system == record.facts.system
 
 
 def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny: Path) -> None:
@@ -111,7 +111,7 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
     assert kept
     assert (kept["from"], kept["verdict"]) == ("bundle", made.report["verdict"])
     told = facts.data_facts(store, run)
-    assert (told["train"], told["held_out"], told["system"]) == (51, 9, record.facts["system"])
+    assert (told["train"], told["held_out"], told["system"]) == (51, 9, record.facts.system)
     assert Engine().answer([Ask(ASKED, run)], str(tiny))[0].tokens
 
 

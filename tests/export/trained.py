@@ -14,7 +14,7 @@ from finetune import data, evaluate
 from finetune.chat import Engine
 from finetune.chat.votes import Vote
 from finetune.export.bundle import write_bundle
-from finetune.store import Run, Store
+from finetune.store import Log, Run, Store
 from tests.conftest import train_tiny
 
 SYSTEM = "Add the numbers.\n```\nAnswer with ```` one sentence."
@@ -56,7 +56,7 @@ def world(tiny: Path) -> World:
         for owner, word in (("local", "my own words"), (OTHER, "the words of somebody else")):
             store.add_vote(run.id, owner, f"{owner}-1", Vote("tuned", "base", asked, word, word, 1.5).as_dict())
         lines = f'Traceback:\n  File "{home}/runs/x.py", line 3\n  File "/opt/some where/lib/y.py"\ntoken {TOKEN}'
-        store.add_event(run.id, "log", {"text": lines})
+        store.add_event(run.id, Log(text=lines))
         train_tiny(store, tiny, sums(out / f"{OTHER}.jsonl"))
         bare = write_bundle(store, run, out / "bare.zip")
         full = write_bundle(store, run, out / "full.zip", with_data=True)

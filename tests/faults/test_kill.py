@@ -76,5 +76,5 @@ def _resumed(trial: Trial, run: Run) -> int | None:
 def as_uninterrupted(trial: Trial, ended: Run, whole: Run) -> None:
     assert (ended.state, ended.step) == ("succeeded", whole.step)
     for figure in ("eval_loss", "train_loss", "base_eval_loss"):
-        assert ended.result[figure] == pytest.approx(whole.result[figure], abs=1e-4)
+        assert getattr(ended.result, figure) == pytest.approx(getattr(whole.result, figure), abs=1e-4)
     trial.whole(ended)

@@ -31,7 +31,11 @@ def stop(trial: Trial, run: Run) -> float:
     took = time.monotonic() - began
     assert not any(process.is_running() and process.status() != "zombie" for process in family)
     assert (ended.state, ended.code) == ("cancelled", "cancelled_by_owner")
-    assert ("kept" in (ended.reason or "")) == train.adapter_folder(run.id).exists() == ("adapter_step" in ended.result)
+    assert (
+        ("kept" in (ended.reason or ""))
+        == train.adapter_folder(run.id).exists()
+        == (ended.result.adapter_step is not None)
+    )
     trial.whole(ended)
     return took
 

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from finetune.store import Event, Run
+from finetune.schema import EventData
+from finetune.store import Event, Result, Run
+from finetune.train.events import Evaluation, Step
 from finetune.train.progress import Progress, progress
 
 RECORDED = Path(__file__).with_name("recorded_run.json")
@@ -28,28 +29,27 @@ RUN = Run(
     asked=None,
     code=None,
     reason=None,
-    result={},
+    result=Result(),
 )
 
 
-def series(*things: tuple[str, dict[str, Any]]) -> list[Event]:
-    return [Event("r1", seq, float(seq), kind, data) for seq, (kind, data) in enumerate(things, start=1)]
+def series(*things: EventData) -> list[Event]:
+    return [Event("r1", seq, float(seq), one.kind, one.model_dump()) for seq, one in enumerate(things, start=1)]
 
 
-def step(number: int, loss: float = 1.0, seconds: float = 1.0, tokens: int = 100) -> tuple[str, dict[str, Any]]:
-    data = {"step": number, "loss": loss, "learning_rate": 1e-4, "grad_norm": 0.5}
-    return "step", data | {"tokens": tokens, "seconds": seconds}
+def step(number: int, loss: float = 1.0, seconds: float = 1.0, tokens: int = 100) -> Step:
+    return Step(step=number, loss=loss, learning_rate=1e-4, grad_norm=0.5, tokens=tokens, seconds=seconds)
 
 
-def evaluation(number: int, loss: float = 1.0, seconds: float = 10.0, of: int = 6) -> tuple[str, dict[str, Any]]:
-    return "eval", {"step": number, "loss": loss, "tokens": 500, "seconds": seconds, "of": of}
+def evaluation(number: int, loss: float = 1.0, seconds: float = 10.0, of: int = 6) -> Evaluation:
+    return Evaluation(step=number, loss=loss, tokens=500, seconds=seconds, of=of)
 
 
 def curves(
     train: Callable[[int], float], held_out: Callable[[int], float] | None, steps: int = 100, until: int | None = None
 ) -> Progress:
     """A run of `steps` steps with five evaluations, as far as step `until`."""
-    things: list[tuple[str, dict[str, Any]]] = []
+    things: list[EventData] = []
     for number in range((until or steps) + 1):
         things += [step(number, train(number))] if number else []
         things += [evaluation(number, held_out(number))] if held_out and number % (steps // 5) == 0 else []

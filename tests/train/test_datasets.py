@@ -12,7 +12,7 @@ import pytest
 from finetune import data, evaluate, settings, train
 from finetune.data import library as kept
 from finetune.errors import DataError, RunError
-from finetune.store import DatasetRecord, Run, Store
+from finetune.store import DatasetRecord, Facts, Run, Store
 from finetune.train import manage
 
 
@@ -111,7 +111,7 @@ def test_no_file_outside_is_touched(store: Store, home: Path, where: str) -> Non
     for name in ("elsewhere", "datasets/a/b"):
         (home / name).mkdir(parents=True)
         (home / name / "precious").write_text("x")
-    found = store.add_dataset(owner="local", name="d", folder=f"{home}/{where}", facts={})
+    found = store.add_dataset(owner="local", name="d", folder=f"{home}/{where}", facts=Facts())
     train.delete_dataset(store, found.id)
     assert store.datasets() == []
     files = sorted(str(path.relative_to(home)) for path in home.rglob("*") if "db" not in path.name and path.is_file())
@@ -122,7 +122,7 @@ def test_a_link_goes_and_what_it_leads_to_stays(store: Store, home: Path, tmp_pa
     (tmp_path / "precious").write_text("x")
     (home / "datasets").mkdir()
     (home / "datasets" / "link").symlink_to(tmp_path)
-    found = store.add_dataset(owner="local", name="d", folder=str(home / "datasets" / "link"), facts={})
+    found = store.add_dataset(owner="local", name="d", folder=str(home / "datasets" / "link"), facts=Facts())
     train.delete_dataset(store, found.id)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
     assert left() == []

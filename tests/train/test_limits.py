@@ -139,7 +139,7 @@ def test_the_limit_is_a_number_above_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def kept_step(run: Run) -> int:
     assert (train.adapter_folder(run.id) / "adapter_model.safetensors").is_file()
-    return run.result["adapter_step"]
+    return run.result.adapter_step
 
 
 def test_a_run_ends_after_its_minutes_before_its_first_checkpoint(

@@ -7,12 +7,12 @@ import pytest
 
 from finetune import data, train
 from finetune.errors import ConfigError, NotAllowed, RunError
-from finetune.store import Store
+from finetune.store import Facts, Store
 from finetune.train import manage
 
 
 def run_with_files(store: Store, state: str = "succeeded") -> tuple[str, Path]:
-    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
     run = store.add_run(owner="local", name="n", dataset=dataset.id, config={})
     store.update(run.id, state=state)
     folder = train.run_folder(run.id)

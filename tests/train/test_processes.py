@@ -48,7 +48,7 @@ def test_two_processes_learn_what_one_does(store: Store, tiny: Path, small_datas
         assert now.data["loss"] == pytest.approx(before.data["loss"], rel=1e-3)
         assert now.data["tokens"] == before.data["tokens"]
     for figure in ("eval_loss", "base_eval_loss"):
-        assert two.result[figure] == pytest.approx(one.result[figure], rel=1e-3)
+        assert getattr(two.result, figure) == pytest.approx(getattr(one.result, figure), rel=1e-3)
     assert [e.seq for e in store.events(two.id)] == list(range(1, len(store.events(two.id)) + 1))
 
 

@@ -5,28 +5,29 @@ from dataclasses import replace
 
 import pytest
 
-from finetune.store import Event, Store
+from finetune.store import Event, Facts, Log, State, Store
+from finetune.train.events import Answer, Noted, Resumed, RowsRead, Samples, Saved, typed
 from finetune.train.progress import ANSWERS_KEPT, Note, Tally, held_out, progress
 from tests.train.events import RUN, evaluation, recorded, series, step, upto
 
 
 def test_every_measurement_is_in_the_view() -> None:
-    answers = [{"prompt": "p", "expected": "e", "text": "t"}]
+    answers = [Answer(prompt="p", expected="e", text="t")]
     view = progress(
         RUN,
         series(
-            ("state", {"state": "running"}),
-            ("log", {"text": "hello"}),
+            State(state="running"),
+            Log(text="hello"),
             evaluation(0, 2.0),
-            ("samples", {"step": 0, "answers": answers}),
+            Samples(step=0, answers=answers),
             step(1, 1.5),
             step(2, 1.4),
             evaluation(2, 1.2),
-            ("samples", {"step": 2, "answers": answers}),
-            ("note", {"code": "flat", "text": "Flat."}),
-            ("checkpoint", {"step": 2, "loss": 1.2, "best": True}),
-            ("unheard_of", {}),
-        ),
+            Samples(step=2, answers=answers),
+            Noted(code="flat", text="Flat."),
+            Saved(step=2, loss=1.2, best=True),
+        )
+        + [Event("r1", 11, 11.0, "unheard_of", {})],
     )
     assert view.train == [(1, 1.5), (2, 1.4)]
     assert view.held_out == [(0, 2.0), (2, 1.2)]
@@ -44,11 +45,11 @@ def test_every_measurement_is_in_the_view() -> None:
 def test_reading_bit_by_bit_equals_reading_at_once(store: Store) -> None:
     run, events = recorded()
     tally = Tally()
-    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
     kept = store.add_run(owner="local", name="n", dataset=dataset.id, config={})
     assert tally.read(store, kept.id)
     for event in events:
-        store.add_event(kept.id, event.kind, event.data)
+        store.add_event(kept.id, typed(event))
         if event.seq % 7 == 0:
             assert tally.read(store, kept.id)
             assert not tally.read(store, kept.id)
@@ -57,11 +58,11 @@ def test_reading_bit_by_bit_equals_reading_at_once(store: Store) -> None:
 
 
 def test_a_resumed_run_measures_again() -> None:
-    events = [evaluation(0, 2.0), *map(step, range(1, 5)), evaluation(4, 1.0), ("note", {"code": "a", "text": "A."})]
-    events += [("samples", {"step": 4, "answers": []}), ("checkpoint", {"step": 4, "loss": 1.0, "best": True})]
-    events += [step(5), step(6), evaluation(6, 0.5), ("note", {"code": "b", "text": "B."})]
-    events += [("samples", {"step": 6, "answers": []}), ("checkpoint", {"step": 6, "loss": 0.5, "best": True})]
-    view = progress(RUN, series(*events, ("resumed", {"step": 4})))
+    events = [evaluation(0, 2.0), *map(step, range(1, 5)), evaluation(4, 1.0), Noted(code="a", text="A.")]
+    events += [Samples(step=4, answers=[]), Saved(step=4, loss=1.0, best=True)]
+    events += [step(5), step(6), evaluation(6, 0.5), Noted(code="b", text="B.")]
+    events += [Samples(step=6, answers=[]), Saved(step=6, loss=0.5, best=True)]
+    view = progress(RUN, series(*events, Resumed(step=4)))
     assert [point[0] for point in view.train] == [1, 2, 3, 4]
     assert view.held_out == [(0, 2.0), (4, 1.0)]
     assert view.best == (4, 1.0)
@@ -69,28 +70,28 @@ def test_a_resumed_run_measures_again() -> None:
     assert [note.text for note in view.notes] == ["A."]
     assert [one.step for one in view.answers] == [4]
     assert [one.step for one in view.checkpoints] == [4]
-    view = progress(RUN, series(*events, ("resumed", {"step": 4}), evaluation(4, 1.0), step(5), step(6, 0.7)))
+    view = progress(RUN, series(*events, Resumed(step=4), evaluation(4, 1.0), step(5), step(6, 0.7)))
     assert view.train[-3:] == [(4, 1.0), (5, 1.0), (6, 0.7)]
     assert [point[0] for point in view.held_out] == [0, 4]
 
 
 def test_the_held_out_curve_alone_knows_of_resuming(store: Store) -> None:
-    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
     run = store.add_run(owner="local", name="n", dataset=dataset.id, config={})
-    for kind, data in (evaluation(0, 2.0), step(1), evaluation(6, 0.5), ("resumed", {"step": 4}), evaluation(6, 0.8)):
-        store.add_event(run.id, kind, data)
+    for event in (evaluation(0, 2.0), step(1), evaluation(6, 0.5), Resumed(step=4), evaluation(6, 0.8)):
+        store.add_event(run.id, event)
     assert held_out(store, run.id) == ([(0, 2.0), (6, 0.8)], (6, 0.8))
 
 
 def test_the_bases_answers_stay_pinned() -> None:
-    many = [("samples", {"step": number, "answers": []}) for number in range(100)]
+    many = [Samples(step=number, answers=[]) for number in range(100)]
     steps = [one.step for one in progress(RUN, series(*many)).answers]
     assert steps == [0, *range(100 - ANSWERS_KEPT, 100)]
 
 
 def test_a_long_run_is_read_once() -> None:
     tally = Tally()
-    tally.add([Event("r1", n, 0.0, *step(n)) for n in range(1, 100_001)])
+    tally.add([Event("r1", n, 0.0, "step", step(n).model_dump()) for n in range(1, 100_001)])
     view = tally.progress(replace(RUN, steps=100_000))
     assert (tally.seq, view.step) == (100_000, 100_000)
     assert all(len(curve) <= 1001 for curve in (view.train, view.learning_rate, view.grad_norm))
@@ -112,17 +113,14 @@ def test_a_slow_first_step_and_evaluations_are_counted_apart() -> None:
 
 
 def test_answers_and_saves_count_with_evaluations() -> None:
-    beside = [("samples", {"step": 0, "answers": [], "seconds": 5.0}), ("checkpoint", CHECKPOINT | {"seconds": 1.0})]
+    beside = [Samples(step=0, answers=[], seconds=5.0), Saved(step=0, loss=None, best=False, seconds=1.0)]
     assert progress(RUN, series(evaluation(0), *beside, step(1), step(2))).eta == pytest.approx(98 + 5 * 16)
 
 
-CHECKPOINT = {"step": 0, "loss": None, "best": False}
-
-
-@pytest.mark.parametrize("told", [[], [("rows", {"tokens": 10_000})]])
-def test_resuming_adds_the_work_again(told: list) -> None:
+@pytest.mark.parametrize("before", [[], [RowsRead(tokens=10_000)]])
+def test_resuming_adds_the_work_again(before: list) -> None:
     done = [evaluation(0), *map(step, range(1, 51)), evaluation(20), evaluation(40)]
-    again = series(*told, *done, ("resumed", {"step": 30}), step(31, seconds=50.0))
+    again = series(*before, *done, Resumed(step=30), step(31, seconds=50.0))
     assert progress(RUN, again).eta == pytest.approx(69 + 10 * (6 - 2))
 
 
@@ -141,7 +139,7 @@ def test_rows_grouped_by_length_do_not_fool_the_estimate(steps: int, share: floa
     tokens = grouped(steps, seed=steps)
     seconds = [0.2 + 0.0025 * count for count in tokens]
     between, done = steps // 5, round(steps * share)
-    events = [("rows", {"tokens": sum(tokens)}), evaluation(0)]
+    events = [RowsRead(tokens=sum(tokens)), evaluation(0)]
     for number in range(1, done + 1):
         events.append(step(number, seconds=seconds[number - 1] * (3 if number == 1 else 1), tokens=tokens[number - 1]))
         events += [evaluation(number, seconds=9.0)] if number % between == 0 else []

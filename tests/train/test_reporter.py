@@ -47,7 +47,7 @@ def test_a_run_that_gets_worse_stops_early_and_keeps_the_best(
     kept = Checkpoints(train.run_folder(run.id)).best()
     assert kept is not None
     assert (kept.step, kept.loss) == trained
-    assert run.result["adapter_step"] == trained[0]
+    assert run.result.adapter_step == trained[0]
 
 
 def test_the_best_checkpoint_is_kept_however_seldom_it_is_saved(
@@ -57,7 +57,7 @@ def test_the_best_checkpoint_is_kept_however_seldom_it_is_saved(
     points, _ = train.held_out(store, run.id)
     trained = min((point for point in points if point[0]), key=lambda point: point[1])
     assert run.step == 60
-    assert run.result["adapter_step"] == trained[0] < 60
+    assert run.result.adapter_step == trained[0] < 60
     saved = [event.data for event in store.events_of(run.id, "checkpoint")]
     assert [one["step"] for one in saved if one["best"]][-1] == trained[0]
     assert saved[-1]["step"] == 60

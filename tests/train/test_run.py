@@ -26,7 +26,7 @@ def test_a_run_succeeds_and_its_adapter_changes_the_model(
     progress = train.progress(run, store.events(run.id))
     assert [step for step, _ in progress.train] == list(range(1, 13))
     assert [step for step, _ in progress.held_out] == [0, 4, 8, 12]
-    assert run.result["eval_loss"] < run.result["base_eval_loss"]
+    assert run.result.eval_loss < run.result.base_eval_loss
     assert progress.tokens_per_second
     assert progress.eta is None
     folder = train.adapter_folder(run.id)
@@ -85,8 +85,8 @@ def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_da
     said = " ".join(train.progress(ended, store.events(run.id)).lines)
     assert "killed from outside" in said
     assert "Going on from step" in said
-    assert ended.result["eval_loss"] == pytest.approx(whole.result["eval_loss"], abs=1e-4)
-    assert ended.result["train_loss"] == pytest.approx(whole.result["train_loss"], abs=1e-4)
+    assert ended.result.eval_loss == pytest.approx(whole.result.eval_loss, abs=1e-4)
+    assert ended.result.train_loss == pytest.approx(whole.result.train_loss, abs=1e-4)
 
 
 def test_a_paused_run_is_resumed(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from finetune import data, train
-from finetune.store import Store
+from finetune.store import Facts, Store
 from tests.conftest import run_to_end
+from tests.train.events import evaluation
 
 
 def test_a_run_whose_files_cannot_be_written_holds_up_no_other(
@@ -48,9 +49,9 @@ def test_a_run_that_was_accepted_and_not_queued_is_queued(
 def test_the_loss_of_a_run_is_that_of_the_adapter_it_gives(store: Store) -> None:
     from finetune.train.progress import result
 
-    record = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    record = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
     run = store.add_run(owner="local", name="n", dataset=record.id, config={})
     for step, loss in ((0, 1.7), (10, 0.4), (20, 0.9)):
-        store.add_event(run.id, "eval", {"step": step, "loss": loss, "seconds": 1.0})
-    assert [result(store, run.id, step)["eval_loss"] for step in (10, 20, 15, 0)] == [0.4, 0.9, None, None]
-    assert result(store, run.id, 10)["base_eval_loss"] == 1.7
+        store.add_event(run.id, evaluation(step, loss))
+    assert [result(store, run.id, step).eval_loss for step in (10, 20, 15, 0)] == [0.4, 0.9, None, None]
+    assert result(store, run.id, 10).base_eval_loss == 1.7

@@ -13,7 +13,7 @@ import pytest
 from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
 from finetune.services import Services
-from finetune.store import Store
+from finetune.store import Facts, Store
 from finetune.ui import report
 from finetune.ui.data import rows
 from finetune.ui.data.mapping import described, named, tried
@@ -153,7 +153,7 @@ def test_a_time_is_told_only_when_measured(seconds: float, said: str) -> None:
 
 
 def test_the_newest_run_of_the_model_tells_the_speed(store: Store) -> None:
-    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
     for model, state, speed in (
         ("a", "succeeded", 50),
         ("a", "succeeded", 100),

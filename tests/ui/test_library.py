@@ -134,5 +134,5 @@ def test_runs_that_use_it_are_asked_about_and_go_with_it(tab: DataTab, tmp_path:
 def test_a_choice_tells_fixes_apart(tab: DataTab, tmp_path: Path) -> None:
     _, record = bring(tab, tmp_path, known(None))
     assert library.label(record) == f"mine · 12 rows · {record.id}"
-    record.facts["applied"] = ["a", "b"]
+    record.facts.applied = ["a", "b"]
     assert library.label(record) == f"mine · 12 rows · 2 fixes · {record.id}"

@@ -13,15 +13,16 @@ from gradio.state_holder import SessionState
 from finetune import data, train
 from finetune.chat import Engine
 from finetune.services import Services
-from finetune.store import Run, Store
+from finetune.store import Facts, Run, Store
 from finetune.train import progress
+from finetune.train.events import Answer, Noted, Samples
 from finetune.ui.train import live, measured
 from tests.train.events import RUN, evaluation, recorded, series, step
 from tests.ui.test_data import HOSTILE, OURS, Tags
 
 
-def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> tuple[str, dict]:
-    return "samples", {"step": number, "answers": [{"prompt": prompt, "expected": expected, "text": text}]}
+def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> Samples:
+    return Samples(step=number, answers=[Answer(prompt=prompt, expected=expected, text=text)])
 
 
 def test_answers_stand_beside_the_bases() -> None:
@@ -51,7 +52,7 @@ def test_what_a_model_wrote_is_never_html() -> None:
             answers(0, HOSTILE, HOSTILE, HOSTILE),
             step(1),
             answers(1, HOSTILE, HOSTILE, HOSTILE),
-            ("note", {"code": "x", "text": HOSTILE}),
+            Noted(code="x", text=HOSTILE),
         ),
     )
     for html in (measured.card(hostile, view), measured.notes(view), measured.answers(view), measured.loss(view)):
@@ -102,7 +103,7 @@ def test_only_what_is_possible_is_offered(state: str, buttons: set[str]) -> None
 
 @pytest.fixture
 def new_run(store: Store) -> Callable[..., Run]:
-    dataset = store.add_dataset(owner="local", name="d", folder="f", facts={})
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
 
     def new(**fields: Any) -> Run:
         made = store.add_run(owner="local", name="n", dataset=dataset.id, config={"model": "m"})
@@ -133,7 +134,7 @@ def test_a_tick_reads_only_what_is_new(
     first = view._look(made.id, None, None)
     assert view.card in first
     assert view._look(made.id, first[view.seen], None) == gr.skip()
-    store.add_event(made.id, *evaluation(0))
+    store.add_event(made.id, evaluation(0))
     second = view._look(made.id, first[view.seen], None)
     assert second[view.loss]["visible"]
     assert asked == [0, 1, 1]
@@ -144,7 +145,7 @@ def test_a_room_of_thirty_reads_each_event_once(
 ) -> None:
     made = [new_run(state="running", started=1.0) for _ in range(30)]
     for one in made:
-        store.add_event(one.id, *evaluation(0))
+        store.add_event(one.id, evaluation(0))
     seen = [view._look(one.id, None, None)[view.seen] for one in made]
     read: list[int] = []
     monkeypatch.setattr(store, "events", lambda run_id, *, after=0: read.append(after) or [])

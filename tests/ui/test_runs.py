@@ -8,7 +8,7 @@ import pytest
 from finetune import train
 from finetune.chat import Engine
 from finetune.services import Services
-from finetune.store import Run, Store
+from finetune.store import Facts, Run, Store
 from finetune.ui.train import models, runs
 from finetune.ui.train.live import choices
 from finetune.ui.train.tab import TrainTab
@@ -27,7 +27,7 @@ def tab(store: Store) -> runs.RunsTab:
 
 
 def new_run(store: Store, owner: str = "local", name: str = "n", **fields: Any) -> Run:
-    dataset = store.add_dataset(owner=owner, name="some data", folder="f", facts={})
+    dataset = store.add_dataset(owner=owner, name="some data", folder="f", facts=Facts())
     config = train.TrainConfig(r=64, learning_rate=1e-3).model_dump()
     run = store.add_run(owner=owner, name=name, dataset=dataset.id, config=config)
     store.update(run.id, **{"state": "succeeded", **fields})
@@ -45,7 +45,7 @@ def test_an_empty_list_says_what_to_do(tab: runs.RunsTab) -> None:
 def test_a_row_says_how_it_went(tab: runs.RunsTab, store: Store) -> None:
     run = new_run(store, name="first", started=1000.0, ended=1083.0, seconds=83.0, step=40, steps=87)
     for step, loss in ((0, 1.7), (20, 0.45), (40, 0.5)):
-        store.add_event(run.id, *evaluation(step, loss))
+        store.add_event(run.id, evaluation(step, loss))
     html = tab._tick(None, [], None)[tab.table]
     wanted = (
         "ba-state succeeded",
@@ -75,8 +75,8 @@ def test_an_unchanged_list_is_not_drawn_again(tab: runs.RunsTab, store: Store, m
 def test_picked_runs_share_a_plot(tab: runs.RunsTab, store: Store) -> None:
     some = [new_run(store, name="same") for _ in range(2)] + [new_run(store, name="<b>third")]
     for run in some:
-        store.add_event(run.id, *evaluation(0, 1.0))
-        store.add_event(run.id, *evaluation(20, 0.5))
+        store.add_event(run.id, evaluation(0, 1.0))
+        store.add_event(run.id, evaluation(20, 0.5))
     picked: list[str] = []
     for run in some:
         shown = tab._toggle(picked, None, pick(run.id))

@@ -22,7 +22,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from finetune import data, evaluate, models, settings, train
+from finetune.chat.votes import Vote
 from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.evaluate.findings import Answered, Report
 from finetune.evaluate.measure import general
 from finetune.evaluate.task import BROUGHT, adapter_hash
 from finetune.export import facts
@@ -32,7 +34,9 @@ from finetune.export.bundle.archive import told, unpack
 from finetune.export.bundle.strict_json import as_record, read_json, read_lines, refused
 from finetune.export.bundle.write import PARTS, json_file, weights_hash
 from finetune.models.source import HUB_ID
-from finetune.store import DatasetRecord, Event, Run, Store, new_id
+from finetune.records import Json
+from finetune.store import DatasetRecord, Event, Facts, Run, Store, new_id
+from finetune.train.events import KINDS
 from finetune.train.manage import IMPORTING, IMPORTS, LONGEST_NAME
 
 
@@ -45,8 +49,8 @@ class Incoming:
     run: schema.RunRecord
     data: schema.DataRecord
     config: train.TrainConfig
-    environment: dict[str, Any]
-    report: dict[str, Any] | None
+    environment: Json
+    report: Report | None
 
 
 def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | None = None) -> Run:
@@ -70,7 +74,7 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
         check_adapter(place / "adapter", incoming.run.base.name, incoming.config)
         for _ in _events(incoming, ""):
             pass
-        votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], schema.VoteRecord)]
+        votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], Vote)]
         record, rows = _dataset(incoming, owner)
         return _publish(store, incoming, _run(incoming, record, model), record, rows, votes)
 
@@ -83,7 +87,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     run = read_json(files["run.json"], schema.RunRecord)
-    told = read_json(files["data.json"], schema.DataRecord)
+    counted = read_json(files["data.json"], schema.DataRecord)
     environment = read_json(files["environment.json"], schema.EnvironmentRecord)
     report = read_json(files["report.json"], schema.ReportRecord) if "report.json" in files else None
     try:
@@ -91,16 +95,16 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     except ConfigError as error:
         raise refused(f"Its settings are not valid: {error}", "run.json") from error
     _check_base(run, config)
-    if told.included != ("data/train.jsonl" in files):
+    if counted.included != ("data/train.jsonl" in files):
         raise refused("The rows are said to be there and are not, or the other way round.", "data.json")
     return Incoming(
         place,
         files,
         run,
-        told,
+        counted,
         config,
         environment.model_dump(),
-        report.model_dump(exclude_unset=True) if report else None,
+        report,
     )
 
 
@@ -129,80 +133,75 @@ def _events(incoming: Incoming, run_id: str) -> Iterator[Event]:
         where = f"events.jsonl, line {count}"
         if event.seq != count:
             raise refused("The events are not numbered 1, 2, 3 …", where)
-        as_record(value["data"], schema.KINDS_OF_EVENT[event.kind], where)
+        as_record(value["data"], KINDS[event.kind], where)
         yield Event(run_id, event.seq, event.at, event.kind, value["data"])
 
 
 def _run(incoming: Incoming, record: DatasetRecord, model: str | None) -> Run:
-    told, result = incoming.run, incoming.run.result.model_dump(exclude_unset=True)
+    origin, result = incoming.run, incoming.run.result
     config = incoming.config.model_dump()
     if model:
         found = models.find(model)
         here = str(found.folder) if found.source == "local" else model
-        if told.base.weights and weights_hash(str(found.folder), facts.Base(model, True)) != told.base.weights:
+        if origin.base.weights and weights_hash(str(found.folder), facts.Base(model, True)) != origin.base.weights:
             raise refused(
                 "The weights of this base are not those that the run was trained on.",
                 facts.base_of(model, None).name,
                 "Name the base it was trained on.",
             )
-        config, result = config | {"model": here}, result | {"source": found.source}
-    elif told.base.local:
-        config = config | {"model": told.base.name + facts.ELSEWHERE}
-    name = " ".join(_whole(told.name).split())[:LONGEST_NAME] or "imported"
+        config, result = config | {"model": here}, result.model_copy(update={"source": found.source})
+    elif origin.base.local:
+        config = config | {"model": origin.base.name + facts.ELSEWHERE}
+    name = " ".join(_whole(origin.name).split())[:LONGEST_NAME] or "imported"
     return Run(
         new_id("r"),
         record.owner,
         name,
         record.id,
         config,
-        told.state,
-        told.created,
-        told.started,
-        told.ended,
-        told.step,
-        told.steps,
+        origin.state,
+        origin.created,
+        origin.started,
+        origin.ended,
+        origin.step,
+        origin.steps,
         None,
         None,
         None,
-        told.code,
-        _whole(told.reason) if told.reason else None,
+        origin.code,
+        _whole(origin.reason) if origin.reason else None,
         result,
-        attempt=told.attempt,
-        seconds=float(told.seconds),
-        memory=told.memory,
+        attempt=origin.attempt,
+        seconds=float(origin.seconds),
+        memory=origin.memory,
         split=split_of(incoming).model_dump(mode="json") if incoming.data.included else None,
     )
 
 
 def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None]:
     """The record of the data, and the folder aside with its rows, if they came along and are what was trained on."""
-    told = incoming.data
+    there = incoming.data
     folder = settings.read().datasets / f"{int(time.time())}-{secrets.token_hex(4)}"
     beside = {"rejected", "applied", "train", "held_out", "sha256", "held_out_sha256", "files"}
-    found: dict[str, Any] = {
-        "format": told.format,
-        "rows": told.rows or 0,
-        "accepted": told.accepted or 0,
-        "system": told.system,
-        "thinks": told.thinks,
-        "applied": [],
-        "mapping": None,
-        "train_file": None,
-        "validation_file": None,
-        "counted": told.model_dump(include=beside),
-    }
-    if not told.included:
-        found["stayed"] = True
-    else:
-        found |= _check_rows(incoming)
-    name = " ".join(_whole(told.name).split())[:LONGEST_NAME] or "imported"
+    found = Facts(
+        format=there.format,
+        rows=there.rows or 0,
+        accepted=there.accepted or 0,
+        system=there.system,
+        thinks=there.thinks,
+        counted=there.model_dump(include=beside),
+        stayed=not there.included,
+    )
+    if there.included:
+        found = found.model_copy(update=_check_rows(incoming))
+    name = " ".join(_whole(there.name).split())[:LONGEST_NAME] or "imported"
     record = DatasetRecord(new_id("d"), owner, name, time.time(), str(folder), found)
-    return record, incoming.folder / "data" if told.included else None
+    return record, incoming.folder / "data" if there.included else None
 
 
-def _check_rows(incoming: Incoming) -> dict[str, Any]:
-    """Read the rows as a run will, compare them with what was told of them, and lay them out as a kept dataset."""
-    told, folder = incoming.data, incoming.folder / "data"
+def _check_rows(incoming: Incoming) -> Json:
+    """Read the rows as a run will, compare them with what the bundle says, and lay them out as a kept dataset."""
+    there, folder = incoming.data, incoming.folder / "data"
     parts = [part for part in PARTS if f"data/{part}" in incoming.files]
     try:
         dataset = data.load(folder)
@@ -210,7 +209,13 @@ def _check_rows(incoming: Incoming) -> dict[str, Any]:
     except FinetuneError as error:
         raise refused(f"Its rows cannot be read: {error.what}", "data/train.jsonl") from error
     counted = (len(dataset.examples), len(rows), len(held), data.rows_hash(rows), data.rows_hash(held))
-    if dataset.rejected or counted != (told.accepted, told.train, told.held_out, told.sha256, told.held_out_sha256):
+    if dataset.rejected or counted != (
+        there.accepted,
+        there.train,
+        there.held_out,
+        there.sha256,
+        there.held_out_sha256,
+    ):
         raise refused("Its rows are not those that the run was trained on.", "data/train.jsonl")
     (folder / "original").mkdir()
     for part in parts:
@@ -228,7 +233,7 @@ def split_of(incoming: Incoming) -> data.RowSplit:
 
 
 def _publish(
-    store: Store, incoming: Incoming, run: Run, record: DatasetRecord, rows: Path | None, votes: list[dict[str, Any]]
+    store: Store, incoming: Incoming, run: Run, record: DatasetRecord, rows: Path | None, votes: list[Json]
 ) -> Run:
     """Files first, the record last: a run is seen only when all of it is there."""
     place = train.run_folder(run.id)
@@ -259,7 +264,7 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
     for key in sorted({name.split("/")[1] for name in incoming.files if name.startswith("evaluations/")}):
         folder = incoming.folder / "evaluations" / key
         limit = read_json(folder / "task.json", schema.TaskRecord).limit if (folder / "task.json").exists() else None
-        answers = [one for one, _ in read_lines(folder / "answers.jsonl", schema.AnsweredRecord)]
+        answers = [one for one, _ in read_lines(folder / "answers.jsonl", Answered)]
         _check_answers(answers)
         place = train.run_folder(run.id) / "evaluations" / key
         if incoming.data.included:
@@ -280,17 +285,17 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
         (place / BROUGHT).touch()
         if incoming.data.included:
             found = evaluate.report(task, evaluate.answered(task))
-            if set(found["arms"]) == set(task.arms):
+            if set(found.arms) == set(task.arms):
                 _keep_report(found, record.name, task.adapter, place)
 
 
-def _keep_report(report: dict[str, Any], name: str, adapter: str, place: Path) -> None:
+def _keep_report(found: Report, name: str, adapter: str | None, place: Path) -> None:
     """A report on answers that nobody saw this adapter give says so; without the rows, it is the bundle's own."""
     place.mkdir(parents=True, exist_ok=True)
-    json_file(place / "report.json", report | {"data": name, "adapter": adapter, "at": time.time(), "from": "bundle"})
+    evaluate.keep(found.model_copy(update={"data": name, "origin": "bundle"}), adapter, place)
 
 
-def _check_answers(answers: list[schema.AnsweredRecord]) -> None:
+def _check_answers(answers: list[Answered]) -> None:
     if len({(one.arm, one.row) for one in answers}) != len(answers):
         raise refused("A row is answered twice.", "evaluations")
     if any(one.arm.startswith("general") and not one.loss_tokens for one in answers):

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from finetune.errors import DataError
-from finetune.export.bundle.schema import LONGEST_LINE, Strict
+from finetune.export.bundle.schema import LONGEST_LINE
+from finetune.records import Json
+from finetune.records import Record as Base
 
 DEEPEST = 40
 """Levels of nesting."""
@@ -20,7 +22,7 @@ MOST_VALUES = 200_000
 MOST_LINES = 200_000
 """Of one JSONL file: no run has as many events or votes."""
 
-Record = TypeVar("Record", bound=Strict)
+Record = TypeVar("Record", bound=Base)
 
 
 def refused(what: str, where: str = "", fix: str = "Ask for a new bundle of the run.") -> DataError:
@@ -34,7 +36,7 @@ def refused(what: str, where: str = "", fix: str = "Ask for a new bundle of the 
     return DataError(what, where=shown, fix=fix, code="bundle_refused")
 
 
-def parse(text: bytes, where: str, most: int = MOST_VALUES) -> dict[str, Any]:
+def parse(text: bytes, where: str, most: int = MOST_VALUES) -> Json:
     """A JSON object, finite, not too deep and of about `most` values; counted before anything is made of it.
 
     Raises:
@@ -61,7 +63,7 @@ def read_json(file: Path, record: type[Record]) -> Record:
     return as_record(parse(file.read_bytes(), file.name), record, file.name)
 
 
-def read_lines(file: Path, record: type[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
+def read_lines(file: Path, record: type[Record]) -> Iterator[tuple[Record, Json]]:
     """Each line of a JSONL file as a record, and as it stands there. One line is in memory at a time."""
     with file.open("rb") as opened:
         count = 0
@@ -76,7 +78,7 @@ def read_lines(file: Path, record: type[Record]) -> Iterator[tuple[Record, dict[
             yield as_record(value, record, where), value
 
 
-def as_record(value: dict[str, Any], record: type[Record], where: str) -> Record:
+def as_record(value: Json, record: type[Record], where: str) -> Record:
     """A JSON object as a record; the error names the field, not what stood there."""
     try:
         return record.model_validate(value)

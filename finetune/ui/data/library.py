@@ -25,9 +25,9 @@ def label(record: DatasetRecord) -> str:
         >>> label(record)
         'recipes · 225 rows · 1 fix · d1234abcd'
     """
-    fixes = len(record.facts.get("applied") or [])
+    fixes = len(record.facts.applied)
     fixed = [f"{fixes} fix{'es' if fixes > 1 else ''}"] if fixes else []
-    return " · ".join([record.name[:60], f"{record.facts.get('accepted') or 0:,} rows", *fixed, record.id])
+    return " · ".join([record.name[:60], f"{record.facts.accepted or 0:,} rows", *fixed, record.id])
 
 
 def question(record: DatasetRecord, runs: Sequence[Run]) -> str:

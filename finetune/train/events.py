@@ -1,0 +1,100 @@
+"""What happens in a run, as its record keeps it: one class for each kind of event, and the figures it ends with.
+
+`store.State` and `store.Log` are written by others too; the rest only by the worker.
+"""
+
+from typing import ClassVar
+
+from finetune.records import Count, Number, Record, Seconds
+from finetune.schema import Event, EventData, Log, State
+
+
+class RowsRead(EventData):
+    """How many tokens all steps of the run will read."""
+
+    kind: ClassVar[str] = "rows"
+    tokens: Number
+
+
+class Step(EventData):
+    """One optimiser step: its mean loss, and the `tokens` it read in `seconds`."""
+
+    kind: ClassVar[str] = "step"
+    step: Count
+    loss: Number
+    learning_rate: Number
+    grad_norm: Number | None
+    tokens: Number
+    seconds: Seconds
+
+
+class Evaluation(EventData):
+    """The held-out loss at a step; step 0 is the base. `of` is how many evaluations there will be."""
+
+    kind: ClassVar[str] = "eval"
+    step: Count
+    loss: Number
+    tokens: Number
+    seconds: Seconds
+    of: Count
+
+
+class Answer(Record):
+    """One of the fixed sample prompts, the expected answer, and what was said."""
+
+    prompt: str
+    expected: str
+    text: str
+
+
+class Samples(EventData):
+    """The sample prompts, answered at a step."""
+
+    kind: ClassVar[str] = "samples"
+    step: Count
+    answers: list[Answer]
+    seconds: Seconds = 0
+
+
+class Saved(EventData):
+    """A published checkpoint; `loss` is held-out, None when nothing is held out."""
+
+    kind: ClassVar[str] = "checkpoint"
+    step: Count
+    loss: Number | None
+    best: bool
+    seconds: Seconds = 0
+
+
+class Noted(EventData):
+    """A plain sentence about the curves, made by `train.notes`."""
+
+    kind: ClassVar[str] = "note"
+    code: str
+    text: str
+
+
+class Resumed(EventData):
+    """A later attempt goes on from this step: what was measured after it is void."""
+
+    kind: ClassVar[str] = "resumed"
+    step: Count
+
+
+KINDS: dict[str, type[EventData]] = {
+    one.kind: one for one in (State, Log, RowsRead, Step, Evaluation, Samples, Saved, Noted, Resumed)
+}
+
+
+def typed(event: Event) -> EventData:
+    """The event as the class of its kind.
+
+    Raises:
+        KeyError: a kind that no version wrote.
+        pydantic.ValidationError: its data is not what that kind holds.
+
+    Example:
+        >>> typed(store.events_of(run.id, "eval")[-1]).loss
+        0.41
+    """
+    return KINDS[event.kind].model_validate(event.data)
