@@ -7,7 +7,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +196,8 @@ def _schema(path: str | None) -> Any:
 
 def _ask_all(task: evaluate.Task) -> None:
     """Ask every arm every row, saying how long the rest takes; Ctrl-C loses nothing that was answered."""
-    began, first = time.monotonic(), None
     try:
-        for done, of in evaluate.measure(task, chat.Engine()):
-            first = done if first is None else first
-            left = (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
+        for done, of, left in evaluate.paced(evaluate.measure(task, chat.Engine())):
             _log(f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else ""))
     except KeyboardInterrupt:
         _log("Stopped. What was answered is kept: the same command goes on from here.")

@@ -89,9 +89,9 @@ class Store:
             self._grow()
         except (OSError, sqlite3.DatabaseError) as error:
             raise ConfigError(
-                f"The record cannot be opened ({error}).",
+                f"The database cannot be opened ({error}).",
                 where=str(self.path),
-                fix="Set FINETUNE_HOME to a folder you may write to; a damaged file must be moved away first.",
+                fix="Set FINETUNE_HOME to a folder you may write to; move a damaged file away first.",
             ) from error
 
     def _grow(self) -> None:
@@ -117,7 +117,7 @@ class Store:
                 full = "The disk is full or cannot be written."
                 raise RunError(full, fix="Free some space.", code="disk_full") from error
             if "is locked" in words:
-                busy = f"Another process has been writing the record for {WAIT:.0f} s."
+                busy = f"Another process has been holding the database for {WAIT:.0f} s."
                 raise RunError(busy, fix="Try again in a minute.", code="record_busy") from error
             raise
         finally:
@@ -441,5 +441,5 @@ def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: i
     active = f"SELECT COUNT(*) FROM runs WHERE owner=? AND state IN ({schema.marks(ACTIVE)})"
     if most is not None and db.execute(active, (owner, *ACTIVE)).fetchone()[0] - itself >= most:
         raise NotAllowed(
-            f"You have {most} runs waiting or running here already.", fix="Wait for one to end, or stop one."
+            f"You already have {most} runs waiting or running here.", fix="Wait for one to end, or stop one."
         )

@@ -110,7 +110,7 @@ def test_what_people_read(store: Store, queued: Run, capsys: pytest.CaptureFixtu
     code, text = said(capsys, "runs", "stop", queued.id)
     assert (code, text) == (0, f"{queued.id}  had ended already: cancelled. Stopped while it was not running.\n")
     code, text = said(capsys, "runs", "pause", queued.id)
-    assert (code, "Only a run that waits or runs can be paused." in text) == (2, True)
+    assert (code, "Only a queued or running run can be paused." in text) == (2, True)
     store.update(queued.id, code="timed_out")
     assert "  timed out  " in said(capsys, "runs")[1]
     code, text = said(capsys, "runs", "delete", queued.id)

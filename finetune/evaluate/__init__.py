@@ -10,7 +10,7 @@ Example:
 from finetune.evaluate.arms import MODELS
 from finetune.evaluate.findings import Report
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
-from finetune.evaluate.measure import answered, longest, measure
+from finetune.evaluate.measure import answered, longest, measure, paced
 from finetune.evaluate.report import conclude, judged, keep, known, known_before, report
 from finetune.evaluate.task import ARMS, LEFT_OUT, MOST_ROWS, Task, of_data, of_dataset, of_run
 
@@ -36,5 +36,6 @@ __all__ = [
     "of_data",
     "of_dataset",
     "of_run",
+    "paced",
     "report",
 ]

@@ -32,13 +32,15 @@ def advise(rows: Json | None, before: Report | None, run: Run | None, found: Rep
     if found:
         return _after(found)
     if run:
-        return Advice("evaluate", "Evaluate the run", ("It is trained, but whether it helped was not measured yet.",))
+        return Advice(
+            "evaluate", "Evaluate the run", ("It is trained, but whether it helped has not been measured yet.",)
+        )
     if not rows:
         return Advice(
-            "bring_data", "Bring data first", ("Without examples there is nothing to learn or measure from.",)
+            "bring_data", "Bring data first", ("Without examples there is nothing to learn from or to measure.",)
         )
     if not before:
-        why = "If a few examples in the prompt already do it, training is not needed."
+        why = "If a few examples in the prompt are enough, no training is needed."
         return Advice("measure_first", "Measure the alternatives first", (why,))
     return _before(rows, before, few)
 
@@ -54,9 +56,11 @@ def best_alternative(kind: str, measured: Mapping[str, Arm]) -> str:
 
 def _before(rows: Json, before: Report, few: int) -> Advice:
     if rows["accepted"] < few:
-        return Advice("more_data", "Collect more examples first", (f"{rows['accepted']} are few to learn from.",))
+        return Advice(
+            "more_data", "Collect more examples first", (f"{rows['accepted']} are too few to learn much from.",)
+        )
     if before.kind == "free":
-        why = "For free text no answer is simply right: only a run and its evaluation can tell whether it helps."
+        why = "Free text has no single right answer: only a run and its evaluation can tell whether it helps."
         return Advice("try_it", "Worth a try", (why,))
     best = best_alternative(before.kind, before.arms)
     score, right, n = before.arms[best].score or 0, before.arms[best].correct or 0, before.n
@@ -77,13 +81,15 @@ def _after(found: Report) -> Advice:
     code, reasons = found.verdict.code, [found.verdict.sentence]
     lost = found.forgetting
     if code == "helped" and lost and lost.said == "worse":
-        reasons.append("It got worse at other things: use it for this task only, and the base for the rest.")
+        reasons.append(
+            "It got worse at other things: use it for this task only, and the base model for everything else."
+        )
     if found.origin == "bundle":
-        reasons.append("These are figures of the run's bundle: not all was measured here.")
-    cheaper = "If the length of the prompt matters, the tuned model may still pay: see the cost per call."
+        reasons.append("These figures come from the run's bundle: not all were measured here.")
+    cheaper = "If prompt length matters, the tuned model may still pay off: see the cost per call."
     titles = {
         "helped": ("worth_it", "Fine-tune: it is worth it"),
-        "alternative_as_good": ("alternative", "An alternative may do as well: compare what a call costs"),
+        "alternative_as_good": ("alternative", "An alternative may do as well: compare the cost per call"),
         "no_difference": ("not_worth_it", "Do not fine-tune like this"),
         "hurt": ("not_worth_it", "Do not use this run"),
         "too_few_rows": ("too_few", "Hold out more rows, then judge"),

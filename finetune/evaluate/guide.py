@@ -28,7 +28,7 @@ FEW = 50
 
 
 PAYS = ("helped", "alternative_as_good")
-"""Verdicts after which it is worth asking when the time of training is earned back."""
+"""Verdicts after which it is worth asking when the time of training is pays for itself."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def sheet(facts: Facts) -> Sheet:
 
 
 def break_even(training: float, tuned: Arm, other: Arm) -> int | None:
-    """Calls after which the seconds that training took are earned back; None: answers are not clearly quicker.
+    """Calls after which the seconds that training took are pays for itself; None: answers are not clearly quicker.
 
     Example:
         >>> tuned.seconds, base.seconds
@@ -174,7 +174,7 @@ def _tunability(facts: Facts) -> Item:
     said = (
         f"{name}: {entry.parameters} million parameters, {entry.licence} licence, open weights."
         if entry
-        else (f"{name}: not in our catalogue; read its licence before you pass on what you make of it.")
+        else (f"{name}: not in our catalogue; read its licence before you share what you make with it.")
     )
     if facts.plan:
         fits = facts.plan.memory < facts.plan.machine
@@ -192,10 +192,10 @@ def _effort(facts: Facts) -> Item:
     done = len(facts.rows["applied"])
     before = f"{done} {'fix was' if done == 1 else 'fixes were'} made. " if done else ""
     if not worth:
-        return Item("Costs", "Effort", f"{before}The data report asks for nothing to be mended.", mark="good")
+        return Item("Costs", "Effort", f"{before}The data report found nothing to fix.", mark="good")
     kinds = "; ".join(f"{one['code'].replace('_', ' ')} ({one['count']:,})" for one in worth[:4])
     more = f" and {len(worth) - 4} more kinds" if len(worth) > 4 else ""
-    return Item("Costs", "Effort", f"{before}Still to look at, by rows: {kinds}{more}.", mark="unsure")
+    return Item("Costs", "Effort", f"{before}Still to check, by rows: {kinds}{more}.", mark="unsure")
 
 
 def _compute(facts: Facts) -> Item:
@@ -259,9 +259,9 @@ def _cost(facts: Facts) -> Item:
         best = best_alternative(facts.found.kind, arms)
         calls = break_even(train.duration(facts.run), arms["tuned"], arms[best])
         said += (
-            f" Against {TITLES[best].lower()}, the time of training is earned back after {calls:,} calls."
+            f" Against {TITLES[best].lower()}, training pays for itself after {calls:,} calls."
             if calls is not None
-            else f" It is not clearly quicker than {TITLES[best].lower()}: the time of training is not earned back."
+            else f" It is not clearly faster than {TITLES[best].lower()}: training does not pay for itself."
         )
     if facts.price is not None:
         costs = [f"{TITLES[name].lower()} {facts.price * arm.seconds / 3.6:.3f}" for name, arm in arms.items()]
@@ -274,7 +274,7 @@ def _extensibility(facts: Facts) -> Item:
     if not facts.run:
         return Item("Benefits", "Extensibility", None, "Known once a run has an adapter.", words=("adapter",))
     size = sum(file.stat().st_size for file in train.adapter_folder(facts.run.id).glob("*.safetensors"))
-    said = f"The adapter weighs {size / 1e6:.1f} MB beside the base, and can be taken off again."
+    said = f"The adapter weighs {size / 1e6:.1f} MB beside the base, and can be removed again."
     others = f"{facts.siblings} other run{'s' if facts.siblings > 1 else ''} of yours" if facts.siblings else ""
     said += f" {others} can share the same base in memory." if others else ""
     lost = facts.found.forgetting if facts.found else None

@@ -11,8 +11,9 @@ Example:
 import json
 import os
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -96,6 +97,19 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
             yield count, of
 
 
+def paced(steps: Generator[tuple[int, int]]) -> Generator[tuple[int, int, float | None]]:
+    """`measure` with the seconds that are left, None until the first batch is answered.
+
+    Example:
+        >>> for done, of, left in paced(measure(task, Engine())): print(f"{done} of {of}, {left} s left")
+    """
+    began, first = time.monotonic(), None
+    with closing(steps):
+        for done, of in steps:
+            first = done if first is None else first
+            yield done, of, (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
+
+
 @contextmanager
 def _answers(task: Task) -> Iterator[TextIO]:
     """The file of answers, to append to, for one at a time; a line that a crash cut short is ended first."""
@@ -109,8 +123,8 @@ def _answers(task: Task) -> Iterator[TextIO]:
             yield file
     except Timeout as error:
         raise RunError(
-            "This is being evaluated in another place just now.",
-            fix="Wait for it: its answers count here too.",
+            "This is already being evaluated elsewhere.",
+            fix="Wait for it to finish; its answers count here too.",
             code="evaluating",
         ) from error
 

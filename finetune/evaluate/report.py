@@ -36,7 +36,7 @@ NEAREST_KNOWS = 0.9
 """Share of rows from which, when the nearest training row's answer is right on them, no model was needed."""
 
 PICKED = (
-    " Its checkpoint was picked by the loss on these very rows, which flatters it; rows of another file "
+    " Its checkpoint was chosen by the loss on these same rows, which flatters it; rows from another file "
     "(evaluate --data) would not."
 )
 UNCHANGED = 0.05
@@ -235,7 +235,9 @@ def _more(found: Report) -> str:
         words += " The nearest training row's answer alone is right on 90 % or more: these rows do not show that a "
         words += "model is needed."
     if found.kind == "free":
-        words += " This says how likely the expected answers became, not that its own are right: read some."
+        words += (
+            " This measures how likely the expected answers became, not whether its own answers are right: read some."
+        )
     if against := next((arm for arm in ("few_shot", "retrieval") if arm in arms), None):
         few = arms[against].prompt_tokens
         words += f" It answers with {arms['tuned'].prompt_tokens:.0f} prompt tokens instead of {few:.0f}."

@@ -106,9 +106,9 @@ def keeps(answer: str, schema: dict[str, Any]) -> bool:
         return False
     except Unresolvable as error:
         raise ConfigError(
-            "The JSON Schema points to another one, which is not fetched.",
+            "The JSON Schema refers to another one, which is not fetched.",
             where=str(error.ref)[:100],
-            fix="Put what it points to under $defs.",
+            fix="Put what it refers to under $defs.",
         ) from error
 
 
@@ -118,13 +118,15 @@ def refuse_schema(schema: Any, kind: str) -> None:
     from jsonschema.validators import validator_for
 
     if kind != "json":
-        raise ConfigError(f"The answers are of the kind {kind}, not JSON.", where="schema", fix="Leave the schema out.")
+        raise ConfigError(f"The answers are {kind}, not JSON.", where="schema", fix="Leave the schema out.")
     try:
         if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
-            raise SchemaError("it is no JSON object, or names its draft by something that is no text")
+            raise SchemaError("it is not a JSON object, or the name of its draft is not text")
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
-        raise ConfigError(f"This is no JSON Schema: {error.message[:200]}.", where="schema", fix="Mend it.") from error
+        raise ConfigError(
+            f"This is not a JSON Schema: {error.message[:200]}.", where="schema", fix="Mend it."
+        ) from error
 
 
 def _fields(value: Any) -> list[Any]:

@@ -34,7 +34,7 @@ BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
 BROUGHT = "brought"
 """Beside answers that came in a bundle."""
 
-LEFT_OUT = "cannot be read, repeat another, offer tools, or are not answered with text"
+LEFT_OUT = "are unreadable, duplicate, tool-calling, or not answered with text"
 """Of held-out rows: why such are not asked."""
 
 NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
@@ -198,9 +198,9 @@ def _settled(draft: Task, limit: int, kind: str | None) -> Task:
     fresh = _asked(unseen)
     if not fresh:
         raise DataError(
-            "No held-out row is left to ask." if draft.rows else "Nothing is held out.",
+            "No held-out row is left to evaluate." if draft.rows else "Nothing is held out.",
             where=draft.run.id if draft.run else draft.model,
-            fix="Give rows that were not trained on.",
+            fix="Give rows that were not used in training.",
             code="nothing_held_out",
         )
     chosen = sorted(random.Random(draft.seed).sample(range(len(fresh)), min(limit, len(fresh))))

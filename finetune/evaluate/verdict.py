@@ -63,7 +63,7 @@ def _more(values: Mapping[str, Sequence[float]], best: str, sign: int) -> str:
     gaps = [sign * (a - b) for a, b in zip(values["tuned"], values[best], strict=True)]
     if needed := rows_needed(gaps):
         return f"about {needed} would be needed"
-    return "in them it is as often better as worse" if any(gaps) else "the answers do not differ in them"
+    return "on these rows it wins as often as it loses" if any(gaps) else "on these rows the answers do not differ"
 
 
 def _gain(tuned: Sequence[float], other: Sequence[float], sign: int) -> Difference:

@@ -26,7 +26,7 @@ def adapted(model: Any, config: TrainConfig, *, weightless: bool = False) -> "Pe
     """The model with a fresh LoRA adapter on it. `weightless`: to see that it can be; nothing is computed.
 
     Raises:
-        ConfigError: the model has no such layers, or one that takes no adapter.
+        ConfigError: the model has no such layers, or one that cannot take an adapter.
 
     Example:
         >>> adapted(models.load_model(found), TrainConfig(r=8)).peft_config["default"].r
@@ -51,7 +51,7 @@ def adapted(model: Any, config: TrainConfig, *, weightless: bool = False) -> "Pe
     except ValueError as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(
-            f"This model cannot be adapted there: {reason}", where="target_modules", fix="Choose other layers."
+            f"This model cannot take an adapter there: {reason}", where="target_modules", fix="Choose other layers."
         ) from error
 
 
@@ -66,7 +66,7 @@ def refuse_layers(model: Any, modules: str) -> None:
 
     Example:
         >>> refuse_layers(model, "q_proj,embed_tokens")
-        ConfigError: target_modules: The layer embed_tokens takes no adapter: it is no linear layer (Embedding). …
+        ConfigError: target_modules: The layer embed_tokens cannot take an adapter: it is not a linear layer …
     """
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
@@ -80,11 +80,11 @@ def refuse_layers(model: Any, modules: str) -> None:
     for wanted in modules.split(",") if modules != EVERY_LAYER else []:
         found = [one for name, one in named.items() if name == wanted or name.endswith(f".{wanted}")]
         if not found:
-            raise ConfigError(f"The model has no layers named {wanted}.", where="target_modules", fix=fix)
+            raise ConfigError(f"The model has no layer named {wanted}.", where="target_modules", fix=fix)
         if any(one is output for one in found):
-            raise ConfigError(f"The output layer {wanted} takes no adapter.", where="target_modules", fix=fix)
+            raise ConfigError(f"The output layer {wanted} cannot take an adapter.", where="target_modules", fix=fix)
         if other := [type(one).__name__ for one in found if not isinstance(one, Linear | Conv1D)]:
-            what = f"The layer {wanted} takes no adapter: it is no linear layer ({other[0]})."
+            what = f"The layer {wanted} cannot take an adapter: it is not a linear layer ({other[0]})."
             raise ConfigError(what, where="target_modules", fix=fix)
 
 

@@ -5,7 +5,7 @@ without reading weights or asking the Hub; the worker looks again, as the last l
 
 Example:
     >>> refuse_impossible(TrainConfig(target_modules="embed_tokens"))
-    ConfigError: target_modules: The layer embed_tokens takes no adapter: it is no linear layer (Embedding). …
+    ConfigError: target_modules: The layer embed_tokens cannot take an adapter: it is not a linear layer (Embedding). …
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ def refuse_machine(config: TrainConfig) -> None:
 
         if not torch.cuda.is_available():
             raise ConfigError(
-                "Training in 4 bits needs an NVIDIA GPU; this machine has none.",
+                "4-bit training needs an NVIDIA GPU; this machine has none.",
                 where="load_in_4bit",
                 fix="Turn it off.",
             )
@@ -71,7 +71,7 @@ def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
     empty = models.load_empty(found)  # before the tokenizer, which would be blamed for a config that makes no sense
     tokenizer = models.load_tokenizer(found)
     if config.gradient_checkpointing and not empty.supports_gradient_checkpointing:
-        raise ConfigError("This model cannot do it.", where="gradient_checkpointing", fix="Turn it off.")
+        raise ConfigError("This model does not support it.", where="gradient_checkpointing", fix="Turn it off.")
     adapted(empty, config, weightless=True)
     if rows is not None and (rows / "train.jsonl").is_file():
         _refuse_unlearnable(config, rows / "train.jsonl", tokenizer)
@@ -80,7 +80,7 @@ def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
 def _refuse_offline(name: str) -> None:
     if models.hub.offline() and name != models.DEFAULT:  # the default has a packaged copy elsewhere
         raise ModelError(
-            "It is not here, and HF_HUB_OFFLINE is set, so the Hub is not asked.",
+            "It is not on this machine, and HF_HUB_OFFLINE is set, so the Hub cannot be asked.",
             where=name,
             fix=f"Unset it, give a local folder, or use {models.DEFAULT}.",
         )
@@ -112,7 +112,7 @@ def _refuse_unlearnable(config: TrainConfig, file: Path, tokenizer: "PreTrainedT
 def nothing_to_learn(length: int) -> DataError:
     """Every answer lies beyond the length that is used."""
     return DataError(
-        f"Within {length} tokens no row has anything to learn: every answer is cut off.",
+        f"Within {length} tokens every answer is cut off: no row has anything to learn from.",
         where="max_length",
         fix="Raise the max length.",
         code="no_trained_tokens",

@@ -169,7 +169,7 @@ def _refuse_non_finite(weights: Path) -> None:
     for name, tensor in load_file(weights).items():
         if not torch.isfinite(tensor).all():
             raise RunError(
-                f"The weights {name} hold numbers that are not finite: training diverged.",
+                f"The weights {name} contain non-finite numbers: training diverged.",
                 fix="Lower the learning rate.",
                 code="non_finite_loss",
             )

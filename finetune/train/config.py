@@ -286,7 +286,9 @@ class TrainConfig(BaseModel):
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Mend the file.") from error
         if not isinstance(values, dict):
-            raise ConfigError("The YAML is not a mapping of settings.", where=path.name, fix="Write lines: key: value")
+            raise ConfigError(
+                "The YAML does not hold settings.", where=path.name, fix="Write one setting per line, as key: value."
+            )
         places = {key: values.pop(key) for key in ("data", "validation") if key in values}
         places = {key: place for key, place in places.items() if place}
         return cls.parse({str(key): value for key, value in values.items()}), places
@@ -336,7 +338,7 @@ def _short(value: Any) -> str:
     try:
         return (reprlib.repr(value) if isinstance(value, (list, dict)) else str(value))[:60]
     except ValueError:
-        return "a number of thousands of digits"
+        return "a number with thousands of digits"
 
 
 def _explain(error: Any) -> ConfigError:

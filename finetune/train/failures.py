@@ -55,7 +55,7 @@ def out_of_memory() -> RunError:
     """Memory ran out."""
     return RunError(
         "Memory ran out.",
-        fix="Lower the micro-batch first, then the max length; a smaller model helps most.",
+        fix="Lower the micro-batch, then the max length. A smaller model saves the most.",
         code="out_of_memory",
     )
 

@@ -46,7 +46,7 @@ class Heart:
     def _live(self) -> None:
         while not self._over.wait(BETWEEN):
             if not self._beat():
-                logging.error("The run is no longer this worker's: it ends")
+                logging.error("This run now belongs to another worker; this one ends")
                 os._exit(1)
 
     def _beat(self) -> bool:

@@ -99,11 +99,11 @@ def _memorised(progress: Progress) -> tuple[str, str] | None:
     if not progress.held_out:
         return (
             "memorised",
-            "Training loss is near zero; without held-out rows nobody can tell if that is rote.",
+            "Training loss is near zero; without held-out rows, nothing shows whether the model has memorised them.",
         )
     if progress.held_out[-1][1] < max(3 * now, 2 * NEAR_ZERO):
         return None
-    return "memorised", "Training loss is near zero, held-out loss is not: the rows are being learned by rote."
+    return "memorised", "Training loss is near zero but held-out loss is not: the model is memorising the rows."
 
 
 def _flat(progress: Progress) -> tuple[str, str] | None:

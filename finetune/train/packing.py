@@ -94,7 +94,7 @@ def check(model: Any, rows: Sequence[Row], pad: int) -> None:
     model.train()
     if abs(apart - together) > NEAR * abs(apart):
         raise RunError(
-            "This model does not keep packed rows apart: they would see each other.",
+            "This model cannot keep packed rows apart: attention would cross from one row to the next.",
             where="packing",
             fix="Turn packing off.",
             code="packing_impossible",

@@ -73,7 +73,7 @@ def measure(config: TrainConfig, folder: Path) -> Measured:
         )
     except subprocess.TimeoutExpired as error:
         raise RunError(
-            f"A few batches already took more than {LONGEST:.0f} s: the run would take hours.",
+            f"Just a few batches took more than {LONGEST:.0f} s: the run would take hours.",
             fix="Lower the max length or the micro-batch, or choose a smaller model.",
             code="probe_too_slow",
         ) from error
@@ -82,7 +82,7 @@ def measure(config: TrainConfig, folder: Path) -> Measured:
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
-        raise RunError("The probe ended without an answer.", code="internal_error") from error
+        raise RunError("The measurement ended without a result.", code="internal_error") from error
     if "code" in answer:
         raise RunError(answer["what"], where=answer["where"], fix=answer["fix"], code=answer["code"])
     return Measured(**answer)

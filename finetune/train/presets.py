@@ -25,14 +25,14 @@ PRESETS = (
     Preset(
         "quick",
         "Quick look",
-        "Reads the data once with a small adapter: a first impression of what there is to gain.",
+        "One pass over the data with a small adapter: a first impression of what there is to gain.",
         {"epochs": 1, "r": 8, "alpha": 16},
     ),
-    Preset("balanced", "Balanced", "Reads the data three times: what most datasets want.", {}),
+    Preset("balanced", "Balanced", "Three passes over the data: right for most datasets.", {}),
     Preset(
         "thorough",
         "Thorough",
-        "Reads the data up to eight times with a larger adapter, keeps the best, stops when held-out loss rises.",
+        "Up to eight passes with a larger adapter; keeps the best checkpoint and stops when held-out loss rises.",
         {"epochs": 8, "r": 32, "alpha": 64, "dropout": 0.05, "early_stopping": 2},
     ),
 )

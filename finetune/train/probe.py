@@ -159,7 +159,9 @@ def main(config: str, folder: str) -> int:
         answer = asdict(probe(TrainConfig.parse(json.loads(config)), Path(folder)))
     except Exception as error:
         logging.exception("The probe failed")
-        cause: FinetuneError = translate(error) or RunError("The probe hit an unexpected error.", code="internal_error")
+        cause: FinetuneError = translate(error) or RunError(
+            "The measurement failed with an unexpected error.", code="internal_error"
+        )
         answer = {"code": cause.code, "what": cause.what, "where": cause.where, "fix": cause.fix}
     print(json.dumps(answer))
     return 0

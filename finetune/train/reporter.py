@@ -91,7 +91,7 @@ class Reporter(TrainerCallback):
         if self.config.early_stopping is not None and since >= self.config.early_stopping:
             control.should_training_stop = control.should_save = True
             where = f"step {lowest[0]}" if lowest[0] else "the base"
-            text = f"Stopped early: {since} evaluations without a lower held-out loss than that of {where}."
+            text = f"Stopped early: {since} evaluations without improving on the held-out loss of {where}."
             self._add(Log(text=text))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -125,7 +125,7 @@ class Reporter(TrainerCallback):
 def _refuse_non_finite(step: int, *measured: float | None) -> None:
     if not all(value is None or math.isfinite(value) for value in measured):
         raise RunError(
-            f"At step {step} the loss was no longer a finite number: training diverged.",
+            f"At step {step} the loss was not a finite number: training diverged.",
             fix="Lower the learning rate.",
             code="non_finite_loss",
         )

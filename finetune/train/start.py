@@ -16,8 +16,7 @@ MOST_ACTIVE = 3
 """Runs of one visitor of a shared server that may wait or run at a time."""
 
 SPLIT_AGAIN = (
-    "Which rows were held out was not recorded when this run started; they were drawn again with its settings, and "
-    "recorded now."
+    "This run started before held-out rows were recorded; they were drawn again from its settings, and recorded now."
 )
 
 CANCELS = {"stop": "cancelled_by_owner", "timeout": "timed_out"}
@@ -152,7 +151,7 @@ def pause(store: Store, run_id: str) -> None:
     if store.move(run_id, "paused", only_from=("queued",), reason="Paused while waiting."):
         return
     if store.run(run_id).state not in ("running", "paused"):
-        raise RunError("Only a run that waits or runs can be paused.", where=run_id, code="run_ended")
+        raise RunError("Only a queued or running run can be paused.", where=run_id, code="run_ended")
     store.ask(run_id, "pause", unless=("timeout",))  # the minutes are used: there is nothing to go on with
 
 
@@ -224,7 +223,7 @@ def _refuse_used(run: Run) -> None:
     raise RunError(
         f"It was stopped {time_limit(run)}."
         if run.code == "timed_out"
-        else f"It has trained {run.seconds / 60:.3g} minutes, and this server gives a run no more.",
+        else f"It has trained for {run.seconds / 60:.3g} minutes, the limit of this server.",
         where=run.id,
         fix=f"{take} away on the Export tab, and train for longer on your own machine.",
         code="minutes_used",

@@ -74,7 +74,7 @@ class Supervisor:
             try:
                 self.tick()
             except FinetuneError as error:
-                logging.error("The supervisor waits: %s", error)
+                logging.error("The supervisor is waiting: %s", error)
                 self._over.wait(10)
             except Exception:
                 logging.exception("The supervisor could not look after the runs; it tries again")
@@ -163,7 +163,9 @@ class Supervisor:
         if run.asked in CANCELS:
             self._keep(run, CANCELS[run.asked])
         elif run.asked == "pause":
-            self._end(run, "paused", None, f"Paused; it goes on from step {checkpoint.step if checkpoint else 0}.")
+            self._end(
+                run, "paused", None, f"Paused; it will continue from step {checkpoint.step if checkpoint else 0}."
+            )
         elif cause := left_word(status):
             self._end(run, "failed", cause.code, str(cause), log=True)
         elif run.tries >= TRIES:
@@ -185,21 +187,21 @@ class Supervisor:
     def _how(self, status: int | None, run: Run) -> tuple[str, str]:
         """Code and sentence for a worker that ended without writing why."""
         if (run.id, run.attempt, "hung", True) in self._since:
-            return "worker_hung", f"The training process gave no sign of life for {self.silence:.0f} s and was ended."
+            return "worker_hung", f"The training process did not respond for {self.silence:.0f} s and was ended."
         if status == -signal.SIGKILL:
             used = f" (its peak was {run.memory / 1e9:.1f} GB)" if run.memory else ""
             return (
                 "worker_killed",
-                f"The training process was killed from outside, most often for lack of memory{used}.",
+                f"The training process was killed by the system, most often for lack of memory{used}.",
             )
         if status is not None and status < 0:
             return "worker_died", f"The training process was ended by signal {-status} ({signal.strsignal(-status)})."
-        return "worker_died", "The training process ended without a word; its last lines are in the log."
+        return "worker_died", "The training process ended without giving a reason; its last lines are in the log."
 
     def _again(self, run: Run, why: str, step: int) -> None:
         tried = run.tries + 1
         if self._move(run, "queued", tries=tried):
-            self._say(run, f"{why} It goes on from step {step} (try {tried} of {TRIES}).")
+            self._say(run, f"{why} It continues from step {step} (attempt {tried} of {TRIES}).")
 
     def _end(self, run: Run, state: str, code: str | None, reason: str, log: bool = False, **fields: Any) -> None:
         ended = None if state == "paused" else time.time()

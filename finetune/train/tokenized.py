@@ -55,7 +55,7 @@ def render_rows(
     if not rows:
         raise nothing_to_learn(length)
     if len(rows) < len(parts[0]):
-        say(f"{len(parts[0]) - len(rows)} rows were left out: their answer lies beyond {length} tokens.")
+        say(f"{len(parts[0]) - len(rows)} rows were skipped: their answer lies beyond {length} tokens.")
     return Rows(rows, held_rows, length)
 
 

@@ -94,7 +94,9 @@ class Worker:
         step = checkpoint.step if checkpoint else 0
         if FIRST and self.run.attempt > 1:
             self.store.add_event(self.run.id, Resumed(step=step), step=step)
-            self.say(f"Going on from step {step}." if checkpoint else "No checkpoint yet: starting from the beginning.")
+            self.say(
+                f"Continuing from step {step}." if checkpoint else "No checkpoint yet: starting from the beginning."
+            )
         return checkpoint
 
     def _trainer(
@@ -175,7 +177,7 @@ def main(run_id: str, attempt: int | None = None) -> int:
     try:
         store = Store(settings.read().home)
         if FIRST and not _taken(store, run_id, attempt):
-            logging.warning("Run %s does not wait for this worker", run_id)
+            logging.warning("Run %s is not waiting for this worker", run_id)
             return 1
         worker = Worker(store, store.run(run_id))
         if FIRST:

@@ -125,7 +125,7 @@ def test_only_what_was_measured_here_of_a_run_that_helps_is_good(
 
     for code, earned in (("helped", True), ("hurt", False), ("no_difference", False)):
         line = next(item for item in filled(code).items if item.title == "Cost per call")
-        assert ("earned back" in (line.said or "")) == earned
+        assert ("pays for itself" in (line.said or "")) == earned
         assert line.mark == ("good" if earned else "unsure")
     (train.run_folder(run.id) / train.IMPORTED).write_text('{"base": {}}')
     told = filled("helped", **{"from": "bundle"})

@@ -61,7 +61,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(trial: Trial, damage: Callable
     run = trial.end(run)
     assert run.state == "succeeded"
     assert run.result.eval_loss == pytest.approx(whole.result.eval_loss, abs=1e-4)
-    assert "Going on from step 20." in trial.lines(run)
+    assert "Continuing from step 20." in trial.lines(run)
     trial.whole(run)
 
 

@@ -81,7 +81,7 @@ def test_a_worker_that_hangs_is_ended_and_the_run_goes_on(trial: Trial) -> None:
     os.kill(run.pid, signal.SIGSTOP)
     ended = trial.end(run)
     assert (ended.state, ended.attempt) == ("succeeded", 2)
-    assert any("no sign of life for 12 s" in line for line in trial.lines(ended))
+    assert any("did not respond for 12 s" in line for line in trial.lines(ended))
     trial.whole(ended)
 
 
@@ -109,7 +109,7 @@ def test_a_worker_that_hangs_amid_a_write_is_ended_and_the_record_is_free_again(
         worker.stdin.write(b"go\n")
         worker.stdin.flush()
         assert worker.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match="Another process has been writing the record") as raised:
+        with pytest.raises(RunError, match="Another process has been holding the database") as raised:
             trial.store.ask(run.id, "stop")
         assert raised.value.code == "record_busy"
         trial.supervisor.silence = 1

@@ -106,7 +106,7 @@ def test_a_paused_run_is_resumed(store: Store, tiny: Path, small_dataset: data.D
     train.resume(store, run.id)
     ended = run_to_end(store, run, supervisor=supervisor)
     assert (ended.state, ended.step) == ("succeeded", 300)
-    assert f"Going on from step {paused.step}." in train.progress(ended, store.events(run.id)).lines
+    assert f"Continuing from step {paused.step}." in train.progress(ended, store.events(run.id)).lines
 
 
 def test_another_process_finds_a_running_worker(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
@@ -147,7 +147,7 @@ def test_answers_beyond_the_length_are_refused(store: Store, tiny: Path, tmp_pat
 def test_a_wrong_layer_name_is_one_sentence(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     run = train_tiny(store, tiny, small_dataset, target_modules="no_such_layer")
     assert run.state == "failed"
-    assert (run.reason or "").startswith("target_modules: The model has no layers named no_such_layer. Use all-linear")
+    assert (run.reason or "").startswith("target_modules: The model has no layer named no_such_layer. Use all-linear")
 
 
 @pytest.mark.usefixtures("unchecked")
