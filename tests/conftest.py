@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from finetune import data, models, schema, train
 from finetune.models import packaged
 from finetune.store import ENDED, DatasetRecord, Event, Run, Store, new_id
 from tests import examples
-from tests.zygote import Zygote
+from tests.zygote import ForkingSupervisor, zygote
 
 T = TypeVar("T")
 
@@ -150,18 +149,12 @@ def said(events: AsyncGenerator[T]) -> Iterator[T]:
 
 def run_to_end(store: Store, run: Run, seconds: float = 180, supervisor: train.Supervisor | None = None) -> Run:
     """Supervise a run until it has ended."""
-    supervisor, give_up = supervisor or train.Supervisor(store), time.monotonic() + seconds
+    supervisor, give_up = supervisor or ForkingSupervisor(store), time.monotonic() + seconds
     while (run := store.run(run.id)).state not in ENDED:
         assert time.monotonic() < give_up, f"still {run.state}: {store.events(run.id)[-3:]}"
         supervisor.tick()
         time.sleep(0.1)
     return run
-
-
-@cache
-def zygote() -> Zygote:
-    """One for the whole session; it ends when its input does."""
-    return Zygote()
 
 
 def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: object) -> Run:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from finetune import data, train
 from finetune.errors import FinetuneError
 from finetune.store import ENDED, Run, Store
+from tests.zygote import ForkingSupervisor
 
 WORKER = "tests.faults.worker"
 
@@ -23,7 +24,7 @@ class Trial:
     def __init__(self, store: Store, tiny: Path, dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch):
         self.store, self.tiny, self.monkeypatch = store, tiny, monkeypatch
         self.record = data.save_dataset(store, dataset)
-        self.supervisor = train.Supervisor(store, worker=WORKER)
+        self.supervisor = ForkingSupervisor(store, worker=WORKER)
 
     def fault(self, **faults: Any) -> None:
         """Workers that start from now on have these faults."""

@@ -44,7 +44,7 @@ def test_a_run_that_is_killed_again_and_again(trial: Trial) -> None:
     trial.fault(die=signal.SIGKILL)
     run = trial.end(trial.begin())
     assert (run.state, run.code, run.attempt, run.tries) == ("failed", "worker_killed", 4, 3)
-    assert "killed from outside, most often for lack of memory" in (run.reason or "")
+    assert "killed by the system, most often for lack of memory" in (run.reason or "")
     assert "Lower the micro-batch first" in (run.reason or "")
     assert train.remedy(run) == {"micro_batch": 4}
     trial.whole(run)

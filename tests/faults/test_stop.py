@@ -15,7 +15,7 @@ from finetune import store, train
 from finetune.errors import RunError
 from finetune.store import Run
 from finetune.train import process
-from tests.faults.conftest import WORKER, Trial
+from tests.faults.conftest import Trial
 
 GONE = 10.0
 """Seconds in which a stopped run must be gone."""
@@ -75,7 +75,7 @@ def test_fifty_stops(trial: Trial) -> None:
 
 
 def test_a_worker_that_hangs_is_ended_and_the_run_goes_on(trial: Trial) -> None:
-    trial.supervisor = train.Supervisor(trial.store, worker=WORKER, silence=12)
+    trial.supervisor.silence = 12
     run = trial.until(trial.begin(max_steps=60, save_every=5), lambda now: now.step > 10)
     assert run.pid
     os.kill(run.pid, signal.SIGSTOP)

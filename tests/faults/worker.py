@@ -95,7 +95,13 @@ def _without_asked(run: Any) -> Any:
 
 FAULTS = {fault.__name__: fault for fault in (slow_save, nan_at, nan_weights_at, memory, die, clock, deaf)}
 
-if __name__ == "__main__":
+
+def main(run: str, attempt: int) -> int:
+    """Bring in the faults, then be the worker."""
     for name, value in json.loads(os.environ.get("FAULT", "{}")).items():
         FAULTS[name](value)
-    sys.exit(worker.main(sys.argv[1], int(sys.argv[2])))
+    return worker.main(run, attempt)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

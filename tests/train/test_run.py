@@ -16,6 +16,7 @@ from finetune import data, train
 from finetune.errors import DataError
 from finetune.store import Store
 from tests.conftest import conversation, run_to_end, train_tiny
+from tests.zygote import ForkingSupervisor
 
 
 def test_a_run_succeeds_and_its_adapter_changes_the_model(
@@ -50,7 +51,7 @@ def test_the_same_seed_gives_the_same_losses(store: Store, tiny: Path, small_dat
 def test_stopping_keeps_what_was_learned(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 100_000, "eval_every": 100_000})
     run = train.start(store, config, data.save_dataset(store, small_dataset))
-    supervisor, began = train.Supervisor(store), time.monotonic()
+    supervisor, began = ForkingSupervisor(store), time.monotonic()
     while store.run(run.id).step < 3:
         supervisor.tick()
         time.sleep(0.05)
@@ -73,7 +74,7 @@ def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_da
     record = data.save_dataset(store, small_dataset)
     whole = run_to_end(store, train.start(store, config, record))
     run = train.start(store, config, record)
-    supervisor = train.Supervisor(store)
+    supervisor = ForkingSupervisor(store)
     while store.run(run.id).step < 15:
         supervisor.tick()
         time.sleep(0.02)
@@ -83,8 +84,8 @@ def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_da
     ended = run_to_end(store, run, supervisor=supervisor)
     assert (ended.state, ended.attempt, ended.tries) == ("succeeded", 2, 0)
     said = " ".join(train.progress(ended, store.events(run.id)).lines)
-    assert "killed from outside" in said
-    assert "Going on from step" in said
+    assert "killed by the system" in said
+    assert "Continuing from step" in said
     assert ended.result.eval_loss == pytest.approx(whole.result.eval_loss, abs=1e-4)
     assert ended.result.train_loss == pytest.approx(whole.result.train_loss, abs=1e-4)
 
@@ -92,7 +93,7 @@ def test_a_killed_worker_goes_on_where_it_was(store: Store, tiny: Path, small_da
 def test_a_paused_run_is_resumed(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 300, "eval_every": 300})
     run = train.start(store, config, data.save_dataset(store, small_dataset))
-    supervisor = train.Supervisor(store)
+    supervisor = ForkingSupervisor(store)
     while store.run(run.id).step < 5:
         supervisor.tick()
         time.sleep(0.02)
@@ -190,7 +191,7 @@ def test_stopping_during_an_evaluation_keeps_the_adapter(store: Store, tiny: Pat
     path.write_text("\n".join(map(json.dumps, rows)))
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 5000, "eval_every": 1, "held_out": 0.5})
     run = train.start(store, config, data.save_dataset(store, data.load(path)))
-    supervisor = train.Supervisor(store)
+    supervisor = ForkingSupervisor(store)
     while store.run(run.id).step < 1:
         supervisor.tick()
         time.sleep(0.05)

@@ -67,7 +67,11 @@ def test_a_run_of_before_is_split_as_then_once_and_says_so(store: Store, run: Ru
     assert texts(train.rows_of_run(store, old)[1]) == held
     assert store.run(run.id).split == run.split
     train.rows_of_run(store, old)
-    said = [event.data["text"] for event in store.events_of(run.id, "log") if "before held-out rows were recorded" in event.data["text"]]
+    said = [
+        event.data["text"]
+        for event in store.events_of(run.id, "log")
+        if "before held-out rows were recorded" in event.data["text"]
+    ]
     assert len(said) == 1
 
 
