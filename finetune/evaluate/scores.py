@@ -7,7 +7,7 @@ loss of the expected answer, chrF and ROUGE-L beside it.
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,17 +15,8 @@ from unicodedata import category, normalize
 
 from finetune.errors import ConfigError
 from finetune.evaluate.arms import CJK
-from finetune.evaluate.kinds import look, plain
-
-METRICS = {
-    "label": "accuracy",
-    "json": "exact JSON",
-    "sql": "same SQL",
-    "number": "right number",
-    "short": "exact match",
-    "free": "loss of the expected answer",
-}
-"""What is compared, by kind; a share of the rows, but for free text, where lower is better."""
+from finetune.evaluate.kinds import Look, look, plain
+from finetune.records import Json
 
 MOST_WORDS = 1000
 """Words of each text that ROUGE-L looks at. Its table has a cell for each pair of them, so that an imported answer of
@@ -34,28 +25,22 @@ MOST_WORDS = 1000
 
 @dataclass(frozen=True)
 class Scored:
-    """One answer. `right` is None for free text; `parts` holds what is counted beside: F1, chrF, …, each 0 to 1."""
+    """One answer. `right` is None for free text; `parts` holds further scores (F1, chrF, …), each 0 to 1."""
 
     right: bool | None
     parts: dict[str, float]
 
 
-def scored(answer: str, expected: str, kind: str, schema: dict[str, Any] | None = None) -> Scored:
-    """Score one answer; with a JSON Schema, whether it keeps to that is a part of its own.
+def scored(answer: str, expected: str, kind: str, schema: Json | None = None) -> Scored:
+    """Score one answer; with a JSON Schema, whether it conforms to that is a part of its own.
 
     Example:
         >>> scored('["egg", "milk"]', '["egg"]', "json")
         Scored(right=False, parts={'valid': 1.0, 'field F1': 0.6666666666666666})
     """
     found = look(answer, kind, expected)
-    if kind == "json":
-        kept = {"keeps to the schema": float(bool(found.valid) and keeps(answer, schema))} if schema else {}
-        return Scored(found.right, {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected), **kept})
-    if kind == "sql":
-        return Scored(found.right, {"parses": float(bool(found.valid))})
-    if kind == "free":
-        return Scored(None, {"chrF": chrf(answer, expected), "ROUGE-L": rouge_l(answer, expected)})
-    return Scored(found.right, {})
+    right = None if kind == "free" else found.right
+    return Scored(right, SCORERS[kind].parts(found, answer, expected, schema))
 
 
 def summed(answers: Sequence[Scored]) -> dict[str, float]:
@@ -84,7 +69,7 @@ def field_f1(answer: str, expected: str) -> float:
     return 2 * both / (sum(given.values()) + sum(wanted.values())) if given or wanted else 1.0
 
 
-def keeps(answer: str, schema: dict[str, Any]) -> bool:
+def keeps(answer: str, schema: Json) -> bool:
     """Whether a JSON text keeps to a JSON Schema (jsonschema; the draft it names, else the newest).
 
     What a schema points to outside itself is neither fetched nor read from a file: the registry is empty.
@@ -218,3 +203,36 @@ def _rouge() -> Any:
             return _words(text)[:MOST_WORDS]
 
     return RougeScorer(["rougeL"], tokenizer=FirstWords())
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How answers of one kind are scored: the name of what is compared, and the further scores shown beside it."""
+
+    metric: str
+    parts: Callable[[Look, str, str, Json | None], dict[str, float]]
+
+
+def _json_parts(found: Look, answer: str, expected: str, schema: Json | None) -> dict[str, float]:
+    parts = {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected)}
+    return parts | ({"keeps to the schema": float(bool(found.valid) and keeps(answer, schema))} if schema else {})
+
+
+SCORERS = {
+    "label": Scorer("accuracy", lambda *_: {}),
+    "json": Scorer("exact JSON", _json_parts),
+    "sql": Scorer("same SQL", lambda found, *_: {"parses": float(bool(found.valid))}),
+    "number": Scorer("right number", lambda *_: {}),
+    "short": Scorer("exact match", lambda *_: {}),
+    "free": Scorer(
+        "loss of the expected answer",
+        lambda _found, answer, expected, _schema: {
+            "chrF": chrf(answer, expected),
+            "ROUGE-L": rouge_l(answer, expected),
+        },
+    ),
+}
+"""By kind of answer. What is compared is the share of right answers, but for free text, where lower is better. A new
+score is a new part here: report, page, card and command line show every part there is."""
+
+METRICS = {kind: scorer.metric for kind, scorer in SCORERS.items()}
