@@ -98,7 +98,7 @@ def test_nothing_a_schema_points_to_is_fetched_or_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schema", [{"$schema": []}, {"$schema": 5}, {"type": 3}, 7, None, []])
 def test_what_is_no_schema_is_refused(schema: object) -> None:
-    with pytest.raises(ConfigError, match="no JSON Schema"):
+    with pytest.raises(ConfigError, match="not a JSON Schema"):
         scores.refuse_schema(schema, "json")
 
 
