@@ -104,7 +104,7 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
         lambda: evaluate.of_dataset(str(tiny), record),
         lambda: train.start(store, train.TrainConfig(**run.config), record),
     ):
-        with pytest.raises(DataError, match="sums: The rows of this data did not come along") as caught:
+        with pytest.raises(DataError, match="sums: This run was imported without its data") as caught:
             needs()
         assert caught.value.code == "rows_stayed"
     kept = evaluate.known(run)
