@@ -124,7 +124,7 @@ def test_a_base_from_a_local_folder_is_asked_for(
     assert Path(tiny.name).is_dir()
     assert facts.base(run) == facts.Base(tiny.name, True)
     with pytest.raises(
-        ModelError, match=rf"{tiny.name} \(not here\): This is neither a folder here nor a Hub id. Give a folder"
+        ModelError, match=rf"{tiny.name} \(not here\): This is neither a local folder nor a Hub id. Use a folder"
     ):
         Engine().answer([Ask(ASKED, run)], run.config["model"])
     other = tmp_path / "other"
