@@ -5,11 +5,11 @@ import sys
 
 from finetune.cli import main
 
-sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name of a file may be no text
+sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names may not be valid text
 try:
     code = main()
     sys.stdout.flush()
-except BrokenPipeError:  # whoever read it has enough: head, say
+except BrokenPipeError:  # the reader closed the pipe, as `head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 141
 sys.exit(code)

@@ -1,7 +1,7 @@
 """The command line: the same functions as the page, for scripts and terminals.
 
-With ``--json`` stdout is exactly one JSON object; everything else goes to stderr. Exit codes: 0 fine,
-1 the answer is no (data not trainable, run failed), 2 wrong usage or unreadable input.
+With ``--json``, stdout is exactly one JSON object; everything else goes to stderr. Exit codes: 0 success,
+1 a negative result (data not trainable, run failed), 2 wrong usage or unreadable input.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="python -m finetune",
         allow_abbrev=False,
-        description="Fine-tune a small language model, and see if it helped.",
+        description="Fine-tune a small language model, and see whether it helped.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
 
@@ -57,44 +57,63 @@ def _parser() -> _Parser:
         sub = verbs.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
         sub.set_defaults(verb=function)
         if function is not commands.serve:
-            sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
+            sub.add_argument("--json", action="store_true", help="print exactly one JSON object to stdout")
         return sub
 
     for name, function, text in (
-        ("check", commands.check, "Read a dataset and report every problem."),
+        ("check", commands.check, "Check a dataset and report every problem."),
         ("preview", commands.preview, "Show one example as it will be trained."),
     ):
         sub = verb(name, function, text)
-        sub.add_argument("data", help="a file, a folder with train.* in it, or hub:owner/name[:config[:split]]")
-        sub.add_argument("--model", default=models.DEFAULT, help="whose tokens to count")
-        sub.add_argument("--max-length", type=_positive, help="tokens of an example that are used; default: all")
-    sub.add_argument("--row", type=int, default=1, help="which accepted example, from 1")
+        sub.add_argument("data", help="a file, a folder with a train.* file, or hub:owner/name[:config[:split]]")
+        sub.add_argument("--model", default=models.DEFAULT, help="model whose tokenizer counts the tokens")
+        sub.add_argument(
+            "--max-length", type=_positive, help="longest example, in tokens; longer ones are cut; default: no limit"
+        )
+    sub.add_argument("--row", type=int, default=1, help="number of the accepted example, from 1")
     sub = verb("train", commands.train_verb, "Fine-tune a model and wait for the run to end.")
     _run_arguments(sub)
-    sub = verb("plan", commands.plan, "Try a few batches: how long would a run take here, and how much memory?")
+    sub = verb("plan", commands.plan, "Measure a few batches, and estimate a run's time and memory on this machine.")
     _run_arguments(sub)
-    sub.add_argument("--minutes", type=float, help="how many steps fit in so many minutes")
+    sub.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
     _runs_arguments(verb("runs", control.runs, "List the runs; stop, pause, resume or delete one."))
-    _datasets_arguments(verb("datasets", control.datasets, "List the kept datasets, or delete one."))
-    sub = verb("chat", commands.chat_verb, "Ask the base and the tuned model the same question.")
+    _datasets_arguments(verb("datasets", control.datasets, "List the stored datasets, or delete one."))
+    sub = verb("chat", commands.chat_verb, "Ask the base and the tuned model the same prompt.")
     sub.add_argument("run", help="a run's id")
-    sub.add_argument("--prompt", help="what to ask; without it, what is typed or piped in, line by line")
-    sub.add_argument("--system", help="a system prompt; default: the one the run was trained with")
-    sub.add_argument("--max-tokens", type=_positive, default=256, help="longest answer")
-    sub.add_argument("--strength", type=float, default=1.0, help="how strongly the adapter acts: 0 not, 1 as trained")
-    sub.add_argument("--checkpoint", type=_positive, metavar="STEP", help="the run's checkpoint of this step instead")
-    sub = verb("evaluate", commands.evaluate_verb, "Did it help? Every arm on the same held-out rows, and a verdict.")
-    sub.add_argument("run", nargs="?", help="a run's id; without one: --model and --data")
-    sub.add_argument("--model", help="with --data and no run: is there need to fine-tune?")
-    sub.add_argument("--data", help="rows to ask instead of the run's held-out ones; with --model the dataset")
-    sub.add_argument("--arms", help="of " + ",".join(evaluate.ARMS) + "; default: all that there can be")
-    sub.add_argument("--limit", type=_positive, default=evaluate.MOST_ROWS, help="rows at most, drawn by seed")
-    sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: told from the data")
-    sub.add_argument("--schema", metavar="FILE", help="a JSON Schema; how many answers keep to it")
-    _export_arguments(verb("export", commands.export_verb, "Take a run away; it is loaded again and asked first."))
-    sub = verb("import", commands.import_verb, "Read a run bundle that was exported elsewhere.")
-    sub.add_argument("bundle", help="the zip")
-    sub.add_argument("--model", help="where the base is, for a run that was trained from a local folder")
+    sub.add_argument("--prompt", help="the prompt; default: read prompts from the terminal or stdin, one per line")
+    sub.add_argument("--system", help="system prompt; default: the one the run was trained with")
+    sub.add_argument("--max-tokens", type=_positive, default=256, help="longest answer, in tokens")
+    sub.add_argument("--strength", type=float, default=1.0, help="scale of the adapter: 0 off, 1 as trained")
+    sub.add_argument(
+        "--checkpoint",
+        type=_positive,
+        metavar="STEP",
+        help="use the checkpoint of this step instead of the final adapter",
+    )
+    sub = verb(
+        "evaluate",
+        commands.evaluate_verb,
+        "Did it help? Evaluate every arm on the same held-out rows, and give a verdict.",
+    )
+    sub.add_argument("run", nargs="?", help="a run's id; without one, give --model and --data")
+    sub.add_argument("--model", help="a base model, with --data and no run: is fine-tuning needed at all?")
+    sub.add_argument(
+        "--data", help="evaluate on this file instead of the run's held-out rows; with --model: the dataset"
+    )
+    sub.add_argument("--arms", help="comma-separated, from " + ",".join(evaluate.ARMS) + "; default: all that apply")
+    sub.add_argument(
+        "--limit", type=_positive, default=evaluate.MOST_ROWS, help="most rows to evaluate, sampled by seed"
+    )
+    sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: inferred from the data")
+    sub.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
+    _export_arguments(
+        verb(
+            "export", commands.export_verb, "Export a run; the export is loaded again and checked on held-out prompts."
+        )
+    )
+    sub = verb("import", commands.import_verb, "Import a run bundle that was exported elsewhere.")
+    sub.add_argument("bundle", help="the bundle's zip file")
+    sub.add_argument("--model", help="the base model's folder, for a run that was trained on a local folder")
     sub = verb("serve", commands.serve, "Serve the page and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
@@ -102,20 +121,20 @@ def _parser() -> _Parser:
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", help="a dataset, or a YAML file of settings with a line data: PATH")
+    parser.add_argument("data", help="a dataset, or a YAML file of settings with a line 'data: PATH'")
     parser.add_argument("--validation", help="a file of held-out examples")
-    parser.add_argument("--preset", help="start from: " + ", ".join(one.name for one in train.PRESETS))
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="change settings")
+    parser.add_argument("--preset", help="preset to start from: " + ", ".join(one.name for one in train.PRESETS))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="settings to change")
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
-    can = "stop RUN (or --all), pause RUN, resume RUN, delete RUN; none: list them"
+    can = "stop RUN (or --all), pause RUN, resume RUN, delete RUN; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     for name, function, text in (
-        ("stop", control.stop, "Stop a run; what it learned is kept."),
+        ("stop", control.stop, "Stop a run; its adapter is kept."),
         ("pause", control.pause, "Pause a run after its next step."),
-        ("resume", control.resume, "Queue a run again that is paused, failed or was stopped."),
-        ("delete", control.delete, "Delete a run that is over, with its files."),
+        ("resume", control.resume, "Queue a paused, failed or stopped run again."),
+        ("delete", control.delete, "Delete a run that has ended, with its files."),
     ):
         sub = _action(actions, name, function, text)
         sub.add_argument("run", help="a run's id", nargs="?" if name == "stop" else None)
@@ -124,16 +143,16 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _datasets_arguments(parser: argparse.ArgumentParser) -> None:
-    can = "delete DATASET (--with-runs), list; none: list them"
+    can = "delete DATASET (--with-runs), list; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
-    _action(actions, "list", control.datasets, "List the kept datasets.")
+    _action(actions, "list", control.datasets, "List the stored datasets.")
     sub = _action(actions, "delete", control.delete_dataset, "Delete a dataset with its files.")
     sub.add_argument("dataset", help="a dataset's id")
-    sub.add_argument("--with-runs", action="store_true", help="also the runs that use it; all must have ended")
+    sub.add_argument("--with-runs", action="store_true", help="also delete the runs that use it; all must have ended")
 
 
 def _action(actions: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
-    """One more word behind a verb. Its --json says nothing when it is not given: the verb's may have been."""
+    """A subcommand of a verb. Its --json has no default, which would overwrite a --json given before the action."""
     sub: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
     sub.set_defaults(verb=function)
     sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as for the verb")
@@ -142,18 +161,20 @@ def _action(actions: Any, name: str, function: Any, text: str) -> argparse.Argum
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run's id")
-    parser.add_argument("--to", required=True, choices=[*(one.key for one in FORMATS), "hub"], help="the format")
-    parser.add_argument("--out", default=".", metavar="DIR", help="where to; default: this folder")
-    parser.add_argument("--dtype", default="float32", help="of merged weights: float32, float16, bfloat16")
-    parser.add_argument("--quant", default="f16", help="of a GGUF: f16, q8_0")
-    parser.add_argument("--rows", type=_positive, default=ROWS, help="held-out prompts that are asked again")
-    parser.add_argument("--no-check", action="store_true", help="do not load it again")
-    parser.add_argument("--with-data", action="store_true", help="a bundle with the rows")
-    parser.add_argument("--repo", help="for the Hub: owner/name, or a name of your own")
-    parser.add_argument("--format", default="adapter", choices=PUSHABLE, help="for the Hub: what is pushed")
-    parser.add_argument("--public", action="store_true", help="for the Hub: everyone may see it")
+    parser.add_argument("--to", required=True, choices=[*(one.key for one in FORMATS), "hub"], help="export format")
+    parser.add_argument("--out", default=".", metavar="DIR", help="output folder; default: the current one")
+    parser.add_argument("--dtype", default="float32", help="precision of merged weights: float32, float16, bfloat16")
+    parser.add_argument("--quant", default="f16", help="GGUF type: f16, q8_0")
+    parser.add_argument("--rows", type=_positive, default=ROWS, help="number of held-out prompts in the check")
+    parser.add_argument("--no-check", action="store_true", help="skip the check")
+    parser.add_argument("--with-data", action="store_true", help="for a bundle: include the data")
+    parser.add_argument("--repo", help="for the Hub: owner/name, or just a name in your own namespace")
+    parser.add_argument("--format", default="adapter", choices=PUSHABLE, help="for the Hub: the format to push")
+    parser.add_argument("--public", action="store_true", help="for the Hub: make the repository public")
     parser.add_argument(
-        "--replace", action="store_true", help="for the Hub: also into other work; files of the same name are replaced"
+        "--replace",
+        action="store_true",
+        help="for the Hub: push even if the repository has other content, replacing files of the same name",
     )
 
 

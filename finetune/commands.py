@@ -1,6 +1,6 @@
-"""What each verb of the command line does: a thin adapter over the same functions as the page.
+"""The verbs of the command line: thin adapters over the same functions as the page.
 
-Each takes the parsed options and returns an exit code with the object that ``--json`` prints.
+Each takes the parsed options, and returns an exit code and the object that ``--json`` prints.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def _log(text: str) -> None:
 
 
 def check(options: argparse.Namespace) -> Answer:
-    """`check FILE`: exit 0 when the data can be trained on, 1 when not, 2 when it cannot be read."""
+    """`check FILE`: exit 0 if the data can be trained on, 1 if not, 2 if it cannot be read."""
     try:
         dataset = data.load(options.data)
     except DataError as error:
@@ -49,24 +49,24 @@ def check(options: argparse.Namespace) -> Answer:
 
 
 def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
-    if not models.here(options.model):  # a check answers at once; fetching a model is for those who train
-        print(f"  Not counted in tokens: {options.model} is not here yet (train, preview and serve fetch it).")
+    if not models.here(options.model):  # a check should be quick; models are downloaded for training
+        print(f"  Tokens were not counted: {options.model} is not downloaded yet (train, preview and serve do that).")
         return {}, []
     try:
         tokenizer = models.load_tokenizer(models.find(options.model, _log))
     except FinetuneError as error:
-        print(f"  Not counted in tokens: {error}")
+        print(f"  Tokens were not counted: {error}")
         return {}, []
     numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
     return numbers, numbers.pop("problems")
 
 
 def preview(options: argparse.Namespace) -> Answer:
-    """`preview FILE --row N`: the template text, trained tokens marked."""
+    """`preview FILE --row N`: the rendered text, with trained tokens marked."""
     dataset = data.load(options.data)
     if not 1 <= options.row <= len(dataset.examples):
         count = len(dataset.examples)
-        raise DataError(f"There are {count} accepted examples.", where="--row", fix="Choose one of them.")
+        raise DataError(f"There are only {count} accepted examples.", where="--row", fix="Choose one of them.")
     tokenizer = models.load_tokenizer(models.find(options.model, _log))
     segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
     colour = sys.stdout.isatty()
@@ -81,7 +81,7 @@ def preview(options: argparse.Namespace) -> Answer:
 
 
 def train_verb(options: argparse.Namespace) -> Answer:
-    """`train DATA_OR_YAML`: exit 0 when the run succeeded, 1 when it failed, 2 when it could not begin."""
+    """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
     answer: dict[str, Any] = dict.fromkeys(
         ("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter")
     )
@@ -99,7 +99,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
 
 
 def plan(options: argparse.Namespace) -> Answer:
-    """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would take, 1 when it cannot run here."""
+    """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if it cannot run here."""
     config, places = _settings(options)
     dataset = data.load(places["data"], places.get("validation"))
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +115,7 @@ def plan(options: argparse.Namespace) -> Answer:
 def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str, Any]]:
     pairs = [pair.partition("=") for pair in options.set]
     if wrong := [key for key, sign, _ in pairs if not sign]:
-        raise ConfigError("A setting is written key=value.", where=wrong[0], fix="Example: --set epochs=1")
+        raise ConfigError("Settings must be written as key=value.", where=wrong[0], fix="Example: --set epochs=1")
     changes = {key: value for key, _, value in pairs}
     start = train.preset(options.preset).values if options.preset else {}
     path = Path(options.data)
@@ -123,7 +123,7 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
         return train.TrainConfig.parse({**start, **changes}), {"data": path, "validation": options.validation}
     config, places = train.TrainConfig.from_yaml(path)
     if "data" not in places:
-        raise ConfigError("The YAML names no data.", where=path.name, fix="Add a line: data: PATH")
+        raise ConfigError("The YAML file does not name a dataset.", where=path.name, fix="Add a line: data: PATH")
     beside = {
         key: place if str(place).startswith("hub:") else path.parent / str(place) for key, place in places.items()
     }
@@ -133,7 +133,7 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    """A run as ``--json`` tells of its end; `code` and `reason` where it did not succeed."""
+    """A run's result for ``--json``, with `code` and `reason` unless it succeeded."""
     folder = train.adapter_folder(run.id)
     answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
     answer["seconds"] = round(train.duration(run), 1)
@@ -144,13 +144,13 @@ def outcome(run: Run) -> dict[str, Any]:
 
 
 def chat_verb(options: argparse.Namespace) -> Answer:
-    """`chat RUN [--prompt TEXT]`: both answers; without a prompt a conversation in two columns."""
+    """`chat RUN [--prompt TEXT]`: both answers; without a prompt, a conversation in two columns."""
     from finetune.chat import terminal
 
     store = Store(settings.read().home)
     run = store.run(options.run)
     if not 0 <= options.strength <= 10:
-        raise ConfigError(f"{options.strength:g} is no strength.", where="--strength", fix="Give 0 to 10; 1 is usual.")
+        raise ConfigError(f"{options.strength:g} is out of range.", where="--strength", fix="Use 0 to 10; 1 is normal.")
     facts = store.dataset(run.dataset).facts
     system = (facts.system if options.system is None else options.system) or ""
     tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
@@ -159,13 +159,13 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     if options.prompt is None and not options.json:
         return min(1, terminal.converse(chat.Engine(), held, sampling)), {}
     if options.prompt is None:
-        raise ConfigError("--json answers one prompt.", where="--prompt", fix="Add --prompt TEXT.")
+        raise ConfigError("--json needs a prompt.", where="--prompt", fix="Add --prompt TEXT.")
     replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)
     return 0, {column.key: reply.as_dict() for column, reply in zip(held.columns, replies, strict=True)}
 
 
 def evaluate_verb(options: argparse.Namespace) -> Answer:
-    """`evaluate RUN` or `evaluate --model NAME --data FILE`: every arm, and the verdict."""
+    """`evaluate RUN` or `evaluate --model NAME --data FILE`: the score of every arm, and the verdict."""
     arms = tuple(options.arms.split(",")) if options.arms else None
     more: dict[str, Any] = {"limit": options.limit, "kind": options.metric, "schema": _schema(options.schema)}
     more |= {"arms": arms} if arms else {}
@@ -178,7 +178,7 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
     elif options.model and options.data:
         task, source = evaluate.of_data(options.model, Path(options.data), **more), options.data
     else:
-        raise ConfigError("There is nothing to evaluate.", fix="Name a run, or --model and --data.", code="usage")
+        raise ConfigError("There is nothing to evaluate.", fix="Give a run, or --model and --data.", code="usage")
     _ask_all(task)
     found = evaluate.conclude(task, source)
     _print_arms(found)
@@ -191,23 +191,23 @@ def _schema(path: str | None) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError("This file holds no JSON.", where=path, fix="Give a JSON Schema.", code="usage") from error
+        raise ConfigError("This file is not valid JSON.", where=path, fix="Use a JSON Schema.", code="usage") from error
 
 
 def _ask_all(task: evaluate.Task) -> None:
-    """Ask every arm every row, saying how long the rest takes; Ctrl-C loses nothing that was answered."""
+    """Generate all answers, printing progress and the time left. Answers are kept when interrupted by Ctrl-C."""
     try:
         for done, of, left in evaluate.paced(evaluate.measure(task, chat.Engine())):
             _log(f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else ""))
     except KeyboardInterrupt:
-        _log("Stopped. What was answered is kept: the same command goes on from here.")
+        _log("Stopped. Answers so far are kept; run the same command again to continue.")
         raise
 
 
 def _print_arms(found: evaluate.Report) -> None:
-    print(f"{found.n} held-out rows, {found.excluded} excluded because training saw them; {found.metric}")
+    print(f"{found.n} held-out rows, {found.excluded} excluded because they were trained on; {found.metric}")
     if found.left_out:
-        print(f"{found.left_out} held-out rows were not asked: they {evaluate.LEFT_OUT}.")
+        print(f"{found.left_out} held-out rows were skipped: they {evaluate.LEFT_OUT}.")
     print(f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}")
     for name, arm in found.arms.items():
         low, high = arm.ci or (None, None)
@@ -222,7 +222,7 @@ def _print_arms(found: evaluate.Report) -> None:
 
 
 def export_verb(options: argparse.Namespace) -> Answer:
-    """`export RUN --to FORMAT`: exit 1 when what was made does not answer like what was tested."""
+    """`export RUN --to FORMAT`: exit 1 if the export does not answer like the model that was evaluated."""
     from finetune.export import hub, make
     from finetune.export.formats import size
     from finetune.export.hub import checks
@@ -234,18 +234,22 @@ def export_verb(options: argparse.Namespace) -> Answer:
     )
     if options.to != "hub":
         if options.replace:
-            raise ConfigError("This is for the Hub only.", where="--replace", fix="Add --to hub.", code="usage")
+            raise ConfigError(
+                "This option only applies to the Hub.", where="--replace", fix="Add --to hub.", code="usage"
+            )
         made = make.export(store, run, options.to, Path(options.out), choices, say=_log)
         print(f"{made.path}  {size(made.bytes)}  sha256 {made.sha256}")
         return int(bool(made.broken)), made.as_dict()
     if not options.repo:
-        raise ConfigError("The Hub needs a name.", where="--repo", fix="Add --repo NAME.", code="usage")
-    checks.usable(None)  # before minutes of work
+        raise ConfigError(
+            "A push to the Hub needs a repository name.", where="--repo", fix="Add --repo NAME.", code="usage"
+        )
+    checks.usable(None)  # fail before minutes of work
     checks.valid(options.repo)
     with tempfile.TemporaryDirectory() as scratch:
         made = make.export(store, run, options.format, Path(scratch), choices, say=_log)
         if made.broken:
-            print(f"It was not pushed. {made.broken}")
+            print(f"Not pushed. {made.broken}")
             return 1, made.as_dict() | {"path": None}
         folder = make.unpacked(made, Path(scratch) / "files")
         url = hub.push(folder, options.repo, None, private=not options.public, replace=options.replace, say=_log)
@@ -254,7 +258,7 @@ def export_verb(options: argparse.Namespace) -> Answer:
 
 
 def import_verb(options: argparse.Namespace) -> Answer:
-    """`import BUNDLE`: the run as one of ours."""
+    """`import BUNDLE`: add the run to this installation."""
     from finetune.export.bundle import read_bundle
 
     run = read_bundle(Store(settings.read().home), Path(options.bundle), model=options.model)
@@ -263,7 +267,7 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
 
 def serve(options: argparse.Namespace) -> Answer:
-    """`serve`: until interrupted."""
+    """`serve`: run the server until interrupted."""
     from finetune.server import launch
 
     launch(options.host, options.port)

@@ -1,7 +1,7 @@
-"""The verbs `runs` and `datasets`: see what there is, stop it, have it go on, delete it.
+"""The verbs `runs` and `datasets`: list, stop, pause, resume, delete.
 
-They need no server. A worker that was told to stop is watched until it has, as the server would do: when the command
-returns, what it says is so.
+They need no server. After asking a worker to stop they supervise it until it has, as the server would, so that what
+a command prints is true when it returns.
 """
 
 import argparse
@@ -15,13 +15,13 @@ from finetune.errors import ConfigError
 from finetune.store import ENDED, Run, Store
 
 LONGEST = 20.0
-"""Seconds that a command waits for a worker: its grace, and as much again."""
+"""Seconds that a command waits for a worker: twice the worker's grace period."""
 
 
 def runs(options: argparse.Namespace) -> Answer:
     """`runs`: every run, newest first, with its best held-out loss."""
     store = _store()
-    train.Supervisor(store).watch()  # a server that died may have left runs behind that only look alive
+    train.Supervisor(store).watch()  # a crashed server may have left runs that only appear to be running
     found = store.runs()
     rows: list[dict[str, Any]] = [
         {
@@ -41,29 +41,29 @@ def runs(options: argparse.Namespace) -> Answer:
         best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
         print(f"{run.id}  {train.state_word(run):<10} {run.step:>5}/{run.steps:<5} {best:>6}  {run.name}")
     if not rows:
-        print("No runs yet. Begin one with: python -m finetune train sample_data/recipes")
+        print("No runs yet. Start one with: python -m finetune train sample_data/recipes")
     return 0, {"runs": rows}
 
 
 def stop(options: argparse.Namespace) -> Answer:
-    """`runs stop RUN` or `--all`: exit 0 when all of them have ended, 1 when one still runs."""
+    """`runs stop RUN` or `--all`: exit 0 if all of them have ended, 1 if one is still running."""
     store = _store()
     if bool(options.run) == options.all:
-        raise ConfigError("Name one run, or --all of them.", fix="Example: runs stop r1234abcd", code="usage")
+        raise ConfigError("Give either one run or --all.", fix="Example: runs stop r1234abcd", code="usage")
     chosen = [run for run in store.runs() if run.state not in ENDED] if options.all else [store.run(options.run)]
     over = {run.id for run in chosen if run.state in ENDED}
     stopped = _until(store, [run.id for run in chosen], train.stop, ENDED)
     for run in stopped:
-        _say(run, "had ended already: " if run.id in over else "")
+        _say(run, "had already ended: " if run.id in over else "")
     if not chosen:
-        print("No run waits, runs or is paused.")
+        print("No runs are queued, running or paused.")
     answers = [outcome(run) for run in stopped]
     still = any(run.state not in ENDED for run in stopped)
     return int(still), {"runs": answers} if options.all else answers[0]
 
 
 def pause(options: argparse.Namespace) -> Answer:
-    """`runs pause RUN`: exit 0 when it is paused, 1 when it ended before, or still runs."""
+    """`runs pause RUN`: exit 0 if it is paused, 1 if it has ended or is still running."""
     store = _store()
     [run] = _until(store, [store.run(options.run).id], train.pause, ("paused", *ENDED))
     _say(run)
@@ -71,16 +71,16 @@ def pause(options: argparse.Namespace) -> Answer:
 
 
 def resume(options: argparse.Namespace) -> Answer:
-    """`runs resume RUN`: it waits in the queue again; a server, or a waiting `train`, starts it."""
+    """`runs resume RUN`: queue it again, to be started by a server or by a `train` command that is waiting."""
     store = _store()
     train.resume(store, options.run)
     run = store.run(options.run)
-    print(f"{run.id}  {run.state}. A running server trains it when its turn comes.")
+    print(f"{run.id}  {run.state}. A running server will train it when its turn comes.")
     return 0, outcome(run)
 
 
 def delete(options: argparse.Namespace) -> Answer:
-    """`runs delete RUN`: record and files of a run that is over."""
+    """`runs delete RUN`: delete the record and the files of a run that has ended."""
     store = _store()
     train.delete(store, options.run)
     print(f"{options.run}  deleted, with its adapter, checkpoints and log.")
@@ -88,7 +88,7 @@ def delete(options: argparse.Namespace) -> Answer:
 
 
 def datasets(options: argparse.Namespace) -> Answer:
-    """`datasets`: every kept dataset, newest first, and how many runs use it."""
+    """`datasets`: every stored dataset, newest first, with the number of runs that use it."""
     store = _store()
     every = store.runs()
     rows: list[dict[str, Any]] = [
@@ -109,12 +109,12 @@ def datasets(options: argparse.Namespace) -> Answer:
         fixed = f" (fixes: {', '.join(row['applied'])})" if row["applied"] else ""
         print(f"{row['dataset']}  {row['rows'] or 0:>7,} rows  {uses:>7}  {row['name']}{fixed}")
     if not rows:
-        print("No datasets yet. `python -m finetune train FILE`, or the Data tab, keeps one.")
+        print("No datasets yet. Add one with `python -m finetune train FILE` or on the Data tab.")
     return 0, {"datasets": rows}
 
 
 def delete_dataset(options: argparse.Namespace) -> Answer:
-    """`datasets delete DATASET`: its files, and with ``--with-runs`` the ended runs that use it."""
+    """`datasets delete DATASET`: delete its files and, with ``--with-runs``, the ended runs that use it."""
     store = _store()
     theirs = [run.id for run in store.runs() if run.dataset == options.dataset]
     train.delete_dataset(store, options.dataset, with_runs=options.with_runs)
@@ -123,9 +123,11 @@ def delete_dataset(options: argparse.Namespace) -> Answer:
 
 
 def _until(store: Store, ids: Sequence[str], ask: Callable[[Store, str], Any], states: Sequence[str]) -> list[Run]:
-    """Ask each run, and supervise until all are in one of these states, or `LONGEST` has passed."""
+    """Call `ask` for each run, and supervise until all are in one of these states or `LONGEST` has passed."""
     supervisor, give_up = train.Supervisor(store), time.monotonic() + LONGEST
-    for run_id in sorted(ids, key=lambda run_id: store.run(run_id).state == "running"):  # else the next one starts
+    for run_id in sorted(
+        ids, key=lambda run_id: store.run(run_id).state == "running"
+    ):  # running ones last: otherwise the next queued one starts
         ask(store, run_id)
     while True:
         supervisor.watch()
@@ -134,14 +136,14 @@ def _until(store: Store, ids: Sequence[str], ask: Callable[[Store, str], Any], s
         if not left or time.monotonic() > give_up:
             return found
         for run in left:
-            if run.state != "running":  # its worker died just now, and it waits to be tried again
+            if run.state != "running":  # its worker has just died, and it is queued to be retried
                 ask(store, run.id)
         time.sleep(0.2)
 
 
 def _say(run: Run, before: str = "") -> None:
     if run.state == "running":
-        print(f"{run.id}  still running. It was told; look again with: python -m finetune runs")
+        print(f"{run.id}  still running. The request was sent; check again with: python -m finetune runs")
     else:
         print(f"{run.id}  {before}{train.state_word(run)}.{f' {run.reason}' if run.reason else ''}")
 

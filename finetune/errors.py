@@ -1,14 +1,14 @@
-"""Every error a person can cause or mend, in one tree.
+"""Every error that a user can cause or fix, in one tree.
 
     FinetuneError
     ├── DataError    (ValueError)       a file or row cannot be used
     ├── ConfigError  (ValueError)       a setting is unknown or out of bounds
     ├── ModelError   (RuntimeError)     a model cannot be found, fetched or read
-    ├── RunError     (RuntimeError)     a run is missing, or cannot do what was asked
-    └── NotAllowed   (PermissionError)  this deployment does not permit it
+    ├── RunError     (RuntimeError)     a run is missing, or not in the right state
+    └── NotAllowed   (PermissionError)  not permitted on this server
 
-Each message says what happened, where, and what to do. The command line prints it, the API wraps
-it in OpenAI's envelope, the page shows it. Any other exception is a bug and stays loud.
+Each message says what happened, where, and what to do. The page shows it, the command line prints it, and the API
+wraps it in OpenAI's error format. Any other exception is a bug and is not caught.
 
 Example:
     >>> str(DataError("The file is empty.", where="rows.jsonl", fix="Add at least one example."))
@@ -46,12 +46,12 @@ class ModelError(FinetuneError, RuntimeError):
 
 
 class RunError(FinetuneError, RuntimeError):
-    """A run that is missing, or cannot do what was asked in its present state."""
+    """A run that is missing, or whose state does not allow the request."""
 
     code = "run_error"
 
 
 class NotAllowed(FinetuneError, PermissionError):
-    """Something this deployment does not permit."""
+    """Something that is not permitted on this server."""
 
     code = "not_allowed"

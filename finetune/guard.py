@@ -1,14 +1,15 @@
-"""What every request passes before any handler sees it: who may ask, from which page, and how much it may send.
+"""Checks on every request before any handler sees it: its host, its origin, and the size of its body.
 
-A browser lets any web page send requests to any server, this one included, and a name that a stranger owns can be
-made to point at 127.0.0.1 (DNS rebinding). Neither can forge the `Host` and `Origin` headers, so these decide:
+Browsers let any web page send requests to any server, including this one, and an attacker's domain name can be made to
+point to 127.0.0.1 (DNS rebinding). Neither attack can forge the `Host` and `Origin` headers, so we check these:
 
-- at home, only the loopback names are answered;
-- a request that names an origin must come from the page of this very server;
-- what changes something is JSON, or a file upload: a cross-site form can send neither unasked (`Content-Type`);
-- a body is counted while it arrives, and refused once it is too large, too slow or too finely divided.
+- at home, only requests to loopback names are answered;
+- a request with an origin must come from this server's own page;
+- requests that change anything must be JSON or a file upload, which a cross-site form cannot send without a CORS
+  preflight (`Content-Type`);
+- a body is measured while it arrives, and refused once it is too large, too slow or has too many entries.
 
-A plain ASGI middleware: it must see a broken-off upload, which Starlette's `BaseHTTPMiddleware` hides.
+This is a plain ASGI middleware, because it must see aborted uploads, which Starlette's `BaseHTTPMiddleware` hides.
 """
 
 import contextlib
@@ -26,19 +27,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 BODY_BYTES = 4 * 2**20
-"""Largest body that is not an upload: a pasted table, a long conversation."""
+"""Largest body in bytes, except for uploads: a pasted table, a long conversation."""
 
 UPLOAD = "/gradio_api/upload"
-"""Where Gradio's page sends files."""
+"""The route to which Gradio's page uploads files."""
 
 CLOSED = ("/gradio_api/dev/reload",)
-"""For those who write Gradio pages; each connection looks twenty times a second whether a file changed."""
+"""Routes that are disabled. This one is for developing Gradio pages, and polls files twenty times per second."""
 
 SILENCE = 30.0
-"""Seconds within which the next part of a body must come."""
+"""Most seconds between two parts of a body."""
 
 ENTRIES = 20_000
-"""Most entries of a JSON body: two thousand messages of plain text have a third as many."""
+"""Most entries (brackets and commas) of a JSON body; two thousand text messages have a third of that."""
 
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
@@ -47,20 +48,20 @@ HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 AN_HOUR = 3600.0
 
 DIGITS = 15
-"""Of a length; Python refuses to read a number with thousands of them."""
+"""Most digits of a content length: Python refuses to parse numbers with thousands of digits."""
 
 READS = ("GET", "HEAD", "OPTIONS")
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 POLICY = "frame-ancestors {}; object-src 'none'; base-uri 'self'; form-action 'self'"
-"""Gradio's page needs inline scripts, so no `script-src`; what people wrote is escaped where it is drawn."""
+"""No `script-src`, because Gradio's page needs inline scripts; user text is escaped where it is rendered."""
 
 
 class Guard:
-    """The checks, around an ASGI app.
+    """The checks, as a middleware around an ASGI app.
 
-    `shared` tells whether strangers may come: then every host name is answered, and a Space may be framed by the
-    Hub's page. `max_upload` is the most bytes one upload may hold, all its files together.
+    On a `shared` server every host name is answered, and the Hub's page may frame a Space. `max_upload` is the
+    largest upload in bytes, all its files together.
 
     Example:
         >>> Guard(app, shared=False, max_upload=100 * 2**20)
@@ -73,7 +74,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or refuse it."""
-        if scope["type"] == "websocket":  # neither the page nor the API uses any
+        if scope["type"] == "websocket":  # neither the page nor the API uses them
             await WebSocketClose()(scope, receive, send)
             return
         if scope["type"] != "http":
@@ -95,14 +96,16 @@ class Guard:
         method, path = scope["method"], scope["path"]
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.shared and not is_loopback(host):
-            return refused(403, "host_not_allowed", "This server answers on this machine only, as localhost.")
+            return refused(
+                403, "host_not_allowed", "This server only answers requests from this machine, to localhost."
+            )
         hosts = host, os.environ.get("SPACE_HOST", "")
         if foreign(method, path, headers) if origin is None else not same_site(origin, hosts):
             return refused(403, "origin_not_allowed", "This request comes from another site's page.")
         if path.rstrip("/") in CLOSED:
             return refused(404, "not_found", "There is nothing here.")
         length = headers.get("content-length", "0")
-        if len(length) > DIGITS or int(length) > limit:  # the server itself has seen to it that it is a number
+        if len(length) > DIGITS or int(length) > limit:  # the HTTP server has already checked that it is a number
             return refused(413, "too_large", too_large(limit, uploads))
         if method in READS or not (int(length) or "transfer-encoding" in headers):
             return None
@@ -116,24 +119,24 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self.headers.items():
-                    headers.append(name, value)  # a policy of Gradio's own for a file stays in force beside it
+                    headers.append(name, value)  # appended, so that Gradio's own policy for a file stays in force
             await send(message)
 
         return sender
 
 
 async def whole(receive: Receive, limit: int) -> bytes | Response:
-    """The whole body, or why it is refused: too large, too slow, or far more lists and objects than anything needs.
+    """The whole body, or the response that refuses it: too large, too slow, or too many entries.
 
-    Four megabytes of ``[[],[],…`` become two hundred of Python objects, made while nobody else is answered.
+    Four megabytes of ``[[],[],…`` become two hundred of Python objects, and parsing them blocks all other requests.
     """
     body, more = bytearray(), True
     try:
         while more:
             with fail_after(SILENCE):
                 message = await receive()
-            if message["type"] == "http.disconnect":  # nobody hears it, and half a request is none
-                return refused(400, "broken_off", "The request broke off.")
+            if message["type"] == "http.disconnect":  # nobody receives it, but half a request must not be handled
+                return refused(400, "broken_off", "The request was aborted.")
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > limit:
@@ -147,7 +150,7 @@ async def whole(receive: Receive, limit: int) -> bytes | Response:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` for a handler whose body was read already; after it come the client's later messages."""
+    """A `receive` that returns the body already read, then the client's later messages."""
     first = True
 
     async def again() -> Message:
@@ -161,10 +164,10 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def counted(receive: Receive, limit: int) -> Receive:
-    """`receive` of an upload, until it is larger than `limit` bytes, breaks off or falls silent.
+    """A `receive` for uploads that raises if they exceed `limit` bytes, are aborted or stall.
 
-    All of them are raised as what Gradio's upload parser cleans up after: any other exception, a client that left
-    included, makes it leave the file's parts in the temporary folder for ever.
+    It raises the one exception after which Gradio's upload parser cleans up. After any other, even a disconnect, the
+    partial files would stay in the temporary folder for ever.
     """
     taken, more = 0, True
 
@@ -174,23 +177,23 @@ def counted(receive: Receive, limit: int) -> Receive:
             with fail_after(SILENCE if more else None):
                 message = await receive()
         except TimeoutError as error:
-            raise MultiPartException("The upload fell silent.") from error
+            raise MultiPartException("The upload stalled.") from error
         if message["type"] == "http.request":
             taken, more = taken + len(message.get("body", b"")), message.get("more_body", False)
             if taken > limit:
                 raise MultiPartException(too_large(limit, uploads=True))
         elif more:
-            raise MultiPartException("The upload broke off.")
+            raise MultiPartException("The upload was aborted.")
         return message
 
     return counting
 
 
 def foreign(method: str, path: str, headers: Headers) -> bool:
-    """Whether another origin's page made a browser send this, though without an `Origin`: an image, a frame, a link.
+    """Whether another site's page caused this request without an `Origin`: an image, a frame, a link.
 
-    To open the page itself is what links and a Space's frame are for; anything else may change something, since
-    Gradio begins and ends sessions by GET.
+    Links and a Space's frame may open the page itself. Anything else could change something, since Gradio starts and
+    ends sessions with GET requests.
     """
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return False
@@ -199,7 +202,7 @@ def foreign(method: str, path: str, headers: Headers) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a `Host` header names this machine as only this machine can be named.
+    """Whether a `Host` header is a loopback name, which always means this machine.
 
     Example:
         >>> is_loopback("127.0.0.1:7860"), is_loopback("[::1]"), is_loopback("attacker.example:7860")
@@ -209,7 +212,7 @@ def is_loopback(host: str) -> bool:
     if not named:
         return False
     name = named["name"].strip("[]")
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761: never asked of a name server
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761: never resolved by DNS
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -218,9 +221,9 @@ def is_loopback(host: str) -> bool:
 
 
 def same_site(origin: str, hosts: tuple[str, ...]) -> bool:
-    """Whether an `Origin` is the page of one of these hosts. ``null`` (a sandboxed frame, a file) is not.
+    """Whether an `Origin` is one of these hosts. ``null`` (a sandboxed frame, a file) is not.
 
-    `X-Forwarded-Host` is not asked: a page of another site may set it.
+    `X-Forwarded-Host` is ignored, because another site's page may set it.
 
     Example:
         >>> same_site("https://me-app.hf.space", ("me-app.hf.space",))
@@ -231,29 +234,29 @@ def same_site(origin: str, hosts: tuple[str, ...]) -> bool:
 
 
 def _bare(host: str) -> str:
-    """A host and port in lower case, without a port that goes without saying."""
+    """A host and port in lower case, without a default port."""
     return host.strip().lower().removesuffix(":443").removesuffix(":80")
 
 
 def sweep(folder: str) -> None:
-    """Remove the parts of uploads that a killed server left in Gradio's folder; those of the last hour may be growing.
+    """Remove partial uploads left by a killed server in Gradio's folder, unless they are less than an hour old.
 
     Example:
         >>> sweep(gr.utils.get_upload_folder())
     """
     for part in Path(folder).glob("tmp*"):
-        with contextlib.suppress(OSError):  # another server of this user sweeps, too
+        with contextlib.suppress(OSError):  # another server of this user may be sweeping too
             if part.is_file() and time.time() - part.stat().st_mtime > AN_HOUR:
                 part.unlink()
 
 
 def too_large(limit: int, uploads: bool) -> str:
-    """The sentence; Gradio's upload answers 413 to its words "maximum allowed size"."""
+    """The message; Gradio's upload answers 413 if it contains "maximum allowed size"."""
     said = f"This is larger than the maximum allowed size of {limit / 2**20:,.0f} MiB."
-    return said if uploads else f"{said} Put larger data into a file, and upload that."
+    return said if uploads else f"{said} Upload larger data as a file."
 
 
 def refused(status: int, code: str, message: str) -> Response:
-    """One body that FastAPI's clients (the page) and OpenAI's both read."""
+    """A refusal in a format that both FastAPI's clients (the page) and OpenAI's can read."""
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     return JSONResponse({"detail": message, "error": error}, status_code=status)

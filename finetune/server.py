@@ -18,23 +18,23 @@ from finetune.ui import page, theme
 
 BEYOND = (
     "Others can reach this address, so the server is shared: each browser sees only its own data and runs, and local "
-    "folders and the API are closed."
+    "folders and the API are disabled."
 )
 
 WAITING = 300
-"""Events of all pages together that wait to be taken up; a room of thirty makes sixty a second, each gone at once."""
+"""Most queued events of all pages together. Thirty visitors produce sixty short ones per second."""
 
 SESSIONS = 500
-"""Pages whose state is kept. Gradio keeps half a megabyte for each, and would for ten thousand."""
+"""Most pages whose state is kept: each takes half a megabyte, and Gradio's default is ten thousand."""
 
 THREADS = 64
-"""For the page's functions. Told a number, Gradio gives them a pool of their own, beside that of its routes."""
+"""Threads for the page's functions. Setting this gives them a pool separate from that of Gradio's routes."""
 
 FILES = 10_240
-"""Open files; macOS refuses to be asked for more."""
+"""Most open files; macOS does not allow more."""
 
 UPLOAD_FRAME = 2**20
-"""Bytes of an upload that are not its files' own: boundaries and names."""
+"""Bytes of an upload in addition to its files: boundaries and names."""
 
 
 def launch(host: str | None = None, port: int | None = None) -> None:
@@ -63,9 +63,9 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         )
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            "This address cannot be listened on: the port is taken, or is none.",
+            "The server cannot listen on this address: the port is taken or invalid.",
             where="--port" if port else "GRADIO_SERVER_PORT",
-            fix="Choose another: --port 7861, or GRADIO_SERVER_PORT=7861.",
+            fix="Choose another port: --port 7861, or GRADIO_SERVER_PORT=7861.",
             code="port_taken",
         ) from error
     finally:
@@ -74,7 +74,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
 
 
 def options(services: Services, where: settings.Settings) -> dict[str, Any]:
-    """What Gradio's `launch` is told about who may have what."""
+    """Arguments for Gradio's `launch` that concern access and limits."""
     from finetune.api import routes
 
     most = where.max_upload_mb * 2**20
@@ -86,27 +86,27 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
         "max_threads": THREADS,
         "state_session_capacity": SESSIONS,
         "run_history": False,
-        "enable_monitoring": False,  # else anyone could read how many people ask what
-        "ssr_mode": False,  # a proxy of its own in front of us would hide the Host that browsers sent
+        "enable_monitoring": False,  # it would show everyone how many people use what
+        "ssr_mode": False,  # its proxy would hide the Host header that browsers send
         "footer_links": ["gradio", "settings"],
         "show_error": False,
     }
 
 
 def share_if_public(host: str) -> None:
-    """Make the server a shared one where others can reach it, and say so.
+    """Make the server a shared one if others can reach it, and print that.
 
     Raises:
-        ConfigError: ``FINETUNE_SHARED=0`` says that nobody else comes.
+        ConfigError: ``FINETUNE_SHARED=0`` forbids it.
     """
     tunnel = (
         os.environ.get("GRADIO_SHARE", "").lower() == "true" or gr.utils.colab_check() or gr.utils.is_hosted_notebook()
-    )  # it opens one there
+    )  # Gradio opens one in notebooks
     if settings.read().shared or ((is_loopback(host) or host == "::1") and not tunnel):
         return
     if os.environ.get("FINETUNE_SHARED", "").strip():
         raise ConfigError(
-            "Others could reach this address, and would have your data, runs and Hub login.",
+            "Others could reach this address and use your data, runs and Hub login.",
             where="GRADIO_SHARE" if tunnel else host,
             fix="Unset FINETUNE_SHARED=0 to share the server, or listen on 127.0.0.1.",
             code="public_not_shared",
@@ -116,7 +116,7 @@ def share_if_public(host: str) -> None:
 
 
 def _more_files() -> None:
-    """More open files than the usual 1,024, where the system allows them: each page holds two connections."""
+    """Raise the limit on open files, usually 1,024, as far as the system allows: each page holds two connections."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
     if now != resource.RLIM_INFINITY and now < wanted:
@@ -124,7 +124,7 @@ def _more_files() -> None:
 
 
 def _warm() -> None:
-    """Have the default model ready before someone waits for it; a failure shows where it is needed."""
+    """Prepare the default model before someone waits for it; a failure is shown again where the model is needed."""
     try:
         models.load_tokenizer(models.find(models.DEFAULT, print))
     except FinetuneError as error:

@@ -1,4 +1,4 @@
-"""Who is looking: what every tab needs besides its own components."""
+"""What every tab needs besides its own components: the store, the chat engine, and whose data to show."""
 
 import re
 import secrets
@@ -12,40 +12,40 @@ from finetune.store import DatasetRecord, Run, Store
 
 LOCAL = "local"
 OWNER = re.compile("[0-9a-f]{32}")
-"""A browser's secret: whoever can name it is its owner, so it is 128 random bits."""
+"""The secret that identifies a browser as owner of its data: 128 random bits."""
 
 
 Browser = dict[str, Any] | None
-"""What a browser remembers between visits; None until the page has loaded for the first time."""
+"""The state stored in the browser between visits; None until the page has loaded for the first time."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the page works with: the record, and the one chat engine of this process."""
+    """The store, and the one chat engine of this process."""
 
     store: Store
     engine: Engine
 
     def run(self, run_id: str | None, browser: Browser) -> Run:
-        """A run the visitor may see. Raises `RunError`, the same for a missing and for another's."""
+        """One of the visitor's runs. Raises the same `RunError` for a missing run and for another visitor's."""
         run = self.store.run(run_id or "none")
         if run.owner != owner(browser):
             raise RunError("There is no such run.", where=run.id, code="run_unknown")
         return run
 
     def dataset(self, dataset_id: str | None, browser: Browser) -> DatasetRecord:
-        """A dataset the visitor may see. Raises `RunError`, the same for a missing and for another's."""
+        """One of the visitor's datasets. Raises the same `RunError` for a missing one and for another visitor's."""
         record = self.store.dataset(dataset_id or "none")
         if record.owner != owner(browser):
             raise RunError("There is no such dataset.", where=record.id, code="dataset_unknown")
         return record
 
     def chosen(self, browser: Browser) -> DatasetRecord | None:
-        """The data in view; None before any was brought, and when it was deleted, here or in another window."""
+        """The selected dataset; None if none was selected yet, or if it was deleted, here or in another window."""
         try:
             return self.dataset(known(browser)["dataset"], browser)
         except RunError as error:
-            if error.code != "dataset_unknown":  # a full disk is no reason to forget it
+            if error.code != "dataset_unknown":  # other errors, such as a full disk, must not deselect it
                 raise
             return None
 
@@ -55,19 +55,19 @@ class Services:
 
 
 def owner(browser: Browser) -> str:
-    """The visitor's name in the store: everyone's ``local`` at home, a secret of the browser when shared."""
+    """The visitor's name in the store: ``local`` at home, the browser's secret on a shared server."""
     return known(browser)["owner"] if settings.read().shared else LOCAL
 
 
 def known(browser: Browser) -> dict[str, Any]:
-    """What the browser remembers; for one that was never here, or was tampered with, a new memory."""
+    """The browser's state; a new one for a first visit or if it was tampered with."""
     if isinstance(browser, dict) and OWNER.fullmatch(str(browser.get("owner"))):
         return {"dataset": None, "run": None, **browser}
     return {"owner": secrets.token_hex(16), "dataset": None, "run": None}
 
 
 def browser_secret() -> str:
-    """The key that browsers' memories are encrypted with; kept, so that they outlive a restart."""
+    """The key that encrypts the browsers' state; stored, so that it survives a restart."""
     path = settings.read().home / "browser-secret"
     if not path.exists():
         path.write_text(secrets.token_hex(16), encoding="ascii")

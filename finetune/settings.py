@@ -1,13 +1,13 @@
-"""Where things live and what is allowed, read from the environment and nowhere else.
+"""Settings of the server, read from environment variables only.
 
 | variable                 | meaning                                                     | default             |
 |--------------------------|-------------------------------------------------------------|---------------------|
-| `FINETUNE_HOME`          | the durable folder: record, datasets, models, runs          | ~/.before-and-after |
-| `FINETUNE_SHARED`        | 1: strangers share this server, each sees only their own    | 1 on a Space        |
-| `FINETUNE_MAX_UPLOAD_MB` | largest upload, all its files together                      | 2048, shared: 100   |
-| `FINETUNE_MAX_MODEL_GB`  | largest model fetched from the Hub                          | none, shared: 3     |
-| `FINETUNE_MAX_MINUTES`   | minutes that a run may train, all its attempts together     | none, shared: 30    |
-| `FINETUNE_WORKERS`       | runs trained at the same time                               | 1                   |
+| `FINETUNE_HOME`          | folder for all stored data: record, datasets, models, runs  | ~/.before-and-after |
+| `FINETUNE_SHARED`        | 1: shared server; visitors see only their own data and runs | 1 on a Space        |
+| `FINETUNE_MAX_UPLOAD_MB` | largest upload in MB, all its files together                | 2048, shared: 100   |
+| `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                | none, shared: 3     |
+| `FINETUNE_MAX_MINUTES`   | longest training time of a run, over all its attempts       | none, shared: 30    |
+| `FINETUNE_WORKERS`       | number of runs trained at the same time                     | 1                   |
 """
 
 import math
@@ -22,7 +22,7 @@ ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True)
 class Settings:
-    """One reading of the environment. `home` exists and is private to its user."""
+    """The settings at one moment. `home` exists and is accessible only to its user."""
 
     home: Path
     shared: bool
@@ -45,10 +45,10 @@ class Settings:
 
 
 def read() -> Settings:
-    """Read the environment; create `FINETUNE_HOME` (mode 700) when it is missing.
+    """Read the environment; create `FINETUNE_HOME` (mode 700) if it is missing.
 
     Raises:
-        ConfigError: a variable is not a number, or the folder cannot be made.
+        ConfigError: a variable is invalid, or the folder cannot be created.
 
     Example:
         >>> read().home.is_dir()
@@ -60,9 +60,9 @@ def read() -> Settings:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"This folder cannot be made ({error.strerror}).",
+            f"This folder cannot be created ({error.strerror}).",
             where="FINETUNE_HOME",
-            fix="Set FINETUNE_HOME to a folder you may write to.",
+            fix="Set FINETUNE_HOME to a writable folder.",
         ) from error
     return Settings(
         home=home,
@@ -98,7 +98,7 @@ def _amount(name: str, default: float | None) -> float | None:
         amount = float(text)
     except ValueError:
         amount = math.nan
-    if not 0 < amount < math.inf:  # nan is neither
+    if not 0 < amount < math.inf:  # false for NaN too
         usual = "for no limit" if default is None else f"to use {default:g}"
         raise ConfigError(f"{text!r} is not a number above 0.", where=name, fix=f"Unset it {usual}.")
     return amount

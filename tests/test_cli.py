@@ -97,7 +97,7 @@ def test_train_then_runs_then_chat(tiny: Path, small_dataset: data.Dataset) -> N
     assert code == 0
     code, said, _ = call("chat", answer["run"], "--prompt", "Hi", "--checkpoint", "2")
     assert code == 2
-    assert "no checkpoint of step 2 any more" in said["error"]["message"]
+    assert "checkpoint of step 2 no longer exists" in said["error"]["message"]
     for wrong in (["--strength", "nan"], ["--strength", "-1"], []):
         assert call("chat", answer["run"], *wrong)[0] == 2
 
@@ -166,7 +166,7 @@ def test_runs_are_printed_for_people(
 def test_check_fetches_no_model(small_dataset: data.Dataset, home: Path) -> None:
     code, answer, errors = call("check", str(small_dataset.path))
     assert (code, answer["rows"], answer["tokens"]) == (0, 20, {})
-    assert "is not here yet" in errors
+    assert "is not downloaded yet" in errors
     assert not (home / "models").exists()
 
 

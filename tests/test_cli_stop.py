@@ -104,11 +104,11 @@ def test_one_that_does_not_end_in_time_is_said_not_to_have(
 def test_what_people_read(store: Store, queued: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "runs", "pause", queued.id) == (0, f"{queued.id}  paused. Paused while waiting.\n")
     code, text = said(capsys, "runs", "resume", queued.id)
-    assert (code, text) == (0, f"{queued.id}  queued. A running server trains it when its turn comes.\n")
+    assert (code, text) == (0, f"{queued.id}  queued. A running server will train it when its turn comes.\n")
     code, text = said(capsys, "runs", "stop", queued.id)
     assert (code, text) == (0, f"{queued.id}  cancelled. Stopped while it was not running.\n")
     code, text = said(capsys, "runs", "stop", queued.id)
-    assert (code, text) == (0, f"{queued.id}  had ended already: cancelled. Stopped while it was not running.\n")
+    assert (code, text) == (0, f"{queued.id}  had already ended: cancelled. Stopped while it was not running.\n")
     code, text = said(capsys, "runs", "pause", queued.id)
     assert (code, "Only a queued or running run can be paused." in text) == (2, True)
     store.update(queued.id, code="timed_out")

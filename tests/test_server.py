@@ -145,7 +145,7 @@ def test_a_hundred_streams_and_then_none(local: str) -> None:
         assert [response.status_code for response in refused] == [429] * len(refused)
         assert len(refused) >= 60
         refused[0].read()
-        assert "answers come before yours" in refused[0].json()["error"]["message"]
+        assert "requests are ahead of yours" in refused[0].json()["error"]["message"]
         assert httpx2.get(local, timeout=5).status_code == 200, "the page answers meanwhile"
     assert httpx2.get(local, timeout=1).status_code == 200, "and within a second afterwards"
     short = {**ask, "stream": False, "max_tokens": 3}

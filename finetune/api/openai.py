@@ -1,10 +1,10 @@
-"""Talk to a run from any OpenAI client: its id is the model name.
+"""An OpenAI-compatible API: any OpenAI client can chat with a run, using its id as the model name.
 
     client = OpenAI(base_url="http://127.0.0.1:7860/v1", api_key="none")
     client.chat.completions.create(model="r1a2b3c4d", messages=[{"role": "user", "content": "Hi"}])
 
-The shapes follow https://platform.openai.com/docs/api-reference/chat. On a shared server the API is
-closed: a stranger's request carries no proof of which runs are theirs.
+Requests and responses follow https://platform.openai.com/docs/api-reference/chat. On a shared server the API is
+disabled, since a request does not prove which runs belong to its sender.
 """
 
 import json
@@ -40,26 +40,26 @@ Stop = Annotated[str, Field(max_length=1000)]
 
 
 class Part(BaseModel):
-    """A part of a message; only text can be read."""
+    """A part of a message; only text is supported."""
 
     type: Literal["text"]
     text: str
 
 
 class Message(BaseModel):
-    """One chat message; content is text, or parts of type text."""
+    """A chat message; its content is text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
 
     def plain(self) -> dict[str, str]:
-        """As the chat template wants it."""
+        """In the form that chat templates expect."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class Question(BaseModel):
-    """The part of OpenAI's request that is honoured; other keys are ignored."""
+    """The supported part of OpenAI's request; other keys are ignored."""
 
     model: str
     messages: Annotated[list[Message], FailFast(), Field(min_length=1, max_length=MOST_MESSAGES)]
@@ -74,19 +74,19 @@ class Question(BaseModel):
 
     @property
     def sampling(self) -> Sampling:
-        """What was asked for; greedy, where nothing was."""
+        """The requested sampling; greedy by default."""
         most = self.max_completion_tokens or self.max_tokens or Sampling.max_tokens
         top_p = 1.0 if self.top_p is None else self.top_p
         return Sampling(most, self.temperature or 0.0, self.seed or 0, top_p)
 
     @property
     def stops(self) -> list[str]:
-        """Texts before which the answer ends."""
+        """The stop sequences; an answer ends before the first of them."""
         return [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop or []) if text]
 
 
 class _Answer(Response):
-    """What the engine says, whole or as server-sent events; ends at the next token once the client has left."""
+    """The engine's answer, complete or as server-sent events; generation ends when the client disconnects."""
 
     def __init__(self, engine: Engine, question: Question, ask: Ask, base: str):
         self.engine, self.question, self.ask, self.base = engine, question, ask, base
@@ -100,7 +100,7 @@ class _Answer(Response):
                     first = await anext(replies)
                     if self.question.stream:
                         events = _events(self.question, first, replies)
-                        # not through __call__, which would wait for the client in a second place
+                        # not __call__, which would also read `receive`, as `_watch` does
                         await StreamingResponse(events, media_type="text/event-stream").stream_response(send)
                     else:
                         answer = await _whole(self.question, first, replies)
@@ -115,7 +115,7 @@ class _Answer(Response):
         self.stop.set()
 
     async def _replies(self) -> AsyncGenerator[Reply]:
-        """The growing answer, ended at the first of the stops."""
+        """The growing answer, ended at the first stop sequence."""
         stream = self.engine.astream([self.ask], self.base, self.question.sampling, self.stop)
         async with aclosing(stream):
             async for replies in stream:
@@ -126,7 +126,7 @@ class _Answer(Response):
 
 
 def routes(services: "Services") -> list[Route]:
-    """The API's routes, to be served beside the page."""
+    """The API's routes, served alongside the page."""
 
     async def list_models(request: Request) -> Response:
         try:
@@ -153,7 +153,7 @@ def routes(services: "Services") -> list[Route]:
 
 def _allowed() -> None:
     if settings.read().shared:
-        raise NotAllowed("The API is closed on a shared server.", fix="Run the app on your own machine.")
+        raise NotAllowed("The API is disabled on a shared server.", fix="Run the app on your own machine.")
 
 
 def _question(body: bytes) -> Question:
@@ -165,7 +165,7 @@ def _question(body: bytes) -> Question:
 
 
 def _ask(services: "Services", question: Question) -> tuple[Ask, str]:
-    """What the engine is asked, and of which base: a run with the system prompt it was trained with, as on the page."""
+    """The request for the engine and the base model's name; a run gets the system prompt it was trained with."""
     messages = [message.plain() for message in question.messages]
     if "/" in question.model:
         return Ask(messages), question.model
@@ -177,7 +177,7 @@ def _ask(services: "Services", question: Question) -> tuple[Ask, str]:
 
 
 def _cut(reply: Reply, stops: list[str]) -> Reply:
-    """The answer up to the first of the `stops`; while it grows, without what may be the beginning of one."""
+    """The answer up to the first stop sequence; while it grows, without characters that could begin one."""
     places = [place for text in stops if (place := reply.text.find(text)) >= 0]
     if places:
         return replace(reply, text=reply.text[: min(places)], stop="end_of_turn")
@@ -216,7 +216,7 @@ async def _events(question: Question, first: Reply, rest: AsyncIterator[Reply]) 
             said, delta = reply.text, {}
             yield f"data: {json.dumps(envelope | {'choices': [choice]})}\n\n"
             reply = await anext(rest, None)
-    except FinetuneError as error:  # found only after its turn had come: the status is sent already
+    except FinetuneError as error:  # raised after the status was sent, so it is sent as an event
         yield f"data: {json.dumps(_envelope(error))}\n\n"
     yield "data: [DONE]\n\n"
 

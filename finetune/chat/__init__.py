@@ -1,6 +1,6 @@
-"""Both answers to one prompt, streamed together from one resident base model.
+"""Base and tuned answers to one prompt, streamed together from one base model in memory.
 
-Importing this package is quick: torch and peft are imported when an engine loads its model.
+Importing this package is quick: torch and peft are imported only when an engine loads a model.
 """
 
 from finetune.chat.engine import Ask, Engine

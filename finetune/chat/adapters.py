@@ -1,8 +1,8 @@
-"""The adapters on one resident base model, and the proof that the base is still the base beside them.
+"""Load adapters onto one base model in memory, and verify that the base is unchanged by them.
 
-An adapter-off answer is worth something only if the weights beneath are those that were loaded. So
-the base's logits on fixed probes are kept before the first adapter comes, and compared with the
-adapter-off logits after each one; an adapter whose method rewrites the base is refused unread.
+An answer with the adapter off is only meaningful if the weights underneath are still the original ones. So the
+base's logits on fixed probes are recorded before the first adapter is loaded, and compared with the adapter-off
+logits after every load. An adapter whose method modifies the base is refused without being loaded.
 """
 
 import json
@@ -25,21 +25,21 @@ BASE = "__base__"
 """PEFT's name for "no adapter" in a batch of several adapters."""
 
 ROOM = 2**30
-"""Bytes of adapters that stay in memory; beyond, those used longest ago go."""
+"""Bytes of adapters kept in memory; above that the least recently used are unloaded."""
 
 PROBES = ("The capital of France is", "def add(a, b):\n    return", "Title: Toast\n1. Butter 2 slices of bread.")
-"""Read by the base before and beside every adapter."""
+"""Prompts on which the base is probed, before and after each adapter is loaded."""
 
 TOLERANCE = 1e-3
-"""Largest difference between two logits that counts as the same; they are of the order of ten."""
+"""Logits that differ by at most this count as equal; logits are of the order of ten."""
 
 CHANGES_BASE = ("pissa", "olora", "corda", "eva", "loftq", "lora_ga")
-"""Values of `init_lora_weights` that take something out of the base's own weights (PEFT's LoraConfig)."""
+"""Values of `init_lora_weights` with which PEFT modifies the base weights (see PEFT's LoraConfig)."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """Which adapter: of a run as it ended, or of its checkpoint at `step`, acting with `strength` (1: as trained)."""
+    """A run's final adapter, or that of its checkpoint at `step`, scaled by `strength` (1: as trained)."""
 
     run: Run
     step: int | None = None
@@ -47,14 +47,14 @@ class Adapter:
 
     @property
     def name(self) -> str:
-        """As PEFT knows it: a module's name, so without dots."""
+        """Its name in PEFT, which is used as a module name and so must not contain dots."""
         return f"{self.run.id}-{'end' if self.step is None else self.step}-{round(100 * self.strength)}"
 
     def folder(self) -> Path:
-        """Where its files are.
+        """The folder with its files.
 
         Raises:
-            RunError: the run has no adapter, or no whole checkpoint of this step.
+            RunError: the run has no adapter, or no complete checkpoint at this step.
         """
         if self.step is None:
             folder = train.adapter_folder(self.run.id)
@@ -67,15 +67,15 @@ class Adapter:
             if checkpoint.step == self.step:
                 return checkpoint.folder
         raise RunError(
-            f"There is no checkpoint of step {self.step} any more.", where=self.run.id, fix="Choose another."
+            f"The checkpoint of step {self.step} no longer exists.", where=self.run.id, fix="Choose another."
         )
 
 
 class Resident:
-    """A base model in memory with adapters that come and go. Not for two threads at once.
+    """A base model in memory, with adapters that are loaded and unloaded. Not thread-safe.
 
-    `difference` is the largest that was ever found between the base's logits before and beside its adapters;
-    one that is not `whole` has half an adapter on it, or a base that changed, and must not be asked.
+    `difference` is the largest difference ever found between the base's logits before and after loading adapters.
+    If `whole` is False, an adapter is partly loaded or the base has changed: discard it instead of using it.
 
     Example:
         >>> resident = Resident(models.find(models.DEFAULT))
@@ -88,24 +88,24 @@ class Resident:
         self.found = found
         self.tokenizer: PreTrainedTokenizerBase = models.load_tokenizer(found)
         self.model: Any = models.load_model(found).eval()
-        _forget_habits(self.model)
+        _reset_generation_config(self.model)
         self._loaded: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._pristine = self._probe()
         self.difference, self.whole = 0.0, True
 
     def load(self, wanted: Sequence[Adapter]) -> None:
-        """Have these adapters in memory, and the base verified beside them.
+        """Load these adapters unless they are in memory, and verify the base after each.
 
         Raises:
-            RunError: an adapter is missing, damaged, or changes the base.
-            ModelError: the base no longer answers as it did (code ``base_changed``).
+            RunError: an adapter is missing or damaged, or modifies the base.
+            ModelError: the base's logits have changed (code ``base_changed``).
         """
-        found = [(adapter, adapter.folder()) for adapter in wanted]  # all of them, before any is touched
+        found = [(adapter, adapter.folder()) for adapter in wanted]  # find all of them before loading any
         for adapter, folder in found:
             stamp = _stamp(folder)
             if self._loaded.get(adapter.name) != stamp:
                 _refuse_changing(folder, adapter.run)
-                self.whole = False
+                self.whole = False  # until the adapter is loaded and the base verified; an error leaves it False
                 self._load(adapter, folder)
                 self._loaded[adapter.name] = stamp
                 self._verify()
@@ -134,7 +134,7 @@ class Resident:
             ) from error
         if _tensors(folder) != sum(adapter.name in key.split(".") for key, _ in self.model.named_parameters()):
             raise RunError(
-                "The adapter cannot be loaded (it is not whole).",
+                "The adapter cannot be loaded (it is incomplete).",
                 where=adapter.run.id,
                 fix="Train the run again.",
                 code="adapter_damaged",
@@ -144,16 +144,16 @@ class Resident:
     def _verify(self) -> None:
         difference = float((self._probe() - self._pristine).abs().max())
         self.difference = max(self.difference, difference)
-        if not difference <= TOLERANCE:  # also when it is no number
+        if not difference <= TOLERANCE:  # written so that NaN fails too
             raise ModelError(
-                f"With its adapters off, the base no longer answers as it did (logits differ by {difference:.2g}).",
+                f"With adapters off, the base no longer answers as before (logits differ by {difference:.2g}).",
                 where=self.found.name,
-                fix="It is loaded anew for the next question.",
+                fix="Ask again: the base is reloaded for the next prompt.",
                 code="base_changed",
             )
 
     def _probe(self) -> "torch.Tensor":
-        """The base's logits after each probe, adapters off: (probes, vocabulary)."""
+        """The base's next-token logits for each probe with adapters off: (probes, vocabulary)."""
         import torch
 
         ids = [self.tokenizer.encode(text) for text in PROBES]
@@ -178,7 +178,7 @@ class Resident:
 
 
 def _refuse_changing(folder: Path, run: Run) -> None:
-    """An adapter that rewrites the base, or trained parts of it, leaves nothing to compare with."""
+    """Refuse an adapter that modifies the base or trained parts of it: there would be no base to compare with."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         start = config.get("init_lora_weights", True)
@@ -190,18 +190,18 @@ def _refuse_changing(folder: Path, run: Run) -> None:
             code="adapter_damaged",
         ) from error
     reasons = {
-        f"it starts from {start}, which takes a part out of the base": str(start).lower().startswith(CHANGES_BASE),
+        f"it was initialised with {start}, which modifies the base": str(start).lower().startswith(CHANGES_BASE),
         f"it trained the base's biases ({config.get('bias')})": config.get("bias", "none") != "none",
-        "it trained whole layers of the base": bool(config.get("modules_to_save")),
+        "it trained entire layers of the base": bool(config.get("modules_to_save")),
         "it is not a LoRA": config.get("peft_type") != "LORA",
-        "it is a DoRA, which cannot answer beside others": bool(config.get("use_dora")),
+        "it is a DoRA, which cannot be batched with other adapters": bool(config.get("use_dora")),
     }
     for reason, holds in reasons.items():
         if holds:
             raise RunError(
                 f"This adapter cannot be compared with its base: {reason}.",
                 where=run.id,
-                fix="Train it as a plain LoRA.",
+                fix="Train it again as a plain LoRA.",
                 code="adapter_changes_base",
             )
 
@@ -222,16 +222,16 @@ def _tensors(folder: Path) -> int:
 
 
 def _stamp(folder: Path) -> tuple[int, int]:
-    """Changes when the run is resumed and publishes another adapter: (time in ns, bytes)."""
+    """Modification time (ns) and size (bytes) of the weights; changes when a resumed run publishes a new adapter."""
     try:
         weights = (folder / "adapter_model.safetensors").stat()
     except OSError:
-        return 0, 0  # loading it says what is wrong
+        return 0, 0  # loading will report what is wrong
     return weights.st_mtime_ns, weights.st_size
 
 
-def _forget_habits(model: Any) -> None:
-    """Keep a model's end tokens, drop its other defaults: `generate` fills what we left open from them."""
+def _reset_generation_config(model: Any) -> None:
+    """Drop a model's generation defaults except its end tokens: `generate` uses them for all that we leave unset."""
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)

@@ -1,8 +1,9 @@
-"""One base model in memory, its adapters, one line of visitors: the only place that holds a model to talk to.
+"""The chat engine: one base model in memory with its adapters, and a queue of requests.
 
 All columns of a comparison are rows of one batched `generate`, each with its own adapter
-(``adapter_names=["__base__", …]``), so they see the same weights at the same time and stream together.
-A turn lasts a whole answer: PEFT installs hooks on the shared model for it, so calls must not interleave.
+(``adapter_names=["__base__", …]``), so they use the same weights and stream together. The queue admits one request
+at a time, for its whole answer: PEFT installs hooks on the shared model for each `generate`, so calls must not
+interleave. This is the only place that keeps a model in memory for chat.
 """
 
 import threading
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 UNSAID = 2048
-"""Tokens of context when a model's config does not say (Bloom's does not)."""
+"""Context length in tokens if a model's config does not give one (Bloom's does not)."""
 
 MOST_WAITING = 32
-"""Places in the line of a server: with ten seconds an answer, the last one waits five minutes."""
+"""Most requests in the queue: at ten seconds per answer, the last one waits five minutes."""
 
 MOST_TEXT = 200_000
-"""Characters of one conversation: more than any context that a CPU reads in reasonable time, and quickly cut into
-tokens. A prompt of 2 MB kept everybody waiting for a minute only to be refused."""
+"""Most characters of a conversation: more than a CPU can process in reasonable time, yet quick to tokenise. A prompt
+of 2 MB once blocked all others for a minute, only to be refused."""
 
 MOST_MESSAGES = 2_000
-"""Messages of one conversation; a template takes time for each, empty ones included."""
+"""Most messages of a conversation; the template takes time for each, even for empty ones."""
 
 Messages = Sequence[dict[str, str]]
 
@@ -44,8 +45,8 @@ Messages = Sequence[dict[str, str]]
 class Ask:
     """A conversation for one column; `run` is None for the base model.
 
-    `step` names an earlier checkpoint of the run, `strength` how strongly its adapter acts (0: not at all,
-    1: as trained). `thinking` opens the answer as a template does for thinking aloud: as the run was trained.
+    `step` selects an earlier checkpoint of the run, `strength` scales its adapter (0: off, 1: as trained).
+    `thinking` uses the template's reasoning mode, and should be set if the run was trained in it.
     """
 
     messages: Messages
@@ -56,12 +57,12 @@ class Ask:
 
     @property
     def adapter(self) -> Adapter | None:
-        """What the base wears for this column."""
+        """The adapter for this column; None for the base."""
         return Adapter(self.run, self.step, self.strength) if self.run else None
 
 
 class Engine:
-    """Answers for one base model at a time; another model's question replaces it.
+    """Generates answers with one base model at a time; a request for another model replaces it.
 
     Example:
         >>> engine = Engine()
@@ -81,15 +82,15 @@ class Engine:
         stop: threading.Event | None = None,
         source: str | None = None,
     ) -> Generator[list[Reply]]:
-        """Yield the growing replies, one per ask, until all have ended.
+        """Yield the growing replies, one per ask, until all are complete.
 
-        While others are answered, `Reply.ahead` says how many. Setting `stop`, or closing the iterator, leaves
-        the line, and ends generation at the next token. `source` names the copy of the base that is asked
-        (`models.find`), where no ask's run says it.
+        While the request is queued, `Reply.ahead` is the number of requests before it. Setting `stop` or closing
+        the iterator leaves the queue, or ends generation at the next token. `source` selects the copy of the base
+        (see `models.find`) unless a run determines it.
 
         Raises:
-            ModelError: the base cannot be loaded, has changed, or the prompt alone fills its context.
-            RunError: a run has no adapter, its adapter cannot be read, or cannot be compared with the base.
+            ModelError: the base cannot be loaded or has changed, or the prompt does not fit its context.
+            RunError: a run has no adapter, or its adapter cannot be loaded or compared with the base.
         """
         _refuse_long(asks)
         stop = stop or threading.Event()
@@ -104,17 +105,17 @@ class Engine:
     async def astream(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event
     ) -> AsyncGenerator[list[Reply]]:
-        """`stream` for a server: whoever waits holds no thread, and the line is not endless.
+        """`stream` for a server: a queued request holds no thread, and the queue is limited.
 
-        Close it (`contextlib.aclosing`) when it is not read to its end.
+        Use it with `contextlib.aclosing` unless it is read to the end.
 
         Raises:
-            RunError: `MOST_WAITING` are in the line already (code ``busy``); and as `stream`.
+            RunError: `MOST_WAITING` requests are queued already (code ``busy``); otherwise as `stream`.
         """
         _refuse_long(asks)
         if (waiting := len(self._turns)) >= MOST_WAITING:
             raise RunError(
-                f"Too many are asking at once: {waiting} answers come before yours.",
+                f"The server is busy: {waiting} requests are ahead of yours.",
                 fix="Try again in a minute.",
                 code="busy",
             )
@@ -131,7 +132,7 @@ class Engine:
     def _answers(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
-        """The replies of one whose turn it is."""
+        """Generate the replies. Only for the request whose turn it is: this uses the shared model."""
         from finetune.chat.streaming import generate
 
         if stop.is_set():
@@ -159,7 +160,7 @@ class Engine:
         stop: threading.Event | None = None,
         source: str | None = None,
     ) -> list[Loss]:
-        """How likely each column thinks this answer to its ask is; empty when `stop` was set.
+        """The loss of a given answer to each ask; empty if `stop` was set.
 
         Raises:
             ModelError, RunError: as `stream`.
@@ -179,11 +180,12 @@ class Engine:
                 return []
             resident = self._ready(model, asks, source)
             names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
-            told = [
+            conversations = [
                 [*ask.messages, {"role": "assistant", "content": answer}]
                 for ask, answer in zip(asks, answers, strict=True)
             ]
-            return answer_losses(resident.model, resident.tokenizer, told, names, _context(resident.model), stop)
+            context = _context(resident.model)
+            return answer_losses(resident.model, resident.tokenizer, conversations, names, context, stop)
         finally:
             turn.leave()
 
@@ -194,12 +196,12 @@ class Engine:
         if len(sources) > 1:
             raise RunError(
                 f"These runs were trained on different copies of {name} ({', '.join(sorted(sources))}).",
-                fix="Compare them one after the other.",
+                fix="Compare them one at a time.",
                 code="different_bases",
             )
         found = models.find(name, source=next(iter(sources), None))
         if self._resident is None or self._resident.found != found or not self._resident.whole:
-            self._resident = None  # frees the one before
+            self._resident = None  # free the previous model first
             self._resident = Resident(found)
         self._resident.load(wanted)
         return self._resident
@@ -212,39 +214,42 @@ def _fit(
     room = context - sampling.max_tokens
     if room < 1:
         raise ModelError(
-            f"{sampling.max_tokens:,} tokens are more than the model's context of {context:,} holds.",
-            fix="Lower max tokens.",
+            f"An answer of {sampling.max_tokens:,} tokens does not fit the model's context of {context:,}.",
+            fix="Reduce the maximum number of tokens.",
         )
     fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
     return [ids for ids, _ in fitted], [count for _, count in fitted]
 
 
 def _context(model: Any) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or UNSAID  # also under GPT-2's name for it
+    return (
+        getattr(model.config, "max_position_embeddings", None) or UNSAID
+    )  # GPT-2's config maps its own name to this one
 
 
 def _refuse_long(asks: Sequence[Ask]) -> None:
-    """Before anybody waits for it: so much text is not even cut into tokens."""
+    """Refuse an overlong conversation before it is queued, without tokenising it."""
     most = max((len(ask.messages) for ask in asks), default=0)
     if most > MOST_MESSAGES:
         raise ModelError(
-            f"The conversation is too long: {most:,} messages where {MOST_MESSAGES:,} are read.",
-            fix="Begin a new one.",
+            f"The conversation is too long: {most:,} messages, the limit is {MOST_MESSAGES:,}.",
+            fix="Start a new one.",
             code="too_long",
         )
     longest = max((sum(len(message["content"]) for message in ask.messages) for ask in asks), default=0)
     if longest > MOST_TEXT:
         raise ModelError(
-            f"The conversation is too long: {longest:,} characters where {MOST_TEXT:,} are read.",
-            fix="Shorten it, or begin a new one.",
+            f"The conversation is too long: {longest:,} characters, the limit is {MOST_TEXT:,}.",
+            fix="Shorten it, or start a new one.",
             code="too_long",
         )
 
 
 def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
-    """Prompt ids that fit in `room` tokens, and how many of the oldest turns were left out for that.
+    """Prompt ids that fit in `room` tokens, and the number of oldest messages dropped to make them fit.
 
-    The cut is found by halving: rendering the rest after each single turn takes minutes with thousands of them.
+    Conversations are cut before a user message; the system prompt is kept. The cut is found by bisection: rendering
+    the rest for every possible cut would take minutes with thousands of messages.
     """
     system = [message for message in ask.messages[:1] if message["role"] == "system"]
     turns = list(ask.messages[len(system) :])
@@ -257,8 +262,8 @@ def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> t
         return ids, 0
     if len(ids := after(cuts[-1])) > room:
         raise ModelError(
-            f"The message is too long: {len(ids):,} tokens where {room:,} fit.",
-            fix="Shorten it, or ask in parts.",
+            f"The message is too long: {len(ids):,} tokens, but only {room:,} fit.",
+            fix="Shorten it, or split it up.",
             code="too_long",
         )
     kept = bisect_left(cuts, True, key=lambda cut: len(after(cut)) <= room)

@@ -1,4 +1,4 @@
-"""How likely each column thinks a given answer is: its loss, token by token, without generating anything."""
+"""The loss of given answers, without generating anything."""
 
 import threading
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """Cross-entropy in nats, summed over the answer's tokens, its end of turn among them; and how many those are."""
+    """Cross-entropy in nats, summed over the tokens of an answer including its end of turn, and their number."""
 
     total: float
     tokens: int
@@ -28,16 +28,21 @@ def answer_losses(
     context: int,
     stop: threading.Event,
 ) -> list[Loss]:
-    """The loss of each conversation's last answer under its adapter; the oldest turns go where the context is full.
+    """The loss of each conversation's last answer with its adapter; the oldest turns are dropped to fit the context.
+
+    `adapters` has one name per conversation. Empty if `stop` is set.
 
     Raises:
-        ModelError: the template refuses a conversation.
+        ModelError: the template rejects a conversation.
     """
     import torch
 
     rows = [_rendered(messages, tokenizer, context) for messages in conversations]
     if stop.is_set():
         return []
+    # The rows end together (left padding), so the last `kept` positions hold every answer and the token before it,
+    # whose logits predict the answer's first token. Logits of the prompts are not computed: for a long
+    # prompt, a row of the vocabulary per token can take more memory than the model.
     kept = 1 + max(len(ids) - _first(labels) for ids, labels in rows)
     pad = min(models.end_tokens(model, tokenizer))
     inputs: dict[str, Any] = models.left_padded([ids for ids, _ in rows], pad, model.device)

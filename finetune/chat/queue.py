@@ -1,7 +1,7 @@
-"""Who is next: some at a time, in the order in which they came.
+"""A first-come, first-served queue that admits some requests at a time.
 
-Waiting is done by looking again and again, so that one who waits in an event loop holds no thread: forty waiting
-visitors once took every thread of the server, and the one whose turn it was found none.
+Waiting is polling, so that a request in an event loop holds no thread while it waits: forty waiting visitors once
+occupied every thread of the server, and the one whose turn it was could not get any.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 PATIENCE = 0.1
-"""Seconds after which one who waits looks again: at the line, and whether the visitor is still there."""
+"""Seconds between polls: is it our turn, and is the visitor still there?"""
 
 
 class Turns:
-    """A line. `threading.Lock` wakes anybody, and one visitor could wait for ever.
+    """A fair queue. `threading.Lock` may wake any waiter, so a visitor could wait for ever.
 
     Example:
         >>> turns = Turns()
@@ -32,7 +32,7 @@ class Turns:
         return len(self._line)
 
     def join(self) -> "Turn":
-        """Stand at the end of the line."""
+        """Join the end of the queue."""
         turn = Turn(self)
         with self._lock:
             self._line.append(turn)
@@ -40,36 +40,36 @@ class Turns:
 
 
 class Turn:
-    """One place in the line."""
+    """A place in the queue."""
 
     def __init__(self, turns: Turns):
         self._turns = turns
 
     @property
     def ahead(self) -> int:
-        """How many must leave before it is our turn; 0 when it is, or when we left."""
+        """How many must leave before it is our turn; 0 if it is our turn, or if we have left."""
         with self._turns._lock:
             line = self._turns._line
             return max(0, line.index(self) - self._turns.at_once + 1) if self in line else 0
 
     def wait(self, stop: threading.Event) -> Iterator[int]:
-        """How many are ahead, each time that changes, until it is our turn or `stop` is set. Holds this thread."""
-        told = 0
+        """Wait until it is our turn or `stop` is set; yield the number ahead as it changes. Blocks this thread."""
+        last = 0
         while (ahead := self.ahead) and not stop.is_set():
-            if ahead != told:
-                yield (told := ahead)
+            if ahead != last:
+                yield (last := ahead)
             stop.wait(PATIENCE)
 
     async def come(self, stop: threading.Event) -> AsyncIterator[int]:
-        """The same in an event loop, holding no thread."""
-        told = 0
+        """The same in an event loop, without blocking a thread."""
+        last = 0
         while (ahead := self.ahead) and not stop.is_set():
-            if ahead != told:
-                yield (told := ahead)
+            if ahead != last:
+                yield (last := ahead)
             await asyncio.sleep(PATIENCE)
 
     def leave(self) -> None:
-        """Give the turn, or the place in the line, to who comes next. A second time does nothing."""
+        """Leave the queue, finished or not, and let the next one in. Calling it again does nothing."""
         with self._turns._lock:
             if self in self._turns._line:
                 self._turns._line.remove(self)

@@ -1,4 +1,4 @@
-"""How an answer is asked for, and what comes back."""
+"""Sampling settings and replies."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. Temperature 0 is greedy: the same prompt gives the same answer.
+    """How tokens are sampled. Temperature 0 is greedy: the same prompt gives the same answer.
 
-    `top_p` keeps the likeliest tokens that have this share of the probability together;
-    `repetition_penalty` divides the score of tokens that were said before (1 changes nothing).
+    `top_p` restricts sampling to the most likely tokens that together have this probability;
+    `repetition_penalty` lowers the scores of tokens already generated (1: off).
     """
 
     max_tokens: int = 256
@@ -26,10 +26,10 @@ GREEDY = Sampling()
 class Reply:
     """An answer so far. `stop` is None while it grows, then ``end_of_turn``, ``length`` or ``stopped``.
 
-    `prompt` holds the token ids that the model was given. `seconds` counts from the start of generation to the
-    column's last token, `first` to its first. `dropped` counts the oldest messages left out because the
-    conversation outgrew the model's context; `ahead` the answers that others get before this one begins.
-    `difference` is the largest found so far between the base's logits before and beside its adapters.
+    `prompt` are the token ids given to the model. `seconds` is the time from the start of generation to the last
+    token, `first` to the first one. `dropped` counts the oldest messages that were left out because the
+    conversation exceeded the model's context, `ahead` the queued requests before this one. `difference` is the
+    largest difference found so far between the base's logits before and after loading adapters.
     """
 
     text: str = ""
@@ -47,6 +47,6 @@ class Reply:
         return len(self.prompt)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs: how many prompt tokens, not which."""
+        """For JSON: the number of prompt tokens, not their ids."""
         names = ("text", "tokens", "prompt_tokens", "seconds", "first", "stop", "dropped")
         return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""A generator that blocks, read from an event loop."""
+"""Iterate over a blocking generator from an event loop."""
 
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -11,15 +11,15 @@ END: Any = object()
 
 
 async def in_thread(steps: Generator[T], stop: threading.Event) -> AsyncGenerator[T]:
-    """The values of `steps`, each made in a thread that nobody else's waiting can take away.
+    """The values of `steps`, each computed in a worker thread that other requests cannot occupy.
 
-    Left early, it sets `stop`, so that a step under way ends soon; however it ends, `steps` is closed then.
+    Leaving early sets `stop`, so that a step in progress ends soon. In any case `steps` is closed at the end.
 
     Example:
         >>> async with aclosing(in_thread(generate(...), stop)) as replies:
         ...     async for reply in replies: print(reply)
     """
-    executing = threading.Lock()  # a cancelled task leaves its thread at work; closing must wait for it
+    executing = threading.Lock()  # cancelling the task does not end its thread; closing must wait for it
 
     def step() -> T:
         with executing:
@@ -30,7 +30,7 @@ async def in_thread(steps: Generator[T], stop: threading.Event) -> AsyncGenerato
             steps.close()
 
     try:
-        # a limiter of its own: the server's forty threads may all be busy with other pages' work
+        # our own limiter: the forty threads of the default one may all be busy with other requests
         while (value := await to_thread.run_sync(step, limiter=CapacityLimiter(1))) is not END:
             yield value
     except BaseException:

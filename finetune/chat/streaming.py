@@ -1,4 +1,7 @@
-"""A batched `generate` that streams every row, each decoded and stopped on its own."""
+"""Streaming for a batched `generate`: each row is decoded and ended separately.
+
+`model.generate` blocks, so it runs in a thread and puts each step's tokens into a queue, which `generate` reads.
+"""
 
 import queue
 import threading
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Stop(StoppingCriteria):
-    """True for every row once `asked` says so."""
+    """Ends every row once `asked` returns True."""
 
     def __init__(self, asked: Callable[[], bool]):
         self.asked = asked
@@ -35,14 +38,14 @@ class _Stop(StoppingCriteria):
 
 
 class _Rows(BaseStreamer):
-    """Hands each step's tokens (one per row) to a queue; transformers' TextStreamer refuses batches."""
+    """Puts each step's tokens (one per row) into a queue; transformers' TextStreamer does not support batches."""
 
     def __init__(self) -> None:
         self.steps: queue.Queue[list[int] | BaseException | None] = queue.Queue()
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
-        if self._prompt_seen:
+        if self._prompt_seen:  # transformers streams the prompt first
             self.steps.put(value.tolist())
         self._prompt_seen = True
 
@@ -67,13 +70,13 @@ class _Row:
             self.ids.append(token)
         text = str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
         if not ended:
-            text = text.rstrip("\ufffd")  # half a character: its other bytes are in tokens to come
+            text = text.rstrip("\ufffd")  # an incomplete character: its remaining bytes are in the next tokens
         self.reply = Reply(
             text, len(self.ids) + ended, self.reply.prompt, elapsed, first, "end_of_turn" if ended else None
         )
 
     def ended(self, why: str) -> Reply:
-        """The finished reply; `why` when it did not end by itself."""
+        """The finished reply; `why` is its stop reason unless it ended by itself."""
         return self.reply if self.reply.stop else replace(self.reply, stop=why)
 
 
@@ -85,9 +88,9 @@ def generate(
     sampling: Sampling,
     stop: threading.Event,
 ) -> Iterator[list[Reply]]:
-    """Yield the replies (one per prompt) after every token, and once more when all have ended.
+    """Yield the replies (one per prompt) after every token, and once more when all are complete.
 
-    Closing the iterator ends generation and waits for the model to be free again.
+    Closing the iterator ends generation, and returns once the model is free again.
     """
     over = threading.Event()
     streamer, ends = _Rows(), models.end_tokens(model, tokenizer)
@@ -115,13 +118,13 @@ def generate(
         halted = stop.is_set()
     finally:
         over.set()
-        if threading.current_thread() is not thread:  # the garbage collector may close us from anywhere
+        if threading.current_thread() is not thread:  # the garbage collector may close us in any thread
             thread.join()
     yield [row.ended("stopped" if halted else "length") for row in rows]
 
 
 def _penalties(sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
-    """Only what the answer itself said is penalised: what pads the shorter prompts is the end of turn."""
+    """A repetition penalty on the answer only: shorter prompts are padded with the end of turn."""
     if sampling.repetition_penalty == 1.0:
         return LogitsProcessorList()
     return LogitsProcessorList(
@@ -130,10 +133,12 @@ def _penalties(sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
 
 
 class _Stopped(Exception):
-    """Raised between two layers of the model when `stop` is set, so that a long prompt does not hold the engine."""
+    """Raised between two layers when `stop` is set. A stopping criterion is only checked once per token: too late for
+    a long prompt, which would block the engine."""
 
 
 def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int) -> None:
+    """Run `model.generate` in its thread. Errors go through the queue to the reader, which raises them."""
     asked = arguments["stopping_criteria"][0].asked
 
     def look(module: Any, inputs: Any) -> None:
@@ -150,7 +155,7 @@ def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int) -> 
             raise error
     except _Stopped:
         streamer.end()
-    except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
+    except BaseException as error:  # noqa: BLE001 - raised again by the reader
         streamer.steps.put(error)
     finally:
         for hook in hooks:
@@ -159,10 +164,10 @@ def _work(model: Any, arguments: dict[str, Any], streamer: _Rows, seed: int) -> 
 
 @contextmanager
 def _errors_kept_beneath_peft(model: Any) -> Iterator[list[BaseException]]:
-    """Collect what `generate` raises instead of letting it pass through PEFT.
+    """Collect exceptions of the base model's `generate` instead of letting them propagate through PEFT.
 
-    PEFT takes its adapter hooks off the layers only when the model's own `generate` returns; an
-    error would leave them there, one more set each time.
+    PEFT removes its adapter hooks from the layers only if the inner `generate` returns normally; each exception
+    would leave another set of hooks behind.
     """
     errors: list[BaseException] = []
     if not hasattr(model, "peft_config"):
@@ -173,7 +178,7 @@ def _errors_kept_beneath_peft(model: Any) -> Iterator[list[BaseException]]:
     def generate(*arguments: Any, **named: Any) -> Any:
         try:
             return type(inner).generate(inner, *arguments, **named)
-        except BaseException as error:  # noqa: BLE001 - raised again outside of PEFT
+        except BaseException as error:  # noqa: BLE001 - raised again outside PEFT
             errors.append(error)
 
     inner.generate = generate

@@ -1,4 +1,4 @@
-"""A conversation held in several columns at once: every prompt goes to all, each column remembers its own answers.
+"""A conversation in several columns: every prompt goes to all of them, and each has its own history of answers.
 
 Example:
     >>> talk = Talk(run, (Column("base", "Base"), Column("tuned", "Tuned", run)), system="Answer in JSON.")
@@ -16,14 +16,14 @@ from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.store import Run
 
 SHOTS = 3
-"""Examples from the training rows that a few-shot column is shown."""
+"""Training examples in the prompt of a few-shot column."""
 
 MOST_COLUMNS = 4
 
 
 @dataclass(frozen=True)
 class Column:
-    """Who answers: the base (`run` None) or an adapter, at a checkpoint, with a strength, after some examples."""
+    """What answers: the base (`run` is None) or an adapter, with its checkpoint and strength, and few-shot examples."""
 
     key: str
     title: str
@@ -35,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Turn:
-    """A prompt and each column's answer to it; `expected` is the data's own answer, where there is one."""
+    """A prompt and each column's answer; `expected` is the answer in the data, if there is one."""
 
     prompt: str
     replies: tuple[Reply, ...]
@@ -45,7 +45,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Talk:
-    """The whole conversation. It never changes: what happens to it makes another one."""
+    """The whole conversation. It is immutable: every change returns a new one."""
 
     run: Run
     columns: tuple[Column, ...]
@@ -55,11 +55,11 @@ class Talk:
 
     @property
     def setting(self) -> tuple:
-        """What, changed, makes it another conversation."""
+        """If this changes, a new conversation must begin."""
         return self.run.id, self.system, tuple((column.key, column.strength) for column in self.columns)
 
     def asks(self, prompt: str) -> list[Ask]:
-        """What each column is asked, its own history before it."""
+        """The requests for each column, with its history."""
         return [
             Ask(self._messages(place, prompt), column.run, self.thinking, column.step, column.strength)
             for place, column in enumerate(self.columns)
@@ -68,11 +68,11 @@ class Talk:
     def answered(
         self, prompt: str, replies: Sequence[Reply], expected: str = "", sampling: Sampling = GREEDY
     ) -> "Talk":
-        """With one turn more."""
+        """A copy with one more turn."""
         return replace(self, turns=(*self.turns, Turn(prompt, tuple(replies), expected, sampling)))
 
     def undone(self) -> "Talk":
-        """Without the last turn."""
+        """A copy without the last turn."""
         return replace(self, turns=self.turns[:-1])
 
     def _messages(self, place: int, prompt: str) -> list[dict[str, str]]:
@@ -85,7 +85,7 @@ class Talk:
 
 
 def single(rows: Sequence[data.Example]) -> list[data.Example]:
-    """The rows that are one question and one answer, both text, after a system prompt or none: they can be asked so."""
+    """The single-turn rows: one prompt and one answer, both text and without tools, with or without a system prompt."""
     said = [[message["role"] for message in row.messages if message["role"] != "system"] for row in rows]
     return [
         row
@@ -95,9 +95,9 @@ def single(rows: Sequence[data.Example]) -> list[data.Example]:
 
 
 def shots(rows: Sequence[data.Example], seed: int, count: int = SHOTS) -> tuple[data.Example, ...]:
-    """Examples of one question and one answer for a few-shot prompt, the same ones for the same seed.
+    """Single-turn examples for a few-shot prompt, the same ones for the same seed.
 
-    The shorter half of the rows is drawn from: examples that fill the context teach less than they cost.
+    They are drawn from the shorter half of the rows: long examples use up the context for little benefit.
     """
     simple = single(rows)
     simple.sort(key=lambda row: len(row.asked) + len(row.answer))

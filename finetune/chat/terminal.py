@@ -1,4 +1,4 @@
-"""A comparison in a terminal: two columns that grow together; plain lines when the output is piped."""
+"""Chat in a terminal: columns that stream side by side; plain lines when the output is piped."""
 
 import contextlib
 import sys
@@ -14,7 +14,7 @@ WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped
 
 
 def converse(engine: Engine, talk: Talk, sampling: Sampling) -> int:
-    """Ask what is typed, or each line that is piped in, until there is no more; how many could not be answered.
+    """Ask each line that is typed or piped in; return the number of prompts that failed.
 
     Example:
         >>> converse(Engine(), Talk(run, columns), Sampling(max_tokens=64))
@@ -27,16 +27,16 @@ def converse(engine: Engine, talk: Talk, sampling: Sampling) -> int:
         except FinetuneError as error:
             print(error, file=sys.stderr)
             failed += 1
-        except KeyboardInterrupt:  # before the first token: as if it had not been asked
+        except KeyboardInterrupt:  # before the first token: drop the prompt
             continue
     return failed
 
 
 def ask(engine: Engine, talk: Talk, prompt: str, sampling: Sampling) -> list[Reply]:
-    """Ask all columns and print their answers. In a terminal Ctrl-C ends them.
+    """Ask all columns and print their answers. In a terminal, Ctrl-C ends the answers.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C came before they had begun.
+        KeyboardInterrupt: on Ctrl-C before the first token.
     """
     stream = engine.stream(talk.asks(prompt), talk.run.config["model"], sampling)
     replies: list[Reply] = []

@@ -1,6 +1,6 @@
-"""A conversation as one HTML file to pass on: what was asked, what each column said, with which settings.
+"""A conversation as a single HTML file to share: prompts, answers and settings.
 
-Everything that was typed or generated is escaped by jinja2; the page runs no script and loads nothing.
+All typed or generated text is escaped by jinja2; the page runs no scripts and loads nothing.
 """
 
 import time
@@ -25,7 +25,7 @@ small { color: #64748b; }</style></head><body>
 <h1>Before &amp; After</h1>
 <dl>{% for name, value in facts %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
 {% for turn in talk.turns %}<section><h2>Prompt</h2><pre>{{ turn.prompt }}</pre>
-<p><small>{{ told(turn.sampling) }}</small></p>
+<p><small>{{ summary(turn.sampling) }}</small></p>
 <div class="columns">{% for reply in turn.replies %}{% set column = talk.columns[loop.index0] %}
 <div{% if column.run %} class="tuned"{% endif %}><h3>{{ column.title }}</h3><pre>{{ reply.text }}</pre>
 <small>{{ reply.prompt_tokens }} prompt tokens, {{ reply.tokens }} tokens in {{ "%.1f"|format(reply.seconds) }} s,
@@ -37,7 +37,7 @@ small { color: #64748b; }</style></head><body>
 
 
 def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = (), verdict: str | None = None) -> str:
-    """The page. `votes` are the person's own, in blind tests of this run; `verdict` is its evaluation's sentence.
+    """The page. `votes` are this person's, from blind tests of this run; `verdict` is the sentence of its evaluation.
 
     Example:
         >>> Path("talk.html").write_text(transcript(talk), encoding="utf-8")
@@ -57,10 +57,10 @@ def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = (), verdict: str | 
         ("blind test", score(Vote(**vote) for vote in votes).sentence if votes else "not voted on"),
         ("saved", time.strftime("%Y-%m-%d %H:%M")),
     ]
-    return Environment(autoescape=True).from_string(PAGE).render(talk=talk, facts=facts, told=_told)
+    return Environment(autoescape=True).from_string(PAGE).render(talk=talk, facts=facts, summary=_summary)
 
 
-def _told(sampling: Sampling) -> str:
+def _summary(sampling: Sampling) -> str:
     most = f"at most {sampling.max_tokens} tokens"
     penalty = f", repetition penalty {sampling.repetition_penalty:g}" if sampling.repetition_penalty != 1 else ""
     if sampling.temperature <= 0:

@@ -1,4 +1,4 @@
-"""Votes of a blind test: which answer a person liked better, not knowing whose it was.
+"""Votes in a blind test: which of two unlabelled answers a person preferred.
 
 Example:
     >>> score([Vote(choice="tuned", ...)] * 8 + [Vote(choice="base", ...)] * 2)
@@ -13,7 +13,7 @@ from typing import Literal
 from finetune.records import Json, Moment, Name, Record
 
 SURE = 0.95
-"""Of the interval."""
+"""Confidence level of the interval."""
 
 
 class Message(Record):
@@ -24,7 +24,7 @@ class Message(Record):
 
 
 class Vote(Record):
-    """One judgement. `left` is who stood on the left, `at` in Unix seconds."""
+    """One judgement. `left` is the model whose answer was on the left; `at` is Unix time in seconds."""
 
     choice: Literal["base", "tuned", "tie", "neither"]
     left: Literal["base", "tuned"]
@@ -36,7 +36,7 @@ class Vote(Record):
 
 @dataclass(frozen=True)
 class Score:
-    """Votes counted. `rate` is the share of tuned among the decided, `low` and `high` its Wilson interval."""
+    """Vote counts. `rate` is tuned's share of the decided votes (0 to 1), `low` and `high` its 95 % Wilson interval."""
 
     tuned: int
     base: int
@@ -48,17 +48,17 @@ class Score:
 
     @property
     def sentence(self) -> str:
-        """For people; it claims nothing that the interval does not hold."""
+        """The result in words; it claims no winner unless the interval excludes a tie."""
         if self.rate is None:
-            return "No vote decided between the two yet."
+            return "No decided votes yet."
         counted = f"{self.tuned} of {self.tuned + self.base} decided votes for the tuned model"
         interval = f"{100 * self.rate:.0f} %, 95 % interval {100 * self.low:.0f} to {100 * self.high:.0f} %"
         verdict = (
-            "the tuned model is liked better."
+            "the tuned model is preferred."
             if self.low > 0.5
-            else "the base is liked better."
+            else "the base is preferred."
             if self.high < 0.5
-            else "that could be chance: vote on more."
+            else "this could be chance; vote on more."
         )
         return f"{counted} ({interval}): {verdict}"
 

@@ -1,6 +1,6 @@
-"""Looks at each accepted example once, and at all of them together: the warnings of the report.
+"""The warnings of the report: each accepted example is checked on its own, then all of them together.
 
-Nothing here rejects a row. What is kept per row is a few numbers, so that large files fit.
+Nothing here rejects a row. Only a few numbers are kept per row, so large files fit in memory.
 
 Example:
     >>> watch = Watch()
@@ -21,17 +21,17 @@ FEW = 10
 """Below this many examples a fine-tune is unlikely to have a noticeable effect."""
 
 CONSTANT = 0.9
-"""One answer in this share of the rows makes it the only thing learned."""
+"""When one answer makes up this share of the rows, the model learns little else."""
 
 CODES = {
     *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
     *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
     "near_not_checked",
 }
-"""Every code found here: a dataset that has changed is looked at anew for these."""
+"""Every code reported here. After a fix these checks are run again."""
 
 MOST_SYSTEMS = 1_000
-"""Different system prompts that are told apart."""
+"""Distinct system prompts that are counted; the rest are lumped together."""
 
 
 class Watch:
@@ -45,7 +45,7 @@ class Watch:
         self._scripts = _Kinds()
 
     def see(self, example: Example) -> None:
-        """Look at one example."""
+        """Check one example."""
         self._lines.append(example.line)
         self._printer.add(example)
         self._systems.add(example.system or "", example.line)
@@ -53,13 +53,15 @@ class Watch:
         if script := script_of(answer):
             self._scripts.add(script, example.line)
         if any(m["role"] == "assistant" and m["content"][:1].isspace() for m in example.messages):
-            self._warn("leading_space", example, "An answer begins with a space or line break.", "Strip it: one click.")
+            self._warn(
+                "leading_space", example, "An answer begins with a space or line break.", "Strip it with one click."
+            )
         self._see_text("\n".join(message["content"] for message in example.messages), example)
         if any(has_special(message["content"]) for message in example.messages):
             self._warn(
                 "special_token_in_text",
                 example,
-                "A text holds a chat control token such as <|im_end|>; it is learned as ordinary characters.",
+                "A text contains a chat control token such as <|im_end|>; it is learned as ordinary characters.",
                 "Remove it: the model's own template adds these tokens.",
             )
 
@@ -68,22 +70,22 @@ class Watch:
             self._warn(
                 "control_character",
                 example,
-                "A text holds characters that do not show, turn text around, or mark lost ones.",
-                "Look at the row in the preview, where they are visible, and remove them.",
+                "A text contains invisible, bidirectional-control or replacement characters.",
+                "Find them in the preview, which makes them visible, and remove them.",
             )
         if has_secret(text):
             self._warn(
                 "secret",
                 example,
-                "A text seems to hold a key, token or password; a tuned model can repeat it to anyone.",
-                "Remove it, and have the key replaced if the file was shared.",
+                "A text seems to contain a key, token or password; a tuned model can repeat it to anyone.",
+                "Remove it, and revoke the key if the file was shared.",
             )
         if has_personal(text):
             self._warn(
                 "personal_data",
                 example,
-                "A text holds an e-mail address or phone number; a tuned model may repeat it.",
-                "Replace it by an invented one if it belongs to a person.",
+                "A text contains an e-mail address or phone number; a tuned model may repeat it.",
+                "If it belongs to a real person, replace it with an invented one.",
                 "note",
             )
 
@@ -91,7 +93,7 @@ class Watch:
         self._findings.add(code, example.line, message, hint, severity)
 
     def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Prints]:
-        """The problems of all examples seen, and their prints; `examples` are the same ones."""
+        """The problems of all examples seen, and their fingerprints. `examples` must be those same examples."""
         prints = self._printer.prints(examples)
         together = (
             self._few(),
@@ -101,7 +103,7 @@ class Watch:
             self._constant(prints),
             self._mixed_systems(),
             self._mixed_scripts(),
-            self._unlooked(),
+            self._near_limit(),
         )
         return in_order([*self._findings.problems(), *(problem for problem in together if problem)]), prints
 
@@ -114,18 +116,18 @@ class Watch:
 
     def _duplicates(self, prints: Prints) -> Problem | None:
         rows = prints.repeats()
-        message = f"{_rows(len(rows))} exactly an earlier row; repeated rows weigh more than others."
-        return self._problem("duplicate", rows, message, "Drop the repetitions: one click.")
+        message = f"{_repeats(len(rows))} an earlier row exactly; repeated rows carry more weight in training."
+        return self._problem("duplicate", rows, message, "Drop the repeats with one click.")
 
     def _near(self, prints: Prints) -> Problem | None:
         rows = np.setdiff1d(np.array(sorted(prints.near), dtype=np.int64), prints.repeats())
-        message = f"{_rows(len(rows))} nearly an earlier row (at least 80 % of the text, case and spacing aside)."
-        return self._problem("near_duplicate", rows, message, "Look at them; a split keeps them on one side.")
+        message = f"{_repeats(len(rows), 'nearly ')} an earlier row (80 % or more the same, ignoring case and spacing)."
+        return self._problem("near_duplicate", rows, message, "Review them; a split keeps them on the same side.")
 
     def _conflicts(self, prints: Prints) -> Problem | None:
         rows = prints.conflicts()
-        message = f"{len(rows):,} rows ask what another row asks, with a different answer."
-        return self._problem("conflict", rows, message, "Keep one answer a prompt, unless variety is what you teach.")
+        message = f"{len(rows):,} rows share a prompt with another row but give a different answer."
+        return self._problem("conflict", rows, message, "Keep one answer per prompt, unless you want varied answers.")
 
     def _constant(self, prints: Prints) -> Problem | None:
         if len(prints.answers) < FEW:
@@ -147,10 +149,10 @@ class Watch:
         if "" in self._systems.counts:
             message = "Some rows have a system prompt and some have none."
             return Problem(
-                "mixed_system_prompts", "warning", count, lines, message, "Fill in a default one: one click."
+                "mixed_system_prompts", "warning", count, lines, message, "Fill in a default one with one click."
             )
         message = f"There are {len(self._systems.counts):,} different system prompts."
-        hint = "Nothing to do if that is meant; chat starts with the most common one."
+        hint = "Ignore this if it is intended; chat starts with the most common one."
         return Problem("mixed_system_prompts", "note", count, lines, message, hint)
 
     def _mixed_scripts(self) -> Problem | None:
@@ -159,13 +161,13 @@ class Watch:
             return None
         others = ", ".join(sorted(set(self._scripts.counts) - {self._scripts.main})[:5])
         message = f"Most answers are written in {self._scripts.main} script, {count:,} in another ({others})."
-        return Problem("language_mix", "warning", count, lines, message, "Nothing to do if the mix is meant.")
+        return Problem("language_mix", "warning", count, lines, message, "Ignore this if the mix is intended.")
 
-    def _unlooked(self) -> Problem | None:
+    def _near_limit(self) -> Problem | None:
         count = len(self._lines) - NEAR_ROWS
         if count <= 0:
             return None
-        message = f"Near-duplicates were looked for among the first {NEAR_ROWS:,} rows only; exact ones among all."
+        message = f"Only the first {NEAR_ROWS:,} rows were checked for near-duplicates; all for exact ones."
         return Problem("near_not_checked", "note", count, (self._lines[NEAR_ROWS],), message, "Nothing to do.")
 
     def _problem(self, code: str, rows: np.ndarray, message: str, hint: str) -> Problem | None:
@@ -175,7 +177,7 @@ class Watch:
 
 
 class _Kinds:
-    """Counts kinds of rows, and keeps the first lines of each."""
+    """Counts rows by kind (a script, a system prompt) and keeps the first line numbers of each kind."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -194,7 +196,7 @@ class _Kinds:
         return max(self.counts, key=lambda kind: self.counts[kind])
 
     def besides_main(self) -> tuple[int, tuple[int, ...]]:
-        """How many rows are not of the most common kind, and the first lines of those."""
+        """How many rows are not of the most common kind, and the first line numbers of those."""
         if len(self.counts) < 2:
             return 0, ()
         main = self.main
@@ -207,5 +209,5 @@ def lines_at(lines: Sequence[int], rows: np.ndarray) -> tuple[int, ...]:
     return tuple(lines[int(row)] for row in rows[:FIRST_LINES])
 
 
-def _rows(count: int) -> str:
-    return "1 row is" if count == 1 else f"{count:,} rows are"
+def _repeats(count: int, how: str = "") -> str:
+    return f"1 row {how}repeats" if count == 1 else f"{count:,} rows {how}repeat"

@@ -1,4 +1,4 @@
-"""What the data station hands on: a file as read, and how rows were kept out of training."""
+"""What loading returns: the dataset as read, and how rows were held out of training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from finetune.data.mapping import Mapping
 
 @dataclass(frozen=True)
 class Split:
-    """How rows were kept out of training: `by` a validation ``"file"``, or ``"ratio"`` (then with its seed).
+    """How rows were held out: `by` a validation ``"file"``, or by ``"ratio"`` (with its seed).
 
-    `groups` counts the sets of near-identical rows that were kept on one side together.
+    `groups` counts the sets of near-identical rows that were kept together on one side.
     """
 
     by: Literal["file", "ratio"]
@@ -30,11 +30,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A file as read. ``rows == len(examples) + len(rejected)``, always.
+    """A file as read. Always ``rows == len(examples) + len(rejected)``.
 
-    `examples` and `rejected` are sequences: lists for small files, lazy views of a temporary file
-    for large ones. `columns` are the fields found, `applied` the fixes made so far, `prints` the
-    fingerprints that tell duplicates apart (see `finetune.data.duplicates`).
+    `examples` and `rejected` are lists for small files, and lazy views of a temporary file for large
+    ones. `columns` are the fields found, `applied` the fixes made so far, `prints` the fingerprints
+    used to find duplicates (see `finetune.data.duplicates`).
     """
 
     name: str
@@ -56,6 +56,6 @@ class Dataset:
 
     @cached_property
     def system(self) -> str | None:
-        """The system prompt used most often: the one a chat with the tuned model should start with."""
+        """The most common system prompt: the one a chat with the tuned model should start with."""
         common = Counter(example.system for example in self.examples).most_common(1)
         return common[0][0] if common else None

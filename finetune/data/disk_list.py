@@ -1,10 +1,12 @@
 """Sequences that do not hold their items in memory: a temporary JSONL file and an index of offsets.
 
-A 500 MB file has to be checked in less memory than that. `keep` gives a plain list as long as the
-items are few, and a `Spool` beyond; both are read in the same way.
+A 500 MB file must be checked in less memory than that. A `Keeper` returns a plain list while the items
+are few and a `Spool` once they are many; both are read in the same way.
 
 Example:
-    >>> kept = keep_examples(examples)          # a list, or a Spool
+    >>> keeper = example_keeper()
+    >>> for example in examples: keeper.add(example)
+    >>> kept = keeper.kept()          # a list, or a Spool
     >>> kept[-1].line, len(kept), kept[10:12]
 """
 
@@ -26,18 +28,18 @@ IN_MEMORY = 20_000
 IN_MEMORY_CHARACTERS = 50_000_000
 
 READ_AHEAD = 1 << 20
-"""Bytes read at once when a spool is walked from start to end."""
+"""Bytes read at once when a spool is iterated."""
 
 TIMES_AN_UPLOAD = 4
-"""Rows may take this many times the largest upload: a template repeats columns, JSON escapes characters."""
+"""Rows may take up this many times the largest upload: templates repeat columns, and JSON escapes characters."""
 
 T = TypeVar("T")
 
 
 class Spool(Sequence[T], Generic[T]):
-    """A read-many sequence in an unnamed temporary file, gone with the last reference to it.
+    """A sequence in an unnamed temporary file, deleted with the last reference to it.
 
-    Several threads may read; a lock keeps each seek and its read together.
+    Several threads may read it; a lock keeps each seek together with its read.
     """
 
     def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T]):
@@ -48,24 +50,24 @@ class Spool(Sequence[T], Generic[T]):
         self._most = TIMES_AN_UPLOAD * settings.read().max_upload_mb * 2**20
 
     def append(self, item: T) -> None:
-        """Write one item at the end (before others begin to read).
+        """Write one item at the end, before anything is read.
 
         Raises:
-            DataError: the rows have become far more than the file they came from can have held.
+            DataError: the rows take up far more than the file they came from could hold.
         """
         data = json.dumps(self._encode(item)).encode() + b"\n"
         if self._ends[-1] + len(data) > self._most:
             raise DataError(
                 f"The rows take more than {self._most / 2**20:,.0f} MiB.",
                 where="rows",
-                fix="Shorten the template, or bring a part of the file.",
+                fix="Shorten the template, or use part of the file.",
                 code="data_too_large",
             )
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
 
     def finish(self) -> "Spool[T]":
-        """Hand everything to the operating system, so that it can be read."""
+        """Flush the file, so that it can be read."""
         self._file.flush()
         return self
 
@@ -144,7 +146,7 @@ class Keeper(Generic[T]):
             self._list.clear()
 
     def kept(self) -> Sequence[T]:
-        """What was collected. Add nothing afterwards."""
+        """Everything collected. Add nothing afterwards."""
         return self._spool.finish() if self._spool is not None else self._list
 
 
@@ -156,14 +158,6 @@ def example_keeper() -> Keeper[Example]:
 def rejected_keeper() -> Keeper[Rejected]:
     """A keeper for rejected rows."""
     return Keeper(lambda row: list(asdict(row).values()), lambda values: Rejected(*values), lambda row: len(row.text))
-
-
-def keep_examples(examples: Iterable[Example]) -> Sequence[Example]:
-    """Walk through `examples` once and keep them, on disk when they are many."""
-    keeper = example_keeper()
-    for example in examples:
-        keeper.add(example)
-    return keeper.kept()
 
 
 def _pack(example: Example) -> list:

@@ -1,4 +1,4 @@
-"""Examples, and what was wrong with the rows that are none."""
+"""Examples, and the problems of rows that could not become one."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ FIRST_LINES = 20
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: ``messages`` are ``{"role", "content"}`` dicts, ``line`` where it stood in the file.
+    """One conversation: ``messages`` are ``{"role", "content"}`` dicts, ``line`` is its line in the file.
 
-    An assistant message may carry ``"weight": 0`` (read, not learned) and ``"tool_calls"``; roles are
-    system, user, assistant and tool. `tools` are the functions on offer, as JSON schemas; a chat
-    template shows them to the model. `label` is set for rows of a classification table.
+    An assistant message may have ``"weight": 0`` (read, not learned) and ``"tool_calls"``; roles are
+    system, user, assistant and tool. `tools` are the available functions as JSON schemas, which the chat
+    template shows to the model. `label` is set for rows of a classification table.
 
     Example:
         >>> Example(({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}), line=1).answer
@@ -37,21 +37,21 @@ class Example:
 
     @property
     def prompt(self) -> tuple[dict[str, Any], ...]:
-        """Everything before the last assistant turn: what a model is asked."""
+        """Everything before the last assistant turn."""
         return self.messages[: self._last_answer]
 
     @property
     def asked(self) -> str:
-        """The last thing said before the answer; "" for a whole text, where nothing was."""
+        """The last message before the answer; "" for a plain text without a prompt."""
         return self.prompt[-1]["content"] if self.prompt else ""
 
     @property
     def answer(self) -> str:
-        """The last assistant turn: what a model should say ("" when it only calls a tool)."""
+        """The last assistant turn: the expected answer ("" when it only calls a tool)."""
         return self.messages[self._last_answer]["content"]
 
     def as_row(self) -> dict[str, Any]:
-        """The example as a row of OpenAI's chat format: what to write to a file that is loaded again."""
+        """The example as a row in OpenAI's chat format, which `load` reads back."""
         return {"messages": list(self.messages)} | ({"tools": list(self.tools)} if self.tools else {})
 
     @property
@@ -77,7 +77,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be used: where, why, and what stood there (cut at 500 characters)."""
+    """A row that cannot be used: its line, the reason, and its text (at most 500 characters)."""
 
     line: int
     code: str
@@ -87,14 +87,14 @@ class Rejected:
 
 @dataclass
 class Findings:
-    """Collects problems row by row, counted by code; keeps the first lines only, whatever the size of the file."""
+    """Collects problems row by row, counted by code; keeps only the first line numbers, however large the file."""
 
     _counts: Counter[tuple[str, Severity]] = field(default_factory=Counter)
     _lines: dict[tuple[str, Severity], list[int]] = field(default_factory=dict)
     _texts: dict[tuple[str, Severity], tuple[str, str]] = field(default_factory=dict)
 
     def add(self, code: str, line: int, message: str, hint: str, severity: Severity = "error") -> None:
-        """Note one problem. The first message of a code stands for all of them."""
+        """Record one problem. The report shows the first message of each code."""
         key = (code, severity)
         self._counts[key] += 1
         self._texts.setdefault(key, (message, hint))
@@ -111,5 +111,5 @@ class Findings:
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Errors first, then by how many rows they touch."""
+    """Errors first, then warnings, then notes; within each, the most frequent first."""
     return sorted(problems, key=lambda p: (("error", "warning", "note").index(p.severity), -p.count))

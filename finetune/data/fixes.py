@@ -1,6 +1,6 @@
-"""One-click remedies: each says what it would change, shows one row before and after, and is recorded.
+"""One-click fixes: each says how many rows it would change, shows one of them before and after, and is recorded.
 
-A row that a fix drops is rejected with its reason, so accepted + rejected = rows still holds.
+A row that a fix drops is rejected with a reason, so accepted + rejected = rows still holds.
 
 Example:
     >>> [(fix.code, fix.rows_changed) for fix in fixes(dataset)]
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TITLES = {
-    "strip_leading_space": "Strip the space before answers",
+    "strip_leading_space": "Strip leading space from answers",
     "fill_system_prompt": "Fill in the system prompt where it is missing",
     "drop_duplicates": "Drop rows that repeat an earlier row",
-    "remove_leaks": "Remove training rows that stand in the validation data",
-    "drop_too_long": "Drop rows that are longer than the length",
+    "remove_leaks": "Remove training rows that also occur in the validation data",
+    "drop_too_long": "Drop rows longer than the maximum length",
 }
-"""All fixes, in the order in which they are made."""
+"""All fixes, in the order in which they are applied."""
 
 MENDS = {
     "strip_leading_space": "leading_space",
@@ -41,12 +41,12 @@ MENDS = {
     "drop_duplicates": "duplicate",
     "remove_leaks": "leak",
 }
-"""The problem a fix is for; without that problem in the report there is nothing to measure."""
+"""The problem that each fix solves; a fix is only measured if the report contains its problem."""
 
 
 @dataclass(frozen=True)
 class Fix:
-    """A remedy on offer. `before` and `after` are the text of the first row concerned; `after` is "" if it goes."""
+    """An available fix. `before` and `after` show the first row it changes; `after` is "" if it drops the row."""
 
     code: str
     title: str
@@ -61,13 +61,13 @@ class Fix:
 
 @dataclass(frozen=True)
 class Length:
-    """What "too long" means: more tokens than `most`, as this tokenizer counts them."""
+    """The maximum length of a row: `most` tokens, as this tokenizer counts them."""
 
     tokenizer: "PreTrainedTokenizerBase"
     most: int
 
     def fits(self, example: Example) -> bool:
-        """Whether nothing would be cut. A row the template refuses is not too long."""
+        """Whether nothing would be cut. A row that the chat template rejects is not too long."""
         try:
             return models.render(example.messages, self.tokenizer, self.most, example.tools).cut == 0
         except ModelError:
@@ -75,10 +75,10 @@ class Length:
 
 
 def fixes(dataset: Dataset, length: Length | None = None, system: str | None = None) -> list[Fix]:
-    """The remedies that would change something. Each is measured on the dataset as it is now.
+    """The fixes that would change something, each measured on the dataset as it is now.
 
-    With a `length`, every row is rendered, which takes about a millisecond each. `system` is the
-    prompt to fill in; without it, the most common one is.
+    With a `length`, every row is rendered (about a millisecond per row). `system` is the system
+    prompt to fill in; default: the most common one.
     """
     found = []
     known = {problem.code for problem in dataset.problems}
@@ -99,19 +99,17 @@ def fixes(dataset: Dataset, length: Length | None = None, system: str | None = N
 
 
 def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, system: str | None = None) -> Dataset:
-    """The dataset with these fixes made, and its report made anew. The dataset given is left alone.
+    """A copy of the dataset with these fixes applied and a new report.
 
     Raises:
-        DataError: ``fix_unknown`` for an unknown code, ``fix_needs_length`` without the length it needs.
+        DataError: ``fix_unknown`` for an unknown code, ``fix_needs_length`` when the length is missing.
     """
     wanted = set(codes)
     if unknown := wanted - set(TITLES):
         known = ", ".join(TITLES)
-        raise DataError(f"There is no fix {sorted(unknown)[0]!r}.", fix=f"Known are {known}.", code="fix_unknown")
+        raise DataError(f"There is no fix {sorted(unknown)[0]!r}.", fix=f"Choose from: {known}.", code="fix_unknown")
     if "drop_too_long" in wanted and length is None:
-        raise DataError(
-            "Which rows are too long is not known.", fix="Give a model and a length.", code="fix_needs_length"
-        )
+        raise DataError("This fix needs a maximum length.", fix="Choose a model and a length.", code="fix_needs_length")
     for code in TITLES:
         if code in wanted:
             dataset = _applied(dataset, code, length, system)
@@ -124,15 +122,15 @@ def _applied(dataset: Dataset, code: str, length: Length | None, system: str | N
         return fixed
     validation = dataset.validation
     if code in ("strip_leading_space", "fill_system_prompt"):
-        told = system or _default_system(dataset)
-        validation = _rebuilt(validation, code, _changes(validation, code, length, told))
+        system = system or _default_system(dataset)  # that of the training rows, not of the validation rows
+        validation = _rebuilt(validation, code, _changes(validation, code, length, system))
     split = dataset.split
     joined = with_validation(fixed, validation)
     return replace(joined, split=replace(split, train=len(fixed.examples)) if split else joined.split)
 
 
 def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Example | None]]) -> Dataset:
-    """Keep, change or reject each row, and look at what remains."""
+    """Keep, change or reject each row, and check what remains."""
     kept, rejected, watch = example_keeper(), rejected_keeper(), Watch()
     for row in dataset.rejected:
         rejected.add(row)
@@ -143,14 +141,14 @@ def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Examp
             watch.see(after)
         else:
             dropped.append(example.line)
-            rejected.add(Rejected(example.line, code, f"{TITLES[code]}: on request.", _shown(example)[:500]))
+            rejected.add(Rejected(example.line, code, f"Dropped by a fix: {TITLES[code]}.", _shown(example)[:500]))
     examples = kept.kept()
     watched, prints = watch.finish(examples)
     problems = [problem for problem in dataset.problems if problem.code not in CODES] + watched
     if dropped:
         lines = tuple(dropped[:FIRST_LINES])
-        message = f"{len(dropped):,} rows were dropped on request: {TITLES[code].lower()}."
-        problems.append(Problem(code, "note", len(dropped), lines, message, "Load the file again to have them back."))
+        message = f"{len(dropped):,} rows were dropped by a fix: {TITLES[code].lower()}."
+        problems.append(Problem(code, "note", len(dropped), lines, message, "Load the file again to restore them."))
     return replace(
         dataset,
         examples=examples,
@@ -164,7 +162,7 @@ def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Examp
 def _changes(
     dataset: Dataset, code: str, length: Length | None, system: str | None
 ) -> Iterator[tuple[Example, Example | None]]:
-    """Each example with what becomes of it: itself, a changed one, or None when it is dropped."""
+    """Each example with its result: itself, a changed copy, or None when it is dropped."""
     change = _change(dataset, code, length, system)
     for place, example in enumerate(dataset.examples):
         yield example, change(place, example)
@@ -176,8 +174,8 @@ def _change(
     if code == "strip_leading_space":
         return lambda place, example: _stripped(example)
     if code == "fill_system_prompt":
-        told = system or _default_system(dataset)
-        return lambda place, example: _told(example, told)
+        prompt = system or _default_system(dataset)
+        return lambda place, example: _with_system(example, prompt)
     if code == "drop_too_long":
         return lambda place, example: example if length is None or length.fits(example) else None
     gone = _repeated(prints_of(dataset)) if code == "drop_duplicates" else _leaked(dataset)
@@ -193,7 +191,7 @@ def _leaked(dataset: Dataset) -> set[int]:
 
 
 def _default_system(dataset: Dataset) -> str | None:
-    """The most common system prompt, if any row has one."""
+    """The most common system prompt; None if no row has one."""
     if dataset.system:
         return dataset.system
     prompts: dict[str, int] = {}
@@ -203,7 +201,7 @@ def _default_system(dataset: Dataset) -> str | None:
     return max(prompts, key=lambda prompt: prompts[prompt]) if prompts else None
 
 
-def _told(example: Example, system: str | None) -> Example:
+def _with_system(example: Example, system: str | None) -> Example:
     if not system or example.system:
         return example
     return replace(example, messages=({"role": "system", "content": system}, *example.messages))

@@ -1,12 +1,12 @@
-"""A dataset of the Hub becomes a file here, and is then read like any other.
+"""Download the first rows of a Hub dataset to a local file, which is then read like any other.
 
-Rows are streamed, so that a dataset of any size gives its first rows quickly; no code of a dataset
-is run. The Hub is asked first whether it has the dataset at all, and is given up when it is silent.
-Each fetch has a folder of its own, which goes when it was read: what one visitor may read is not for the next.
+Rows are streamed, so that even a huge dataset yields its first rows quickly; dataset code is never run. The Hub
+is first asked whether the dataset exists, with a timeout. Each download has its own folder, deleted once it has
+been read: one visitor's private data must not reach the next.
 
 Example:
-    >>> fetch("owner/name", None, "train[:100]", folder)    # DataError: there is no split 'train[:100]' …
-    >>> fetch("owner/name", None, "train", folder)
+    >>> fetch(Request("owner/name", None, "train[:100]", None), folder)    # DataError: There is no split …
+    >>> fetch(Request("owner/name", None, "train", None), folder)
     (PosixPath('…/rows.jsonl'), None)
 """
 
@@ -27,10 +27,10 @@ from finetune.errors import DataError
 from finetune.models import hub
 
 DAY = 24 * 3600
-"""Seconds after which a folder of a fetch was left by a process that was killed."""
+"""Age in seconds at which a download folder must have been left by a killed process."""
 
 MOST_ROWS = 50_000
-"""Rows that are fetched: more than a small model can use."""
+"""Most rows that are fetched: more than a small model can use."""
 
 PREFIX = "hub:"
 HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*")
@@ -47,13 +47,13 @@ def parse(name: str) -> tuple[str, str | None, str]:
     """
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) > 3:
-        raise _sorry(name, "This is not hub:owner/name[:config[:split]].", "Leave out what is too much.")
+        raise _sorry(name, "There are too many colons.", "Write hub:owner/name[:config[:split]].")
     return parts[0], (parts[1:] + [""])[0] or None, (parts[2:] + [""])[0] or "train"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A split of a dataset, and whose login it is read with (see `finetune.models.hub.token`)."""
+    """A split of a dataset, and the token to read it with (see `finetune.models.hub.token`)."""
 
     name: str
     config: str | None
@@ -63,20 +63,20 @@ class Request:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder for one fetch, gone afterwards."""
+    """A folder for one download, deleted afterwards."""
     with tempfile.TemporaryDirectory(dir=_place(), ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def folder_until_the_end() -> Path:
-    """A folder that goes when this process ends: what the command line reads is read until then."""
+    """A folder that is deleted when this process exits; the command line reads its rows until then."""
     folder = Path(tempfile.mkdtemp(dir=_place()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def _place() -> Path:
-    """Where those folders are. What is old goes, also files of a version that kept one for everybody."""
+    """The parent of those folders. Leftovers are removed, including the shared files of an earlier version."""
     place = settings.read().home / "hub"
     place.mkdir(exist_ok=True)
     for old in place.iterdir():
@@ -88,22 +88,22 @@ def _place() -> Path:
 
 
 def fetch(wanted: Request, folder: Path, most: int = MOST_ROWS) -> tuple[Path, str | None]:
-    """The first rows of one split as a JSONL file in `folder`, and what they were cut at, if at anything.
+    """Write the first rows of one split to a JSONL file in `folder`; return it with the limit that applied, if any.
 
-    At most `most` rows and as many bytes as may be uploaded are written.
+    At most `most` rows are written, and no more bytes than an upload may have.
 
     Raises:
-        DataError: no such dataset, config or split (those that exist are named), no access, or no
-            answer (within 10 s).
+        DataError: there is no such dataset, config or split (existing ones are named), no access, or no
+            answer within 10 s.
     """
     name = wanted.name
     if not HUB_ID.fullmatch(name):
-        raise _sorry(name, "This is not the id of a Hub dataset.", "Write owner/name.")
+        raise _sorry(name, "This is not a Hub dataset id.", "Write owner/name.")
     if Path(name).exists():
-        raise _sorry(name, "A folder here has the same name.", "Move it, or start from another folder.")
+        raise _sorry(name, "A local folder has the same name.", "Rename it, or run the app from another folder.")
     if hub.offline():
-        raise _sorry(name, "HF_HUB_OFFLINE is set, so the Hub is not asked.", "Unset it, or give a file.")
-    silent = _sorry(name, f"The Hub did not answer within {hub.SECONDS:g} s.", "Try again, or give a file.")
+        raise _sorry(name, "The Hub is not contacted because HF_HUB_OFFLINE is set.", "Unset it, or use a local file.")
+    silent = _sorry(name, f"The Hub did not answer within {hub.SECONDS:g} s.", "Try again, or use a local file.")
     hub.within(hub.SECONDS, lambda: _ask(wanted), silent)
     rows = _reading(name, lambda: _stream(wanted, _config(wanted, folder), folder))
     path = folder / "rows.jsonl"
@@ -119,24 +119,24 @@ def _ask(wanted: Request) -> None:
     try:
         HfApi(token=wanted.token).dataset_info(name, timeout=hub.SECONDS)
     except GatedRepoError as error:
-        what = "The dataset is gated, and your login has no access to it."
+        what = "The dataset is gated and your account has no access to it."
         raise _sorry(name, what, "Accept its terms on the Hub.") from error
     except RepositoryNotFoundError as error:
-        what = "There is no such dataset on the Hub, or it is private."
-        advice = "for a private one log in (hf auth login)" if wanted.token is None else "or upload the file"
+        what = "The Hub has no such dataset, or it is private."
+        advice = "for a private dataset, log in (hf auth login)" if wanted.token is None else "or upload the file"
         raise _sorry(name, what, f"Check the name; {advice}.") from error
     except HfHubHTTPError as error:
         raise _sorry(name, f"The Hub answered with status {error.response.status_code}.", "Try again later.") from error
     except (httpx2.HTTPError, OSError) as error:
-        raise _sorry(name, "The Hub cannot be reached.", "Connect, or give a file.") from error
+        raise _sorry(name, "The Hub cannot be reached.", "Check your connection, or use a local file.") from error
 
 
 def _config(wanted: Request, folder: Path) -> str:
-    """The config asked for, or the only one (or the one named default)."""
+    """The requested config; by default the only one, or else the one named ``default``."""
     from datasets import get_dataset_config_names
 
     name, config = wanted.name, wanted.config
-    # `cache_dir`: when the Hub fails it would take what it finds in the cache of whoever runs this server
+    # `cache_dir`: otherwise, when the Hub fails, it falls back to the cache of whoever runs this server
     known = get_dataset_config_names(name, token=wanted.token, cache_dir=str(folder))
     chosen = config or (known[0] if len(known) == 1 else "default")
     if chosen not in known:
@@ -157,7 +157,7 @@ def _stream(wanted: Request, config: str, folder: Path) -> Iterable[dict[str, An
 
 
 def _write(name: str, rows: Iterable[dict[str, Any]], path: Path, most: int) -> str | None:
-    """Write the first rows; returns what they were cut at: so many rows, or so many MB."""
+    """Write the first rows; return the limit that cut them off (in rows or MB), or None."""
     room = settings.read().max_upload_mb
     with path.open("w", encoding="utf-8") as file:
         for count, row in enumerate(rows):
@@ -166,7 +166,7 @@ def _write(name: str, rows: Iterable[dict[str, Any]], path: Path, most: int) -> 
                 return f"first {most:,} rows"
             if file.tell() + len(line) > room * 2**20:
                 if not count:
-                    what = f"Its first row is larger than {room:,} MB, the most that is taken here."
+                    what = f"Its first row exceeds the limit of {room:,} MB."
                     raise _sorry(name, what, "Choose another dataset.")
                 return f"first {room:,} MB ({count:,} {'row' if count == 1 else 'rows'})"
             file.write(line)
@@ -174,7 +174,7 @@ def _write(name: str, rows: Iterable[dict[str, Any]], path: Path, most: int) -> 
 
 
 def _reading(name: str, read: Callable[[], T]) -> T:
-    """Let `datasets` read; what it cannot do becomes one sentence."""
+    """Call `read`; whatever `datasets` raises becomes a `DataError` of one sentence."""
     import httpx2
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
@@ -186,7 +186,9 @@ def _reading(name: str, read: Callable[[], T]) -> T:
     except (DatasetsError, HfHubHTTPError, httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         what = f"The dataset cannot be read from the Hub ({type(error).__name__}: {reason})."
-        raise _sorry(name, what, "Datasets that need code of their own are not run; give its files instead.") from error
+        raise _sorry(
+            name, what, "Datasets that run their own code are not supported; download the files instead."
+        ) from error
 
 
 def _sorry(name: str, what: str, advice: str) -> DataError:

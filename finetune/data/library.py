@@ -1,12 +1,12 @@
-"""Datasets kept for good: what is trained on, the file it came from, and how the one became the other.
+"""Stored datasets: the rows that are trained on, the files they came from, and the steps in between.
 
     <dataset folder>/
-        train.jsonl, validation.jsonl     the accepted examples: what a run reads
-        original/train.csv, …             the files as they were brought
-        report.json                       what was found in them
+        train.jsonl, validation.jsonl     the accepted examples, which a run reads
+        original/train.csv, …             the files as they were uploaded
+        report.json                       the problems found in them
 
-The facts of a record name the mapping and the fixes, so that the same dataset can be made from the
-originals again, with one fix more or one less.
+A record's facts include the mapping and the fixes, so that the dataset can be rebuilt from the originals
+with one fix more or one fewer.
 
 Example:
     >>> record = keep_dataset(store, apply(load("my.csv"), ["drop_duplicates"]))
@@ -45,36 +45,36 @@ PARTS = ("train", "validation")
 REPORT = "report.json"
 
 DELETED = ".deleted"
-"""Marks a folder, of a dataset or a run, whose record is about to go. Without a record, only a marked folder is
-removed: a record that was lost in some other way must not take data or adapters along."""
+"""Marks the folder of a dataset or run whose record is about to be deleted. A folder without a record is removed
+only if it has this mark: if a record is lost in some other way, its data and adapters must survive."""
 
 TRIES = 5
-"""How often a dataset is laid out anew when somebody deletes the same one at that moment."""
+"""Attempts to store a dataset while somebody else is deleting the same one."""
 
 KEEPING = ".keeping-"
-"""How a folder is called in which a dataset is laid out; one that is old was left by a crash."""
+"""Prefix of the temporary folder in which a dataset is assembled; an old one was left by a crash."""
 
 
 @dataclass(frozen=True)
 class FixedWith:
-    """What the fixes were told: the system prompt to fill in, and whose tokens a row may have how many of."""
+    """The arguments of the fixes: the system prompt to fill in; the most tokens per row, and the model that counts."""
 
     system: str | None = None
     model: str | None = None
     most: int | None = None
 
     def length(self) -> Length | None:
-        """For `data.fixes` and `data.apply`. Raises `ModelError` when the model cannot be had."""
+        """As an argument of `data.fixes` and `data.apply`. Raises `ModelError` if the model is unavailable."""
         if not self.model or not self.most:
             return None
         return Length(models.load_tokenizer(models.find(self.model)), self.most)
 
 
 def save_dataset(store: Store, dataset: Dataset, owner: str = "local") -> DatasetRecord:
-    """Keep a dataset for training.
+    """Store a dataset for training.
 
     Raises:
-        DataError: no row can be trained on.
+        DataError: no row can be used (code ``data_not_trainable``).
     """
     if not dataset.examples:
         first = dataset.problems[0] if dataset.problems else None
@@ -90,23 +90,23 @@ def save_dataset(store: Store, dataset: Dataset, owner: str = "local") -> Datase
 def keep_dataset(
     store: Store, dataset: Dataset, owner: str = "local", fixed_with: FixedWith | None = None
 ) -> DatasetRecord:
-    """Keep a dataset for good, also one that needs a mapping before it can be trained on.
+    """Store a dataset, even one that still needs a mapping before it can be trained on.
 
-    What the same owner kept before is found again, with what was measured of it: the folder's name is a hash of
-    the owner, the name and all that is kept.
+    Storing the same data again yields the same record, with everything measured on it: the folder's name is a
+    hash of the owner, the name and the contents.
     """
     for _ in range(TRIES):
         facts, files = _keep_files(dataset, owner, fixed_with or FixedWith())
         folder = files[0].parent
         record = store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
-        if all(file.is_file() for file in files):  # from here on the record protects them
+        if all(file.is_file() for file in files):  # from here on the record protects them from cleaning
             (folder / DELETED).unlink(missing_ok=True)
             return record
-    raise DataError("It was deleted while it was being kept.", where=dataset.name, fix="Bring it again.")
+    raise DataError("The dataset was deleted while it was being stored.", where=dataset.name, fix="Load it again.")
 
 
 def _keep_files(dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Facts, list[Path]]:
-    """The facts of a dataset, and where its files are now, one directly in its folder first."""
+    """The facts of a dataset and its files; the first file lies directly in the dataset's folder."""
     place = settings.read().datasets
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -115,10 +115,10 @@ def _keep_files(dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Fa
             folder = place / _digest(Path(aside), [owner, dataset.name, facts.model_dump(exclude_unset=True)])
             return facts, _move(Path(aside), folder)
     except FileNotFoundError as error:
-        raise DataError("Its files are gone.", where=dataset.name, fix="Upload it again.") from error
+        raise DataError("The dataset's files are gone.", where=dataset.name, fix="Upload it again.") from error
     except OSError as error:
         raise DataError(
-            "The data cannot be kept: the disk is full or cannot be written.",
+            "The data cannot be stored: the disk is full or not writable.",
             where=dataset.name,
             fix="Free some space.",
             code="disk_full",
@@ -126,7 +126,7 @@ def _keep_files(dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Fa
 
 
 def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
-    """Write the files of a kept dataset; returns the facts of its record."""
+    """Write the files of a stored dataset; return the facts for its record."""
     files: dict[str, str | None] = {"train_file": None, "validation_file": None}
     (folder / "original").mkdir()
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
@@ -153,7 +153,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _digest(folder: Path, identity: list[Any]) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-    for path in (path for path in _files(folder) if path.name != REPORT):  # it follows from the others
+    for path in (path for path in _files(folder) if path.name != REPORT):  # derived from the others
         digest.update(os.fsencode(f"{path.relative_to(folder)} {path.stat().st_size} "))
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -161,9 +161,10 @@ def _digest(folder: Path, identity: list[Any]) -> str:
 
 
 def _move(aside: Path, folder: Path) -> list[Path]:
-    """Each file into the folder, the report first; what is there already is the same, or was damaged.
+    """Move each file into the folder, the report first. Files already there are identical, or damaged.
 
-    A deletion may take the folder away between two lines here: then a file is missing in the end.
+    A concurrent deletion may remove the folder between any two lines here; `keep_dataset` then finds a file missing
+    and tries again.
     """
     moved = []
     for path in sorted(_files(aside), key=lambda path: path.name != REPORT):
@@ -175,7 +176,7 @@ def _move(aside: Path, folder: Path) -> list[Path]:
 
 
 def reload(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
-    """The kept originals, read again: as they were brought, or with a mapping.
+    """The stored originals, read again: as uploaded, or with a mapping.
 
     Raises:
         DataError: the files are gone, or the mapping names no existing column.
@@ -184,53 +185,55 @@ def reload(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
 
 
 def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
-    """The kept copies of the files that were brought: the train file, and the validation file if there was one."""
+    """The stored copies of the uploaded files: the train file, and the validation file if there was one."""
     _refuse_stayed(record)
     folder, facts = Path(record.folder) / "original", record.facts
     if not facts.train_file or not folder.is_dir():
-        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
+        raise DataError("The stored dataset is gone.", where=record.name, fix="Upload it again.")
     return folder / facts.train_file, folder / facts.validation_file if facts.validation_file else None
 
 
 def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
-    """The dataset as it was kept, report and all: its originals with its mapping (or a new one) and its fixes.
+    """The dataset as it was stored, with its report: the originals with its mapping (or a new one) and its fixes.
 
     Raises:
         DataError: the files are gone, or the mapping names no existing column.
-        ModelError: a fix counted tokens of a model that cannot be had any more.
+        ModelError: a fix counted tokens with a model that is no longer available.
     """
-    kept, settings_then = record.facts.mapping, fixed_with(record)
+    kept, given = record.facts.mapping, fixed_with(record)
     dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None))
     for code in record.facts.applied:
-        dataset = apply(dataset, [code], settings_then.length(), settings_then.system)
+        dataset = apply(dataset, [code], given.length(), given.system)
     return dataset
 
 
 def fixed_with(record: DatasetRecord) -> FixedWith:
-    """What the fixes of a kept dataset were told."""
+    """The arguments of a stored dataset's fixes."""
     return FixedWith(**record.facts.fixed_with)
 
 
 def rows_of(record: DatasetRecord) -> Path:
-    """The folder with the rows of a kept dataset.
+    """The folder with the rows of a stored dataset.
 
     Raises:
-        DataError: they are gone, there never was one, or they stayed where an imported run was trained.
+        DataError: the rows are gone, there never were any, or an imported run came without them.
     """
     _refuse_stayed(record)
     if record.facts.accepted == 0:
-        fix = "Map its columns on the Data tab, or mend the rows."
-        raise DataError("None of its rows can be used.", where=record.name, fix=fix, code="data_not_trainable")
+        fix = "Map its columns on the Data tab, or correct the rows."
+        raise DataError(
+            "None of the dataset's rows can be used.", where=record.name, fix=fix, code="data_not_trainable"
+        )
     if not (Path(record.folder) / "train.jsonl").is_file():
-        raise DataError("The kept dataset is gone.", where=record.name, fix="Upload it again.")
+        raise DataError("The stored dataset is gone.", where=record.name, fix="Upload it again.")
     return Path(record.folder)
 
 
 class RowSplit(Record):
-    """Which rows of a kept dataset a run is trained on, and which are held out: decided once, when the run starts.
+    """Which rows of a stored dataset a run trains on and which it holds out, decided once, when the run starts.
 
-    `held_out` numbers lines of train.jsonl from 1; None: validation.jsonl is held out, and all of train.jsonl
-    trained on. The hashes (see `rows_hash`) are those of the rows on either side, in their order.
+    `held_out` are line numbers in train.jsonl, from 1; None means that validation.jsonl is held out and all of
+    train.jsonl is trained on. The hashes (see `rows_hash`) are those of the rows on each side, in order.
 
     Example:
         >>> choose_split(folder, ratio=0.15, seed=0).held_out[:3]
@@ -243,8 +246,10 @@ class RowSplit(Record):
 
 
 def choose_split(folder: Path, ratio: float, seed: int) -> RowSplit:
-    """Decide which rows of a kept dataset's folder are held out. Nobody else does: whoever needs a run's rows reads
-    what was recorded with it, so that a later version of this code cannot hold out rows that a run was trained on.
+    """Decide which rows of a stored dataset are held out.
+
+    This is the only place that decides. Everything else reads the recorded split of a run, so that a later version
+    of this code cannot evaluate a run on rows that it was trained on.
 
     Raises:
         DataError: the rows cannot be read.
@@ -260,10 +265,10 @@ def choose_split(folder: Path, ratio: float, seed: int) -> RowSplit:
 
 
 def read_split(folder: Path, split: RowSplit) -> tuple[Sequence[Example], Sequence[Example]]:
-    """The rows trained on and those held out, as the split says.
+    """The training rows and the held-out rows of a split.
 
     Raises:
-        DataError: the folder holds other rows than when the run started (code ``rows_changed``).
+        DataError: the rows have changed since the run started (code ``rows_changed``).
 
     Example:
         >>> train, held = read_split(folder, choose_split(folder, ratio=0.15, seed=0))
@@ -285,7 +290,7 @@ def read_split(folder: Path, split: RowSplit) -> tuple[Sequence[Example], Sequen
 
 
 def _kept_rows(path: Path) -> Iterator[Example]:
-    """The examples of a file that `write_examples` wrote. They were checked then; here they are only read."""
+    """The examples of a file written by `write_examples`; they were checked then and are only read here."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             row = json.loads(line)
@@ -294,15 +299,15 @@ def _kept_rows(path: Path) -> Iterator[Example]:
 
 def _changed(folder: Path) -> DataError:
     return DataError(
-        "The kept rows are not those that the run was started with.",
+        "The stored rows are not those the run was started with.",
         where=folder.name,
-        fix="Bring the same data again to restore them, or train on what is there now.",
+        fix="Upload the same data again to restore them, or train a new run on the present rows.",
         code="rows_changed",
     )
 
 
 def rows_hash(rows: Iterable[Example]) -> str:
-    """SHA-256 of rows in a form that says nothing of the file they came in: sorted keys, UTF-8, a line each.
+    """SHA-256 of the rows, independent of the file format: sorted keys, ASCII-escaped JSON, one line per row.
 
     Example:
         >>> rows_hash([])[:8]
@@ -317,9 +322,9 @@ def rows_hash(rows: Iterable[Example]) -> str:
 def _refuse_stayed(record: DatasetRecord) -> None:
     if record.facts.stayed:
         raise DataError(
-            "The rows of this data did not come along when the run was imported.",
+            "This run was imported without its data.",
             where=record.name,
-            fix="Import a bundle that was made with its data, or bring the data itself.",
+            fix="Import a bundle that includes the data, or upload the data itself.",
             code="rows_stayed",
         )
 
@@ -333,7 +338,7 @@ def _keep_original(source: Path, place: Path) -> str:
 
 
 def write_examples(dataset: Dataset, folder: Path) -> None:
-    """Write what can be trained on, and what is held out if the dataset says so, as JSONL."""
+    """Write the examples, and the validation examples if there are any, as JSONL."""
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
         if piece and piece.examples:
             _write(folder / f"{part}.jsonl", (f"{json.dumps(example.as_row())}\n" for example in piece.examples))

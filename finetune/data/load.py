@@ -1,7 +1,7 @@
-"""One dataset from a file or folder, with every problem counted.
+"""Load a dataset from a file, a folder or the Hub, counting every problem.
 
-A folder holds ``train.*`` and, beside it, ``validation.*``; naming the train file finds its
-validation file too. Nothing is dropped in silence: accepted + rejected = rows seen.
+A folder contains ``train.*`` and optionally ``validation.*``; given the train file, the validation file beside
+it is found too. No row is dropped silently: accepted + rejected = rows in the file.
 """
 
 from collections import Counter
@@ -24,18 +24,18 @@ from finetune.errors import DataError
 from finetune.models.hub import token
 
 MOST_COLUMNS = 2_000
-"""Columns that are noted; a file with more is no table."""
+"""Most columns that are recorded; JSON rows may have different keys in every row."""
 
 
 def load(path: str | Path, validation: str | Path | None = None, mapping: Mapping | None = None) -> Dataset:
     """Read a file (or a folder with a train file, or ``hub:owner/name[:config[:split]]``) into a `Dataset`.
 
-    With a `mapping`, columns become prompt and answer as it says; without one, each row's shape is
+    A `mapping` says which columns are prompt and answer; without one, the format of each row is
     recognised.
 
     Raises:
-        DataError: nothing in the file can be read at all, or the mapping names no existing column.
-            Problems of single rows do not raise; they are in ``Dataset.problems`` and ``.rejected``.
+        DataError: the file cannot be read at all, or the mapping names a column that does not exist.
+            Problems of single rows are not raised; see ``Dataset.problems`` and ``.rejected``.
 
     Example:
         >>> load("sample_data/recipes").validation.rows > 60
@@ -61,13 +61,13 @@ def load_hub(
     folder: Path | None = None,
     login: str | None = None,
 ) -> Dataset:
-    """Fetch a split of a Hub dataset (at most `most` rows, and no more than may be uploaded) and read it.
+    """Fetch a split of a Hub dataset (at most `most` rows, and no more bytes than an upload may have) and read it.
 
-    The file lies in `folder` while it is needed, without one until this process ends. `login` is a visitor's own
-    token: on a shared server nothing else is read with.
+    The rows are downloaded to `folder`; default: a temporary folder that is deleted when this process exits.
+    `login` is a visitor's own token; on a shared server no other token is ever used.
 
     Raises:
-        DataError: it cannot be had (see `finetune.data.hub`), or read.
+        DataError: the dataset cannot be fetched (see `finetune.data.hub`) or read.
 
     Example:
         >>> load_hub("owner/name").name
@@ -84,13 +84,13 @@ def load_hub(
         1,
         (dataset.rows,),
         f"Only the {cut} were fetched.",
-        "For others, download the file and upload a part of it.",
+        "To use other rows, download the file and upload a part of it.",
     )
     return replace(dataset, name=f"{name} ({cut})", problems=in_order([*dataset.problems, note]))
 
 
 def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
-    """The first rows as they stand in the file, with their lines: what a mapping is tried on.
+    """The first rows exactly as they are in the file, with their line numbers; a mapping is previewed on them.
 
     Example:
         >>> raw_rows(Path("sample_data/voice/train.csv"))[0][1].keys()
@@ -101,7 +101,7 @@ def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
 
 
 def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
-    """Join the two files, and look for validation rows that are also trained on."""
+    """Add the validation data, and check for validation rows that are also trained on."""
     leak = leak_problem(dataset, validation)
     problems = [problem for problem in dataset.problems if problem.code != "leak"]
     split = Split("file", len(dataset.examples), len(validation.examples))
@@ -115,7 +115,7 @@ def _train_file(path: Path) -> Path:
         return path
     found = sorted(file for file in path.iterdir() if file.stem == "train" and file.suffix in ENDINGS)
     if not found:
-        raise DataError("The folder has no train file.", where=str(path), fix="Name one train.jsonl or train.csv.")
+        raise DataError("The folder has no training file.", where=str(path), fix="Add train.jsonl or train.csv.")
     return found[0]
 
 
@@ -143,12 +143,12 @@ def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
 
 
 def _table_problems(table: Table) -> list[Problem]:
-    """What reading the file as a whole had to tell."""
+    """Remarks about the file as a whole, as problems of the report."""
     return [Problem(n.code, n.severity, 1, (n.line,), n.message, n.hint) for n in table.notes]
 
 
 class _Rows:
-    """Sorts the rows of one file into examples and rejected ones."""
+    """Sorts the rows of one file into examples and rejected rows."""
 
     def __init__(self, mapping: Mapping | None):
         self.mapping = mapping
@@ -159,11 +159,11 @@ class _Rows:
 
     @property
     def shape(self) -> str | None:
-        """The shape of the rows; ``mixed`` when there are several."""
+        """The format of the rows; ``mixed`` when there are several."""
         return "mixed" if len(self._shapes) > 1 else next(iter(self._shapes), None)
 
     def take(self, row: Row) -> None:
-        """Sort one row."""
+        """Convert one row, or reject it."""
         self._note_columns(row)
         try:
             example, remarks = self._convert(row)
@@ -201,11 +201,11 @@ def _unknown(value: object) -> DataError:
     found = ", ".join(map(str, value))[:80] or "none"
     return bad(
         "unknown_columns",
-        f"The columns ({found}) are of no known shape.",
-        "Map them: say which is the prompt and which the answer.",
+        f"The columns ({found}) match no known format.",
+        "Map them: choose which column is the prompt and which the answer.",
     )
 
 
 def _once(remarks: Iterable[Remark]) -> Iterable[Remark]:
-    """A row counts once for a code, however many of its messages are concerned."""
+    """One remark per code: a row counts once, however many of its messages are affected."""
     return {remark.code: remark for remark in remarks}.values()

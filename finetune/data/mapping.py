@@ -1,12 +1,12 @@
-"""Columns nobody has heard of become a prompt and an answer, as the person says.
+"""Mapping by hand: which columns of an unknown format are the prompt and which the answer.
 
-Each part is a column's name, or a template that names columns in braces:
+Each part is a column name, or a template with column names in braces:
 
     >>> mapping = Mapping(user="Title: {title}\\n\\nIngredients: {ingredients}", assistant="recipe")
     >>> mapping.example({"title": "Soup", "ingredients": "leek", "recipe": "Boil."}, line=1)[0].answer
     'Boil.'
 
-A single text column can be split at a marker: what stands before it is asked, what follows is learned.
+A single text column can be split at a marker: the text before it is the prompt, the text after it the answer.
 
     >>> Mapping(assistant="text", split="### Response:")
 """
@@ -26,10 +26,10 @@ from finetune.data.shapes.pairs import ANSWERS, LABELS, marker_in
 from finetune.errors import DataError
 
 NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
-"""A column in a template. JSON in a template is left alone: its braces hold quotes."""
+"""A column in a template. JSON in a template is left alone: its braces contain quotes."""
 
 GUESSED_FROM = 50
-"""A guess looks at this many rows."""
+"""Rows that a guess is based on."""
 
 ANSWER_WORDS = (
     *ANSWERS,
@@ -68,7 +68,7 @@ TEMPLATE_CHARS = 10_000
 
 @dataclass(frozen=True)
 class Mapping:
-    """Which columns are what. All fields are text (or None), so that it can be kept as JSON with the dataset."""
+    """Which columns make up which part of an example. All fields are text or None: the mapping is stored as JSON."""
 
     user: str = ""
     assistant: str = ""
@@ -76,12 +76,12 @@ class Mapping:
     split: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a template that would repeat a column thousands of times in every row."""
+        """Reject a template that could repeat a column thousands of times in every row."""
         longest = max(len(text or "") for text in (self.user, self.assistant, self.system, self.split))
         if longest > TEMPLATE_CHARS:
             raise bad(
                 "mapping_invalid",
-                f"A template has at most {TEMPLATE_CHARS:,} characters; this has {longest:,}.",
+                f"A template may have at most {TEMPLATE_CHARS:,} characters; this one has {longest:,}.",
                 "Shorten it.",
             )
 
@@ -94,29 +94,27 @@ class Mapping:
         """Back from JSON.
 
         Raises:
-            DataError: ``mapping_invalid``, for an unknown key or a value that is no text.
+            DataError: ``mapping_invalid``, for an unknown key or a value that is not text.
         """
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) - known:
-            raise bad(
-                "mapping_invalid", "A mapping knows only these keys: " + ", ".join(sorted(known)) + ".", "Use those."
-            )
+            raise bad("mapping_invalid", "A mapping has an unknown key.", "Use only: " + ", ".join(sorted(known)) + ".")
         if any(not isinstance(value, str | None) for value in values.values()):
-            raise bad("mapping_invalid", "Every part of a mapping is text.", "Quote it.")
+            raise bad("mapping_invalid", "Every part of a mapping must be text.", "Put the value in quotes.")
         return cls(**values)
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raise `DataError` (``mapping_invalid``) when a column does not exist, naming the nearest one."""
+        """Raise `DataError` (``mapping_invalid``) when a column does not exist, suggesting the closest name."""
         if not self.assistant.strip():
-            raise bad("mapping_invalid", "The mapping names no answer.", "Say which column the model should learn.")
+            raise bad("mapping_invalid", "The mapping has no answer.", "Choose the column with the answer.")
         if self.assistant not in columns and not NAMED.search(self.assistant):
-            known = f"Columns are: {', '.join(columns)[:200]}."
+            known = f"The columns are: {', '.join(columns)[:200]}."
             raise bad("mapping_invalid", f"There is no column {self.assistant[:60]!r}.", known)
         for template in (self.user, self.assistant, self.system or ""):
             for name in NAMED.findall(template) if template not in columns else []:
                 if name not in columns:
                     near = get_close_matches(name, columns, n=1)
-                    advice = f"Did you mean {near[0]!r}?" if near else f"Columns are: {', '.join(columns)[:200]}."
+                    advice = f"Did you mean {near[0]!r}?" if near else f"The columns are: {', '.join(columns)[:200]}."
                     raise bad("mapping_invalid", f"There is no column {name!r}.", advice)
 
     def example(self, value: Any, line: int) -> tuple[Example, list[Remark]]:
@@ -147,16 +145,20 @@ class Mapping:
         return finished(tuple({"role": role, "content": text} for role, text in parts), line, remarks)
 
     def _filled(self, template: str, row: dict[str, Any], where: str, remarks: Remarks) -> str:
-        """One part for one row; empty columns leave their place empty, but not all of them may be."""
+        """One part, filled in for one row. Some of its columns may be empty, but not all of them."""
         if template in row:
             return text_of(row[template], where, remarks)
         names = NAMED.findall(template)
         if names and all(is_missing(row.get(name)) for name in names):
-            raise bad("missing_content", f"The {where} is empty: all its columns are.", "Fill one, or drop the row.")
+            raise bad(
+                "missing_content",
+                f"The {where} is empty, because all its columns are.",
+                "Fill one in, or drop the row.",
+            )
         cells = {name: self._cell(row.get(name), where, remarks) for name in names}
         if len(template) + sum(len(cells[name]) for name in names) > ROW_CHARS:
             what = f"The {where} would be longer than {ROW_CHARS // 1_000_000} million characters."
-            raise bad("row_too_large", what, "Name long columns less often.")
+            raise bad("row_too_large", what, "Use long columns less often.")
         return NAMED.sub(lambda found: cells[found[1]], template)
 
     @staticmethod
@@ -165,7 +167,7 @@ class Mapping:
 
 
 def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None:
-    """A first proposal for the mapping form, or None when there is nothing to map.
+    """A first suggestion for the mapping form, or None when there is nothing to map.
 
     Example:
         >>> guess_mapping(["title", "recipe"], [{"title": "Soup", "recipe": "Boil."}])

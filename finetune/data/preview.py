@@ -1,7 +1,7 @@
-"""One example as it is trained: the template's exact text, in segments of one colour each.
+"""One example exactly as it will be trained, in segments: trained, masked, special or cut.
 
-The segments are cut from the ids and labels of `models.render`, the ones the trainer gets; nothing
-is rendered a second way.
+The segments come from the ids and labels of `models.render`, which are also those the trainer gets: there is
+no second renderer that could disagree.
 
 Example:
     >>> [(s.kind, s.text) for s in preview(example, tokenizer, max_length=512)][:3]
@@ -25,7 +25,7 @@ Kind = Literal["trained", "masked", "special", "cut"]
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens that belong together. `trained` also tells it of special tokens: the end of an answer is learned."""
+    """Consecutive tokens of one kind. `trained` may also hold for special tokens: the end of an answer is learned."""
 
     text: str
     kind: Kind
@@ -34,12 +34,12 @@ class Segment:
 
     @property
     def shown(self) -> str:
-        """The text, safe to look at: control and bidi characters made visible. Escape HTML where it is shown."""
+        """The text with control and bidi characters made visible. HTML must be escaped wherever it is displayed."""
         return visible(self.text)
 
 
 def preview(example: Example, tokenizer: "PreTrainedTokenizerBase", max_length: int | None = None) -> list[Segment]:
-    """The segments of one example; joined, their ids are the whole example's, the cut tail included.
+    """The segments of one example; together they have all its ids, including the cut tail.
 
     Raises:
         ModelError: the chat template cannot render the example.
@@ -69,6 +69,6 @@ def _kind(place: int, token: int, label: int, length: int, special: set[int]) ->
 
 
 def _text(before: list[int], ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The text these ids add. Some tokenizers drop a space at the start, so decode them in their place."""
+    """The text these ids add. Some tokenizers drop a leading space, so the ids are decoded with those before them."""
     earlier, whole = str(tokenizer.decode(before)) if before else "", str(tokenizer.decode(before + ids))
     return whole[len(earlier) :] if whole.startswith(earlier) else str(tokenizer.decode(ids))

@@ -1,4 +1,4 @@
-"""The report as JSON, and the rejected rows as a file to mend.
+"""The report as JSON, and the rejected rows as a file to correct.
 
 Example:
     >>> report(dataset)["accepted"] + report(dataset)["rejected"] == report(dataset)["rows"]
@@ -33,7 +33,7 @@ def report(dataset: Dataset) -> dict[str, Any]:
 
 
 def write_rejected(dataset: Dataset, path: Path) -> int:
-    """Write the rejected rows as JSONL (line, code, reason, text) and return how many they are."""
+    """Write the rejected rows as JSONL (line, code, reason, text) and return their number."""
     with path.open("w", encoding="utf-8") as file:
         for row in dataset.rejected:
             values = {"line": row.line, "code": row.code, "reason": row.message, "text": row.text}

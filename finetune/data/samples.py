@@ -1,4 +1,4 @@
-"""The datasets that come with the app, in ``sample_data/``: one per kind of task."""
+"""The sample datasets in ``sample_data/``, one per kind of task."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ class Sample:
         return FOLDER / self.name
 
 
-DIRTY = Sample("dirty.jsonl", "Deliberately dirty", "Garden questions with every problem a file can have.")
-"""Not to be trained on: it shows what the report can do."""
+DIRTY = Sample("dirty.jsonl", "Deliberately dirty", "Gardening questions with all kinds of problems.")
+"""For demonstrating the report, not for training."""
 
 
 def samples() -> tuple[Sample, ...]:
-    """The bundled datasets, the one to start with first.
+    """The bundled datasets, starting with the one recommended first.
 
     Example:
         >>> [sample.name for sample in samples()]
@@ -34,5 +34,5 @@ def samples() -> tuple[Sample, ...]:
         Sample("recipes", "Recipes", "A recipe becomes a JSON list of its generic ingredients."),
         Sample("sql", "SQL", "A question about a table becomes one SQL query."),
         Sample("tickets", "Tickets", "A support message gets one of eight labels."),
-        Sample("voice", "Voice", "Facts, told by an old lighthouse keeper."),
+        Sample("voice", "Voice", "Facts in the voice of an old lighthouse keeper."),
     )

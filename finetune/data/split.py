@@ -1,7 +1,7 @@
-"""Rows kept out of training, so that what is printed about a run was not learned by heart.
+"""Hold rows out of training, so that a run is evaluated on rows it has not seen.
 
-Rows that say nearly the same, or ask the same, stay on one side together; when answers are labels,
-each label is held out in proportion.
+Rows that are nearly the same, or share a prompt, stay together on one side; when the answers are labels, the
+split is stratified.
 """
 
 import random
@@ -18,21 +18,21 @@ from finetune.data.duplicates import Prints, fingerprint, near_matches
 from finetune.data.example import Problem
 
 MOST = 200
-"""A split takes no more rows than this: enough to tell arms apart, few enough to score on a CPU."""
+"""Most held-out rows: enough to tell arms apart, few enough to score on a CPU."""
 
 MOST_LABELS = 50
 LONGEST_LABEL = 60
-"""Answers are taken for labels when there are at most so many kinds, each at most so many characters long."""
+"""Answers count as labels if there are at most this many different ones, of at most this many characters each,"""
 
 ROWS_A_LABEL = 4
-"""... and when a label stands in this many rows on average."""
+"""and if each occurs in this many rows on average."""
 
 
 def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
-    """Give a dataset without a validation file one: `ratio` of its rows, drawn by seed.
+    """Split off a validation set, unless the dataset has one: `ratio` of its rows, drawn by seed.
 
-    At least one row and at most 200 are held out; with fewer than two different examples nothing is. An exact
-    repetition of a held-out row is held out with it, so no row is lost and none leaks.
+    At least one row and at most 200 are held out; none with fewer than two different examples. Duplicates of a
+    held-out row are held out with it, so no row is lost and none leaks.
 
     Example:
         >>> len(held_out(load("my.jsonl"), ratio=0.2).validation.examples)
@@ -65,21 +65,21 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
 
 
 def prints_of(dataset: Dataset) -> Prints:
-    """The dataset's fingerprints, made now if it has none."""
+    """The dataset's fingerprints, computed now if it has none."""
     return dataset.prints if dataset.prints is not None else fingerprint(dataset.examples)
 
 
 def groups_of(prints: Prints) -> list[list[int]]:
-    """Rows that must stay together, each group in order; most groups are one row.
+    """Groups of rows that must stay on the same side, each in order; most groups are a single row.
 
-    A prompt that stands in more than a twentieth of the rows (and more than ten) is a fixed
-    instruction rather than a question, and does not bind its rows together.
+    A prompt that occurs in more than a twentieth of the rows (and in more than ten) is a fixed instruction
+    rather than a question, and does not group its rows.
     """
     first_whole = _first_equal(prints.wholes)
     first_prompt = _first_equal(prints.prompts)
     often = np.bincount(first_prompt, minlength=len(first_prompt))
     most = _most(len(first_prompt))
-    roots = list(range(len(prints.wholes)))
+    roots = list(range(len(prints.wholes)))  # union-find; the root of a group is its first row
 
     def root(row: int) -> int:
         while roots[row] != row:
@@ -101,12 +101,12 @@ def groups_of(prints: Prints) -> list[list[int]]:
 
 
 def _most(rows: int) -> int:
-    """Rows that one question may stand in; beyond, it is a fixed instruction."""
+    """Rows in which a prompt may occur as a question; above that it is a fixed instruction."""
     return max(10, rows // 20)
 
 
 def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
-    """``{label: its rows}`` when the answers are labels of a classification, else None.
+    """``{label: its rows}`` when the answers are classification labels, else None.
 
     Example:
         >>> sorted(label_rows(load("sample_data/tickets")))[:2]
@@ -122,7 +122,10 @@ def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
 
 
 def leaks(dataset: Dataset, validation: Dataset) -> dict[int, bool]:
-    """``{training row: exactly?}`` for rows that also stand in the validation data, by prompt or nearly."""
+    """Training rows that also occur in the validation data.
+
+    ``{row: True}`` where the prompt or the whole row is identical, ``{row: False}`` where it is nearly the same.
+    """
     mine, theirs = prints_of(dataset), prints_of(validation)
     prompts, often = np.unique(theirs.prompts, return_counts=True)
     questions = prompts[often <= _most(len(theirs.prompts))]
@@ -138,10 +141,10 @@ def leak_problem(dataset: Dataset, validation: Dataset) -> Problem | None:
     if not found:
         return None
     nearly = sum(not exact for exact in found.values())
-    message = f"{len(found):,} training rows stand in the validation data too"
-    message += f" ({nearly:,} of them nearly)." if nearly else "."
+    message = f"{len(found):,} training rows also occur in the validation data"
+    message += f" ({nearly:,} as near-duplicates)." if nearly else "."
     lines = lines_at([example.line for example in _at(dataset, found)], np.arange(min(len(found), 20)))
-    hint = "Remove them from training: one click. Else the scores tell what was learned by heart."
+    hint = "Remove them from training with one click; otherwise the scores reward memorisation."
     return Problem("leak", "warning", len(found), lines, message, hint)
 
 
@@ -155,7 +158,11 @@ def _first_equal(values: np.ndarray) -> np.ndarray:
 
 
 def _draw(groups: list[list[int]], labels: dict[str, list[int]] | None, count: int, draw: random.Random) -> list[int]:
-    """About `count` rows: whole groups, in proportion to the labels."""
+    """About `count` rows: whole groups, stratified by label.
+
+    `owed` accumulates each label's share, so that rounding errors do not add up. Of a label
+    with several groups, at least one stays in training.
+    """
     label_of = {row: label for label, rows in (labels or {}).items() for row in rows}
     sorts: dict[str | None, list[list[int]]] = defaultdict(list)
     for group in groups:

@@ -1,19 +1,19 @@
-"""What a text can hide: control characters, keys, addresses, control tokens, another script.
+"""Checks for what a text can hide: control characters, API keys, personal data, control tokens, another script.
 
-All of these are heuristics over characters; they keep the row and ask a person to look.
+All of them are heuristics: they never reject a row, only ask a person to look.
 """
 
 import re
 import unicodedata
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffd\u200b\u2028\u2029]")
-"""Characters that do not show, turn the text around (bidi overrides), or stand for what was lost (U+FFFD)."""
+"""Invisible characters, bidirectional controls, and the replacement character (U+FFFD)."""
 
 SPECIAL = re.compile(
     r"<\|[a-zA-Z][\w ]{1,30}\|>|<｜[^｜<>]{1,30}｜>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_(?:turn|text)>"
     r"|<(?:bos|eos|pad|unk)>|\A<s>|</s>\Z"
 )
-"""Tokens by which chat templates mark turns."""
+"""Tokens with which chat templates mark turns."""
 
 SECRET = re.compile(
     r"\b(?:sk-(?:ant-|proj-|or-)?[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}"
@@ -27,7 +27,7 @@ SECRET_STARTS = {
     "-": ("sk-", "glpat-", "xox", "-----BEGIN"),
     "": ("AKIA", "ASIA", "AIza", "eyJ"),
 }
-"""What `SECRET` begins with, by a character it needs: looking for these first is much quicker."""
+"""How matches of `SECRET` begin, by a character they must contain: a cheap test before the slow pattern."""
 
 EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
@@ -35,22 +35,22 @@ PHONE = re.compile(
     r"|\(\d{3}\) ?\d{3}-\d{4}\b|\b\d{3}-\d{3}-\d{4}\b"
 )
 PHONE_PART = re.compile(r"[+\-]\d{1,4}(?!\w)")
-"""A part of every phone number: looking for it first is quicker."""
+"""Part of every phone number: a cheap test before the slow pattern."""
 
 HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:example|test|invalid)\b")
-"""Addresses that belong to nobody, by RFC 2606."""
+"""Addresses reserved for examples by RFC 2606."""
 
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI", "HANGUL", "CJK")
 KANA = ("HIRAGANA", "KATAKANA")
 LETTERS = re.compile(r"[A-Za-z][^A-Za-z]*[A-Za-z][^A-Za-z]*[A-Za-z]")
 LOOKED_AT = 2_000
-"""Characters of a text whose script is looked up."""
+"""Only the first so many characters of a text are examined for their script."""
 
 
 def visible(text: str) -> str:
-    """The text with every character that would not show, or would turn its neighbours around, made visible.
+    """The text with invisible and bidirectional-control characters made visible.
 
-    Line breaks and tabs stay. HTML is the page's business: escape it there.
+    Line breaks and tabs are kept. HTML is not escaped here.
 
     Example:
         >>> visible("a\\x00b\\u202ec")
@@ -67,18 +67,18 @@ def _name(found: re.Match[str]) -> str:
 
 
 def has_control(text: str) -> bool:
-    """Whether a character of `CONTROL` stands in the text."""
-    printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()  # quicker than the pattern
+    """Whether the text contains a character of `CONTROL`."""
+    printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()  # much faster than the pattern
     return (not printable or "\ufffd" in text) and bool(CONTROL.search(text))
 
 
 def has_special(text: str) -> bool:
-    """Whether a chat control token stands in the text."""
+    """Whether the text contains a chat control token."""
     return ("<" in text or "INST]" in text) and bool(SPECIAL.search(text))
 
 
 def has_secret(text: str) -> bool:
-    """Whether something like an API key stands in the text."""
+    """Whether the text contains something like an API key."""
     for needed, starts in SECRET_STARTS.items():
         if needed in text:
             for start in starts:
@@ -88,16 +88,16 @@ def has_secret(text: str) -> bool:
 
 
 def has_personal(text: str) -> bool:
-    """Whether an e-mail address or phone number of somebody stands in the text."""
+    """Whether the text contains an e-mail address or a phone number."""
     if "@" in text and any(not HARMLESS.search(found[0]) for found in EMAIL.finditer(text)):
         return True
     return bool(PHONE_PART.search(text)) and bool(PHONE.search(text))
 
 
 def script_of(text: str) -> str | None:
-    """The script most letters are written in, or None when there are fewer than three letters.
+    """The script of most letters, or None when there are fewer than three letters.
 
-    Languages that share a script (English, German) are not told apart.
+    Languages that share a script (English, German) are not distinguished.
 
     Example:
         >>> script_of("Добрый день"), script_of("123"), script_of("東京です")

@@ -1,4 +1,4 @@
-"""What a dataset costs with one model's tokenizer: tokens, trained tokens, and what a length would cut.
+"""Token statistics of a dataset for one tokenizer: tokens, trained tokens, and what a maximum length would cut.
 
 Example:
     >>> stats = token_stats(load("sample_data/recipes"), tokenizer, max_length=512)
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST = 5_000
-"""Rows that are rendered; of a larger dataset this many are drawn by seed."""
+"""Most rows that are rendered; larger datasets are sampled by seed."""
 
 BINS = 20
 
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Each is a value that some row really has."""
+    """Quantiles of the row lengths; each is the length of an actual row, never interpolated."""
 
     min: int
     p5: int
@@ -42,7 +42,7 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class Bin:
-    """`rows` rows have from `start` up to, not including, `end` tokens."""
+    """`rows` rows have at least `start` and fewer than `end` tokens."""
 
     start: int
     end: int
@@ -51,11 +51,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Numbers over `looked_at` of `rows` examples (all of them unless `sampled`).
+    """Statistics of `looked_at` of `rows` examples (all of them unless `sampled`).
 
-    `lossless_length` is the length at which none of these rows is cut, `share_trained` the part of
-    all tokens that the loss sees, `labels` counts each label of a classification (else None).
-    `problems` are to be shown with those of the dataset.
+    `lossless_length` is the shortest maximum length that cuts none of them, `share_trained` the fraction
+    of all tokens that contribute to the loss, `labels` the rows per classification label (else None).
+    `problems` belong with those of the dataset.
     """
 
     rows: int
@@ -77,9 +77,9 @@ class TokenStats:
 
     @property
     def sentence(self) -> str:
-        """On what the numbers rest."""
+        """How many examples the statistics are based on."""
         if self.sampled:
-            return f"Measured on {self.looked_at:,} of {self.rows:,} examples, drawn by chance."
+            return f"Measured on {self.looked_at:,} of {self.rows:,} examples, drawn at random."
         return f"Measured on all {self.rows:,} examples."
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,9 +95,9 @@ def token_stats(
     most: int = MOST,
     seed: int = 0,
 ) -> TokenStats:
-    """Render the examples (at most `most` of them) and measure.
+    """Render the examples (at most `most` of them) and count their tokens.
 
-    Rows the chat template refuses are problems of the report, not exceptions.
+    Rows that the chat template rejects are reported as problems, not raised.
     """
     counts = _Counts(max_length)
     for example in _sample(dataset, most, seed):
@@ -121,7 +121,7 @@ def token_stats(
 
 
 class _Counts:
-    """The numbers of each row, and what goes wrong with it."""
+    """Collects the token counts and the problems of each row."""
 
     def __init__(self, max_length: int | None):
         self.max_length = max_length
@@ -144,8 +144,8 @@ class _Counts:
             self._findings.add(
                 "last_turn_only",
                 example.line,
-                "The chat template shows earlier answers differently, so only the last answer is learned.",
-                "Nothing to do; to learn every answer, give each its own row, or choose another model.",
+                "The chat template renders earlier answers differently, so only the last answer is learned.",
+                "Nothing to do. To learn every answer, put each in its own row, or choose another model.",
                 "warning",
             )
         self._see_cut(example, rendered)
@@ -159,8 +159,8 @@ class _Counts:
             self._findings.add(
                 "no_trained_token",
                 example.line,
-                f"Cut at {length:,} tokens, nothing of the answer is left to learn.",
-                "Raise the length, or drop these rows: one click.",
+                f"Cut at {length:,} tokens, the row has nothing left of its answer to learn.",
+                "Raise the maximum length, or drop these rows with one click.",
                 "warning",
             )
         self._lost["rows"] += 1
@@ -169,7 +169,7 @@ class _Counts:
         self._findings.add("truncated", example.line, "", "", "warning")
 
     def problems(self) -> Iterator[Problem]:
-        """The findings, with the sum of what is cut."""
+        """The problems found, with totals of what is cut."""
         for found in self._findings.problems():
             if found.code != "truncated":
                 yield found
@@ -177,7 +177,7 @@ class _Counts:
             lost = self._lost
             message = f"{lost['rows']:,} rows are longer than {self.max_length:,} tokens and lose {lost['tokens']:,}"
             message += f"; in {lost['answers']:,} the answer itself is cut."
-            hint = f"Raise the length to {max(self.tokens):,} to lose nothing, or drop these rows: one click."
+            hint = f"Raise the maximum length to {max(self.tokens):,}, or drop these rows with one click."
             yield Problem("truncated", "warning", found.count, found.lines, message, hint)
 
 

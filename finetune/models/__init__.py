@@ -1,4 +1,4 @@
-"""A model name becomes weights, a tokenizer and a chat template; an example becomes token ids.
+"""Find and load a model by name, and render examples to token ids with its chat template.
 
 Importing this package is quick: torch and transformers are imported inside the functions.
 """

@@ -1,4 +1,4 @@
-"""What `generate` is handed, here and in chat: padded prompts, what ends an answer, no habits of the model."""
+"""Arguments for `generate`: padded prompts, end tokens, and a config free of the model's own defaults."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 COLD = 1e-6
-"""Below this, dividing by the temperature would leave no finite number: that is greedy."""
+"""Temperatures below this are greedy: dividing the logits by them would overflow."""
 
 
 def left_padded(prompts: Sequence[list[int]], pad: int, device: Any) -> "dict[str, torch.Tensor]":
-    """Ids and mask, both (rows, longest prompt); what pads is masked, so any token serves.
+    """Ids and attention mask, both (rows, longest prompt). Padding is masked, so any token will do.
 
     Example:
         >>> left_padded([[5, 6], [7]], pad=0, device="cpu")["input_ids"].tolist()
@@ -30,7 +30,7 @@ def left_padded(prompts: Sequence[list[int]], pad: int, device: Any) -> "dict[st
 
 
 def end_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """What ends an answer: the template's end of turn, which was trained, and what the model itself names."""
+    """The tokens that end an answer: the template's end of turn, which is trained, and the model's own."""
     configured = model.generation_config.eos_token_id
     ends = set(configured) if isinstance(configured, list) else {configured}
     ends |= {tokenizer.eos_token_id, end_of_turn(tokenizer)}
@@ -38,7 +38,7 @@ def end_tokens(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
 
 
 def choice(ends: set[int], max_tokens: int, temperature: float = 0.0, top_p: float = 1.0) -> "GenerationConfig":
-    """Only what was asked for (greedy at temperature 0): a model's own config may hold penalties, beams and more."""
+    """Generation as requested (greedy at temperature 0), without the penalties or beams of a model's own config."""
     from transformers import GenerationConfig
 
     fixed = {"max_new_tokens": max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}

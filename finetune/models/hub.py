@@ -1,14 +1,14 @@
-"""The room that asks the Hub: given up in time, with whose login, and how much may be fetched.
+"""Requests to the Hub: their timeout, their token, and the limit on download sizes.
 
-At home every request carries the login of whoever sits there. On a shared server none carries the server's: datasets
-are read with the visitor's own login, or with none; models always with none, because what is fetched is there for
-every visitor, and a private model of one must not become another's.
+At home every request uses the login of this machine. On a shared server none uses the server's: datasets are read
+with the visitor's own login or none, and models always with none, because downloaded models are available to every
+visitor and a private one must not leak.
 
 Example:
     >>> offer("HuggingFaceTB/SmolLM2-135M-Instruct").bytes
     273_000_000
     >>> offer("meta-llama/Llama-3.2-1B-Instruct")    # on a shared server
-    'it is gated, and a shared server fetches public models only'
+    'the model is gated, and a shared server fetches public models only'
 """
 
 import os
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 SECONDS = 10
-"""How long the Hub may take to answer a question. Downloads take as long as they take."""
+"""Timeout for a request to the Hub, in seconds. Downloads have no time limit."""
 
 FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
-"""What is fetched of a model: safetensors and text. Never pickles, never code."""
+"""The files of a model that are fetched: safetensors and text. Never pickles, never code."""
 
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 NO_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
 LARGE = 5 * 10**9
-"""Bytes from which a download is said to be large."""
+"""Downloads of more bytes than this come with a warning."""
 
 PUBLIC_ONLY = "a shared server fetches public models only"
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Offer:
-    """What the Hub has: a model as it stood at one commit. `bytes` are those of `FILES`; None when it does not say."""
+    """A model on the Hub, at one commit. `bytes` is the total of its `FILES`; None if the Hub does not say."""
 
     name: str
     commit: str | None
@@ -54,15 +54,17 @@ class Offer:
 
     @property
     def sentence(self) -> str:
-        """What is about to be fetched, with its size."""
+        """The message shown before the download."""
         if self.bytes is None:
-            return f"Fetching {self.name} from the Hub; how large it is, the Hub does not say."
-        large = " That is large: it takes long, and needs more memory than that to train." if self.bytes > LARGE else ""
+            return f"Fetching {self.name} from the Hub; its size is unknown."
+        large = (
+            " That is large: it will take a while, and training needs even more memory." if self.bytes > LARGE else ""
+        )
         return f"Fetching {self.name} from the Hub: {size(self.bytes)}.{large}"
 
 
 def within(seconds: float, ask: Callable[[], T], silent: FinetuneError) -> T:
-    """What `ask` returns or raises; `silent` is raised when it takes longer, and the thread is left to itself.
+    """Call `ask` with a timeout: return or raise what it does, or raise `silent` and abandon its thread.
 
     Example:
         >>> within(10, lambda: HfApi().whoami(), RunError("The Hub did not answer within 10 s."))["name"]
@@ -73,7 +75,7 @@ def within(seconds: float, ask: Callable[[], T], silent: FinetuneError) -> T:
     def run() -> None:
         try:
             outcome.append((ask(), None))
-        except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
+        except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
             outcome.append((None, error))
 
     thread = threading.Thread(target=run, name="hub", daemon=True)
@@ -88,9 +90,9 @@ def within(seconds: float, ask: Callable[[], T], silent: FinetuneError) -> T:
 
 
 def token(visitors: str | None = None) -> str | bool | None:
-    """What goes with a request: on a shared server the visitor's login or none, at home one's own.
+    """The token for a request: on a shared server the visitor's or none, at home that of this machine.
 
-    The values are those of huggingface_hub: None sends the login of this machine, False sends nothing.
+    As in huggingface_hub, None sends the login of this machine and False sends none.
 
     Example:
         >>> token("hf_abc")    # on a shared server
@@ -100,15 +102,15 @@ def token(visitors: str | None = None) -> str | bool | None:
 
 
 def offline() -> bool:
-    """Whether the Hub must not be asked."""
+    """Whether the Hub must not be contacted (``HF_HUB_OFFLINE``)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def environment(*, stranger: bool = False) -> dict[str, str]:
-    """The environment of a process that we start; on a shared server without the server's login.
+    """The environment for a subprocess; on a shared server without the server's login.
 
-    `stranger`: the work is a visitor's, whoever starts it. A command line at home may claim a run that waits on the
-    shared server of the same FINETUNE_HOME.
+    `stranger`: the work belongs to a visitor, whoever starts it. A local command line may pick up a run that is
+    queued on a shared server with the same FINETUNE_HOME.
 
     Example:
         >>> "HF_TOKEN" in environment()    # on a shared server
@@ -121,25 +123,24 @@ def environment(*, stranger: bool = False) -> dict[str, str]:
 
 
 def forget_token() -> None:
-    """On a shared server, have no library send the server's login, whoever forgot to tell it not to.
+    """On a shared server, prevent every library from sending the server's login.
 
-    The second line of defence: every call of ours says itself what goes along.
+    This is the second line of defence: our own calls all pass a token explicitly.
     """
     if not settings.read().shared:
         return
     for name in TOKENS:
         os.environ.pop(name, None)
     os.environ[NO_TOKEN] = "1"
-    if constants := sys.modules.get("huggingface_hub.constants"):  # it reads the variable once, when it is imported
+    if constants := sys.modules.get("huggingface_hub.constants"):  # it reads the variable only once, on import
         vars(constants)[NO_TOKEN] = True
 
 
 def cached(name: str) -> Path | None:
-    """The folder of a model in the cache, whole or not; None when there is nothing.
+    """The folder of a model in the cache, complete or not; None if there is none.
 
-    On a shared server the cache is the app's own, which was filled without any login. The standard cache may hold
-    private models of whoever runs the server: there only what our catalogue lists as open to everybody is looked for
-    (a Space preloads it there).
+    A shared server has a cache of its own, filled without any login. The standard cache may contain private models
+    of whoever runs the server, so it is searched only for ungated models of our catalogue (which a Space preloads).
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -155,17 +156,17 @@ def cached(name: str) -> Path | None:
 
 
 def _cache() -> Path | None:
-    """Where models are kept; None is the standard cache."""
+    """The folder of the cache; None is the standard one."""
     where = settings.read()
     return where.home / "hub-cache" if where.shared else None
 
 
 def offer(name: str) -> Offer | str:
-    """What of a model can be fetched, or why it cannot. Waits at most `SECONDS`; no weights are asked for."""
+    """What could be downloaded of a model, or the reason why it cannot. Takes at most `SECONDS`; fetches no weights."""
     if offline():
         return "HF_HUB_OFFLINE is set"
     try:
-        return within(SECONDS, lambda: _offer(name), ModelError(f"it did not answer within {SECONDS} s"))
+        return within(SECONDS, lambda: _offer(name), ModelError(f"the Hub did not answer within {SECONDS} s"))
     except ModelError as silent:
         return silent.what
 
@@ -179,20 +180,20 @@ def _offer(name: str) -> Offer | str:
     try:
         info = HfApi(token=token()).model_info(name, timeout=SECONDS, files_metadata=True)
     except GatedRepoError:
-        return f"it is gated, and {PUBLIC_ONLY if shared else 'your token has no access to it'}"
+        return f"the model is gated, and {PUBLIC_ONLY if shared else 'your token has no access to it'}"
     except RepositoryNotFoundError:
         return f"there is no such model, or it is private{f'; {PUBLIC_ONLY}' if shared else ''}"
     except HfHubHTTPError as error:
-        return f"it answered with status {error.response.status_code}"
+        return f"the Hub answered with status {error.response.status_code}"
     except (httpx2.HTTPError, OSError):
-        return "it cannot be reached"
+        return "the Hub cannot be reached"
     if shared and (info.gated or info.private):
-        return f"it is {'gated' if info.gated else 'private'}, and {PUBLIC_ONLY}"
+        return f"the model is {'gated' if info.gated else 'private'}, and {PUBLIC_ONLY}"
     return _fitting(name, info)
 
 
 def _fitting(name: str, info: "ModelInfo") -> Offer | str:
-    """The model as an offer, unless it has no weights we read, or more than may be, or can be, kept here."""
+    """The model as an offer, or the reason against it: no safetensors weights, over the limit, or not enough disk."""
     from huggingface_hub.utils import filter_repo_objects
 
     files = list(filter_repo_objects(info.siblings or [], allow_patterns=FILES, key=lambda file: file.rfilename))
@@ -202,16 +203,16 @@ def _fitting(name: str, info: "ModelInfo") -> Offer | str:
     total = None if None in sizes else sum(one for one in sizes if one)
     most = settings.read().max_model_gb
     if most is not None and (total is None or total > most * 1e9):
-        heavy = "the Hub does not say how large it is" if total is None else f"it has {size(total)}"
+        heavy = "its size is unknown" if total is None else f"it is {size(total)}"
         return f"{heavy}, and this server fetches models of at most {most:g} GB"
     free = _free(name)
     if total is not None and total > free:
-        return f"it has {size(total)}, and the disk has {size(free)} free"
+        return f"it is {size(total)}, and the disk has {size(free)} free"
     return Offer(name, info.sha, total)
 
 
 def _free(name: str) -> int:
-    """Bytes there are for a model, those of it included that an earlier download left."""
+    """Bytes available for a model, including those that an earlier download of it takes up."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -222,10 +223,10 @@ def _free(name: str) -> int:
 
 
 def fetch(offered: Offer) -> Path:
-    """Fetch the files of a model into the cache, of the commit whose size was looked at.
+    """Download the files of a model to the cache, at the commit whose size was checked.
 
     Raises:
-        ModelError: the download broke off.
+        ModelError: the download failed.
     """
     import httpx2
     from huggingface_hub import snapshot_download
@@ -234,21 +235,21 @@ def fetch(offered: Offer) -> Path:
     asked: dict[str, Any] = {"allow_patterns": FILES, "cache_dir": _cache(), "token": token()}
     try:
         folder = Path(snapshot_download(offered.name, revision=offered.commit, **asked))
-        # Asked for by its commit, it is not noted as the newest; without that the cache is not found by name.
+        # A download by commit does not update refs/main, without which the cache is not found by name.
         newest = folder.parent.parent / "refs" / "main"
         newest.parent.mkdir(exist_ok=True)
         newest.write_text(folder.name, encoding="ascii")
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ModelError(
-            f"The download from the Hub broke off ({type(error).__name__}).",
+            f"The download from the Hub failed ({type(error).__name__}).",
             where=offered.name,
-            fix="Try again: what was fetched is kept. For a gated model, accept its terms on the Hub first.",
+            fix="Try again; it will resume where it stopped. For a gated model, accept its terms on the Hub first.",
         ) from error
     return folder
 
 
 def size(count: int) -> str:
-    """Bytes for people.
+    """A number of bytes in readable form.
 
     Example:
         >>> size(40_200_000_000), size(273_000_000)

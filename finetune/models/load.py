@@ -1,4 +1,4 @@
-"""A found folder becomes a tokenizer, or a model in memory. No remote code, safetensors only."""
+"""Load a tokenizer or a model from a folder. No remote code, safetensors only."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
     """The model's tokenizer, with a chat template and a padding token.
 
     Raises:
-        ModelError: the files cannot be read, or there is no chat template.
+        ModelError: the files cannot be read, or the tokenizer has no chat template.
     """
     from transformers import AutoTokenizer
 
@@ -23,13 +23,13 @@ def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
         raise
     except Exception as error:
         raise ModelError(
-            f"The tokenizer cannot be read ({type(error).__name__}).", where=found.name, fix="Get the model again."
+            f"The tokenizer cannot be read ({type(error).__name__}).", where=found.name, fix="Download the model again."
         ) from error
     if tokenizer.chat_template is None:
         raise ModelError(
-            "The model has no chat template, so it is not made for conversations.",
+            "The model has no chat template, so it cannot hold conversations.",
             where=found.name,
-            fix="Choose its instruct or chat version.",
+            fix="Choose its instruct or chat variant.",
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -37,12 +37,12 @@ def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
 
 
 def load_model(found: Found, in_4bit: bool = False) -> "PreTrainedModel":
-    """The model, for training or chat: float32 on CPU, bfloat16 on a GPU; there also with its weights in 4 bits.
+    """The model, for training or chat: float32 on a CPU, bfloat16 on a GPU, where 4-bit weights are possible too.
 
-    bf16 is slower than fp32 on most CPUs. 4 bits is QLoRA's NF4 (https://arxiv.org/abs/2305.14314).
+    bfloat16 is slower than float32 on most CPUs. 4-bit is QLoRA's NF4 (https://arxiv.org/abs/2305.14314).
 
     Raises:
-        ModelError: the weights are missing, torn, pickled, or need code of their own.
+        ModelError: the weights are missing, damaged or pickled, or need custom code.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -65,25 +65,25 @@ def load_model(found: Found, in_4bit: bool = False) -> "PreTrainedModel":
         raise ModelError(
             f"The weights cannot be loaded ({type(error).__name__}).",
             where=found.name,
-            fix="Get the model again; only safetensors weights of built-in architectures are loaded.",
+            fix="Download the model again. Only safetensors weights of built-in architectures are supported.",
         ) from error
     model, info = loaded
     if missing := sorted(map(str, info["missing_keys"])):
         raise ModelError(
-            f"{len(missing)} of its weights are missing, {missing[0]} among them; they would be made up by chance.",
+            f"{len(missing)} of its weights are missing (for example {missing[0]}) and would be initialised at random.",
             where=found.name,
-            fix="Get the model again.",
+            fix="Download the model again.",
         )
-    if gpu and not in_4bit:  # bitsandbytes has put it there
+    if gpu and not in_4bit:  # bitsandbytes has already put it there
         model.to(device="cuda")
     return model
 
 
 def load_empty(found: Found) -> "PreTrainedModel":
-    """The model's layers without their weights (on torch's meta device): for looking, not for computing.
+    """The model's layers without weights (on torch's meta device), to inspect their names and shapes.
 
     Raises:
-        ModelError: the config cannot be read, or is of no built-in architecture that writes text.
+        ModelError: the config cannot be read, or is not of a built-in architecture that generates text.
 
     Example:
         >>> "model.layers.0.self_attn.q_proj" in dict(load_empty(found).named_modules())
@@ -94,7 +94,7 @@ def load_empty(found: Found) -> "PreTrainedModel":
 
     try:
         config = AutoConfig.from_pretrained(found.folder, trust_remote_code=False)
-        with torch.device("meta"):  # the dtype is given: otherwise that of all other threads changes for a moment
+        with torch.device("meta"):  # without a dtype, the default dtype of all threads would change for a moment
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except MemoryError:
         raise
@@ -102,5 +102,5 @@ def load_empty(found: Found) -> "PreTrainedModel":
         raise ModelError(
             f"The model cannot be built from its config ({type(error).__name__}).",
             where=found.name,
-            fix="Get the model again; only built-in architectures that write text are loaded.",
+            fix="Download the model again. Only built-in architectures that generate text are supported.",
         ) from error

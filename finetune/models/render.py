@@ -1,19 +1,17 @@
-"""An example becomes token ids and labels, once: what is previewed is what is trained.
+"""Render an example to token ids and labels, once: what is previewed is what is trained.
 
-The loss falls on every assistant turn's content and its end-of-turn token, on nothing else; a turn
-with ``"weight": 0`` is read and not learned. Most chat templates do not mark those places, so they
-are found by rendering growing prefixes of the conversation: what a turn adds to the prompt before
-it is that turn. The prompt of a turn is rendered just as `prompt_ids` does for chat, so training
-and chat see the same tokens.
+The loss is computed on the content and end-of-turn token of every assistant turn, and on nothing else; a turn with
+``"weight": 0`` is read but not learned. Most chat templates do not mark where assistant turns begin and end, so we
+render growing prefixes of the conversation: the tokens that a turn adds to the prompt before it are that turn. The
+prompt is rendered exactly as `prompt_ids` renders it for chat, so training and chat see the same tokens.
 
-Some templates show earlier turns differently from the last (Qwen3 drops their thinking). There,
-only the last turn can be trained on what chat will show, so only that one is: `Rendered.last_only`.
+Some templates render earlier turns differently from the last one (Qwen3 removes their reasoning). Then only the
+last turn can be trained on the tokens that chat will use, so only that one is: `Rendered.last_only`.
 
-A template that can think is asked not to (``enable_thinking=False``), unless the answers do:
-answers with ``<think>…</think>`` are rendered, and chatted with, in thinking mode.
+Models with a reasoning mode are rendered without it (``enable_thinking=False``), unless the answers contain
+reasoning: answers with ``<think>…</think>`` are trained and chatted with in that mode.
 
-Text from people stays text: control tokens typed into a message are encoded as ordinary
-characters (transformers' `sanitize_control_tokens`).
+Control tokens typed into a message are encoded as ordinary characters (transformers' `sanitize_control_tokens`).
 """
 
 from collections.abc import Sequence
@@ -34,7 +32,7 @@ Tools = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens ``start`` to ``end`` (exclusive) belong together; `trained` tells whether the loss sees them."""
+    """Tokens ``start`` to ``end`` (exclusive); `trained` says whether they contribute to the loss."""
 
     start: int
     end: int
@@ -43,10 +41,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`input_ids` and `labels` have one entry a token; `spans` cover them without gap.
+    """`input_ids` and `labels` have one entry per token; `spans` cover them without gaps.
 
-    `cut` counts the tokens dropped at the end because the example was too long. `last_only` tells
-    that the template rewrites earlier turns, so that only the last one is trained.
+    `cut` counts the tokens dropped at the end because the example was too long. `last_only` means that the
+    template rewrites earlier turns, so that only the last one is trained.
     """
 
     input_ids: list[int]
@@ -57,18 +55,18 @@ class Rendered:
 
     @property
     def trained(self) -> int:
-        """How many tokens the loss sees."""
+        """The number of tokens that contribute to the loss."""
         return sum(label != IGNORED for label in self.labels)
 
 
 def prompt_ids(messages: Messages, tokenizer: "Tokenizer", tools: Tools = (), thinking: bool = False) -> list[int]:
-    """Token ids of a conversation that waits for the assistant, as training and chat both see it.
+    """Token ids of a conversation up to where the assistant answers, the same for training and chat.
 
-    Without messages it is the bare opening of an assistant turn: how a model tuned on whole texts
-    is asked for one.
+    Without messages these are just the opening tokens of an assistant turn, which prompt a model tuned on plain
+    texts.
 
     Raises:
-        ModelError: the template refuses the conversation, or cannot show its tools.
+        ModelError: the template rejects the conversation, or does not support tools.
     """
     if not messages:
         return _opening(tokenizer)[0]
@@ -76,7 +74,7 @@ def prompt_ids(messages: Messages, tokenizer: "Tokenizer", tools: Tools = (), th
 
 
 def can_think(tokenizer: "Tokenizer") -> bool:
-    """Whether the template asks otherwise when it may think: then whoever asks must say which, or it decides (Qwen3).
+    """Whether the template has a reasoning mode, so that ``enable_thinking`` must be passed explicitly (Qwen3).
 
     Example:
         >>> can_think(smollm2_tokenizer)
@@ -87,7 +85,7 @@ def can_think(tokenizer: "Tokenizer") -> bool:
 
 
 def thinks(messages: Messages) -> bool:
-    """Whether an answer thinks aloud, so that chat should be asked to as well.
+    """Whether an answer contains reasoning, so that chat should use the reasoning mode too.
 
     Example:
         >>> thinks([{"role": "assistant", "content": "<think>\\n2 and 2\\n</think>\\n\\n4"}])
@@ -99,15 +97,15 @@ def thinks(messages: Messages) -> bool:
 def render(messages: Messages, tokenizer: "Tokenizer", max_length: int | None = None, tools: Tools = ()) -> Rendered:
     """Render a conversation for training.
 
-    Tokens beyond `max_length` are cut from the end. What stands after the last trained turn is
-    dropped: nothing can be learned from it. An assistant turn that opens a conversation is read, not
-    learned, unless it is all there is.
+    Tokens beyond `max_length` are cut. Messages after the last trained turn are dropped, since nothing can be
+    learned from them. An assistant turn that opens a conversation is read but not learned, unless it is the only
+    turn to learn.
 
     Raises:
         ModelError: the template does not continue its own prompt (code ``template_rewrites``), has
-            no end-of-turn token (``no_end_of_turn``), refuses the conversation
-            (``template_refuses``) or cannot show tools (``template_without_tools``); or no turn is
-            trained (``no_trained_token``).
+            no end-of-turn token (``no_end_of_turn``), rejects the conversation
+            (``template_refuses``) or does not support tools (``template_without_tools``); or there
+            is no turn to learn (``no_trained_token``).
 
     Example:
         >>> rendered = render([{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}], tokenizer)
@@ -116,7 +114,7 @@ def render(messages: Messages, tokenizer: "Tokenizer", max_length: int | None = 
     """
     learned = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
     if not learned:
-        raise ModelError("No assistant turn is to be learned.", fix="Drop the row.", code="no_trained_token")
+        raise ModelError("There is no assistant turn to learn.", fix="Drop the row.", code="no_trained_token")
     last_only = False
     if learned == [0]:
         ids, labels = _unasked(messages[0]["content"], tokenizer)
@@ -134,10 +132,14 @@ def render(messages: Messages, tokenizer: "Tokenizer", max_length: int | None = 
 def _grown(
     messages: Messages, turns: list[int], tokenizer: "Tokenizer", tools: Tools
 ) -> tuple[list[int], list[int]] | None:
-    """Ids and labels of a conversation whose `turns` are trained, or None when the template rewrites earlier turns."""
+    """Ids and labels of a conversation whose `turns` are trained; None if the template rewrites earlier turns.
+
+    For each trained turn the conversation is rendered twice: up to the turn with a generation prompt, and with the
+    turn. Their difference is the turn. This only holds if each prompt starts with everything rendered before it.
+    """
     ids: list[int] = []
     labels: list[int] = []
-    seen: list[int] = []
+    seen: list[int] = []  # the conversation so far, as rendered without a generation prompt
     special = special_ids(tokenizer)
     thinking = thinks(messages)
     for index in turns:
@@ -147,6 +149,7 @@ def _grown(
             return None
         answer, tail = _answer(prompt, whole, tokenizer, special)
         ids += prompt[len(seen) :] + answer + tail
+        # everything new is masked, except the answer; `tail` is what the template puts after the end of turn ("\n")
         labels += [IGNORED] * (len(ids) - len(labels) - len(answer) - len(tail)) + answer + [IGNORED] * len(tail)
         seen = whole
     return ids, labels
@@ -163,7 +166,7 @@ def _ids(
     _check_tools(messages, template, tools)
     try:
         encoded: Any = tokenizer.apply_chat_template(
-            [_as_the_template_reads(message, template) for message in messages],
+            [_with_reasoning(message, template) for message in messages],
             tools=list(tools) or None,
             add_generation_prompt=add_generation_prompt,
             sanitize_control_tokens=True,
@@ -171,15 +174,15 @@ def _ids(
         )
     except Exception as error:
         raise ModelError(
-            f"The chat template refuses this conversation: {str(error)[:200]}",
-            fix="Change the order of its roles (or leave out the system prompt), or choose another model.",
+            f"The chat template rejects this conversation: {str(error)[:200]}",
+            fix="Change the order of roles, remove the system prompt, or choose another model.",
             code="template_refuses",
         ) from error
     return list(encoded["input_ids"])
 
 
-def _as_the_template_reads(message: dict[str, Any], template: str) -> dict[str, Any]:
-    """Thoughts go in a field of their own where there is one: tags within the text would stay text."""
+def _with_reasoning(message: dict[str, Any], template: str) -> dict[str, Any]:
+    """Move reasoning to its own field if the template has one: in the content its tags would stay plain text."""
     kept = {key: value for key, value in message.items() if key != "weight"}
     if message["role"] == "assistant" and "</think>" in message["content"] and "reasoning_content" in template:
         thought, answer = message["content"].split("</think>", 1)
@@ -189,7 +192,7 @@ def _as_the_template_reads(message: dict[str, Any], template: str) -> dict[str, 
 
 
 def _check_tools(messages: Messages, template: str, tools: Tools) -> None:
-    """A template that knows no tools would leave them out without a word."""
+    """Raise ModelError if the template does not support tools: it would silently leave them out."""
     words = {
         "tools": bool(tools),
         "tool_calls": any("tool_calls" in message for message in messages),
@@ -197,20 +200,20 @@ def _check_tools(messages: Messages, template: str, tools: Tools) -> None:
     }
     if any(used and word not in template for word, used in words.items()):
         raise ModelError(
-            "The model's chat template cannot show tool calls.",
-            fix="Choose a model made for tools (such as Qwen3), or drop these rows.",
+            "The model's chat template does not support tool calls.",
+            fix="Choose a model that supports tools (such as Qwen3), or drop these rows.",
             code="template_without_tools",
         )
 
 
 def special_ids(tokenizer: "Tokenizer") -> set[int]:
-    """The ids of all control tokens, also those without a role of their own (Gemma's ``<end_of_turn>``)."""
+    """The ids of all special tokens, including those without a named role (Gemma's ``<end_of_turn>``)."""
     added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)
 
 
 def end_of_turn(tokenizer: "Tokenizer") -> int:
-    """The token that ends an assistant turn in the model's own template: what the tuned model learns to stop with.
+    """The token that ends an assistant turn in the model's template, with which the tuned model learns to stop.
 
     Raises:
         ModelError: the template has none.
@@ -219,7 +222,7 @@ def end_of_turn(tokenizer: "Tokenizer") -> int:
 
 
 def _opening(tokenizer: "Tokenizer") -> tuple[list[int], int]:
-    """How an assistant turn begins when nothing was asked, and the token that ends a turn."""
+    """The tokens that open an assistant turn without a prompt before it, and the token that ends a turn."""
     asked = [{"role": "user", "content": "?"}]
     before = _ids(asked, tokenizer)
     after = prompt_ids(asked, tokenizer)
@@ -243,24 +246,24 @@ def _encoded(text: str, tokenizer: "Tokenizer") -> list[int]:
 def _answer(
     prompt: list[int], whole: list[int], tokenizer: "Tokenizer", special: set[int]
 ) -> tuple[list[int], list[int]]:
-    """Split what an assistant turn added into (content + end of turn, what the template puts after)."""
+    """Split the tokens that an assistant turn added into (content + end of turn, what the template puts after it)."""
     shared = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
     end = max((i for i in range(shared, len(whole)) if whole[i] in special), default=None)
     if end is None:
         raise ModelError(
-            "The chat template writes no end-of-turn token, so a tuned model would never stop.",
+            "The chat template has no end-of-turn token, so a tuned model would never stop.",
             fix="Choose an instruct model with a complete template.",
             code="no_end_of_turn",
         )
     if shared == len(prompt):
         return whole[shared : end + 1], whole[end + 1 :]
-    # The content's first characters merged with the prompt's last token (an answer that starts
-    # with a line break, say). Chat will never see that merge, so encode the content on its own.
+    # The first characters of the content were merged with the last token of the prompt (for example, if the answer
+    # starts with a line break). In chat the prompt ends before them, so encode the content separately.
     before, content = str(tokenizer.decode(prompt[shared:])), str(tokenizer.decode(whole[shared:end]))
     if not content.startswith(before):
         raise ModelError(
-            "The chat template does not continue its own prompt, so what would be trained is not what chat shows.",
-            fix="Choose another model, or one with a plain chat template.",
+            "The chat template does not continue its own prompt, so training and chat would see different tokens.",
+            fix="Choose a model with a simpler chat template.",
             code="template_rewrites",
         )
     return [*_encoded(content.removeprefix(before), tokenizer), whole[end]], whole[end + 1 :]

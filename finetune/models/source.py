@@ -1,7 +1,7 @@
-"""Where a model's files are: a local folder, the Hub cache, the Hub, or the packaged copy.
+"""Find a model's files: in a local folder, the Hub cache, on the Hub, or in the packaged copy.
 
-The places are tried in that order. A packaged copy that was prepared before counts as local, so
-that training and chatting use the same weights even when the Hub comes and goes.
+The places are tried in that order, except that a packaged copy that is already prepared comes before the Hub. So
+training and chat use the same weights even if the Hub is reachable only some of the time.
 """
 
 import json
@@ -18,7 +18,7 @@ from finetune.models.catalogue import DEFAULT
 from finetune.records import Source
 
 PART = re.compile(r"(.+)-\d{2,}-of-(\d{2,5})\.safetensors")
-"""A file that holds a part of the weights, and how many parts there are."""
+"""The name of a weight shard, with the number of shards."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
@@ -35,7 +35,7 @@ class Found:
 
     @property
     def sentence(self) -> str:
-        """Which copy is in use, in words for the page."""
+        """Which copy is in use, as shown on the page."""
         return {
             "local": "local folder",
             "cache": "the Hub's files, from the local cache",
@@ -45,13 +45,13 @@ class Found:
 
 
 def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: str | None = None) -> Found:
-    """Find a model's folder, fetching it when needed. `say` is told what takes time.
+    """Find a model's folder, downloading it if needed. `say` is called with a message before anything slow.
 
-    An adapter belongs to the very weights it was trained on: with `source` ``packaged`` the
-    packaged copy is taken even when the Hub's own files are here by now.
+    An adapter must be used with the weights it was trained on: with `source` ``packaged`` the packaged copy is
+    used even if the Hub's files have been downloaded since.
 
     Raises:
-        ModelError: nothing by this name can be had here; the message names each place tried.
+        ModelError: the model is not available; the message names each place tried.
 
     Example:
         >>> find("HuggingFaceTB/SmolLM2-135M-Instruct").folder.joinpath("model.safetensors").exists()
@@ -72,7 +72,7 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
     if isinstance(offered, hub.Offer):
         say(offered.sentence)
         return Found(name, _complete(hub.fetch(offered)), "hub")
-    say(f"The Hub is not used: {offered}.")
+    say(f"Not using the Hub: {offered}.")
     if name == DEFAULT:
         return Found(name, packaged.prepare(settings.read().models, say), "packaged")
     raise _not_had(name, offered)
@@ -80,20 +80,22 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
 
 def _not_had(name: str, reason: str) -> ModelError:
     if settings.read().shared:
-        return ModelError(f"This model cannot be fetched: {reason}.", where=name, fix=f"Choose another, {DEFAULT} say.")
+        return ModelError(
+            f"This model cannot be fetched: {reason}.", where=name, fix=f"Choose another, such as {DEFAULT}."
+        )
     return ModelError(
-        f"No local folder, nothing in the local cache, and the Hub cannot help: {reason}.",
+        f"The model is neither a local folder nor in the local cache, and cannot be downloaded: {reason}.",
         where=name,
-        fix=f"Connect and log in (hf auth login), give a local folder, or use {DEFAULT}.",
+        fix=f"Connect and log in (hf auth login), use a local folder, or choose {DEFAULT}.",
     )
 
 
 def refuse_name(name: str) -> None:
-    """See that a name can be a model's at all, without asking anybody.
+    """Check that a name can be that of a model, without any request.
 
     Raises:
-        NotAllowed: it can only be a folder, and those are closed on a shared server.
-        ModelError: it is neither a folder here nor a Hub id.
+        NotAllowed: it is not a Hub id, and local folders cannot be used on a shared server.
+        ModelError: it is neither a local folder nor a Hub id.
 
     Example:
         >>> refuse_name("owner/model")
@@ -101,16 +103,16 @@ def refuse_name(name: str) -> None:
     if local(name) or _is_hub_id(name):
         return
     if settings.read().shared:
-        raise NotAllowed("Local folders are closed on a shared server.", where=name[:200], fix="Give a Hub id.")
+        raise NotAllowed("Local folders cannot be used on a shared server.", where=name[:200], fix="Use a Hub id.")
     raise ModelError(
-        "This is neither a folder here nor a Hub id.",
+        "This is neither a local folder nor a Hub id.",
         where=name[:200],
-        fix="Give a folder with config.json, or an id such as owner/model.",
+        fix="Use a folder with config.json, or an id such as owner/model.",
     )
 
 
 def here(name: str) -> bool:
-    """Whether a model can be had without fetching or waiting for anything.
+    """Whether a model is available without downloading or preparing anything.
 
     Example:
         >>> here("Qwen/Qwen3-0.6B")
@@ -123,9 +125,9 @@ def here(name: str) -> bool:
 
 
 def stamp(name: str) -> list[Any]:
-    """What tells that a local folder holds other weights than before, without reading them: where it is, sizes, times.
+    """A value that changes when the weights in a local folder do: its path, and their sizes and modification times.
 
-    Empty for a Hub id: its weights do not change under us.
+    Empty for a Hub id, whose downloaded weights do not change.
     """
     folder = local(name)
     files = sorted(folder.glob("*.safetensors")) if folder else []
@@ -137,27 +139,27 @@ def _complete(folder: Path) -> Path:
     config, index = folder / "config.json", folder / "model.safetensors.index.json"
     if not config.is_file() or not list(folder.glob("*.safetensors")):
         raise ModelError(
-            "The folder lacks config.json or safetensors weights.",
+            "The folder has no config.json or no safetensors weights.",
             where=str(folder),
-            fix="Point to a folder saved with save_pretrained. Pickled weights are not loaded.",
+            fix="Use a folder written by save_pretrained. Pickled weights are not loaded.",
         )
     _object(config)
     shards = _shards(folder, index)
     if missing := sorted(shard for shard in shards if not (folder / str(shard)).is_file()):
         raise ModelError(
-            f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} among them.",
+            f"{len(missing)} of {len(shards)} weight files are missing (for example {missing[0]}).",
             where=str(folder),
-            fix="Fetch the model again.",
+            fix="Download the model again.",
         )
     return folder.resolve()
 
 
 def _shards(folder: Path, index: Path) -> set[str]:
-    """The weight files there should be, by the index or, without one, by the names of those there are."""
+    """The expected weight files, according to the index or else to the names of the existing ones."""
     if index.is_file():
         weights = _object(index).get("weight_map")
         if not isinstance(weights, dict):
-            raise ModelError("The index names no weights.", where=str(index), fix="Fetch the model again.")
+            raise ModelError("The index lists no weights.", where=str(index), fix="Download the model again.")
         return {str(shard) for shard in weights.values()}
     parts = [PART.fullmatch(file.name) for file in folder.glob("*.safetensors")]
     return {
@@ -174,18 +176,20 @@ def _object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError("This file is not valid JSON.", where=str(path), fix="Save the model again.") from error
     if not isinstance(value, dict):
-        raise ModelError("This file holds no JSON object.", where=str(path), fix="Save the model again.")
+        raise ModelError("This file does not contain a JSON object.", where=str(path), fix="Save the model again.")
     return value
 
 
 def local(name: str) -> Path | None:
-    """The folder of this name, if there is one and it may be used: on a shared server, none may.
+    """The local folder of this name, or None; always None on a shared server.
 
     Example:
         >>> local("HuggingFaceTB/SmolLM2-135M-Instruct") is None
         True
     """
-    if settings.read().shared or not name.strip():  # not even looked for: nobody learns which folders a server has
+    if (
+        settings.read().shared or not name.strip()
+    ):  # not even checked, so that nobody can probe which folders a server has
         return None
     try:
         folder = Path(name).expanduser()

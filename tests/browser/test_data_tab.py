@@ -80,7 +80,7 @@ def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) ->
     fill(page, "#row-length", "30")
     page.keyboard.press("Enter")
     expect(page.locator("#as-trained .ba-cut").first).to_be_visible()
-    shows(page, "#fix-drop-too-long", "longer than the length")
+    shows(page, "#fix-drop-too-long", "longer than the maximum length")
     page.click("#row-next")
     shows(page, "#as-chat", "Do strawberries come back")
 

@@ -47,7 +47,7 @@ def test_a_base_that_changed_is_refused_and_loaded_anew(store: Store, tiny: Path
     assert resident
     with torch.no_grad():  # as a merge that was never undone would
         resident.model.get_base_model().model.layers[0].mlp.down_proj.base_layer.weight.add_(0.05)
-    with pytest.raises(ModelError, match="no longer answers as it did") as caught:
+    with pytest.raises(ModelError, match="no longer answers as before") as caught:
         engine.answer([Ask(ASKED), Ask(ASKED, second)], str(tiny), SHORT)
     assert caught.value.code == "base_changed"
     assert engine.answer([Ask(ASKED), Ask(ASKED, second)], str(tiny), SHORT)[0].text == pristine.text
@@ -162,5 +162,5 @@ def test_an_adapter_that_was_published_again_is_read_again(store: Store, tiny: P
 
 def test_a_checkpoint_that_is_gone_is_one_sentence(store: Store, tiny: Path) -> None:
     engine, run = Engine(), drawn(store, tiny)
-    with pytest.raises(RunError, match="no checkpoint of step 7 any more"):
+    with pytest.raises(RunError, match="checkpoint of step 7 no longer exists"):
         engine.answer([Ask(ASKED, run, step=7)], str(tiny), SHORT)

@@ -32,11 +32,11 @@ def test_the_interval_is_wilsons(tuned: int, base: int, low: float, high: float)
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({}, "No vote decided"),
-        ({"tie": 4, "neither": 1}, "No vote decided"),
-        ({"tuned": 8, "base": 2}, "that could be chance"),
-        ({"tuned": 10}, "the tuned model is liked better"),
-        ({"base": 10}, "the base is liked better"),
+        ({}, "No decided votes"),
+        ({"tie": 4, "neither": 1}, "No decided votes"),
+        ({"tuned": 8, "base": 2}, "this could be chance"),
+        ({"tuned": 10}, "the tuned model is preferred"),
+        ({"base": 10}, "the base is preferred"),
     ],
 )
 def test_the_sentence_claims_no_more_than_the_interval(counts: dict[str, int], words: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.data import apply, disk_list, held_out, load, report
-from finetune.data.disk_list import Spool, Subset, keep_examples
+from finetune.data.disk_list import Spool, Subset, example_keeper
 from finetune.errors import DataError
 
 
@@ -66,7 +66,10 @@ def test_several_threads_may_read(path: Path) -> None:
 
 def test_large_rows_are_spooled_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_list, "IN_MEMORY_CHARACTERS", 100)
-    assert isinstance(keep_examples(iter(load(path).examples)), Spool)
+    keeper = example_keeper()
+    for example in load(path).examples:
+        keeper.add(example)
+    assert isinstance(keeper.kept(), Spool)
 
 
 def test_rows_cannot_outgrow_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_a_config_and_a_split(address: str, tmp_path: Path) -> None:
         ("hub:some/sums:none", "There is no config 'none'. Choose one of: sums, odd."),
         ("hub:some/sums:sums:dev", "There is no split 'dev'. Choose one of: train, test."),
         ("hub:some/gated", "The dataset is gated"),
-        ("hub:some/other", "no such dataset on the Hub"),
+        ("hub:some/other", "The Hub has no such dataset"),
     ],
 )
 def test_what_is_missing_is_named(address: str, tmp_path: Path, where: str, said: str) -> None:
@@ -179,7 +179,7 @@ def test_no_more_is_written_than_may_be_uploaded(
 
     answered(monkeypatch, endless())
     if size > 2**20:
-        with pytest.raises(DataError, match="first row is larger than 1 MB"):
+        with pytest.raises(DataError, match="first row exceeds the limit of 1 MB"):
             data.load_hub("some/sums", folder=tmp_path)
     else:
         cut = data.load_hub("some/sums", folder=tmp_path)

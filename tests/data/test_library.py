@@ -119,7 +119,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(DataError, match="cannot be kept") as told:
+        with pytest.raises(DataError, match="cannot be stored") as told:
             data.keep_dataset(store, data.load(odd))
     assert told.value.code == "disk_full"
     assert list((home / "datasets").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Columns become prompt and answer as the person says."""
+"""Columns are mapped to prompt and answer by hand."""
 
 import json
 from pathlib import Path
@@ -95,5 +95,5 @@ def test_a_guess_leaves_out_what_is_no_prompt() -> None:
 
 def test_a_template_cannot_repeat_a_column_without_end() -> None:
     """Two hundred kilobytes of rows and a template of a million columns would have filled 100 GB of disk."""
-    with pytest.raises(DataError, match=r"at most 10,000 characters; this has 30,000"):
+    with pytest.raises(DataError, match=r"at most 10,000 characters; this one has 30,000"):
         Mapping(user="{a}" * 10_000, assistant="{b}")

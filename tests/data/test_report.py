@@ -71,7 +71,7 @@ def test_a_leak_is_found_by_prompt_and_nearly(tmp_path: Path) -> None:
     dataset_of(tmp_path, held, "validation")
     dataset = dataset_of(tmp_path, train, "train")
     assert codes(dataset)["leak"] == (2, (1, 2))
-    assert "(1 of them nearly)" in next(p.message for p in dataset.problems if p.code == "leak")
+    assert "(1 as near-duplicates)" in next(p.message for p in dataset.problems if p.code == "leak")
     assert dataset.split is not None
     assert (dataset.split.by, dataset.split.train, dataset.split.validation) == ("file", 3, 2)
 

@@ -25,7 +25,7 @@ def test_a_run_that_came_without_rows(tiny: Path, store: Store, tmp_path: Path) 
     made = make.export(store, run, "merged", tmp_path, engine=Engine(), say=said.append)
     assert made.parity is None
     assert said[0].startswith("Not checked: ")
-    assert "did not come along" in said[0]
+    assert "imported without its data" in said[0]
     assert "not loaded again" in (made.path / "README.md").read_text()
 
 

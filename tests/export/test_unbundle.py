@@ -104,7 +104,7 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
         lambda: evaluate.of_dataset(str(tiny), record),
         lambda: train.start(store, train.TrainConfig(**run.config), record),
     ):
-        with pytest.raises(DataError, match="sums: The rows of this data did not come along") as caught:
+        with pytest.raises(DataError, match="sums: This run was imported without its data") as caught:
             needs()
         assert caught.value.code == "rows_stayed"
     kept = evaluate.known(run)
@@ -124,7 +124,7 @@ def test_a_base_from_a_local_folder_is_asked_for(
     assert Path(tiny.name).is_dir()
     assert facts.base(run) == facts.Base(tiny.name, True)
     with pytest.raises(
-        ModelError, match=rf"{tiny.name} \(not here\): This is neither a folder here nor a Hub id. Give a folder"
+        ModelError, match=rf"{tiny.name} \(not here\): This is neither a local folder nor a Hub id. Use a folder"
     ):
         Engine().answer([Ask(ASKED, run)], run.config["model"])
     other = tmp_path / "other"

@@ -44,9 +44,9 @@ def weights_asked(hub: Hub) -> bool:
 @pytest.mark.parametrize(
     ("name", "most", "said"),
     [
-        ("some/huge", "", "it has 40.2 GB, and this server fetches models of at most 3 GB"),
-        ("some/parts", "3.5", "it has 4.0 GB, and this server fetches models of at most 3.5 GB"),
-        ("some/secretive", "", "the Hub does not say how large it is, and this server fetches models of at most 3 GB"),
+        ("some/huge", "", "it is 40.2 GB, and this server fetches models of at most 3 GB"),
+        ("some/parts", "3.5", "it is 4.0 GB, and this server fetches models of at most 3.5 GB"),
+        ("some/secretive", "", "its size is unknown, and this server fetches models of at most 3 GB"),
         ("some/tiny", "0.0001", "and this server fetches models of at most 0.0001 GB"),
     ],
 )
@@ -88,7 +88,7 @@ def test_at_home_the_size_is_said_before_it_begins(hub: Hub, monkeypatch: pytest
 
 def test_no_room_on_the_disk_is_said_with_both_figures(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=12_100_000_000))
-    with pytest.raises(ModelError, match=r"it has 40\.2 GB, and the disk has 12\.1 GB free"):
+    with pytest.raises(ModelError, match=r"it is 40\.2 GB, and the disk has 12\.1 GB free"):
         models.find("some/huge")
     assert not weights_asked(hub)
 

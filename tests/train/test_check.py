@@ -160,7 +160,7 @@ def copy(tiny: Path, folder: Path, **texts: str | None) -> Path:
             "cannot be built",
         ),
         ({"config__json": None}, "lacks config.json"),
-        ({"model__safetensors": None}, "lacks config.json or safetensors"),
+        ({"model__safetensors": None}, "no config.json or no safetensors"),
         ({"tokenizer__json": None, "tokenizer_config__json": None}, "tokenizer cannot be read"),
         ({"tokenizer__json": "[]"}, "tokenizer cannot be read"),
         ({"chat_template__jinja": None}, "has no chat template"),
@@ -180,10 +180,10 @@ def test_a_model_that_is_here_and_cannot_be_trained(
 def test_a_name_that_no_model_can_have(
     store: Store, record: DatasetRecord, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ModelError, match="neither a folder here nor a Hub id"):
+    with pytest.raises(ModelError, match="neither a local folder nor a Hub id"):
         train.start(store, TrainConfig(model=name), record)
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    with pytest.raises(NotAllowed, match="Local folders are closed"):
+    with pytest.raises(NotAllowed, match="Local folders cannot be used"):
         train.start(store, TrainConfig(model=name), record)
 
 

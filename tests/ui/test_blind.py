@@ -94,7 +94,7 @@ def test_a_prompt_that_cannot_be_asked_is_passed_over(page: Page, run: Run, stor
     assert (after.asked, len(after.prompts)) == ("two", 2)
     last = vote(page, after, "neither")[-1]
     assert last[0] is None
-    assert "No vote decided between the two yet." in last[1]
+    assert "No decided votes yet." in last[1]
     assert [one["choice"] for one in store.votes(run.id, "local")] == ["tie", "neither"]
 
 

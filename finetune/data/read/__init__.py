@@ -1,16 +1,16 @@
-"""A file becomes numbered rows, whatever it is called: the content decides, not the ending.
+"""Read a file as numbered rows. Its content decides how, not its extension.
 
-    open.py         read(path), read_text(text): which reader, and the limits every row keeps
-    refuse.py       what is not a dataset at all (archives, models, images …), named by its first bytes
-    encoding.py     UTF-8, UTF-16, or a guess that is said aloud
-    recognise.py    JSONL, JSON or a table, from the first stretch of text
-    decode.py       the text of one JSON value → the value, forgiving where nothing is lost
-    lines.py        JSONL · elements.py, extent.py  JSON arrays and objects over many lines, streamed
-    delimited.py    CSV and TSV · parquet.py, footer.py · sheet.py (.xlsx) · cells.py  what all tables share
+    open.py         read(path), read_text(text): choose the reader, apply the limits
+    refuse.py       files that are not datasets (archives, models, images …), recognised by their first bytes
+    encoding.py     UTF-8, UTF-16, or a guess that is reported
+    recognise.py    JSONL, JSON or a table, from the beginning of the text
+    decode.py       the text of one JSON value → the value, lenient where nothing is lost
+    lines.py        JSONL · elements.py, extent.py  JSON arrays and multi-line objects, streamed
+    delimited.py    CSV and TSV · parquet.py, footer.py · sheet.py (.xlsx) · cells.py  shared by all tables
     table.py        Row, Note, Table and the limits
 
-Nothing holds the whole file. A row that cannot be used carries its error; a file that cannot be
-used raises `DataError`, from `read` itself or, when it breaks half-way, while its rows are taken.
+No reader holds the whole file in memory. A row that cannot be used carries its error; a file that cannot be
+used raises `DataError`, either from `read` or, when it turns out to be damaged, while its rows are iterated.
 
 Example:
     >>> next(iter(read(Path("sample_data/voice/train.csv")).rows)).value.keys()

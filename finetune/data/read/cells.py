@@ -1,4 +1,4 @@
-"""What every table shares: names for its columns, and cells that hold JSON."""
+"""Shared by all table readers: column names, and cells that contain JSON."""
 
 import re
 from typing import Any
@@ -26,17 +26,17 @@ STRUCTURED = frozenset(
         "rejected",
     )
 )
-"""Columns whose cells are parsed when they hold a JSON list or object. In any other column only a list of turns
-is: a completion that is JSON must be trained on exactly as it is written."""
+"""Columns whose cells are parsed if they contain a JSON list or object. In other columns only a list of turns is
+parsed: a completion that happens to be JSON must be trained on exactly as written."""
 
 TURNS = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content|from|value)[\"']\s*:")
 
 
 def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple[str, ...]:
-    """Names that are all there and all different.
+    """Complete and unique column names.
 
     Raises:
-        DataError: more columns than any dataset has.
+        DataError: there are more than `MOST_COLUMNS`.
 
     Example:
         >>> column_names(["", "text", "text"], 1, "a.csv", Notes())
@@ -44,9 +44,9 @@ def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple
     """
     if len(header) > MOST_COLUMNS:
         raise DataError(
-            f"The table has {len(header):,} columns; at most {MOST_COLUMNS:,} are read.",
+            f"The table has {len(header):,} columns, more than the limit of {MOST_COLUMNS:,}.",
             where=name,
-            fix="Keep the columns that hold text.",
+            fix="Keep only the columns that contain text.",
             code="too_large_file",
         )
     names: list[str] = []
@@ -57,8 +57,8 @@ def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple
             notes.once(
                 "duplicate_column",
                 line,
-                f"The header names {title!r} twice; the later one is called '{title} ({place})'.",
-                "Give each column its own name.",
+                f"Two columns are named {title!r}; the second is now called '{title} ({place})'.",
+                "Give each column a unique name.",
                 "warning",
             )
             title = f"{title} ({place})"
@@ -67,7 +67,7 @@ def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple
 
 
 def unpack(cells: dict[str, Any], line: int, decoder: RowDecoder) -> dict[str, Any]:
-    """Parse the cells that hold messages or the like; leave all other text as it is.
+    """Parse the cells that contain messages or similar; leave all other text unchanged.
 
     Example:
         >>> unpack({"messages": '[{"role": "user"}]', "completion": '{"a":1}'}, 2, RowDecoder(Notes()))
@@ -95,5 +95,5 @@ def _cell(name: str, cell: Any, line: int, decoder: RowDecoder) -> Any:
 
 
 def skip_empty(line: int, notes: Notes) -> None:
-    """Say that rows without any content, which spreadsheets leave at the end, are not counted as rows."""
-    notes.once("empty_rows", line, "Rows with only empty cells were passed over.", "Nothing need be done.")
+    """Note that empty rows, which spreadsheets often leave at the end, are skipped and not counted."""
+    notes.once("empty_rows", line, "Empty rows were skipped.", "Nothing to do.")

@@ -1,9 +1,8 @@
-"""The text of one JSON value becomes the value.
+"""Decode the text of one JSON value.
 
-Forgiving where nothing is lost, and then it says so once: Python-style dicts, raw control characters,
-NaN and Infinity (read as null, since no JSON holds them), a key that stands twice (the last one counts,
-as in every JSON reader). Half of a surrogate pair makes the row a bad one: no tokenizer can encode
-it, and no file or answer could hold it again.
+Lenient where nothing is lost, with a remark once per file: Python-style dicts, raw control characters, NaN and
+Infinity (read as null, since JSON has neither), and duplicate keys (the last one wins, as in every JSON parser).
+Half a surrogate pair rejects the row: it can be neither tokenised nor written to a file.
 """
 
 import ast
@@ -15,16 +14,16 @@ from finetune.data.read.table import MOST_DEPTH, ROW_CHARS, ROW_VALUES, Notes, R
 
 PYTHON = re.compile(r"[{\[,:]\s*(?:'|True\b|False\b|None\b)")
 PYTHON_CHARS, PYTHON_VALUES = 1_000_000, 50_000
-"""Python's own parser needs about a kilobyte a value, so its share is smaller than JSON's."""
+"""`ast.literal_eval` needs about a kilobyte of memory per value, so these limits are lower than those for JSON."""
 INFINITY = float("inf")
 FORGIVEN = {
-    "not_a_number": ("NaN or Infinity stands where JSON has no such number; it was read as null.", "Write null."),
-    "duplicate_key": ("A key stands twice in one object; the last one counts.", "Keep one of them."),
+    "not_a_number": ("NaN and Infinity are not valid JSON; they were read as null.", "Write null."),
+    "duplicate_key": ("An object contains the same key twice; the last one was used.", "Keep one of them."),
 }
 
 
 class RowDecoder:
-    """Reads rows of one file. Remarks go to `notes`, problems into the row.
+    """Decodes the rows of one file. Remarks go to `notes`, problems into the row.
 
     Example:
         >>> RowDecoder(Notes()).row("{'a': 1}", line=1).value
@@ -38,7 +37,7 @@ class RowDecoder:
         self._loose = self._decoder(strict=False)
 
     def row(self, text: str, line: int, column: int = 0) -> Row:
-        """Exactly one value, with space around it. `column` characters stand before it on its line."""
+        """Decode exactly one value. `column` characters precede it on its line (for error messages)."""
         if over_limits(text):
             return too_large(line, text)
         try:
@@ -55,13 +54,13 @@ class RowDecoder:
         """The value that starts at `at`, and where it ends.
 
         Raises:
-            ValueError: no value starts there, or it is cut off. RecursionError: it is too deep.
+            ValueError: no value starts there, or it is cut off. RecursionError: it is nested too deeply.
         """
         self._odd.clear()
         return self._strict.raw_decode(text, at)
 
     def several(self, text: str, line: int) -> list[Row]:
-        """The objects of a line that holds more than one, or one and a comma; empty if it is anything else."""
+        """The objects of a line with several objects, or one and a comma; empty for anything else."""
         rows, at = [], 0
         while at < len(text):
             if text[at] in " \t\r,":
@@ -78,12 +77,12 @@ class RowDecoder:
         return rows
 
     def accept(self, value: Any, text: str, line: int) -> Row:
-        """A decoded value becomes a row, if nothing later can stumble over it."""
+        """Make a row of a decoded value, unless it would break a later step."""
         self._say_forgiven(line)
         if text.count("{") + text.count("[") > MOST_DEPTH and _depth(value) > MOST_DEPTH:
             return _too_deep(line, text)
         if ("\\ud" in text or "\\uD" in text) and not _encodable(value):
-            what = "The text holds half of a character (a lone surrogate), often a cut emoji."
+            what = "The text contains half a character (a lone surrogate), often part of an emoji."
             return bad_row(line, text, "broken_character", what, "Replace the broken character.")
         return Row(line, value, text)
 
@@ -123,8 +122,8 @@ class RowDecoder:
             self.notes.once(
                 "unescaped_control",
                 line,
-                "A tab, line break or other control character stands in a JSON string without its backslash.",
-                "Write it as \\t, \\n or \\u00XX; other tools refuse the file.",
+                "A JSON string contains an unescaped tab, line break or other control character.",
+                "Write it as \\t, \\n or \\u00XX; other tools will reject the file.",
                 "warning",
             )
             return row
@@ -134,7 +133,7 @@ class RowDecoder:
 
     def _python(self, text: str, line: int, error: json.JSONDecodeError) -> Row:
         if len(text) > PYTHON_CHARS or text.count(",") > PYTHON_VALUES:
-            return bad_row(line, text, "invalid_json", "Written the Python way, and too long to be read so.")
+            return bad_row(line, text, "invalid_json", "A Python literal that is too long to parse.")
         try:
             value = _plain(ast.literal_eval(text.strip(" \t\r\n,")))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -142,7 +141,7 @@ class RowDecoder:
         self.notes.once(
             "python_literals",
             line,
-            "Rows are written as Python prints them (single quotes, True, None), not as JSON; they were read so.",
+            "Rows are Python literals (single quotes, True, None), not JSON; they were read as such.",
             "Write them with json.dumps.",
             "warning",
         )
@@ -150,14 +149,14 @@ class RowDecoder:
 
 
 def over_limits(text: str) -> bool:
-    """True if a row's text is longer, or holds more values, than is read."""
+    """Whether a row's text exceeds the limits on length and number of values."""
     if len(text) <= ROW_VALUES:
         return False
     return len(text) > ROW_CHARS or sum(map(text.count, ",[{")) > ROW_VALUES
 
 
 def _plain(value: Any) -> Any:
-    """Python values as JSON would give them; ValueError for what JSON has no form for."""
+    """Python values as JSON would yield them. Raises ValueError for values that JSON cannot represent."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else json.dumps(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -176,7 +175,7 @@ def _encodable(value: Any) -> bool:
 
 
 def _depth(value: Any) -> int:
-    """How many brackets lie within each other; level by level, since recursion is what it protects from."""
+    """How deeply a value is nested. Computed level by level, since recursion is what it guards against."""
     depth, level = 0, [value]
     while level:
         inner = [item for item in level if isinstance(item, dict | list)]
@@ -186,7 +185,7 @@ def _depth(value: Any) -> int:
 
 
 def _too_deep(line: int, text: str) -> Row:
-    return bad_row(line, text[:1000], "too_deep", f"Brackets lie more than {MOST_DEPTH} deep within each other.")
+    return bad_row(line, text[:1000], "too_deep", f"The value is nested more than {MOST_DEPTH} levels deep.")
 
 
 def _invalid(line: int, text: str, error: json.JSONDecodeError) -> Row:
@@ -195,5 +194,5 @@ def _invalid(line: int, text: str, error: json.JSONDecodeError) -> Row:
 
 
 def _msg(error: json.JSONDecodeError) -> str:
-    """The decoder's words, without the ones that speak of positions themselves."""
+    """The decoder's message without its trailing words about the position, which we add ourselves."""
     return error.msg.removesuffix(" at").removesuffix(" starting")

@@ -1,4 +1,4 @@
-"""CSV and TSV, and tables separated by ``;`` or ``|``: records that may run over several lines."""
+"""CSV, TSV, and tables separated by ``;`` or ``|``; a record may span several lines."""
 
 import csv
 from collections import deque
@@ -12,12 +12,12 @@ from finetune.data.read.table import ROW_CHARS, Row, bad_row, too_large
 from finetune.errors import DataError
 
 CELL_LINES = 10_000
-"""A quoted cell may hold this many line breaks; one that holds more was surely never closed."""
+"""Most lines of a record; with more, a quote was surely never closed."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """How cells are told apart, how many the header has, and what share of the first records has as many."""
+    """How cells are separated, how many the header has, and the fraction of the first records with as many."""
 
     delimiter: str
     quoted: bool
@@ -28,7 +28,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Record:
-    """One record: where it starts, its text, and its cells, or the error that stands in their place."""
+    """One record: the line it starts on, its text, and its cells or the error in their place."""
 
     line: int
     text: str
@@ -37,7 +37,7 @@ class Record:
 
 
 def recognise_cells(head: str, whole: bool, ending: str) -> Cells:
-    """The separator that gives the header the most cells and the records as many.
+    """The delimiter for which most records have as many cells as the header, and at least two.
 
     Example:
         >>> recognise_cells("a;b\\n1;2\\n", True, ".csv").delimiter
@@ -49,7 +49,7 @@ def recognise_cells(head: str, whole: bool, ending: str) -> Cells:
     marked = lines[0][4:5] if skip else ""
     candidates = [marked] if marked else [usual, *(sign for sign in ",\t;|" if sign != usual)]
     found = [_try(lines[skip:], sign, True, skip) for sign in candidates]
-    found += [_try(lines[skip:], "\t", False, skip)] * ("\t" in candidates)  # TSV is often written without quoting
+    found += [_try(lines[skip:], "\t", False, skip)] * ("\t" in candidates)  # TSV is often unquoted
     wide = [cells for cells in found if cells.columns > 1]
     return max(wide, key=lambda cells: round(cells.agreement, 1), default=found[0])
 
@@ -71,12 +71,12 @@ def _try(lines: list[str], delimiter: str, quoted: bool, skip: int) -> Cells:
 
 
 def _reader(lines: Iterator[str], delimiter: str, quoted: bool) -> "Iterator[list[str]]":
-    csv.field_size_limit(2 * ROW_CHARS)  # the limit on whole records is kept by _Lines
+    csv.field_size_limit(2 * ROW_CHARS)  # _Lines enforces the limit on whole records
     return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
 
 
 class _Lines:
-    """Hands lines to the CSV reader, remembers those of the present record, and can take them back."""
+    """Feeds lines to the CSV reader, remembers those of the current record, and can replay them."""
 
     def __init__(self, lines: Iterator[tuple[int, str, bool]]):
         self._fresh = lines
@@ -92,7 +92,7 @@ class _Lines:
         self.taken.append(item)
         self._chars += len(item[1])
         if not item[2] or self._chars > ROW_CHARS or len(self.taken) > CELL_LINES:
-            raise csv.Error("it is too long")
+            raise csv.Error("the record is too long")
         return item[1]
 
     def begin(self) -> None:
@@ -104,7 +104,7 @@ class _Lines:
 
 
 def records(text: Text, cells: Cells) -> Iterator[Record]:
-    """Every record that is not blank. After a quote that goes wrong, reading starts afresh on the next line."""
+    """Every non-empty record. After a misplaced quote, parsing resumes on the next line."""
     with text.open() as stream:
         lines = _Lines(physical_lines(stream))
         reader = _reader(lines, cells.delimiter, cells.quoted)
@@ -131,8 +131,8 @@ def _failed(lines: _Lines, error: csv.Error) -> Record:
     if not whole:
         return Record(line, text, [], too_large(line, text))
     text = text.rstrip("\n")
-    what = f"A quoted cell starts in this row and is not closed properly (line {last}: {error})."
-    fix = "Close the quotes, and double the quotes inside a cell."
+    what = f"A quoted cell in this row is not closed properly (line {last}: {error})."
+    fix = "Close the quotes, and double any quotes inside a cell."
     return Record(line, text, [], bad_row(line, text, "invalid_csv", what, fix))
 
 
@@ -151,7 +151,7 @@ class Delimited:
             raise DataError(
                 "The header of the table cannot be read.",
                 where=text.source.name,
-                fix="Write the names of the columns in the first line, with every quote closed.",
+                fix="Put the column names in the first line, with every quote closed.",
                 code="invalid_csv",
             )
         self.columns = column_names(header.cells, header.line, text.source.name, decoder.notes)
@@ -169,20 +169,20 @@ class Delimited:
         cells, width = record.cells, len(self.columns)
         value = dict(zip(self.columns, cells, strict=False))
         if len(cells) < width or any(cells[width:]):
-            what = f"{len(cells)} cells where the header has {width}."
-            fix = f"Put quotes around a cell that holds {self._cells.delimiter!r} or a line break."
+            what = f"The row has {len(cells)} cells, the header {width}."
+            fix = f"Quote cells that contain {self._cells.delimiter!r} or a line break."
             return Row(record.line, value, record.text, DataError(what, fix=fix, code="ragged_row"))
         return Row(record.line, unpack(value, record.line, self._decoder), record.text)
 
     def _plain(self, record: Record) -> Row | None:
-        """Many TSV files never quote: a quote mark is then part of the text, and the line alone is the row."""
+        """Many TSV files are unquoted: quotation marks are then part of the text, and each line is a row."""
         cells = record.text.split("\t")
         if self._cells.delimiter != "\t" or len(cells) != len(self.columns) or len(cells) < 2:
             return None
         self._decoder.notes.once(
             "quotes_as_text",
             record.line,
-            "Quote marks that do not pair were read as part of the text.",
-            "Nothing need be done; if cells should span lines, double the quotes inside them.",
+            "Unpaired quotation marks were read as part of the text.",
+            "Nothing to do, unless cells should span lines: then double the quotes inside them.",
         )
         return self._row(Record(record.line, record.text, cells))

@@ -1,8 +1,8 @@
-"""JSON that is not one value a line: an array, ``{"data": […]}``, or objects one after another over many lines.
+"""JSON that is not one value per line: an array, ``{"data": […]}``, or concatenated multi-line objects.
 
-Read element by element from a window on the text. A broken element becomes one bad row; reading goes
-on where its brackets close or, when its quotes or brackets are wrong too, at the next line that
-begins like an element.
+Elements are read one at a time from a window on the text. A broken element becomes one rejected row. Reading
+resumes where its brackets close (`Extent`) or, if its quotes or brackets are broken too, at the next line that
+looks like the start of an element, judging by its indentation.
 """
 
 import json
@@ -19,14 +19,14 @@ BETWEEN = re.compile(r"[ \t\r\n,\ufeff]*")
 JUNK_END = re.compile(r"[,\[\]{}\n]")
 PYTHON_START = re.compile(r"[\[{\s]+'")
 CHUNK = 1 << 16
-"""Small, because the JSON reader counts lines from the window's start for every error it raises."""
+"""Small, because for every error the JSON decoder counts lines from the start of the window."""
 LOST = 3
-"""After so many elements whose brackets never close, brackets are no longer followed to the end: each try may
-cost ten million characters, and a file could be made to ask for it at every line."""
+"""After this many elements whose brackets never close, brackets are no longer matched: each attempt may scan ten
+million characters, and a malicious file could provoke one on every line."""
 
 
 class Window:
-    """A stretch of text that moves on; `at` is where reading stands and `line` its line number."""
+    """A sliding window on a text; `at` is the current position and `line` its line number."""
 
     def __init__(self, stream: TextIO):
         self.text, self.at, self.line = "", 0, 1
@@ -39,13 +39,13 @@ class Window:
 
     @property
     def column(self) -> int:
-        """How many characters stand before `at` on its line."""
+        """How many characters precede `at` on its line."""
         newline = self.text.rfind("\n", 0, self.at)
         return self.at - newline - 1 if newline >= 0 else self._first_column + self.at
 
     @property
     def indent(self) -> str | None:
-        """The space before `at` if nothing else stands before it on its line, else None."""
+        """The indentation before `at`; None if anything else precedes it on its line."""
         before = self.text[max(0, self.at - self.column, self.at - 200) : self.at]
         return before if len(before) == self.column and not before.strip() else None
 
@@ -54,7 +54,10 @@ class Window:
         self.at = to
 
     def more(self) -> bool:
-        """Take in the next chunk, at least as long as what is held; False at the end of the file."""
+        """Read the next chunk; False at the end of the file.
+
+        Each chunk is at least as long as the unread text, so a long element is not decoded again for every 64 kB.
+        """
         chunk = self._stream.read(max(CHUNK, self.held))
         if chunk:
             self._forget()
@@ -62,7 +65,7 @@ class Window:
         return bool(chunk)
 
     def _forget(self) -> None:
-        """Drop what has been read, but for a little that `indent` looks back on."""
+        """Drop what has been read, except a little that `indent` looks back at."""
         drop = max(0, self.at - 200)
         newline = self.text.rfind("\n", 0, drop)
         self._first_column = drop - newline - 1 if newline >= 0 else self._first_column + drop
@@ -70,7 +73,7 @@ class Window:
         self.at -= drop
 
     def next_char(self) -> str:
-        """Pass over space and commas; the character found, or "" at the end."""
+        """Skip white space and commas; return the next character, or "" at the end."""
         if self.at > CHUNK:
             self._forget()
         while True:
@@ -81,7 +84,7 @@ class Window:
 
 
 def element_rows(text: Text, decoder: RowDecoder, start: int = 0) -> Iterator[Row]:
-    """The elements of an array that begins at character `start`, or every object of the file.
+    """The elements of an array that starts at character `start`, or every object in the file.
 
     Example:
         >>> text = Text(Source("a.json", pasted=b'[\\n{"a": 1},\\n{"a": 2}]'), "utf-8")
@@ -131,14 +134,14 @@ class _Elements:
                     continue
                 return self._broken(char, error)
             if end == len(window.text) and char not in '{["' and window.more():
-                continue  # a number may go on
+                continue  # a number may continue in the next chunk
             break
         text, line = window.text[window.at : end], window.line
         window.advance(end)
         return too_large(line, text) if over_limits(text) else self.decoder.accept(value, text, line)
 
     def _cut_off(self, error: Exception) -> bool:
-        """True if the window's end may be the only thing wrong; an escape or ``-Infinity`` is under 16 long."""
+        """Whether the value may just continue past the window (an escape or ``-Infinity`` is under 16 characters)."""
         if not isinstance(error, json.JSONDecodeError):
             return False
         return error.msg.startswith("Unterminated") or error.pos > len(self.window.text) - 16
@@ -172,7 +175,7 @@ class _Elements:
         return row
 
     def _resync(self, start: int) -> Row:
-        """The broken element ends before the next line from `start` on that begins like an element."""
+        """End the broken element before the next line after `start` that looks like the start of an element."""
         window, pattern, offset = self.window, self._element_start(), start - self.window.at
         while (found := pattern.search(window.text, window.at + offset)) is None:
             offset = max(offset, window.held - 1000)
@@ -185,21 +188,21 @@ class _Elements:
         return row
 
     def _rest(self) -> Row:
-        """Brackets that open on and on and never close: there is nothing after them to go on with."""
+        """Brackets nested beyond the recursion limit that never close: nothing after them can be recovered."""
         row = self._take(len(self.window.text))
         while self.window.more():
             self.window.advance(len(self.window.text))
         return row
 
     def _element_start(self) -> re.Pattern[str]:
-        """A line that opens a bracket as far in as this element, or closes the array further out."""
+        """A line that opens a bracket at this element's indentation, or closes the array at a smaller one."""
         indent = self.window.indent
         opening = r"[ \t]*" if indent is None else re.escape(indent)
         outer = max(len(indent or "") - 1, 0)
         return re.compile(rf"\n(?:{opening}(?=[\[{{])|[ \t]{{0,{outer}}}(?=\]))")
 
     def _pass_over(self, extent: Extent) -> Row:
-        """An element over the limit: read on to its end in pieces, unless a later line shows it was just unclosed."""
+        """Skip an element over the limit chunk by chunk, unless a later line shows that it was only left unclosed."""
         window = self.window
         if self._element_start().search(window.text, window.at):
             self._lost += 1
@@ -219,8 +222,8 @@ class _Elements:
         self.notes.once(
             "objects_in_sequence",
             self.window.line,
-            "Objects stand one after another, neither in an array nor one a line; each was read as a row.",
-            "Nothing need be done; to share the file, write one object a line (JSONL).",
+            "The file contains objects that are neither in an array nor one per line; each was read as a row.",
+            "Nothing to do. To share the file, write one object per line (JSONL).",
         )
 
     def _remark_rest(self) -> None:
@@ -228,8 +231,8 @@ class _Elements:
             self.notes.once(
                 "keys_not_read",
                 self.window.line,
-                "The list of rows was read; what stands after it in the file was not.",
-                "Give each list of rows as a file of its own if you need it too.",
+                "Only the list of rows was read, not what follows it in the file.",
+                "If you need another list of rows, save it as a separate file.",
                 "warning",
             )
 
@@ -238,6 +241,6 @@ class _Elements:
             "array_not_closed",
             self.window.line,
             "The array is not closed: the file may have been cut off.",
-            "Check that the last row is the one you expect; if not, save or download the file again.",
+            "Check that the last row is the one you expect; if it is not, save or download the file again.",
             "warning",
         )

@@ -1,7 +1,7 @@
-"""Which encoding a text file has. UTF-8 is proved by reading it once; anything else is a guess, and said so.
+"""Detect the encoding of a text file. UTF-8 is verified by decoding all of it; any other is a guess, and reported.
 
-The proof costs a pass over the file (about 0.8 GB/s) and buys certainty: a cp1252 apostrophe in the
-last line of a large file is found before the first row is handed out.
+The verification takes one pass over the file (about 0.8 GB/s). In return, a cp1252 apostrophe in the last line of
+a large file is found before the first row is returned.
 """
 
 import codecs
@@ -10,7 +10,7 @@ from finetune.data.read.source import CHUNK, CONTROL, Source, Text
 from finetune.data.read.table import Notes
 from finetune.errors import DataError
 
-MARKS = (  # longest first: UTF-32's mark begins with UTF-16's
+MARKS = (  # longest first: UTF-32's byte order mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -38,7 +38,7 @@ WINDOW = 1 << 16
 
 
 def find_encoding(source: Source, notes: Notes) -> Text:
-    """Name the encoding, noting `encoding_guessed` unless the file proves it.
+    """The text with its encoding; adds the remark `encoding_guessed` unless it is certain.
 
     Raises:
         DataError: the bytes are not text in any encoding.
@@ -60,9 +60,9 @@ def find_encoding(source: Source, notes: Notes) -> Text:
     controls = len(CONTROL.findall(head)) / len(head)
     if controls > (0.3 if bad is None else 0.02):
         raise DataError(
-            "This is binary data of an unknown kind, not text.",
+            "This is binary data of an unknown type, not text.",
             where=source.name,
-            fix="Give JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx).",
+            fix="Use JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx).",
             code="not_a_dataset",
         )
     if bad is None:
@@ -71,7 +71,7 @@ def find_encoding(source: Source, notes: Notes) -> Text:
 
 
 def _wide(head: bytes) -> str | None:
-    """UTF-16 without a mark: in Latin keys and brackets every other byte is NUL, always the same one."""
+    """UTF-16 without a byte order mark: in Latin text every other byte is NUL."""
     pairs = len(head) // 2
     even, odd = head[0 : pairs * 2 : 2].count(0), head[1 : pairs * 2 : 2].count(0)
     few = max(3, pairs // 10)
@@ -109,8 +109,8 @@ def _guess(source: Source, bad: int, notes: Notes) -> Text:
         notes.once(
             "encoding_damaged",
             1 if bad == 0 else _line_of(source, bad),
-            "The file is UTF-8, but some bytes in it are not; their rows are rejected.",
-            "Find the part that was pasted from elsewhere and save it as UTF-8.",
+            "The file is UTF-8 except for some invalid bytes; the rows with them are rejected.",
+            "Find the text that was pasted from elsewhere and save it as UTF-8.",
             "warning",
         )
         return Text(source, "utf-8", doubtful=True)
@@ -120,7 +120,7 @@ def _guess(source: Source, bad: int, notes: Notes) -> Text:
 
 
 def _likely(sample: bytes) -> str:
-    """Western cp1252 unless another code page reads clearly better: by far the most common, and near-ties abound."""
+    """cp1252 unless another code page fits clearly better: it is by far the most common, and near-ties abound."""
     from charset_normalizer import from_bytes
 
     matches = list(from_bytes(sample, cp_isolation=CANDIDATES))
@@ -147,6 +147,6 @@ def _say_guessed(notes: Notes, encoding: str, line: int = 1) -> None:
         "encoding_guessed",
         line,
         f"The file does not say its encoding and is not UTF-8; it was read as {encoding}.",
-        "Look at the accents in the preview; if they are wrong, save the file as UTF-8.",
+        "Check accented letters in the preview; if they are wrong, save the file as UTF-8.",
         "warning",
     )

@@ -1,4 +1,4 @@
-"""Where a JSON value ends that the JSON reader could not read, so that the rows after it still can be."""
+"""Find the end of a JSON value that could not be parsed, so that the rows after it can still be read."""
 
 import re
 
@@ -9,11 +9,11 @@ _SIGNS = {
 
 
 class Extent:
-    """Follows brackets and quotes from the start of a value, over any number of chunks.
+    """Matches brackets and quotes from the start of a value, across any number of chunks.
 
-    After `feed`, `end` is where the value closes (in the chunk last fed), or `broken` is where it went
-    wrong beyond doubt: a line ends inside a string, or a bracket closes one of the other kind.
-    With ``python=True`` single quotes hold strings too.
+    After `feed`, `end` is where the value closes (a position in the last chunk), or `broken` is where it is
+    certainly malformed: a line ends inside a string, or brackets do not match. With ``python=True`` single
+    quotes delimit strings too.
 
     Example:
         >>> extent = Extent()
@@ -25,7 +25,7 @@ class Extent:
         self.end: int | None = None
         self.broken: int | None = None
         self._signs = _SIGNS[python]
-        self._open = bytearray()  # one byte a bracket: there may be millions
+        self._open = bytearray()  # one byte per open bracket, as there may be millions
         self._quote = ""
         self._escaping = False
 
@@ -34,7 +34,7 @@ class Extent:
             start, self._escaping = start + 1, False
         for match in self._signs.finditer(text, start):
             sign = match.group()
-            if sign == "\\":  # the last character of the chunk: what it escapes comes with the next
+            if sign == "\\":  # the last character of the chunk: the character it escapes is the first of the next chunk
                 self._escaping = True
             elif sign[0] != "\\":
                 self._step(sign, match.start())

@@ -1,14 +1,18 @@
-"""What a Parquet file declares of its columns, read from its footer without opening it.
+"""The column sizes that a Parquet file declares, read from its footer without pyarrow.
 
-pyarrow ends the whole process, not the call, when it is asked for the sizes in some damaged footers
-(``RowGroupMetaData.column`` in 26.0), so they are read here: Thrift's compact form, numbers only.
+For some damaged footers, asking pyarrow for these sizes (``RowGroupMetaData.column`` in 26.0) aborts the whole
+process instead of raising, so they are decoded here: Thrift's compact protocol, numbers only.
+
+Format: https://parquet.apache.org/docs/file-format/metadata/
 """
 
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 LONGEST = 16 << 20
-"""A footer holds about 100 bytes a column and row group."""
+"""Longest footer in bytes; a real one has about 100 bytes per column and row group."""
+# Thrift type ids, then the field numbers of parquet.thrift: FileMetaData.row_groups, RowGroup.columns,
+# ColumnChunk.meta_data, and num_values, total_uncompressed_size and total_compressed_size of ColumnMetaData.
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 ROW_GROUPS, COLUMNS, COLUMN_DATA = 4, 1, 3
 VALUES, UNPACKED, PACKED = 5, 6, 7
@@ -16,7 +20,7 @@ VALUES, UNPACKED, PACKED = 5, 6, 7
 
 @dataclass(frozen=True)
 class Chunk:
-    """One column of one row group: how many values, and bytes before and after packing."""
+    """One column of one row group: its number of values, and its bytes uncompressed and compressed."""
 
     values: int
     unpacked: int
@@ -27,7 +31,7 @@ def chunks(file: BinaryIO) -> list[Chunk]:
     """Every column chunk that the footer declares.
 
     Raises:
-        ValueError: the footer is not one, or is too long.
+        ValueError: the footer is missing, too long, or cannot be decoded.
 
     Example:
         >>> chunks(open("rows.parquet", "rb"))
@@ -38,7 +42,7 @@ def chunks(file: BinaryIO) -> list[Chunk]:
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or length > min(size - 8, LONGEST):
-        raise ValueError("it does not end as a Parquet file does")
+        raise ValueError("it does not end like a Parquet file")
     file.seek(size - 8 - length)
     try:
         groups = _Compact(file.read(length)).struct()[ROW_GROUPS]
@@ -52,7 +56,10 @@ def chunks(file: BinaryIO) -> list[Chunk]:
 
 
 class _Compact:
-    """Thrift's compact protocol: structs become dicts by field number; text and doubles are passed over."""
+    """A reader of Thrift's compact protocol: structs become dicts by field number; text and doubles are skipped.
+
+    https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+    """
 
     def __init__(self, data: bytes):
         self._data, self._at = data, 0
@@ -61,6 +68,7 @@ class _Compact:
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
+            # the high four bits are the distance to the previous field number; 0: the number itself follows
             number = number + (head >> 4) if head >> 4 else self._signed()
             kind = head & 15
             fields[number] = kind == TRUE if kind in (TRUE, FALSE) else self._value(kind)
@@ -110,5 +118,5 @@ class _Compact:
         raise ValueError("a number in it is too long")
 
     def _signed(self) -> int:
-        number = self._number()
+        number = self._number()  # zigzag: 0, -1, 1, -2 … are stored as 0, 1, 2, 3 …
         return number >> 1 ^ -(number & 1)

@@ -1,4 +1,4 @@
-"""JSONL: one value a line."""
+"""JSONL: one value per line."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from finetune.data.read.table import Row, too_large
 
 
 def line_rows(text: Text, decoder: RowDecoder) -> Iterator[Row]:
-    """Each line that is not blank, under its physical number; several objects on one line share it.
+    """A row for each non-blank line, with its line number; several objects on one line share it.
 
     Example:
         >>> [row.line for row in line_rows(Text(Source("a", pasted=b'{"a": 1}\\n\\n{"a": 2}'), "utf-8"), decoder)]
@@ -30,14 +30,12 @@ def _line(line: str, number: int, decoder: RowDecoder) -> list[Row]:
     if not rows:
         return [row]
     if len(rows) == 1:
-        decoder.notes.once(
-            "stray_comma", number, "A comma stands outside the object; it was passed over.", "Remove it.", "warning"
-        )
+        decoder.notes.once("stray_comma", number, "A comma outside the object was ignored.", "Remove it.", "warning")
     else:
         decoder.notes.once(
             "several_on_a_line",
             number,
-            f"{len(rows)} objects stand on one line; each was read as a row.",
-            "Put each on a line of its own.",
+            f"One line contains {len(rows)} objects; each was read as a row.",
+            "Put each object on its own line.",
         )
     return rows

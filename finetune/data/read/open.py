@@ -1,4 +1,4 @@
-"""The door: which reader a file needs, and the limits every row keeps."""
+"""The entry point: choose the reader for a file, and apply the limits to its rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +28,10 @@ KINDS = {
 }
 ENDINGS = tuple(KINDS)
 TITLES = {
-    "jsonl": "one JSON object a line (JSONL)",
+    "jsonl": "one JSON object per line (JSONL)",
     "json": "JSON",
-    "csv": "a table with separators (CSV)",
-    "tsv": "a table with tabs (TSV)",
+    "csv": "a comma-separated table (CSV)",
+    "tsv": "a tab-separated table (TSV)",
     "parquet": "Parquet",
     "xlsx": "an Excel workbook",
 }
@@ -39,31 +39,31 @@ TITLES = {
 
 @contextmanager
 def looking_at(path: str | Path) -> Iterator[None]:
-    """A folder that may not be entered, or a name that no file can have, is a `DataError`.
+    """Turn the error of an inaccessible folder or an impossible file name into a `DataError`.
 
     Example:
         >>> with looking_at("a" * 300):
-        ...     Path("a" * 300).is_dir()  # DataError: This path cannot be looked at.
+        ...     Path("a" * 300).is_dir()  # DataError: This path cannot be accessed.
     """
     try:
         yield
-    except DataError:  # a ValueError, too
+    except DataError:  # is a ValueError, too
         raise
     except (OSError, ValueError) as error:
         raise DataError(
-            "This path cannot be looked at.",
+            "This path cannot be accessed.",
             where=str(path)[:200],
-            fix="Check it, and who may read it.",
+            fix="Check the path and its permissions.",
             code="no_such_file",
         ) from error
 
 
 def read(path: str | Path) -> Table:
-    """Open a file and read its rows one at a time, by what it holds rather than by its name.
+    """Open a file and read its rows one at a time. Its content decides how, not its name.
 
     Raises:
-        DataError: the file is missing, empty, damaged, or not a dataset. Taking rows may raise it too,
-            when a binary file breaks half-way or the file has more rows than are read.
+        DataError: the file is missing, empty, damaged, or not a dataset. Iterating over the rows may raise it
+            too, when a binary file turns out to be damaged or the file has too many rows.
 
     Example:
         >>> table = read("sample_data/recipes/train.jsonl")
@@ -79,7 +79,7 @@ def read(path: str | Path) -> Table:
 
 
 def read_text(text: str, name: str = "pasted") -> Table:
-    """Read what was pasted: JSON, CSV, or cells copied from a spreadsheet.
+    """Read pasted text: JSON, CSV, or cells copied from a spreadsheet.
 
     Example:
         >>> [row.value for row in read_text("prompt\\tcompletion\\nHi\\tHello").rows]
@@ -126,33 +126,33 @@ def _finish(
 
 
 def _within_limits(rows: Iterator[Row], source: Source, text: Text | None) -> Iterator[Row]:
-    """Stops at the most rows, and marks those whose bytes did not fit the encoding."""
+    """Enforce the limit on rows, and reject rows with bytes that are invalid in the encoding."""
     doubtful = text is not None and text.doubtful
     for count, row in enumerate(rows, start=1):
         if count > MOST_ROWS:
             raise DataError(
                 f"The file has more than {MOST_ROWS:,} rows.",
                 where=source.name,
-                fix="Give a sample: a few thousand good rows teach a small model more than millions.",
+                fix="Use a sample: for a small model, a few thousand good rows are enough.",
                 code="too_many_rows",
             )
         if doubtful and row.error is None and "\ufffd" in row.text:
-            what = f"The row holds bytes that are not {text.encoding if text else ''} text."
-            row = bad_row(row.line, row.text, "invalid_encoding", what, "Save the file as UTF-8, or mend the row.")
+            what = f"The row contains bytes that are not valid {text.encoding if text else ''}."
+            row = bad_row(row.line, row.text, "invalid_encoding", what, "Save the file as UTF-8, or correct the row.")
         yield row
 
 
 def _say_wrapped(layout: Layout, notes: Notes) -> None:
     if layout.key:
         message = f"The rows were taken from the list under the key {layout.key[:40]!r}."
-        notes.once("rows_under_key", 1, message, "Nothing need be done.")
+        notes.once("rows_under_key", 1, message, "Nothing to do.")
 
 
 def _say_kind(source: Source, kind: str, notes: Notes) -> None:
     expected = KINDS.get(source.ending)
     if source.ending and kind != expected:
-        message = f"The file is named {source.ending[:20]} but holds {TITLES[kind]}; it was read as that."
-        notes.once("ending_mismatch", 1, message, "Nothing need be done; other tools may want the right ending.")
+        message = f"The file is named {source.ending[:20]} but contains {TITLES[kind]}; it was read as that."
+        notes.once("ending_mismatch", 1, message, "Nothing to do, but other tools may need the right extension.")
 
 
 def _empty(source: Source) -> DataError:

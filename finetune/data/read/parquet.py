@@ -1,4 +1,10 @@
-"""Parquet, a few rows at a time. The footer is checked first: a small file may unpack to any size."""
+"""Parquet, a few rows at a time. The footer is checked first, as a small file may unpack to any size.
+
+Three limits are needed. The footer declares uncompressed sizes and numbers of values, which catches plain
+compression bombs before anything is read. A dictionary-encoded column may repeat one long value in every row,
+which the footer does not show, so the unpacked bytes are also counted while reading. And a footer may be wrong or
+malicious itself, so pyarrow's own limits on its strings and lists are set.
+"""
 
 import datetime
 import decimal
@@ -14,28 +20,28 @@ from finetune.data.read.table import MOST_ROWS, Row, bad_row, too_large
 from finetune.errors import DataError
 
 HEAVY = 32 << 20
-"""A batch of more bytes is turned into Python values one row at a time, each measured first."""
+"""A batch of more bytes is converted to Python values one row at a time, and each row is measured first."""
 UNPACKED = 100
-"""How many times larger than on disk a column may unpack, once it is heavy. Text packs 3 to 20 times."""
+"""How many times its compressed size a column over `HEAVY` may unpack to. Text compresses 3 to 20-fold."""
 VALUES, VALUES_A_BYTE = 10_000_000, 20
-"""More values than both of these in a column: a list of repeats takes no room on disk at all."""
+"""A column may exceed only one of: so many values, or so many per compressed byte. Repeats need no space on disk."""
 LONGEST_LIST = 1_000_000
 REPEATED, REPEATED_RATIO = 256 << 20, 300
-"""Rows may come to so many bytes, then to 300 times the file: one long value may stand in every row."""
+"""All rows together may unpack to this many bytes, or to 300 times the file size if that is more."""
 
 
 class Parquet:
-    """A Parquet file: its `columns`, then its rows; a row's line is its number, from 1.
+    """A Parquet file: its `columns`, then its rows; the line of a row is its number, from 1.
 
     Raises:
-        DataError: the file is damaged, or unpacks to more than can be read safely.
+        DataError: the file is damaged, or unpacks to too much.
     """
 
     def __init__(self, source: Source, decoder: RowDecoder):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # pyarrow raises its own exceptions and, for damage it meets in passing, these of Python
+        # pyarrow raises its own exceptions and, for some damage, these built-in ones
         self._errors = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
         self._source, self._decoder = source, decoder
         self._open = source.open()
@@ -69,7 +75,7 @@ class Parquet:
                     self._check_repeats(number)
 
     def _batches(self) -> Iterator[Any]:
-        """At most 512 rows at once, fewer if one long value may stand in each of them."""
+        """At most 512 rows at a time, fewer if a long value could be repeated in each of them."""
         size = min(512, max(16, (256 << 20) // max(1, self._largest)))
         batches = self._file.iter_batches(batch_size=size, use_threads=False)
         done = 0
@@ -88,13 +94,13 @@ class Parquet:
             raise _bomb(f"{self._size:,} bytes unpack to {self._unpacked:,} by row {number:,}", self._source)
 
     def _values(self, batch: Any) -> Iterator[Any]:
-        """Rows as dicts; a `DataError` in place of one that cannot be turned into values."""
+        """Rows as dicts; a `DataError` in place of a row that cannot be converted."""
         if batch.nbytes <= HEAVY:
             try:
                 yield from batch.rename_columns(list(self.columns)).to_pylist()
                 return
             except self._errors:
-                pass  # one bad value spoils the batch: below, it spoils its own row only
+                pass  # one bad value fails the whole batch; row by row it fails only its own
         for place in range(batch.num_rows):
             yield self._one(batch.slice(place, 1))
 
@@ -104,7 +110,7 @@ class Parquet:
         try:
             return row.rename_columns(list(self.columns)).to_pylist()[0]
         except self._errors as error:
-            return DataError(f"A value cannot be read: {error}.", fix="Mend or drop the row.", code="invalid_value")
+            return DataError(f"A value cannot be read: {error}.", fix="Correct or drop the row.", code="invalid_value")
 
     def _row(self, value: Any, number: int) -> Row:
         if isinstance(value, DataError):
@@ -113,14 +119,14 @@ class Parquet:
             plain = {name: self._plain(cell, number) for name, cell in value.items()}
             text = json.dumps(plain, ensure_ascii=False)
         except RecursionError:
-            return bad_row(number, "", "too_deep", "Values lie too deep within each other.")
-        self._unpacked += len(text)  # again, since a batch measures what it refers to many times only once
+            return bad_row(number, "", "too_deep", "The value is nested too deeply.")
+        self._unpacked += len(text)  # batch.nbytes counts a repeated value only once
         if over_limits(text):
             return too_large(number, text)
         return self._decoder.accept(unpack(plain, number, self._decoder), text, number)
 
     def _plain(self, value: Any, number: int) -> Any:
-        """A value as JSON would hold it: times as ISO text, bytes as text if they are text, NaN as null."""
+        """A value as JSON can hold it: dates and times in ISO format, bytes decoded if they are UTF-8, NaN as null."""
         if value is None or isinstance(value, str | bool | int):
             return value
         if isinstance(value, float):
@@ -142,8 +148,8 @@ class Parquet:
             self._decoder.notes.once(
                 "binary_cell",
                 number,
-                "A cell holds bytes that are not text (an image or a sound?); its size stands in its place.",
-                "Choose the columns that hold text.",
+                "A cell contains binary data (an image or audio?); its size is shown instead.",
+                "Choose the columns that contain text.",
                 "warning",
             )
             return f"<{len(value):,} bytes>"
@@ -151,7 +157,7 @@ class Parquet:
     def _damaged(self, error: BaseException, where: str) -> DataError:
         self._open.close()
         return DataError(
-            f"The Parquet file breaks off or is damaged at {where}: {str(error)[:200]}.",
+            f"The Parquet file is incomplete or damaged at {where}: {str(error)[:200]}.",
             where=self._source.name,
             fix="Save or download it again.",
             code="damaged_file",
@@ -159,10 +165,10 @@ class Parquet:
 
 
 def _check_sizes(rows: int, found: list[Chunk], source: Source) -> int:
-    """The unpacked size of the largest column chunk; DataError if sizes or counts are not those of a dataset."""
+    """The unpacked size of the largest column chunk; DataError if sizes or counts are implausible."""
     if not 0 <= rows <= MOST_ROWS:
-        what = f"The file declares {rows:,} rows; at most {MOST_ROWS:,} are read."
-        raise DataError(what, where=source.name, fix="Give a sample of its rows.", code="too_many_rows")
+        what = f"The file declares {rows:,} rows, more than the limit of {MOST_ROWS:,}."
+        raise DataError(what, where=source.name, fix="Use a sample of its rows.", code="too_many_rows")
     for chunk in found:
         packed = max(1, chunk.packed)
         heavy = chunk.unpacked > max(HEAVY, UNPACKED * packed)

@@ -1,4 +1,4 @@
-"""What a text file is, from its beginning: JSONL, JSON or a table. Its name only settles a tie."""
+"""Recognise a text file from its beginning as JSONL, JSON or a table. Its name only breaks ties."""
 
 import json
 import re
@@ -19,7 +19,7 @@ TURN_KEYS = {"role", "from"}
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a text: its `kind`, for JSON the `key` whose list holds the rows and where that `start`s."""
+    """How to read a text: its `kind`, and for JSON the `key` of the list of rows and where that list `start`s."""
 
     kind: str
     cells: Cells | None = None
@@ -28,10 +28,10 @@ class Layout:
 
 
 def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
-    """Decide from `head`, the first stretch of text; `whole` if the file ends with it.
+    """Decide from `head`, the beginning of the text; `whole` says whether that is all of it.
 
     Raises:
-        DataError: it is none of the kinds we read, or a table turned on its side.
+        DataError: it is none of these kinds, or holds columns instead of rows.
 
     Example:
         >>> recognise('{"a": 1}\\n{"a": 2}', whole=True, ending=".csv", name="x.csv").kind
@@ -55,13 +55,13 @@ def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
     raise DataError(
         "This is neither JSON nor a table with a header and at least two columns.",
         where=name,
-        fix="Give JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx).",
+        fix="Use JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx).",
         code="not_a_dataset",
     )
 
 
 def _objects(head: str, whole: bool, lines: list[str], ending: str, name: str) -> Layout:
-    """The text starts with ``{``: one object a line, one object that wraps them all, or objects over many lines."""
+    """Text that starts with ``{``: one object per line, one object around all rows, or multi-line objects."""
     alone = whole and len(lines) == 1
     if not alone and any(map(_one_a_line, lines[:2])):
         return Layout("jsonl")
@@ -95,7 +95,7 @@ def _complete_json(line: str) -> bool:
 def _wrapper(head: str, whole: bool, name: str) -> Layout | None:
     """The layout of ``{"data": [{…}, …]}``; None if the object is itself a row.
 
-    When the object ends within `head`, what follows tells: more objects mean that each is a row.
+    If the object ends within `head` and more objects follow, each of them is a row.
     """
     begin = head.index("{")
     value, end = _value(head, begin)
@@ -132,14 +132,14 @@ def _value(head: str, at: int) -> tuple[Any, int]:
 
 
 def _refuse_columns(value: dict[str, Any], name: str) -> None:
-    """pandas' to_json and Dataset.to_dict write columns: {"prompt": {"0": …}} or {"prompt": […, …]}."""
+    """Reject what pandas' to_json and Dataset.to_dict write: {"prompt": {"0": …}} or {"prompt": […, …]}."""
     columns = list(value.values())
     numbered = all(isinstance(column, dict) and "0" in column for column in columns)
     listed = all(isinstance(column, list) and all(isinstance(cell, str) for cell in column) for column in columns)
     equal = len({len(column) for column in columns if isinstance(column, dict | list)}) == 1
     if len(columns) > 1 and equal and (numbered or (listed and columns[0])):
         raise DataError(
-            "The file holds columns, not rows.",
+            "The file contains columns, not rows.",
             where=name,
             fix='Save it with df.to_json(path, orient="records", lines=True), or Dataset.to_json(path).',
             code="column_oriented",

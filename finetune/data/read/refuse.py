@@ -1,8 +1,8 @@
-"""Files that are not datasets, named by their first bytes, so that the sentence says what the file is.
+"""Reject files that are not datasets, recognised by their first bytes, with an error that says what they are.
 
 Example:
     >>> refuse(Source("train.jsonl", pasted=b"\\x1f\\x8b\\x08"))
-    finetune.errors.DataError: train.jsonl: This is a gzip archive. Unpack it first, then give the file inside.
+    finetune.errors.DataError: train.jsonl: This is a gzip archive. Unpack it and use the file inside.
 """
 
 import re
@@ -11,10 +11,10 @@ import zipfile
 from finetune.data.read.source import CONTROL, Source
 from finetune.errors import DataError
 
-UNPACK = "Unpack it first, then give the file inside."
-TEXT = "Give a text dataset: JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx)."
-MODEL = "That is a model, not a dataset: give rows of text, such as JSONL or CSV."
-CONVERT = "Save it as Parquet or JSONL, then give that."
+UNPACK = "Unpack it and use the file inside."
+TEXT = "Use a text dataset: JSONL, JSON, CSV, TSV, Parquet or Excel (.xlsx)."
+MODEL = "That is a model, not a dataset; use rows of text, such as JSONL or CSV."
+CONVERT = "Convert it to Parquet or JSONL first."
 
 MAGIC: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x1f\x8b", 0, "a gzip archive", UNPACK),
@@ -38,7 +38,7 @@ MAGIC: tuple[tuple[bytes, int, str, str], ...] = (
     (b"fLaC", 0, "a FLAC recording", TEXT),
     (b"OggS", 0, "an Ogg recording", TEXT),
     (b"ftyp", 4, "an MP4 video or picture", TEXT),
-    (b"SQLite format 3\0", 0, "an SQLite database", "Export the table as CSV, then give that."),
+    (b"SQLite format 3\0", 0, "an SQLite database", "Export the table as CSV."),
     (b"GGUF", 0, "a GGUF model file", MODEL),
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file", CONVERT),
     (b"\x93NUMPY", 0, "a NumPy array", CONVERT),
@@ -48,7 +48,7 @@ MAGIC: tuple[tuple[bytes, int, str, str], ...] = (
     (b"PARE", 0, "an encrypted Parquet file", "Save it without encryption."),
     (b"ORC", 0, "an ORC file", CONVERT),
     (b"Obj\x01", 0, "an Avro file", CONVERT),
-    (b"\xd0\xcf\x11\xe0", 0, "an old Office file (.xls, .doc) or one with a password", "Save it as .xlsx or CSV."),
+    (b"\xd0\xcf\x11\xe0", 0, "an old (.xls, .doc) or password-protected Office file", "Save it as .xlsx or CSV."),
     (b"\x7fELF", 0, "a program", TEXT),
 )
 PICKLE = re.compile(rb"\x80[\x02-\x05]")
@@ -57,18 +57,19 @@ LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/")
 HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype html|<html|<head|<body)", re.IGNORECASE)
 XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml", re.IGNORECASE)
 PATTERNS = (
-    (PICKLE, "a Python pickle", "It can run code when opened, so it is never read. " + CONVERT),
+    (PICKLE, "a Python pickle", "Pickles can run code when opened, so they are never read. " + CONVERT),
     (SAFETENSORS, "a safetensors model file", MODEL),
     (LFS, "a Git-LFS pointer, not the data itself", "Run 'git lfs pull', or download the file from its page."),
-    (HTML, "a web page (HTML)", "Download the file itself, not the page that shows it."),
+    (HTML, "a web page (HTML)", "Download the file itself, not the page that displays it."),
     (XML, "an XML file", TEXT),
 )
 
 
 def refuse(source: Source, head: bytes) -> None:
-    """Raise DataError if the first 512 bytes show something that is not a dataset.
+    """Raise DataError if the first 512 bytes are those of something that is not a dataset.
 
-    A mark of letters alone ("PARE") may also begin a table's header ("PARENT,CHILD"): it counts only among binary.
+    A signature of letters only ("PARE") may also begin a table's header ("PARENT,CHILD"), so it counts only in
+    binary data.
     """
     binary = CONTROL.search(head)
     for magic, at, name, fix in MAGIC:
@@ -85,10 +86,10 @@ def unsupported(source: Source, name: str, fix: str) -> DataError:
 
 
 def is_workbook(source: Source) -> bool:
-    """True for an .xlsx; other zips are named and refused.
+    """Whether a zip file is an .xlsx workbook; any other zip is rejected by name.
 
     Raises:
-        DataError: the zip is damaged, or something else: a Word document, a PyTorch model, an archive.
+        DataError: the zip is damaged, or is a Word document, a PyTorch model, an archive …
     """
     try:
         with source.open() as file, zipfile.ZipFile(file) as archive:

@@ -1,4 +1,4 @@
-"""Excel workbooks (.xlsx): the first sheet that holds rows, streamed. A row's line is its number in the sheet."""
+"""Excel workbooks (.xlsx): the first sheet with rows, streamed. The line of a row is its number in the sheet."""
 
 import datetime
 import warnings
@@ -15,11 +15,11 @@ from finetune.errors import DataError
 
 EXCEL_ROWS = 1_048_576
 BESIDE = 10
-"""So many columns to the right of the header are looked at, to find rows that hold more cells than it names."""
+"""Columns to the right of the header that are also read, to find rows with more cells than the header."""
 HEADER_WITHIN = 1_000
-"""The header must stand in the first thousand rows of its sheet."""
+"""The header must be among this many first rows of its sheet."""
 UNPACKED, RATIO = 500 << 20, 100
-"""Refused: more unpacked bytes than this, or more than 20 MB that unpacked over a hundredfold. Sheets pack 5 to 30."""
+"""Refused: more unpacked bytes than this, or over 20 MB at more than a hundredfold. Sheets compress 5 to 30-fold."""
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -36,21 +36,21 @@ DAMAGE = (
     ArithmeticError,
     AssertionError,
 )
-"""What openpyxl and its XML and zip readers were seen to raise for damaged files; it has no exception of its own."""
+"""Raised by openpyxl and its XML and zip parsers for damaged files (as observed: it has no exception of its own)."""
 
 
 class Sheet:
-    """A sheet: its `columns`, then its rows as text, the way a CSV of it would read.
+    """A sheet: its `columns`, then its rows as text, as they would be in a CSV export.
 
     Raises:
-        DataError: the workbook is damaged, empty, or unpacks to more than can be read safely.
+        DataError: the workbook is damaged, empty, or unpacks to too much.
     """
 
     def __init__(self, source: Source, decoder: RowDecoder):
         _check_sizes(source)
         import openpyxl
 
-        warnings.filterwarnings("ignore", module="openpyxl")  # about styles and print areas, nothing of the data
+        warnings.filterwarnings("ignore", module="openpyxl")  # about styles and print areas, not about data
         self._source, self._decoder = source, decoder
         self._open = source.open()
         try:
@@ -63,7 +63,7 @@ class Sheet:
             raise DataError(
                 "The workbook has no sheet with a header.",
                 where=source.name,
-                fix="Write the names of the columns in the first row.",
+                fix="Put the column names in the first row.",
                 code="empty_file",
             )
         while cells and not cells[-1]:
@@ -99,14 +99,14 @@ class Sheet:
         if over_limits(text):
             return too_large(line, text)
         if any(cells[width:]):
-            what = f"More cells than the {width} of the header."
+            what = f"The row has more cells than the header ({width})."
             error = DataError(what, fix="Name every column in the header.", code="ragged_row")
             return Row(line, value, text, error)
         return Row(line, unpack(value, line, self._decoder), text)
 
     def _first_with_rows(self) -> tuple[Any, int, list[str]]:
         for sheet in self._book.worksheets:
-            sheet.reset_dimensions()  # the declared size is often wrong, and may be a million columns
+            sheet.reset_dimensions()  # the declared size is often wrong, even a million columns
             for line, values in enumerate(sheet.iter_rows(max_row=HEADER_WITHIN, values_only=True), start=1):
                 cells = [cell_text(value) for value in values]
                 if any(cells):
@@ -120,8 +120,8 @@ class Sheet:
             self._decoder.notes.once(
                 "sheet_chosen",
                 1,
-                f"The sheet {title!r} was read; {', '.join(map(repr, others[:5]))} was not.",
-                "Save another sheet as a file of its own if you need it.",
+                f"Only the sheet {title!r} was read, not {', '.join(map(repr, others[:5]))}.",
+                "If you need another sheet, save it as a separate file.",
             )
 
     def _damaged(self, error: BaseException) -> DataError:
@@ -135,7 +135,7 @@ class Sheet:
 
 
 def cell_text(value: Any) -> str:
-    """A cell as a CSV would show it.
+    """A cell as a CSV export would write it.
 
     Example:
         >>> [cell_text(value) for value in (None, 3.0, True, datetime.datetime(2024, 5, 1))]
@@ -153,7 +153,7 @@ def cell_text(value: Any) -> str:
 
 
 def _check_sizes(source: Source) -> None:
-    """Zip bombs are refused before anything is unpacked; a zip reader gives no more than the declared sizes."""
+    """Reject zip bombs before unpacking. The declared sizes can be trusted: zipfile never yields more than declared."""
     with source.open() as file, zipfile.ZipFile(file) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         packed = sum(entry.compress_size for entry in archive.infolist())
@@ -161,6 +161,6 @@ def _check_sizes(source: Source) -> None:
         raise DataError(
             f"The Excel file of {packed:,} bytes unpacks to {unpacked:,} bytes.",
             where=source.name,
-            fix="Save the sheet as CSV and give that.",
+            fix="Save the sheet as CSV and use that.",
             code="too_large_unpacked",
         )

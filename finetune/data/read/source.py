@@ -1,4 +1,4 @@
-"""Where the bytes come from: a file on disk, or text that was pasted."""
+"""Where the bytes come from: a file on disk, or pasted text."""
 
 import io
 import re
@@ -13,19 +13,19 @@ from finetune.errors import DataError
 CHUNK = 1 << 20
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 HEAD = 1 << 18
-"""How much text is looked at to recognise a file; more only when its first line is longer."""
+"""Characters of text examined to recognise a file; more only if its first lines are longer."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Bytes under a name. `pasted` stands in for the file when text came from the clipboard."""
+    """Bytes with a name: those of the file at `path`, or `pasted` ones."""
 
     name: str
     path: Path | None = None
     pasted: bytes = b""
 
     def open(self) -> BinaryIO:
-        """Raises DataError: the file went away or may not be read."""
+        """The bytes as a stream. Raises DataError: the file is gone or not readable."""
         if self.path is None:
             return io.BytesIO(self.pasted)
         try:
@@ -45,18 +45,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Text:
-    """A source with its encoding. In a `doubtful` one a U+FFFD marks bytes that did not fit; elsewhere it is text."""
+    """A source with its encoding. If that is `doubtful`, U+FFFD marks invalid bytes; otherwise it is ordinary text."""
 
     source: Source
     encoding: str
     doubtful: bool = False
 
     def open(self) -> TextIO:
-        """Text in which every line end (CRLF, CR, LF) has become ``\\n``."""
+        """The text as a stream, with every line ending (CRLF, CR, LF) as ``\\n``."""
         return io.TextIOWrapper(self.source.open(), encoding=self.encoding, errors="replace", newline=None)
 
     def head(self) -> tuple[str, bool]:
-        """The beginning of the text, at least two lines if they are not too long; and whether that is all of it."""
+        """The beginning of the text (at least two lines, unless they are too long), and whether that is all of it."""
         with self.open() as stream:
             text = stream.read(HEAD)
             if text.lstrip().count("\n") < 2:
@@ -65,7 +65,7 @@ class Text:
 
 
 def physical_lines(stream: TextIO) -> Iterator[tuple[int, str, bool]]:
-    """Each line with its number, and False if it was too long and only its beginning is given.
+    """Each line with its number; False if it was too long and only its beginning is returned.
 
     Example:
         >>> list(physical_lines(io.StringIO("a\\nb")))

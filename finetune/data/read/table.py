@@ -1,4 +1,4 @@
-"""What reading gives: rows with line numbers, remarks about the file, and the limits both keep."""
+"""What reading returns: rows with line numbers, remarks about the file, and the limits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from typing import Any, Literal
 from finetune.errors import DataError
 
 ROW_CHARS = 10_000_000
-"""The longest row that is read. A longer one is passed over in pieces and reported, never held."""
+"""Most characters of a row. A longer one is skipped in chunks and reported, never held in memory."""
 
 ROW_VALUES = 1_000_000
-"""The most values (commas and brackets) in one row: ten million characters can hold a gigabyte of empty lists."""
+"""Most values (commas and brackets) of a row: ten million characters of empty lists would take a gigabyte."""
 
 MOST_DEPTH = 100
-"""Brackets within brackets. Chat rows with tool schemas need about twenty."""
+"""Deepest nesting of a value. Chat rows with tool schemas need about twenty levels."""
 
 MOST_ROWS = 5_000_000
 MOST_COLUMNS = 1_000
@@ -21,9 +21,9 @@ MOST_COLUMNS = 1_000
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its 1-based `line`, the `value` read there, the `text` as it stood, or the `error` in its place.
+    """One row: its `line` (from 1), its `value` or `error`, and its original `text`.
 
-    A line is the physical line where the row starts; in Parquet the row's number, in Excel the sheet's row number.
+    The line is the one on which the row starts; in Parquet and Excel it is the row number.
     """
 
     line: int
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark about the file that rejects nothing: a guessed encoding, a wrong ending, something forgiven."""
+    """A remark about the file that rejects no row: a guessed encoding, a wrong extension, a syntax error tolerated."""
 
     code: str
     line: int
@@ -44,12 +44,12 @@ class Note:
 
 
 class Notes(list[Note]):
-    """The remarks about one file: the first of each code stands for all.
+    """The remarks about one file: only the first of each code is kept.
 
     Example:
         >>> notes = Notes()
         >>> for line in (3, 9):
-        ...     notes.once("duplicate_key", line, "A key stands twice.", "Keep one.")
+        ...     notes.once("duplicate_key", line, "An object contains the same key twice.", "Keep one.")
         >>> [note.line for note in notes]
         [3]
     """
@@ -63,10 +63,10 @@ class Notes(list[Note]):
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file and what it really was: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or ``xlsx``.
+    """The rows of a file and its actual `kind`: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or ``xlsx``.
 
-    `rows` can be taken once. `notes` grows while they are taken and is complete after the last.
-    `columns` are the names in a table's header, empty for JSON. `encoding` is None for Parquet and Excel.
+    `rows` can be iterated once. `notes` grows meanwhile and is complete after the last row. `columns` are the
+    names in a table's header, empty for JSON. `encoding` is None for Parquet and Excel.
     """
 
     kind: str
@@ -76,7 +76,7 @@ class Table:
     encoding: str | None = None
 
 
-def bad_row(line: int, text: str, code: str, what: str, fix: str = "Mend or drop the row.") -> Row:
+def bad_row(line: int, text: str, code: str, what: str, fix: str = "Correct or drop the row.") -> Row:
     """A row that cannot be used, with the reason."""
     return Row(line, None, text, DataError(what, fix=fix, code=code))
 
@@ -87,6 +87,6 @@ def too_large(line: int, text: str) -> Row:
         line,
         text[:1000],
         "row_too_large",
-        f"The row is longer than {ROW_CHARS // 1_000_000} million characters or holds over a million values.",
+        f"The row has more than {ROW_CHARS // 1_000_000} million characters or a million values.",
         "Split it into smaller rows, or drop it.",
     )

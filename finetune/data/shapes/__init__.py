@@ -1,7 +1,7 @@
-"""A row becomes an `Example`, whatever shape people keep their data in.
+"""Convert rows of any common format into an `Example`.
 
-Each row is recognised on its own, so a file may mix shapes. Names are compared in lower case and
-with underscores ("Question ", "question"). Rows made for other kinds of training are named as such.
+The format of each row is recognised on its own, so a file may mix formats. Column names are normalised to lower
+case with underscores ("Best Answer" is "best_answer"). Rows made for other kinds of training are rejected by name.
 
 Example:
     >>> recognise({"Prompt": "2+2?", "Completion": "4"})
@@ -24,7 +24,7 @@ from finetune.errors import DataError
 __all__ = ["Remark", "Remarks", "error_of", "fields_of", "finished", "recognise", "to_example"]
 
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-"""A lone surrogate: no tokenizer can encode it."""
+"""A lone surrogate, which no tokenizer can encode."""
 
 TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
 """Columns that may hold a list of turns."""
@@ -33,7 +33,7 @@ KNOWN_BESIDE_TURNS = {*TURNS, "tools", "functions", "system", "parallel_tool_cal
 
 
 def fields_of(value: Any) -> dict[str, Any] | None:
-    """A row's columns under plain names, or None when it is not an object.
+    """A row's columns under normalised names, or None when it is not an object.
 
     Example:
         >>> fields_of({" Question ": "2+2?", "Best Answer": "4"})
@@ -50,7 +50,7 @@ def fields_of(value: Any) -> dict[str, Any] | None:
 
 
 def recognise(value: Any) -> str | None:
-    """Name the shape of a row, or None: chat, sharegpt, or one of `finetune.data.shapes.pairs`."""
+    """The format of a row: chat, sharegpt, or one of `finetune.data.shapes.pairs`; None if it is unknown."""
     fields = fields_of(value)
     if fields is None:
         return None
@@ -63,7 +63,7 @@ def recognise(value: Any) -> str | None:
 
 
 def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]]:
-    """Convert one row; the remarks tell what was changed on the way.
+    """Convert one row; the remarks say what was changed.
 
     Raises:
         DataError: with the row's problem code; `what` and `fix` are sentences for the report.
@@ -88,7 +88,7 @@ def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]
 def finished(
     messages: tuple[Message, ...], line: int, remarks: Remarks, tools: tuple = (), label: str | None = None
 ) -> tuple[Example, list[Remark]]:
-    """The last checks, the same for every shape: placeholders, and text that is no text."""
+    """The final checks, the same for every format: unfilled placeholders and broken characters."""
     if error := unfilled(messages):
         raise error
     for message in messages:
@@ -97,8 +97,8 @@ def finished(
         if "{{" in content and PLACEHOLDER.search(content):
             remarks.add(
                 "unfilled_template",
-                "A text holds a placeholder such as {{name}}.",
-                "Fill it in, unless such templates are what you teach.",
+                "A text contains a placeholder such as {{name}}.",
+                "Fill it in, unless you want the model to learn such templates.",
                 "warning",
             )
     if tools:
@@ -110,7 +110,7 @@ def _check_characters(text: str) -> None:
     if not text.isascii() and HALF_CHARACTER.search(text):
         raise bad(
             "broken_character",
-            "The text holds half of a character (a lone surrogate), often a cut emoji.",
+            "The text contains half a character (a lone surrogate), often part of an emoji.",
             "Replace the broken character.",
         )
 
@@ -129,7 +129,7 @@ def _remark_unused(names: set[str], remarks: Remarks) -> None:
         remarks.add(
             "unused_columns",
             f"Not used: {', '.join(sorted(names))[:120]}.",
-            "Map the columns if one of them belongs in the prompt.",
+            "If one of them belongs in the prompt, map the columns.",
         )
 
 
@@ -143,6 +143,6 @@ def _is_turns(value: Any) -> bool:
 
 
 def error_of(value: Any) -> DataError | None:
-    """Why a row of unknown shape cannot be used, when it is known to be of another kind."""
+    """The error for a row made for another kind of training, or None."""
     fields = fields_of(value)
     return not_sft(fields) if fields else None

@@ -1,6 +1,6 @@
-"""Conversations: OpenAI chat, and ShareGPT, which differs in its names only.
+"""Conversations: OpenAI chat, and ShareGPT, which differs only in its names.
 
-Two sample rows that mean the same:
+Two equivalent rows:
 
     {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
     {"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}]}
@@ -38,7 +38,7 @@ SPEAKERS = ROLES | {
     "function_response": "tool",
     "tool_response": "tool",
 }
-"""ShareGPT's names for the roles."""
+"""Roles, including ShareGPT's names for them."""
 
 KNOWN = {
     *("role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call"),
@@ -50,7 +50,7 @@ PLAIN = {"role", "content"}
 
 
 def conversation(turns: Any, remarks: Remarks, roles: dict[str, str] = ROLES) -> tuple[Message, ...]:
-    """Clean messages from a list of turns, whichever names its keys have.
+    """Convert a list of turns, in either naming, to clean messages.
 
     Raises:
         DataError: with the row's problem code; `what` and `fix` are sentences for the report.
@@ -60,10 +60,14 @@ def conversation(turns: Any, remarks: Remarks, roles: dict[str, str] = ROLES) ->
     messages = [message for turn in turns if (message := _message(turn, remarks, roles)) is not None]
     _check_roles([message["role"] for message in messages])
     if all(m.get("weight") == 0 for m in messages if m["role"] == "assistant"):
-        raise bad("no_trained_token", "Every assistant message has weight 0.", "Give weight 1 to one, or drop the row.")
+        raise bad(
+            "no_trained_token", "Every assistant message has weight 0.", "Set the weight of one to 1, or drop the row."
+        )
     if messages[-1]["role"] != "assistant":
         remarks.add(
-            "unanswered_tail", "What stands after the last answer is not used.", "Add the answer, if there is one."
+            "unanswered_tail",
+            "Messages after the last answer are not used.",
+            "Add the missing answer, if there is one.",
         )
     return tuple(messages)
 
@@ -72,30 +76,30 @@ def _check_roles(roles: list[str]) -> None:
     if "assistant" not in roles:
         raise bad(
             "example_missing_assistant_message",
-            "No assistant message: there is nothing to learn.",
+            "There is no assistant message, so there is nothing to learn.",
             "End each conversation with the answer you want.",
         )
     if "system" in roles[1:]:
-        raise bad("unrecognized_role", "A system message stands after the first place.", "Put it first.")
+        raise bad("unrecognized_role", "A system message is not the first message.", "Move it to the start.")
 
 
 def _message(turn: Any, remarks: Remarks, roles: dict[str, str]) -> Message | None:
-    """One clean message, or None for a system prompt that says nothing."""
+    """One clean message, or None for an empty system prompt."""
     if not isinstance(turn, dict):
         raise bad("data_type", "A message is not a JSON object.", 'Write {"role": …, "content": …}.')
     if turn.keys() == PLAIN and _is_text(turn["content"]) and _is_text(turn["role"]) and turn["role"] in roles:
-        return {"role": roles[turn["role"]], "content": turn["content"]}  # nearly every message: worth the speed
+        return {"role": roles[turn["role"]], "content": turn["content"]}  # fast path for nearly every message
     role = _role(turn, roles)
     if unknown := set(turn) - KNOWN:
         remarks.add(
             "message_unrecognized_key",
             f"A message has keys that are not used: {', '.join(sorted(map(str, unknown)))[:80]}.",
-            f"Known are {', '.join(sorted(KNOWN - {'from', 'value'}))}.",
+            f"Known keys: {', '.join(sorted(KNOWN - {'from', 'value'}))}.",
             "warning",
         )
     calls = calls_of(turn, remarks) if role == "assistant" else []
     if role == "system" and is_missing(_raw(turn)):
-        remarks.add("empty_system_prompt", "The system prompt is empty; it is left out.", "Nothing to do.")
+        remarks.add("empty_system_prompt", "The system prompt is empty and was left out.", "Nothing to do.")
         return None
     message: Message = {"role": role, "content": _content(turn, role, bool(calls), remarks)}
     if calls:
@@ -113,9 +117,9 @@ def _is_text(value: Any) -> bool:
 def _role(turn: dict, roles: dict[str, str]) -> str:
     role = turn.get("role", turn.get("from"))
     if role is None or not ({"content", "value", "tool_calls", "function_call", "refusal"} & set(turn)):
-        raise bad("message_missing_key", "A message lacks 'role' or 'content'.", "Give both in every message.")
+        raise bad("message_missing_key", "A message has no 'role' or no 'content'.", "Every message needs both.")
     if not isinstance(role, str) or role not in roles:
-        raise bad("unrecognized_role", f"Role {str(role)[:30]!r} is not known.", f"Use {', '.join(ROLES)}.")
+        raise bad("unrecognized_role", f"Unknown role {str(role)[:30]!r}.", f"Use {', '.join(ROLES)}.")
     return roles[role]
 
 
@@ -134,13 +138,13 @@ def _content(turn: dict, role: str, has_calls: bool, remarks: Remarks) -> str:
     if isinstance(content, dict) and role == "tool":
         return as_json(content)
     if not isinstance(content, str | dict) or is_missing(content):
-        raise bad("missing_content", f"The {role} text is empty or not text.", "Write something, or drop the row.")
+        raise bad("missing_content", f"The {role} message is empty or not text.", "Fill it in, or drop the row.")
     text = text_of(content, f"{role} message", remarks)
     reasoning = turn.get("reasoning_content")
     if role == "assistant" and isinstance(reasoning, str) and reasoning.strip():
         remarks.add(
             "reasoning_in_answer",
-            "'reasoning_content' is written before the answer, in <think> tags.",
+            "'reasoning_content' was put before the answer, in <think> tags.",
             "Nothing to do.",
         )
         return f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
@@ -162,8 +166,8 @@ def _parts(parts: list) -> str:
                 raise bad("missing_content", "A content part has no text.", 'Write {"type": "text", "text": …}.')
             raise bad(
                 "image_or_audio",
-                f"A message holds {kind}; only text can be learned here.",
-                "Drop these rows, or describe the picture or sound in words.",
+                f"A message contains {kind}, but only text can be used.",
+                "Drop these rows, or describe the image or sound in words.",
             )
         texts.append(text)
     return "\n".join(texts)

@@ -1,7 +1,7 @@
-"""What every shape needs: a value becomes text, and what was done to it is remarked.
+"""Helpers for every format: convert a value to text, and remark on what was changed.
 
-A row that is used but was changed on the way (an object written as JSON, a number as text) leaves
-a `Remark`; it becomes a note or warning of the report, so that nothing happens in silence.
+When a row is changed on the way (an object written as JSON, a number as text), a `Remark` is added; it becomes a
+note or warning in the report, so that nothing is changed silently.
 """
 
 import ast
@@ -13,12 +13,12 @@ from finetune.data.example import Severity
 from finetune.errors import DataError
 
 LONGEST_LITERAL = 200_000
-"""Python-style text longer than this (characters) is not parsed: that parser is slow."""
+"""Most characters of a Python literal that are parsed: `ast.literal_eval` is slow."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to tell about a row that is kept."""
+    """A remark about a row that is kept."""
 
     code: str
     message: str
@@ -37,12 +37,12 @@ class Remarks:
 
 
 def bad(code: str, what: str, fix: str) -> DataError:
-    """The error that rejects a row."""
+    """The error that rejects a row with this code."""
     return DataError(what, fix=fix, code=code)
 
 
 def is_missing(value: Any) -> bool:
-    """None, blank text, or the NaN that spreadsheets leave in empty cells.
+    """Whether a value is None, blank, or the NaN with which pandas marks an empty cell.
 
     Example:
         >>> is_missing(None), is_missing("  "), is_missing(float("nan")), is_missing(0)
@@ -54,7 +54,7 @@ def is_missing(value: Any) -> bool:
 
 
 def text_of(value: Any, where: str, remarks: Remarks) -> str:
-    """A cell or field as text: text as it stands, numbers as written, objects as JSON.
+    """A cell or field as text: text unchanged, numbers and objects as JSON.
 
     Raises:
         DataError: ``missing_content`` when it is empty.
@@ -64,19 +64,19 @@ def text_of(value: Any, where: str, remarks: Remarks) -> str:
         '{"city": "Oslo"}'
     """
     if is_missing(value):
-        raise bad("missing_content", f"The {where} text is empty or missing.", "Write something, or drop the row.")
+        raise bad("missing_content", f"The {where} is empty or missing.", "Fill it in, or drop the row.")
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
         remarks.add(
             "number_as_text",
-            f"The {where} is {_kind(value)}; it is written as text.",
-            "Quote it to be sure of its form.",
+            f"The {where} is {_kind(value)}; it was converted to text.",
+            "Put it in quotes to fix how it is written.",
         )
         return json.dumps(value)
     if isinstance(value, dict | list | tuple):
         if not value:
-            raise bad("missing_content", f"The {where} is empty.", "Write something, or drop the row.")
+            raise bad("missing_content", f"The {where} is empty.", "Fill it in, or drop the row.")
         remarks.add(
             "object_as_json",
             f"The {where} is {_kind(value)}; the model will learn to write it as JSON.",
@@ -87,19 +87,19 @@ def text_of(value: Any, where: str, remarks: Remarks) -> str:
 
 
 def as_json(value: Any) -> str:
-    """An object as one line of JSON, the way a model should write it.
+    """An object as one line of JSON, the form the model learns to write.
 
     Raises:
-        DataError: ``data_type``, when it cannot be written (nested too deeply, or not JSON).
+        DataError: ``data_type``, when it cannot be serialised (nested too deeply, or not JSON).
     """
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise bad("data_type", "The object cannot be written as JSON.", "Flatten it, or write it as text.") from error
+        raise bad("data_type", "The object cannot be written as JSON.", "Flatten it, or provide it as text.") from error
 
 
 def parsed(value: Any) -> Any:
-    """A list or object that a CSV cell holds as text, read as JSON or as Python writes it; else `value` itself.
+    """Parse a list or object stored as text in a CSV cell, as JSON or a Python literal; else return `value`.
 
     Example:
         >>> parsed("[{'role': 'user', 'content': 'Hi'}]")
@@ -120,13 +120,13 @@ def parsed(value: Any) -> Any:
 
 
 def join(*parts: str) -> str:
-    """Join the parts that say something, with a blank line between them."""
+    """Join the non-empty parts with a blank line between them."""
     return "\n\n".join(part for part in parts if part.strip())
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
-        return "true or false"
+        return "a boolean"
     if isinstance(value, int | float):
         return "a number"
     return "an object" if isinstance(value, dict) else "a list"

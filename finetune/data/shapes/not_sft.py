@@ -1,4 +1,4 @@
-"""Rows made for another kind of training: recognised by their columns, and told so in one sentence.
+"""Rows made for another kind of training: recognised by their columns and rejected by name.
 
 Example:
     >>> not_sft({"prompt": "2+2?", "chosen": "4", "rejected": "5"}).code
@@ -31,7 +31,7 @@ RETRIEVAL = (
 MEDIA = ("image", "images", "image_url", "image_path", "audio", "video", "pixel_values", "audio_path")
 IDS = ("input_ids", "token_ids", "tokens_ids")
 NAMES = frozenset(name for names in (*PREFERENCE, *RETRIEVAL, MEDIA, IDS, ("label",)) for name in names)
-"""A row with none of these columns needs no closer look."""
+"""A row with none of these columns needs no further checks."""
 
 YES_NO = (True, False, "true", "false", "True", "False", "0", "1")
 
@@ -40,48 +40,48 @@ ONLY_PLACEHOLDER = re.compile(r"\s*(\{\{\s*[A-Za-z_][\w .]{0,40}\}\}|\{[A-Za-z_]
 
 
 def not_sft(fields: dict[str, Any]) -> DataError | None:
-    """The error that names another kind of data, or None."""
+    """The error for a row made for another kind of training, or None."""
     if NAMES.isdisjoint(fields):
         return None
     if any(_all(fields, pair) for pair in PREFERENCE):
         return bad(
             "preference_pairs",
-            "This is a preference pair (a better and a worse answer), made for DPO, not for learning answers.",
-            "Keep the better answer only: name it 'completion', and drop the worse one.",
+            "This is a preference pair (a better and a worse answer) for DPO, not for supervised fine-tuning.",
+            "Keep only the better answer: rename it to 'completion' and drop the worse one.",
         )
     if "prompt" in fields and "completion" in fields and _is_yes_no(fields.get("label")):
         return bad(
             "kto_labels",
-            "This is a completion with a thumb up or down, made for KTO, not for learning answers.",
+            "This is a completion with a thumbs-up or thumbs-down for KTO, not for supervised fine-tuning.",
             "Keep the rows marked true, and drop the 'label' column.",
         )
     if any(not _is_empty(fields.get(name)) for name in MEDIA):
         return bad(
             "image_or_audio",
-            "The row holds a picture, sound or video; only text can be learned here.",
-            "Use a text column, or describe the picture or sound in words.",
+            "The row contains an image, audio or video, but only text can be used.",
+            "Use a text column, or describe the image or sound in words.",
         )
     if any(_are_ids(fields.get(name)) for name in IDS):
         return bad(
             "token_ids",
-            "The row holds token ids instead of text; they fit one tokenizer only.",
-            "Bring the text they were made from.",
+            "The row contains token ids instead of text; they suit only one tokenizer.",
+            "Use the text they were made from.",
         )
     if any(_all(fields, pair) for pair in RETRIEVAL):
         return bad(
             "retrieval_pairs",
-            "This is a pair of texts to compare, made for embeddings or retrieval; it has no answer to learn.",
-            "Bring rows with a prompt and a completion.",
+            "This is a pair of texts for training embeddings or retrieval; it has no answer to learn.",
+            "Use rows with a prompt and a completion.",
         )
     return None
 
 
 def unfilled(messages: tuple[dict[str, Any], ...]) -> DataError | None:
-    """The error for a message that is nothing but a placeholder such as ``{{name}}``, or None."""
+    """The error for a message that is only a placeholder such as ``{{name}}``, or None."""
     if any(ONLY_PLACEHOLDER.fullmatch(message["content"]) for message in messages):
         return bad(
             "unfilled_template",
-            "A message is nothing but a placeholder: the template was never filled in.",
+            "A message is only a placeholder: the template was never filled in.",
             "Fill the template with your data before saving it.",
         )
     return None

@@ -1,6 +1,6 @@
-"""Tables with a question in one column and the answer in another, under the many names they go by.
+"""Tables with a prompt in one column and the answer in another, under their many names.
 
-Sample rows, one a shape:
+One sample row per format:
 
     alpaca             {"instruction": "Translate", "input": "Guten Tag", "output": "Good day"}
     dolly              {"instruction": "Who wrote it?", "context": "…", "response": "Ibsen"}
@@ -37,16 +37,16 @@ MARKERS = (
     *("### Response:", "### Answer:", "### Assistant:", "### Output:", "<|assistant|>", "[/INST]"),
     *("<|im_start|>assistant\n", "<start_of_turn>model\n", "\nAssistant:", "\nResponse:", "\nAnswer:", "\nA:"),
 )
-"""What people put between question and answer when both are in one text."""
+"""Markers found between prompt and answer when both are in one text."""
 
 EMPTY_INPUTS = ("<noinput>", "<no input>", "nan", "n/a")
-"""What generated Alpaca sets write where there is no input."""
+"""What generated Alpaca datasets contain in place of an empty input."""
 
 Fields = dict[str, Any]
 
 
 def shape_of(fields: Fields) -> str | None:
-    """Name the shape by the columns, or None."""
+    """The format that has these columns, or None."""
     has_answer = any(name in fields for name in ANSWERS)
     if "instruction" in fields and "instances" in fields:
         return "self_instruct"
@@ -64,7 +64,7 @@ def shape_of(fields: Fields) -> str | None:
 
 
 def names_used(fields: Fields, shape: str) -> set[str]:
-    """The columns a shape reads; the report names the rest."""
+    """The columns that a format uses; the report lists the others."""
     if shape == "input_output":
         return {*_other_pair(fields), "system"}
     if shape == "classification":
@@ -118,7 +118,7 @@ def label_of(fields: Fields) -> str:
 
 
 def marker_in(text: str) -> str | None:
-    """The first known marker that stands in a text.
+    """The first known marker that occurs in a text.
 
     Example:
         >>> marker_in("### Instruction: add\n### Response: 4")
@@ -131,12 +131,12 @@ def _whole_text(fields: Fields, remarks: Remarks) -> str:
     text = _text(fields, "text", remarks)
     marker = marker_in(text)
     if marker is None:
-        remarks.add("whole_text", "Each text is learned as a whole, with nothing asked before it.", "Nothing to do.")
+        remarks.add("whole_text", "Each text is learned as a whole, without a prompt.", "Nothing to do.")
     else:
         remarks.add(
             "unsplit_text",
-            f"{marker.strip()!r} stands in the text, but the whole text is learned, the question too.",
-            "Confirm the marker to learn only what follows it.",
+            f"The text contains {marker.strip()!r}, but all of it is learned, including the prompt.",
+            "Confirm the marker to learn only the text after it.",
             "warning",
         )
     return text
@@ -152,13 +152,17 @@ def _question(fields: Fields, shape: str, remarks: Remarks) -> str:
 
 
 def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
-    """Self-instruct: one instruction, several worked instances; each instance becomes a turn."""
+    """Self-instruct: one instruction with several instances; each becomes a turn of the conversation."""
     instances = parsed(fields.get("instances"))
     if not isinstance(instances, list) or not instances or not all(isinstance(item, dict) for item in instances):
-        raise bad("missing_content", "'instances' is empty or not a list of objects.", "Give one input and output.")
+        raise bad(
+            "missing_content",
+            "'instances' is empty or not a list of objects.",
+            "Provide at least one input and output.",
+        )
     if len(instances) > 1:
         remarks.add(
-            "instances_as_turns", "Several instances of one row become turns of one conversation.", "Nothing to do."
+            "instances_as_turns", "Rows with several instances became conversations of several turns.", "Nothing to do."
         )
     messages: list[Message] = []
     for number, item in enumerate(instances):
@@ -170,13 +174,13 @@ def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
 
 
 def _conversational(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
-    """TRL's conversational pairs: a list of messages as prompt, one more as completion. Only the latter is learned."""
+    """TRL's conversational format: lists of messages as prompt and completion. Only the completion is learned."""
     prompt = parsed(fields["prompt"])
     completion = parsed(fields.get(_first(fields, ANSWERS) or "completion"))
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(completion, list) or not completion:
-        raise bad("missing_content", "The completion is empty or missing.", "Write the answer, or drop the row.")
+        raise bad("missing_content", "The completion is empty or missing.", "Fill it in, or drop the row.")
     asked = [{**m, "weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m for m in prompt]
     return conversation([*asked, *completion], remarks)
 
@@ -200,7 +204,7 @@ def _system(fields: Fields, remarks: Remarks) -> list[Message]:
 
 
 def _only(target: Any, where: str, remarks: Remarks) -> Any:
-    """SQuAD keeps its answers in a list: one is taken."""
+    """SQuAD keeps its answers in a list; the first is used."""
     if where != "answers":
         return target
     answers = parsed(target)
@@ -209,7 +213,7 @@ def _only(target: Any, where: str, remarks: Remarks) -> Any:
     if not isinstance(answers, list) or not answers:
         return answers
     if len(answers) > 1:
-        remarks.add("first_answer", "A row has several answers; the first is used.", "Give one answer a row.")
+        remarks.add("first_answer", "A row has several answers; the first is used.", "Keep one answer per row.")
     return answers[0]
 
 

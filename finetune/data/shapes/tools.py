@@ -1,6 +1,6 @@
-"""Functions a model may call: OpenAI's ``tools``, ``tool_calls``, and the older ``functions``, ``function_call``.
+"""Functions a model may call: OpenAI's ``tools`` and ``tool_calls``, and the older ``functions`` and ``function_call``.
 
-One sample row:
+A sample row:
 
     {"messages": [{"role": "user", "content": "Weather in Oslo?"},
                   {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function",
@@ -17,7 +17,7 @@ from finetune.data.shapes.content import Remarks, bad, is_missing, parsed
 
 
 def tools_of(row: dict) -> tuple[dict[str, Any], ...]:
-    """The functions a row offers, each as ``{"type": "function", "function": {…}}``.
+    """The functions available in a row, each as ``{"type": "function", "function": {…}}``.
 
     Raises:
         DataError: ``data_type``, when they are not a list of objects with names.
@@ -40,7 +40,7 @@ def _tool(tool: Any) -> dict[str, Any]:
 
 
 def calls_of(message: dict, remarks: Remarks) -> list[dict[str, Any]]:
-    """The calls an assistant message makes, with arguments as objects: templates write those as JSON themselves.
+    """The tool calls of an assistant message, with arguments as objects: chat templates serialise them themselves.
 
     Raises:
         DataError: ``data_type``, when a call has no function name.
@@ -50,7 +50,7 @@ def calls_of(message: dict, remarks: Remarks) -> list[dict[str, Any]]:
         old = parsed(message.get("function_call"))
         calls = [] if is_missing(old) else [{"type": "function", "function": old}]
     if not isinstance(calls, list):
-        raise bad("data_type", "'tool_calls' is not a list.", "Give a list of calls.")
+        raise bad("data_type", "'tool_calls' is not a list.", "Write a list of calls.")
     return [_call(call, remarks) for call in calls]
 
 
@@ -78,7 +78,7 @@ def _arguments(function: dict, remarks: Remarks) -> Any:
         remarks.add(
             "tool_arguments",
             f"The arguments of a call to {function['name'][:40]!r} are not valid JSON.",
-            "Mend them, or the model learns to write broken calls.",
+            "Correct them, or the model learns to write broken calls.",
             "warning",
         )
         return arguments

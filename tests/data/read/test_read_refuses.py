@@ -91,7 +91,7 @@ FILES = {
     "old Office": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
     "program": b"\x7fELF\x02\x01",
     "damaged zip": b"PK\x03\x04 not really",
-    "Parquet file breaks off": b"PAR1 not really",
+    "Parquet file is incomplete or damaged": b"PAR1 not really",
     "Parquet file": b"PAR1" + b"\0" * 20 + b"PAR1",
 }
 
