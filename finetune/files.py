@@ -1,5 +1,6 @@
-"""What is exported is written aside and renamed, so that it only ever appears complete."""
+"""Files that only ever appear complete, that survive a power cut, and that can be checked by their hash."""
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -39,3 +40,23 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk itself before this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits.
+
+    Example:
+        >>> sha256(Path("empty.txt"))[:8]
+        'e3b0c442'
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

