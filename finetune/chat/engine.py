@@ -25,7 +25,7 @@ from finetune.store import Run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-UNSAID = 2048
+DEFAULT_CONTEXT = 2048
 """Context length in tokens if a model's config does not give one (Bloom's does not)."""
 
 MOST_WAITING = 32
@@ -223,7 +223,7 @@ def _fit(
 
 def _context(model: Any) -> int:
     return (
-        getattr(model.config, "max_position_embeddings", None) or UNSAID
+        getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
     )  # GPT-2's config maps its own name to this one
 
 

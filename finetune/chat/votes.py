@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SURE = 0.95
+CONFIDENCE = 0.95
 """Confidence level of the interval."""
 
 
@@ -70,7 +70,7 @@ def score(votes: Iterable[Vote]) -> Score:
     tuned, base = counts["tuned"], counts["base"]
     low, high, rate = 0.0, 1.0, None
     if decided := tuned + base:
-        interval = binomtest(tuned, decided).proportion_ci(SURE, method="wilson")
+        interval = binomtest(tuned, decided).proportion_ci(CONFIDENCE, method="wilson")
         low, high, rate = float(interval.low), float(interval.high), tuned / decided
     return Score(tuned, base, counts["tie"], counts["neither"], rate, low, high)
 
