@@ -215,7 +215,7 @@ def _fit(
     if room < 1:
         raise ModelError(
             f"An answer of {sampling.max_tokens:,} tokens does not fit the model's context of {context:,}.",
-            fix="Reduce the maximum number of tokens.",
+            fix="Lower max tokens.",
         )
     fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
     return [ids for ids, _ in fitted], [count for _, count in fitted]

@@ -56,10 +56,10 @@ def test_a_base_that_changed_is_refused_and_loaded_anew(store: Store, tiny: Path
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"init_lora_weights": "pissa_niter_4"}, "takes a part out of the base"),
-        ({"init_lora_weights": "olora"}, "takes a part out of the base"),
+        ({"init_lora_weights": "pissa_niter_4"}, "which modifies the base"),
+        ({"init_lora_weights": "olora"}, "which modifies the base"),
         ({"bias": "all"}, "biases"),
-        ({"modules_to_save": ["lm_head"]}, "whole layers"),
+        ({"modules_to_save": ["lm_head"]}, "entire layers"),
         ({"use_dora": True}, "DoRA"),
         ({"peft_type": "IA3"}, "not a LoRA"),
     ],
