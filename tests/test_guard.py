@@ -204,7 +204,7 @@ def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     answer = run(guard.whole, silent, 100)
     assert isinstance(answer, Response)
     assert answer.status_code == 408
-    with pytest.raises(MultiPartException, match="silent"):
+    with pytest.raises(MultiPartException, match="stalled"):
         run(guard.counted(silent, 100))
 
 

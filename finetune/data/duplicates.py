@@ -25,7 +25,7 @@ import numpy as np
 from finetune.data.example import Example
 
 NEAR_ROWS = 100_000
-"""Only the first so many rows are checked for near-duplicates; all are checked for exact ones."""
+"""Number of rows, from the start, checked for near-duplicates; all rows are checked for exact ones."""
 
 SAME = 0.8
 """Two texts that share at least this fraction of their shingles count as nearly the same."""
