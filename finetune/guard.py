@@ -35,7 +35,7 @@ UPLOAD = "/gradio_api/upload"
 CLOSED = ("/gradio_api/dev/reload",)
 """Routes that are disabled. This one is for developing Gradio pages, and polls files twenty times per second."""
 
-SILENCE = 30.0
+MAX_PAUSE = 30.0
 """Most seconds between two parts of a body."""
 
 ENTRIES = 20_000
@@ -86,7 +86,7 @@ class Guard:
         refusal = self._refusal(scope, headers, uploads, limit)
         if not refusal and not uploads and scope["method"] not in READS:
             body = await whole(receive, limit)
-            refusal, receive = (body, receive) if isinstance(body, Response) else (None, replayed(body, receive))
+            refusal, receive = (body, receive) if isinstance(body, Response) else (None, replay(body, receive))
         if refusal:
             await refusal(scope, receive, sender)
             return
@@ -100,7 +100,7 @@ class Guard:
                 403, "host_not_allowed", "This server only answers requests from this machine, to localhost."
             )
         hosts = host, os.environ.get("SPACE_HOST", "")
-        if foreign(method, path, headers) if origin is None else not same_site(origin, hosts):
+        if cross_site(method, path, headers) if origin is None else not same_site(origin, hosts):
             return refused(403, "origin_not_allowed", "This request comes from another site's page.")
         if path.rstrip("/") in CLOSED:
             return refused(404, "not_found", "There is nothing here.")
@@ -133,7 +133,7 @@ async def whole(receive: Receive, limit: int) -> bytes | Response:
     body, more = bytearray(), True
     try:
         while more:
-            with fail_after(SILENCE):
+            with fail_after(MAX_PAUSE):
                 message = await receive()
             if message["type"] == "http.disconnect":  # nobody receives it, but half a request must not be handled
                 return refused(400, "broken_off", "The request was aborted.")
@@ -149,7 +149,7 @@ async def whole(receive: Receive, limit: int) -> bytes | Response:
     return bytes(body)
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that returns the body already read, then the client's later messages."""
     first = True
 
@@ -174,7 +174,7 @@ def counted(receive: Receive, limit: int) -> Receive:
     async def counting() -> Message:
         nonlocal taken, more
         try:
-            with fail_after(SILENCE if more else None):
+            with fail_after(MAX_PAUSE if more else None):
                 message = await receive()
         except TimeoutError as error:
             raise MultiPartException("The upload stalled.") from error
@@ -189,7 +189,7 @@ def counted(receive: Receive, limit: int) -> Receive:
     return counting
 
 
-def foreign(method: str, path: str, headers: Headers) -> bool:
+def cross_site(method: str, path: str, headers: Headers) -> bool:
     """Whether another site's page caused this request without an `Origin`: an image, a frame, a link.
 
     Links and a Space's frame may open the page itself. Anything else could change something, since Gradio starts and

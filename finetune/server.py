@@ -16,12 +16,12 @@ from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page, theme
 
-BEYOND = (
+SHARED_NOTICE = (
     "Others can reach this address, so the server is shared: each browser sees only its own data and runs, and local "
     "folders and the API are disabled."
 )
 
-WAITING = 300
+MAX_EVENTS = 300
 """Most queued events of all pages together. Thirty visitors produce sixty short ones per second."""
 
 SESSIONS = 500
@@ -58,7 +58,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     supervisor.start_thread()
     threading.Thread(target=_warm, name="warm", daemon=True).start()
     try:
-        page.build(services).queue(default_concurrency_limit=16, max_size=WAITING, api_open=False).launch(
+        page.build(services).queue(default_concurrency_limit=16, max_size=MAX_EVENTS, api_open=False).launch(
             server_name=host, server_port=port, theme=theme.THEME, css_paths=theme.CSS, **options(services, where)
         )
     except (OSError, OverflowError) as error:
@@ -112,7 +112,7 @@ def share_if_public(host: str) -> None:
             code="public_not_shared",
         )
     os.environ["FINETUNE_SHARED"] = "1"
-    print(BEYOND)
+    print(SHARED_NOTICE)
 
 
 def _more_files() -> None:

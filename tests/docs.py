@@ -59,8 +59,8 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> str:
-    told = [action for action in parser._actions if action.help and action.dest not in ("help", "json")]
-    rows = [f"| `{', '.join(action.option_strings) or action.dest}` | {action.help} |" for action in told]
+    shown = [action for action in parser._actions if action.help and action.dest not in ("help", "json")]
+    rows = [f"| `{', '.join(action.option_strings) or action.dest}` | {action.help} |" for action in shown]
     return "| | |\n|---|---|\n" + "\n".join(rows) if rows else ""
 
 

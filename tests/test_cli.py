@@ -215,7 +215,7 @@ def test_a_path_that_cannot_be_looked_at_is_a_sentence(
 
 def test_a_folder_without_data_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path), "--json"]) == 2
-    assert "no train file" in capsys.readouterr().out
+    assert "no training file" in capsys.readouterr().out
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_only_uploads_may_be_as_large_as_uploads(path: str) -> None:
 
 
 def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "SILENCE", 0.05)
+    monkeypatch.setattr(guard, "MAX_PAUSE", 0.05)
 
     async def silent() -> Message:
         await sleep(5)
@@ -204,7 +204,7 @@ def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     answer = run(guard.whole, silent, 100)
     assert isinstance(answer, Response)
     assert answer.status_code == 408
-    with pytest.raises(MultiPartException, match="silent"):
+    with pytest.raises(MultiPartException, match="stalled"):
         run(guard.counted(silent, 100))
 
 

@@ -162,7 +162,7 @@ def test_a_dataset_is_read_with_the_visitors_login_or_none(
     code = TAB + before + f"record, why, _ = fetch({name!r}, {token!r})\ntell([record is None, why])"
     [[refused, why]] = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
     assert refused
-    assert "no such dataset on the Hub" in why
+    assert "The Hub has no such dataset" in why
     assert CANARY not in hub.tokens()
 
 

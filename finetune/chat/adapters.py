@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BASE = "__base__"
 """PEFT's name for "no adapter" in a batch of several adapters."""
 
-ROOM = 2**30
+ADAPTER_BYTES = 2**30
 """Bytes of adapters kept in memory; above that the least recently used are unloaded."""
 
 PROBES = ("The capital of France is", "def add(a, b):\n    return", "Title: Toast\n1. Butter 2 slices of bread.")
@@ -166,7 +166,7 @@ class Resident:
             return self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
 
     def _evict(self, needed: set[str]) -> None:
-        while len(self._loaded) > 1 and sum(size for _, size in self._loaded.values()) > ROOM:
+        while len(self._loaded) > 1 and sum(size for _, size in self._loaded.values()) > ADAPTER_BYTES:
             oldest = next((name for name in self._loaded if name not in needed), None)
             if oldest is None:
                 return

@@ -25,7 +25,7 @@ from finetune.store import Run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-UNSAID = 2048
+DEFAULT_CONTEXT = 2048
 """Context length in tokens if a model's config does not give one (Bloom's does not)."""
 
 MOST_WAITING = 32
@@ -215,7 +215,7 @@ def _fit(
     if room < 1:
         raise ModelError(
             f"An answer of {sampling.max_tokens:,} tokens does not fit the model's context of {context:,}.",
-            fix="Reduce the maximum number of tokens.",
+            fix="Lower max tokens.",
         )
     fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
     return [ids for ids, _ in fitted], [count for _, count in fitted]
@@ -223,7 +223,7 @@ def _fit(
 
 def _context(model: Any) -> int:
     return (
-        getattr(model.config, "max_position_embeddings", None) or UNSAID
+        getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
     )  # GPT-2's config maps its own name to this one
 
 

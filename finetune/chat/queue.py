@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 
-PATIENCE = 0.1
+POLL_SECONDS = 0.1
 """Seconds between polls: is it our turn, and is the visitor still there?"""
 
 
@@ -58,7 +58,7 @@ class Turn:
         while (ahead := self.ahead) and not stop.is_set():
             if ahead != last:
                 yield (last := ahead)
-            stop.wait(PATIENCE)
+            stop.wait(POLL_SECONDS)
 
     async def come(self, stop: threading.Event) -> AsyncIterator[int]:
         """The same in an event loop, without blocking a thread."""
@@ -66,7 +66,7 @@ class Turn:
         while (ahead := self.ahead) and not stop.is_set():
             if ahead != last:
                 yield (last := ahead)
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(POLL_SECONDS)
 
     def leave(self) -> None:
         """Leave the queue, finished or not, and let the next one in. Calling it again does nothing."""

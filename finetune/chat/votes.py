@@ -12,7 +12,7 @@ from typing import Literal
 
 from finetune.records import Json, Moment, Name, Record
 
-SURE = 0.95
+CONFIDENCE = 0.95
 """Confidence level of the interval."""
 
 
@@ -71,7 +71,7 @@ def score(votes: Iterable[Vote]) -> Score:
     tuned, base = counts["tuned"], counts["base"]
     low, high, rate = 0.0, 1.0, None
     if decided := tuned + base:
-        interval = binomtest(tuned, decided).proportion_ci(SURE, method="wilson")
+        interval = binomtest(tuned, decided).proportion_ci(CONFIDENCE, method="wilson")
         low, high, rate = float(interval.low), float(interval.high), tuned / decided
     return Score(tuned, base, counts["tie"], counts["neither"], rate, low, high)
 

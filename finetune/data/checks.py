@@ -3,9 +3,9 @@
 Nothing here rejects a row. Only a few numbers are kept per row, so large files fit in memory.
 
 Example:
-    >>> watch = Watch()
-    >>> for example in examples: watch.see(example)
-    >>> problems, prints = watch.finish(examples)
+    >>> checks = Checks()
+    >>> for example in examples: checks.add(example)
+    >>> problems, prints = checks.finish(examples)
 """
 
 from array import array
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune.data.duplicates import NEAR_ROWS, Printer, Prints
+from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
 from finetune.data.texts import has_control, has_personal, has_secret, has_special, script_of
 
@@ -34,20 +34,20 @@ MOST_SYSTEMS = 1_000
 """Distinct system prompts that are counted; the rest are lumped together."""
 
 
-class Watch:
+class Checks:
     """Collects the findings of one dataset."""
 
     def __init__(self) -> None:
         self._findings = Findings()
-        self._printer = Printer()
+        self._fingerprinter = Fingerprinter()
         self._lines = array("q")
         self._systems = _Kinds()
         self._scripts = _Kinds()
 
-    def see(self, example: Example) -> None:
+    def add(self, example: Example) -> None:
         """Check one example."""
         self._lines.append(example.line)
-        self._printer.add(example)
+        self._fingerprinter.add(example)
         self._systems.add(example.system or "", example.line)
         answer = example.answer
         if script := script_of(answer):
@@ -56,7 +56,7 @@ class Watch:
             self._warn(
                 "leading_space", example, "An answer begins with a space or line break.", "Strip it with one click."
             )
-        self._see_text("\n".join(message["content"] for message in example.messages), example)
+        self._check_text("\n".join(message["content"] for message in example.messages), example)
         if any(has_special(message["content"]) for message in example.messages):
             self._warn(
                 "special_token_in_text",
@@ -65,7 +65,7 @@ class Watch:
                 "Remove it: the model's own template adds these tokens.",
             )
 
-    def _see_text(self, text: str, example: Example) -> None:
+    def _check_text(self, text: str, example: Example) -> None:
         if has_control(text):
             self._warn(
                 "control_character",
@@ -92,9 +92,9 @@ class Watch:
     def _warn(self, code: str, example: Example, message: str, hint: str, severity: Severity = "warning") -> None:
         self._findings.add(code, example.line, message, hint, severity)
 
-    def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Prints]:
+    def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Fingerprints]:
         """The problems of all examples seen, and their fingerprints. `examples` must be those same examples."""
-        prints = self._printer.prints(examples)
+        prints = self._fingerprinter.prints(examples)
         together = (
             self._few(),
             self._duplicates(prints),
@@ -114,22 +114,22 @@ class Watch:
         message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
         return Problem("too_few", "warning", count, tuple(self._lines[:FIRST_LINES]), message, "Collect at least 50.")
 
-    def _duplicates(self, prints: Prints) -> Problem | None:
+    def _duplicates(self, prints: Fingerprints) -> Problem | None:
         rows = prints.repeats()
         message = f"{_repeats(len(rows))} an earlier row exactly; repeated rows carry more weight in training."
         return self._problem("duplicate", rows, message, "Drop the repeats with one click.")
 
-    def _near(self, prints: Prints) -> Problem | None:
+    def _near(self, prints: Fingerprints) -> Problem | None:
         rows = np.setdiff1d(np.array(sorted(prints.near), dtype=np.int64), prints.repeats())
         message = f"{_repeats(len(rows), 'nearly ')} an earlier row (80 % or more the same, ignoring case and spacing)."
         return self._problem("near_duplicate", rows, message, "Review them; a split keeps them on the same side.")
 
-    def _conflicts(self, prints: Prints) -> Problem | None:
+    def _conflicts(self, prints: Fingerprints) -> Problem | None:
         rows = prints.conflicts()
         message = f"{len(rows):,} rows share a prompt with another row but give a different answer."
         return self._problem("conflict", rows, message, "Keep one answer per prompt, unless you want varied answers.")
 
-    def _constant(self, prints: Prints) -> Problem | None:
+    def _constant(self, prints: Fingerprints) -> Problem | None:
         if len(prints.answers) < FEW:
             return None
         answers, where, counts = np.unique(prints.answers, return_index=True, return_counts=True)

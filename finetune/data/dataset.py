@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from finetune.data.duplicates import Prints
+from finetune.data.duplicates import Fingerprints
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.mapping import Mapping
 
@@ -48,7 +48,7 @@ class Dataset:
     mapping: Mapping | None = None
     applied: tuple[str, ...] = ()
     split: Split | None = None
-    prints: Prints | None = field(default=None, repr=False, compare=False)
+    prints: Fingerprints | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:

@@ -25,7 +25,7 @@ import numpy as np
 from finetune.data.example import Example
 
 NEAR_ROWS = 100_000
-"""Only the first so many rows are checked for near-duplicates; all are checked for exact ones."""
+"""Number of rows, from the start, checked for near-duplicates; all rows are checked for exact ones."""
 
 SAME = 0.8
 """Two texts that share at least this fraction of their shingles count as nearly the same."""
@@ -49,7 +49,7 @@ Numbers = np.ndarray
 
 
 @dataclass(frozen=True)
-class Prints:
+class Fingerprints:
     """One entry per example in each array. A prompt hash of 0 means that there is no prompt.
 
     `signatures` cover the first `NEAR_ROWS` rows; `near` is what `near_groups` found among them.
@@ -61,13 +61,15 @@ class Prints:
     signatures: Numbers
     near: dict[int, int]
 
-    def take(self, indices: Sequence[int]) -> "Prints":
+    def take(self, indices: Sequence[int]) -> "Fingerprints":
         """The fingerprints of some rows, given in ascending order."""
         chosen = np.asarray(indices, dtype=np.int64)
         place = {int(old): new for new, old in enumerate(chosen)}
         near = {place[a]: place[b] for a, b in self.near.items() if a in place and b in place}
         signed = chosen[chosen < len(self.signatures)]
-        return Prints(self.prompts[chosen], self.answers[chosen], self.wholes[chosen], self.signatures[signed], near)
+        return Fingerprints(
+            self.prompts[chosen], self.answers[chosen], self.wholes[chosen], self.signatures[signed], near
+        )
 
     def repeats(self) -> Numbers:
         """Indices of rows that repeat an earlier row exactly, in ascending order."""
@@ -80,7 +82,7 @@ class Prints:
         return np.flatnonzero(np.isin(self.prompts, prompts[(answers > 1) & (prompts != 0)]))
 
 
-class Printer:
+class Fingerprinter:
     """Fingerprints examples one at a time, as they are read."""
 
     def __init__(self) -> None:
@@ -95,20 +97,20 @@ class Printer:
         if len(self._signatures) < NEAR_ROWS:
             self._signatures.append(signature(shingles(words_of(example))))
 
-    def prints(self, examples: Sequence[Example]) -> Prints:
+    def prints(self, examples: Sequence[Example]) -> Fingerprints:
         """The fingerprints of all examples added. `examples` must be those same examples: candidates are compared."""
         signatures = np.array(self._signatures, dtype=np.uint32).reshape(-1, HASHES)
         prompts, answers, wholes = (np.frombuffer(hashes, dtype=np.uint64) for hashes in self._hashes)
         near = near_groups(signatures, answers, examples)
-        return Prints(prompts, answers, wholes, signatures, near)
+        return Fingerprints(prompts, answers, wholes, signatures, near)
 
 
-def fingerprint(examples: Sequence[Example]) -> Prints:
+def fingerprint(examples: Sequence[Example]) -> Fingerprints:
     """The fingerprints of examples that are already loaded."""
-    printer = Printer()
+    fingerprinter = Fingerprinter()
     for example in examples:
-        printer.add(example)
-    return printer.prints(examples)
+        fingerprinter.add(example)
+    return fingerprinter.prints(examples)
 
 
 def shingles(text: str) -> Numbers:
@@ -172,7 +174,7 @@ def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Exampl
         before[start] = order[start]
         for partners in (heads, before):
             two = partners != order
-            for row, other in _worth_comparing(signatures, order[two], signatures, partners[two]):
+            for row, other in _candidates(signatures, order[two], signatures, partners[two]):
                 if row in first or (row, other) in compared:
                     continue
                 compared.add((row, other))
@@ -181,7 +183,9 @@ def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Exampl
     return first
 
 
-def near_matches(a: Prints, rows: Sequence[Example], b: Prints, others: Sequence[Example]) -> dict[int, int]:
+def near_matches(
+    a: Fingerprints, rows: Sequence[Example], b: Fingerprints, others: Sequence[Example]
+) -> dict[int, int]:
     """``{row of a: row of b that it nearly repeats}``."""
     found: dict[int, int] = {}
     if not len(a.signatures) or not len(b.signatures):
@@ -190,7 +194,7 @@ def near_matches(a: Prints, rows: Sequence[Example], b: Prints, others: Sequence
         unique, where = np.unique(theirs, return_index=True)
         place = np.searchsorted(unique, mine).clip(max=len(unique) - 1)
         meet = np.flatnonzero(unique[place] == mine)
-        for row, other in _worth_comparing(a.signatures, meet, b.signatures, where[place[meet]]):
+        for row, other in _candidates(a.signatures, meet, b.signatures, where[place[meet]]):
             if row not in found and nearly_same(rows[row], others[other]):
                 found[row] = other
     return found
@@ -209,7 +213,7 @@ def _buckets(signatures: Numbers, answers: Numbers) -> Iterator[Numbers]:
         yield keys * _SPREAD ^ answers[: len(keys)]
 
 
-def _worth_comparing(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Iterator[tuple[int, int]]:
+def _candidates(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Iterator[tuple[int, int]]:
     """The pairs whose signatures agree enough to compare the texts.
 
     The threshold is below `SAME`, since 32 hashes only estimate the overlap (standard error 0.07 at 0.8).

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune import models
-from finetune.data.checks import CODES, Watch
+from finetune.data.checks import CODES, Checks
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
-from finetune.data.duplicates import Prints
+from finetune.data.duplicates import Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
 from finetune.data.load import with_validation
-from finetune.data.split import leaks, prints_of
+from finetune.data.split import fingerprints_of, leaks
 from finetune.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -131,20 +131,20 @@ def _applied(dataset: Dataset, code: str, length: Length | None, system: str | N
 
 def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Example | None]]) -> Dataset:
     """Keep, change or reject each row, and check what remains."""
-    kept, rejected, watch = example_keeper(), rejected_keeper(), Watch()
+    kept, rejected, checks = example_keeper(), rejected_keeper(), Checks()
     for row in dataset.rejected:
         rejected.add(row)
     dropped: list[int] = []
     for example, after in changes:
         if after is not None:
             kept.add(after)
-            watch.see(after)
+            checks.add(after)
         else:
             dropped.append(example.line)
             rejected.add(Rejected(example.line, code, f"Dropped by a fix: {TITLES[code]}.", _shown(example)[:500]))
     examples = kept.kept()
-    watched, prints = watch.finish(examples)
-    problems = [problem for problem in dataset.problems if problem.code not in CODES] + watched
+    found, prints = checks.finish(examples)
+    problems = [problem for problem in dataset.problems if problem.code not in CODES] + found
     if dropped:
         lines = tuple(dropped[:FIRST_LINES])
         message = f"{len(dropped):,} rows were dropped by a fix: {TITLES[code].lower()}."
@@ -178,11 +178,11 @@ def _change(
         return lambda place, example: _with_system(example, prompt)
     if code == "drop_too_long":
         return lambda place, example: example if length is None or length.fits(example) else None
-    gone = _repeated(prints_of(dataset)) if code == "drop_duplicates" else _leaked(dataset)
+    gone = _repeated(fingerprints_of(dataset)) if code == "drop_duplicates" else _leaked(dataset)
     return lambda place, example: None if place in gone else example
 
 
-def _repeated(prints: Prints) -> set[int]:
+def _repeated(prints: Fingerprints) -> set[int]:
     return {int(row) for row in prints.repeats()}
 
 

@@ -47,7 +47,7 @@ def parse(name: str) -> tuple[str, str | None, str]:
     """
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) > 3:
-        raise _sorry(name, "There are too many colons.", "Write hub:owner/name[:config[:split]].")
+        raise _unavailable(name, "There are too many colons.", "Write hub:owner/name[:config[:split]].")
     return parts[0], (parts[1:] + [""])[0] or None, (parts[2:] + [""])[0] or "train"
 
 
@@ -98,12 +98,14 @@ def fetch(wanted: Request, folder: Path, most: int = MOST_ROWS) -> tuple[Path, s
     """
     name = wanted.name
     if not HUB_ID.fullmatch(name):
-        raise _sorry(name, "This is not a Hub dataset id.", "Write owner/name.")
+        raise _unavailable(name, "This is not a Hub dataset id.", "Write owner/name.")
     if Path(name).exists():
-        raise _sorry(name, "A local folder has the same name.", "Rename it, or run the app from another folder.")
+        raise _unavailable(name, "A local folder has the same name.", "Rename it, or run the app from another folder.")
     if hub.offline():
-        raise _sorry(name, "The Hub is not contacted because HF_HUB_OFFLINE is set.", "Unset it, or use a local file.")
-    silent = _sorry(name, f"The Hub did not answer within {hub.SECONDS:g} s.", "Try again, or use a local file.")
+        raise _unavailable(
+            name, "The Hub is not contacted because HF_HUB_OFFLINE is set.", "Unset it, or use a local file."
+        )
+    silent = _unavailable(name, f"The Hub did not answer within {hub.SECONDS:g} s.", "Try again, or use a local file.")
     hub.within(hub.SECONDS, lambda: _ask(wanted), silent)
     rows = _reading(name, lambda: _stream(wanted, _config(wanted, folder), folder))
     path = folder / "rows.jsonl"
@@ -120,15 +122,17 @@ def _ask(wanted: Request) -> None:
         HfApi(token=wanted.token).dataset_info(name, timeout=hub.SECONDS)
     except GatedRepoError as error:
         what = "The dataset is gated and your account has no access to it."
-        raise _sorry(name, what, "Accept its terms on the Hub.") from error
+        raise _unavailable(name, what, "Accept its terms on the Hub.") from error
     except RepositoryNotFoundError as error:
         what = "The Hub has no such dataset, or it is private."
         advice = "for a private dataset, log in (hf auth login)" if wanted.token is None else "or upload the file"
-        raise _sorry(name, what, f"Check the name; {advice}.") from error
+        raise _unavailable(name, what, f"Check the name; {advice}.") from error
     except HfHubHTTPError as error:
-        raise _sorry(name, f"The Hub answered with status {error.response.status_code}.", "Try again later.") from error
+        raise _unavailable(
+            name, f"The Hub answered with status {error.response.status_code}.", "Try again later."
+        ) from error
     except (httpx2.HTTPError, OSError) as error:
-        raise _sorry(name, "The Hub cannot be reached.", "Check your connection, or use a local file.") from error
+        raise _unavailable(name, "The Hub cannot be reached.", "Check your connection, or use a local file.") from error
 
 
 def _config(wanted: Request, folder: Path) -> str:
@@ -141,7 +145,7 @@ def _config(wanted: Request, folder: Path) -> str:
     chosen = config or (known[0] if len(known) == 1 else "default")
     if chosen not in known:
         what = f"There is no config {config!r}." if config else "The dataset has several configs."
-        raise _sorry(name, what, f"Choose one of: {', '.join(known)[:300]}.")
+        raise _unavailable(name, what, f"Choose one of: {', '.join(known)[:300]}.")
     return chosen
 
 
@@ -152,7 +156,7 @@ def _stream(wanted: Request, config: str, folder: Path) -> Iterable[dict[str, An
     own: dict[str, Any] = {"token": wanted.token, "cache_dir": str(folder)}
     known = [str(found) for found in get_dataset_split_names(name, config, **own)]
     if split not in known:
-        raise _sorry(name, f"There is no split {split!r}.", f"Choose one of: {', '.join(known)[:300]}.")
+        raise _unavailable(name, f"There is no split {split!r}.", f"Choose one of: {', '.join(known)[:300]}.")
     return load_dataset(name, config, split=split, streaming=True, **own)
 
 
@@ -167,7 +171,7 @@ def _write(name: str, rows: Iterable[dict[str, Any]], path: Path, most: int) -> 
             if file.tell() + len(line) > room * 2**20:
                 if not count:
                     what = f"Its first row exceeds the limit of {room:,} MB."
-                    raise _sorry(name, what, "Choose another dataset.")
+                    raise _unavailable(name, what, "Choose another dataset.")
                 return f"first {room:,} MB ({count:,} {'row' if count == 1 else 'rows'})"
             file.write(line)
     return None
@@ -186,10 +190,10 @@ def _reading(name: str, read: Callable[[], T]) -> T:
     except (DatasetsError, HfHubHTTPError, httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         what = f"The dataset cannot be read from the Hub ({type(error).__name__}: {reason})."
-        raise _sorry(
+        raise _unavailable(
             name, what, "Datasets that run their own code are not supported; download the files instead."
         ) from error
 
 
-def _sorry(name: str, what: str, advice: str) -> DataError:
+def _unavailable(name: str, what: str, advice: str) -> DataError:
     return DataError(what, where=name[:200], fix=advice, code="hub_unavailable")

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 from finetune.data import hub
-from finetune.data.checks import Watch
+from finetune.data.checks import Checks
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import Example, Findings, Problem, Rejected, in_order
 from finetune.data.mapping import Mapping
-from finetune.data.read import ENDINGS, Row, Table, looking_at, read
+from finetune.data.read import ENDINGS, Row, Table, path_errors, read
 from finetune.data.shapes import Remark, error_of, recognise, to_example
 from finetune.data.shapes.content import bad
 from finetune.data.split import leak_problem
@@ -44,7 +44,7 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
     if str(path).startswith(hub.PREFIX):
         dataset = load_hub(*hub.parse(str(path)), mapping)
         return with_validation(dataset, _load_file(Path(validation), mapping)) if validation else dataset
-    with looking_at(path):
+    with path_errors(path):
         train = _train_file(Path(path))
         beside = Path(validation) if validation else _beside(train)
     dataset = _load_file(train, mapping)
@@ -134,8 +134,8 @@ def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
     if mapping and rows.columns:
         mapping.check(tuple(rows.columns))
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
-    watched, prints = rows.watch.finish(examples)
-    problems = in_order([*rows.findings.problems(), *watched, *_table_problems(table)])
+    found, prints = rows.checks.finish(examples)
+    problems = in_order([*rows.findings.problems(), *found, *_table_problems(table)])
     columns = tuple(rows.columns)
     form = f"{rows.shape}_{table.kind}" if rows.shape else None
     name = path.parent.name if path.stem in ("train", "validation") else path.stem
@@ -153,7 +153,7 @@ class _Rows:
     def __init__(self, mapping: Mapping | None):
         self.mapping = mapping
         self.examples, self.rejected = example_keeper(), rejected_keeper()
-        self.findings, self.watch = Findings(), Watch()
+        self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
         self._shapes: Counter[str] = Counter()
 
@@ -172,7 +172,7 @@ class _Rows:
             self.findings.add(error.code, row.line, error.what, error.fix)
             return
         self.examples.add(example)
-        self.watch.see(example)
+        self.checks.add(example)
         for remark in _once(remarks):
             self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
 

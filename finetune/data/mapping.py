@@ -45,7 +45,7 @@ ANSWER_WORDS = (
     "recipe",
 )
 SYSTEM_WORDS = ("system", "system_prompt", "persona")
-BESIDE = (
+METADATA = (
     "id",
     "idx",
     "index",
@@ -177,7 +177,7 @@ def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None
     names = [name for name in map(str, columns) if any(not is_missing(row.get(name)) for row in sample)]
     if not names or any(_is_not_sft(row) for row in sample[:1]):
         return None
-    words = [name for name in names if _plain(name) not in BESIDE] or names
+    words = [name for name in names if _plain(name) not in METADATA] or names
     if len(words) == 1:
         return _guess_split(words[0], sample)
     system = next((name for name in words if _plain(name) in SYSTEM_WORDS), None)

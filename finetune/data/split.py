@@ -14,7 +14,7 @@ import numpy as np
 from finetune.data.checks import lines_at
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import take
-from finetune.data.duplicates import Prints, fingerprint, near_matches
+from finetune.data.duplicates import Fingerprints, fingerprint, near_matches
 from finetune.data.example import Problem
 
 MOST = 200
@@ -40,7 +40,7 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
     """
     if dataset.validation is not None or len(dataset.examples) < 2:
         return dataset
-    prints = prints_of(dataset)
+    prints = fingerprints_of(dataset)
     groups = groups_of(prints)
     if len(groups) < 2:
         return dataset
@@ -64,12 +64,12 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
     )
 
 
-def prints_of(dataset: Dataset) -> Prints:
+def fingerprints_of(dataset: Dataset) -> Fingerprints:
     """The dataset's fingerprints, computed now if it has none."""
     return dataset.prints if dataset.prints is not None else fingerprint(dataset.examples)
 
 
-def groups_of(prints: Prints) -> list[list[int]]:
+def groups_of(prints: Fingerprints) -> list[list[int]]:
     """Groups of rows that must stay on the same side, each in order; most groups are a single row.
 
     A prompt that occurs in more than a twentieth of the rows (and in more than ten) is a fixed instruction
@@ -112,7 +112,7 @@ def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
         >>> sorted(label_rows(load("sample_data/tickets")))[:2]
         ['billing', 'bug']
     """
-    answers, where, inverse = np.unique(prints_of(dataset).answers, return_index=True, return_inverse=True)
+    answers, where, inverse = np.unique(fingerprints_of(dataset).answers, return_index=True, return_inverse=True)
     if not 1 < len(answers) <= MOST_LABELS or len(inverse) < ROWS_A_LABEL * len(answers):
         return None
     labels = [dataset.examples[int(row)].answer for row in where]
@@ -126,7 +126,7 @@ def leaks(dataset: Dataset, validation: Dataset) -> dict[int, bool]:
 
     ``{row: True}`` where the prompt or the whole row is identical, ``{row: False}`` where it is nearly the same.
     """
-    mine, theirs = prints_of(dataset), prints_of(validation)
+    mine, theirs = fingerprints_of(dataset), fingerprints_of(validation)
     prompts, often = np.unique(theirs.prompts, return_counts=True)
     questions = prompts[often <= _most(len(theirs.prompts))]
     same_prompt = np.isin(mine.prompts, questions) & (mine.prompts != 0)

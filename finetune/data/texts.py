@@ -44,7 +44,7 @@ SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENG
 KANA = ("HIRAGANA", "KATAKANA")
 LETTERS = re.compile(r"[A-Za-z][^A-Za-z]*[A-Za-z][^A-Za-z]*[A-Za-z]")
 LOOKED_AT = 2_000
-"""Only the first so many characters of a text are examined for their script."""
+"""Characters at the start of a text that are examined for their script."""
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
-COLD = 1e-6
+MIN_TEMPERATURE = 1e-6
 """Temperatures below this are greedy: dividing the logits by them would overflow."""
 
 
@@ -42,6 +42,6 @@ def choice(ends: set[int], max_tokens: int, temperature: float = 0.0, top_p: flo
     from transformers import GenerationConfig
 
     fixed = {"max_new_tokens": max_tokens, "eos_token_id": sorted(ends), "pad_token_id": min(ends)}
-    if temperature < COLD:
+    if temperature < MIN_TEMPERATURE:
         return GenerationConfig(**fixed, do_sample=False)
     return GenerationConfig(**fixed, do_sample=True, temperature=temperature, top_p=top_p, top_k=0)

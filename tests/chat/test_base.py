@@ -56,10 +56,10 @@ def test_a_base_that_changed_is_refused_and_loaded_anew(store: Store, tiny: Path
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"init_lora_weights": "pissa_niter_4"}, "takes a part out of the base"),
-        ({"init_lora_weights": "olora"}, "takes a part out of the base"),
+        ({"init_lora_weights": "pissa_niter_4"}, "which modifies the base"),
+        ({"init_lora_weights": "olora"}, "which modifies the base"),
         ({"bias": "all"}, "biases"),
-        ({"modules_to_save": ["lm_head"]}, "whole layers"),
+        ({"modules_to_save": ["lm_head"]}, "entire layers"),
         ({"use_dora": True}, "DoRA"),
         ({"peft_type": "IA3"}, "not a LoRA"),
     ],
@@ -105,7 +105,7 @@ def test_adapters_go_when_there_is_no_room(store: Store, tiny: Path, monkeypatch
     engine = Engine()
     said = [engine.answer([Ask(ASKED, run)], str(tiny), SHORT)[0].text for run in runs]
     size = (train.adapter_folder(runs[0].id) / "adapter_model.safetensors").stat().st_size
-    monkeypatch.setattr(adapters, "ROOM", 2 * size)
+    monkeypatch.setattr(adapters, "ADAPTER_BYTES", 2 * size)
     for _ in range(2):
         again = [engine.answer([Ask(ASKED, run)], str(tiny), SHORT)[0].text for run in runs]
         assert again == said
@@ -120,7 +120,7 @@ def test_the_last_adapter_stays_however_little_room_there_is(
 
     run, engine = drawn(store, tiny), Engine()
     said = engine.answer([Ask(ASKED), Ask(ASKED, run)], str(tiny), SHORT)
-    monkeypatch.setattr(adapters, "ROOM", 0)
+    monkeypatch.setattr(adapters, "ADAPTER_BYTES", 0)
     for _ in range(2):
         assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].text == said[0].text
         assert engine.answer([Ask(ASKED, run)], str(tiny), SHORT)[0].text == said[1].text

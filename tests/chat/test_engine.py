@@ -264,14 +264,14 @@ def test_too_much_text_is_refused_before_it_stands_in_line(tiny: Path) -> None:
     engine = Engine()
     busy = engine.stream([Ask(ask("Hi"))], str(tiny), Sampling(max_tokens=300))
     next(busy)
-    with pytest.raises(ModelError, match=r"2,000,004 characters where 200,000 are read") as caught:
+    with pytest.raises(ModelError, match=r"2,000,004 characters, the limit is 200,000") as caught:
         next(engine.stream([Ask(ask("x" * 2_000_000))], str(tiny), SHORT))
     assert caught.value.code == "too_long"
     many = [{"role": "user", "content": "x" * 1000}] * 201
     with pytest.raises(ModelError, match="characters"):
         next(said(engine.astream([Ask(many)], str(tiny), SHORT, threading.Event())))
     empty = [{"role": "user", "content": ""}] * 2001
-    with pytest.raises(ModelError, match="2,001 messages where 2,000 are read"):
+    with pytest.raises(ModelError, match="2,001 messages, the limit is 2,000"):
         next(engine.stream([Ask(empty)], str(tiny), SHORT))
     busy.close()
 

@@ -83,7 +83,7 @@ def test_at_home_the_size_is_said_before_it_begins(hub: Hub, monkeypatch: pytest
     offered = models.hub.offer("some/huge")
     assert isinstance(offered, models.hub.Offer)
     assert offered.sentence.startswith("Fetching some/huge from the Hub: 40.2 GB. That is large")
-    assert "does not say" in models.hub.Offer("some/secretive", None, None).sentence
+    assert "size is unknown" in models.hub.Offer("some/secretive", None, None).sentence
 
 
 def test_no_room_on_the_disk_is_said_with_both_figures(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def copy(tiny: Path, folder: Path, **texts: str | None) -> Path:
             {"config__json": '{"auto_map": {"AutoModelForCausalLM": "code.Mine"}, "model_type": "mine"}'},
             "cannot be built",
         ),
-        ({"config__json": None}, "lacks config.json"),
+        ({"config__json": None}, "has no config.json"),
         ({"model__safetensors": None}, "no config.json or no safetensors"),
         ({"tokenizer__json": None, "tokenizer_config__json": None}, "tokenizer cannot be read"),
         ({"tokenizer__json": "[]"}, "tokenizer cannot be read"),

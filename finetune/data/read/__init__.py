@@ -17,7 +17,7 @@ Example:
     dict_keys(['prompt', 'completion'])
 """
 
-from finetune.data.read.open import ENDINGS, looking_at, read, read_text
+from finetune.data.read.open import ENDINGS, path_errors, read, read_text
 from finetune.data.read.table import MOST_ROWS, ROW_CHARS, Note, Notes, Row, Table
 
-__all__ = ["ENDINGS", "MOST_ROWS", "ROW_CHARS", "Note", "Notes", "Row", "Table", "looking_at", "read", "read_text"]
+__all__ = ["ENDINGS", "MOST_ROWS", "ROW_CHARS", "Note", "Notes", "Row", "Table", "path_errors", "read", "read_text"]

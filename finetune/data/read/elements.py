@@ -20,7 +20,7 @@ JUNK_END = re.compile(r"[,\[\]{}\n]")
 PYTHON_START = re.compile(r"[\[{\s]+'")
 CHUNK = 1 << 16
 """Small, because for every error the JSON decoder counts lines from the start of the window."""
-LOST = 3
+MAX_UNCLOSED = 3
 """After this many elements whose brackets never close, brackets are no longer matched: each attempt may scan ten
 million characters, and a malicious file could provoke one on every line."""
 
@@ -102,7 +102,7 @@ def element_rows(text: Text, decoder: RowDecoder, start: int = 0) -> Iterator[Ro
 class _Elements:
     def __init__(self, window: Window, decoder: RowDecoder):
         self.window, self.decoder, self.notes = window, decoder, decoder.notes
-        self._lost = 0
+        self._unclosed = 0
 
     def rows(self, wrapped: bool) -> Iterator[Row]:
         inside, outside_count = False, 0
@@ -151,7 +151,7 @@ class _Elements:
         if char not in "{[":
             end = JUNK_END.search(window.text, window.at + 1)
             return self._take(end.start() if end else len(window.text))
-        if self._lost >= LOST:
+        if self._unclosed >= MAX_UNCLOSED:
             return self._resync(error.pos) if isinstance(error, json.JSONDecodeError) else self._rest()
         extent = Extent(python=bool(PYTHON_START.match(window.text, window.at)))
         fed = 0
@@ -165,7 +165,7 @@ class _Elements:
             if fed > ROW_CHARS:
                 return self._pass_over(extent)
             if not window.more():
-                self._lost += 1
+                self._unclosed += 1
                 return self._resync(window.at + 1)
 
     def _take(self, end: int) -> Row:
@@ -205,7 +205,7 @@ class _Elements:
         """Skip an element over the limit chunk by chunk, unless a later line shows that it was only left unclosed."""
         window = self.window
         if self._element_start().search(window.text, window.at):
-            self._lost += 1
+            self._unclosed += 1
             return self._resync(window.at + 1)
         row = too_large(window.line, window.text[window.at : window.at + 1000])
         while True:

@@ -38,11 +38,11 @@ TITLES = {
 
 
 @contextmanager
-def looking_at(path: str | Path) -> Iterator[None]:
+def path_errors(path: str | Path) -> Iterator[None]:
     """Turn the error of an inaccessible folder or an impossible file name into a `DataError`.
 
     Example:
-        >>> with looking_at("a" * 300):
+        >>> with path_errors("a" * 300):
         ...     Path("a" * 300).is_dir()  # DataError: This path cannot be accessed.
     """
     try:
@@ -71,7 +71,7 @@ def read(path: str | Path) -> Table:
         ('jsonl', 1)
     """
     path = Path(path)
-    with looking_at(path):
+    with path_errors(path):
         if not path.is_file():
             what = "This is a folder, not a file." if path.is_dir() else "There is no such file."
             raise DataError(what, where=str(path), fix="Check the path.", code="no_such_file")

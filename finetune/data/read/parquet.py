@@ -24,7 +24,7 @@ HEAVY = 32 << 20
 UNPACKED = 100
 """How many times its compressed size a column over `HEAVY` may unpack to. Text compresses 3 to 20-fold."""
 VALUES, VALUES_A_BYTE = 10_000_000, 20
-"""A column may exceed only one of: so many values, or so many per compressed byte. Repeats need no space on disk."""
+"""Most values in a column, unless it has no more than 20 per compressed byte. Repeats take no space on disk."""
 LONGEST_LIST = 1_000_000
 REPEATED, REPEATED_RATIO = 256 << 20, 300
 """All rows together may unpack to this many bytes, or to 300 times the file size if that is more."""

@@ -48,7 +48,7 @@ MAGIC: tuple[tuple[bytes, int, str, str], ...] = (
     (b"PARE", 0, "an encrypted Parquet file", "Save it without encryption."),
     (b"ORC", 0, "an ORC file", CONVERT),
     (b"Obj\x01", 0, "an Avro file", CONVERT),
-    (b"\xd0\xcf\x11\xe0", 0, "an old (.xls, .doc) or password-protected Office file", "Save it as .xlsx or CSV."),
+    (b"\xd0\xcf\x11\xe0", 0, "an old Office file (.xls, .doc) or a password-protected one", "Save it as .xlsx or CSV."),
     (b"\x7fELF", 0, "a program", TEXT),
 )
 PICKLE = re.compile(rb"\x80[\x02-\x05]")

@@ -14,7 +14,7 @@ from finetune.data.read.table import Row, too_large
 from finetune.errors import DataError
 
 EXCEL_ROWS = 1_048_576
-BESIDE = 10
+EXTRA_COLUMNS = 10
 """Columns to the right of the header that are also read, to find rows with more cells than the header."""
 HEADER_WITHIN = 1_000
 """The header must be among this many first rows of its sheet."""
@@ -80,7 +80,7 @@ class Sheet:
                     skip_empty(line, self._decoder.notes)
 
     def _values(self) -> Iterator[tuple[Any, ...]]:
-        width = len(self.columns) + BESIDE
+        width = len(self.columns) + EXTRA_COLUMNS
         found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width, values_only=True)
         for _ in range(EXCEL_ROWS - self._header):
             try:
