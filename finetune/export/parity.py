@@ -15,10 +15,9 @@ from finetune.evaluate.kinds import look
 from finetune.evaluate.scores import chrf, scored
 from finetune.evaluate.stats import difference, mean_interval, share_interval
 from finetune.evaluate.task import Task
+from finetune.export.subject import ROWS
+from finetune.models.render import Messages
 from finetune.store import Run, Store
-
-ROWS = 40
-"""Held-out prompts that are asked again, unless another number is given."""
 
 ALIKE = 0.7
 """Least likeness of the answers, 1 for the same, that still counts as a small difference.
@@ -37,7 +36,7 @@ ENDLESS = 0.05
 UNUSABLE = ("reload_failed", "llamacpp_failed")
 """Codes that say the export itself is broken: that is an answer too."""
 
-Replay = Callable[[Sequence[list[dict[str, Any]]], int, bool], list[tuple[str, bool]]]
+Replay = Callable[[Sequence[Messages], int, bool], list[tuple[str, bool]]]
 """Takes conversations, the most tokens of an answer, and whether answers open thinking aloud.
 
 Gives each answer, and whether it ended by itself.
@@ -141,12 +140,12 @@ def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Par
 
 
 def _before(
-    run: Run, asked: Question, prompts: Sequence[list[dict[str, Any]]], most: int, engine: chat.Engine
+    run: Run, asked: Question, prompts: Sequence[Messages], most: int, engine: chat.Engine
 ) -> list[tuple[str, bool]]:
     """What an imported run brought along is what somebody says it answered: it is asked again."""
     task = asked.task
-    told = [] if train.imported(run) else evaluate.answered(task)
-    known = {one.row: (one.text, one.stop == ENDED) for one in told if one.arm == "tuned"}
+    answered = [] if train.imported(run) else evaluate.answered(task)
+    known = {one.row: (one.text, one.stop == ENDED) for one in answered if one.arm == "tuned"}
     missing = [number for number, place in enumerate(asked.places) if place not in known]
     for start in range(0, len(missing), 8):
         numbers = missing[start : start + 8]

@@ -21,6 +21,8 @@ from finetune.errors import DataError
 from finetune.evaluate import guide
 from finetune.export.bundle import archive, read_bundle, strict_json
 from finetune.export.card import card
+from finetune.export.formats import format_of
+from finetune.export.subject import gather
 from finetune.store import Store
 from finetune.ui.results import verdict
 from tests.examples import examples
@@ -382,7 +384,7 @@ def test_pages_stand_without_what_a_report_may_leave_out(store: Store, tiny: Pat
     run = read_bundle(store, bundle)
     told = evaluate.known(run)
     assert told is not None
-    assert verdict.arms(told) + verdict.verdict(told) + card(store, run, format="adapter", files=[])
+    assert verdict.arms(told) + verdict.verdict(told) + card(gather(store, run), format_of("adapter"))
     assert guide.sheet(guide.gather(store.dataset(run.dataset), run.config["model"], [run])).items
 
 

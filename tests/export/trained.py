@@ -14,6 +14,7 @@ from finetune import data, evaluate
 from finetune.chat import Engine
 from finetune.chat.votes import Vote
 from finetune.export.bundle import write_bundle
+from finetune.export.subject import gather
 from finetune.store import Run, Store
 from tests.conftest import train_tiny
 
@@ -58,8 +59,8 @@ def world(tiny: Path) -> World:
         lines = f'Traceback:\n  File "{home}/runs/x.py", line 3\n  File "/opt/some where/lib/y.py"\ntoken {TOKEN}'
         store.add_event(run.id, "log", {"text": lines})
         train_tiny(store, tiny, sums(out / f"{OTHER}.jsonl"))
-        bare = write_bundle(store, run, out / "bare.zip")
-        full = write_bundle(store, run, out / "full.zip", with_data=True)
+        bare = write_bundle(gather(store, run), out / "bare.zip")
+        full = write_bundle(gather(store, run), out / "full.zip", with_data=True)
     return World(home, run, report, bare, full)
 
 

@@ -1,7 +1,7 @@
 """What the Hub or the way to it refused, as a sentence that holds no token.
 
 Example:
-    >>> told(OfflineModeIsEnabled(), "me/recipes", "hf_secret").code
+    >>> as_ours(OfflineModeIsEnabled(), "me/recipes", "hf_secret").code
     'hub_offline'
 """
 
@@ -28,11 +28,11 @@ BY_STATUS = {
 }
 
 
-def told(error: Exception, repo: str, token: str) -> FinetuneError:
+def as_ours(error: Exception, repo: str, token: str) -> FinetuneError:
     """An error of this app for any that came up while pushing to `repo`; without the one it came from.
 
     Example:
-        >>> str(told(httpx2.ConnectError("…"), "me/recipes", "hf_secret"))
+        >>> str(as_ours(httpx2.ConnectError("…"), "me/recipes", "hf_secret"))
         'The Hub cannot be reached. Check the connection and try again; nothing was committed.'
     """
     import httpx2

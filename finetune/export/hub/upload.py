@@ -19,23 +19,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.errors import FinetuneError, RunError
 from finetune.export.formats import size
 from finetune.export.hub.checks import pushable, refuse_readers, usable, valid
-from finetune.export.hub.errors import scrubbed, told
-from finetune.models.hub import within
+from finetune.export.hub.errors import as_ours, scrubbed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SECONDS = 60
 """How long the Hub may take to answer a question. Uploads take as long as they take, and can be stopped."""
-
-SCOPE = "contribute-repos"
-"""The least that a Space must ask of its visitors (``hf_oauth_scopes`` in its README) for this: its app may
-create repositories and write to those it created, and to no others."""
 
 TITLE = "Push from Before & After"
 OURS = (TITLE, "initial commit")
@@ -73,25 +68,6 @@ def push(
     token, repo = usable(token), valid(repo)
     files = pushable(folder, say)
     return _Job(repo, token, files, private, replace).run(say, stop or (lambda: False), seconds)
-
-
-def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
-    """Under whose names this token may push: its user first, then the organisations it knows of.
-
-    Example:
-        >>> owners(None)
-        ['me', 'my-team']
-    """
-    token = usable(token)
-
-    def ask() -> list[str]:
-        with _no_secrets_in_logs(token):
-            try:
-                return _owners(_api(token).whoami())
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-                raise told(error, "", token) from None
-
-    return within(seconds, ask, _silent(seconds))
 
 
 class _Job:
@@ -149,8 +125,8 @@ class _Job:
         with _no_secrets_in_logs(self.token):
             try:
                 self.outcome = self._push(_api(self.token))
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-                self.outcome = told(error, self.repo, self.token)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is reported without the token
+                self.outcome = as_ours(error, self.repo, self.token)
 
     def _say(self, line: str) -> None:
         """Every step begins with its line; none begins once the push is given up."""
@@ -231,10 +207,6 @@ def _api(token: str) -> "HfApi":
     from huggingface_hub import HfApi
 
     return HfApi(token=token, library_name="before-and-after")
-
-
-def _owners(who: dict[str, Any]) -> list[str]:
-    return [str(who["name"]), *(str(org["name"]) for org in who.get("orgs") or [])]
 
 
 def _silent(seconds: float, in_time: bool = True) -> RunError:
