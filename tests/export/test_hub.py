@@ -82,7 +82,7 @@ def test_every_byte_arrives_in_one_private_commit(
     assert sent == {f"Bearer {MINE}"}
     assert {token for name, token in server.asked if name in ("put", "complete")} == {None}
     assert said[0] == "6 other files stay here."
-    assert said[2] == "Making the private repository me/new."
+    assert said[2] == "Creating the private repository me/new."
     assert any("adapter_model.safetensors (0.1 MB)" in line for line in said)
     assert said[-1] == "Committing 7 files to me/new."
     everything = caplog.text + "".join(said) + "".join(capfd.readouterr())
@@ -101,7 +101,7 @@ def test_pushing_again_brings_it_up_to_date(server: Hub, folder: Path) -> None:
     said: list[str] = []
     hub.push(folder, "me/new", MINE, say=said.append)
     assert server.repos["me/new"]["files"]["README.md"] == b"changed"
-    assert "Bringing me/new up to date, which stays private." in said
+    assert "Updating me/new, which stays private." in said
     assert said[-1] == "Committing 7 files to me/new."
 
 
@@ -148,7 +148,7 @@ def test_what_somebody_commits_meanwhile_is_not_overwritten(server: Hub, folder:
     hub.push(folder, "me/new", MINE)
 
     def say(line: str) -> None:
-        if line.startswith("Bringing"):
+        if line.startswith("Updating"):
             server.repos["me/new"]["titles"].append("My own words")
             server.repos["me/new"]["files"]["README.md"] = b"mine"
 

@@ -327,22 +327,21 @@ def test_the_ids_are_those_the_run_reads(store: Store, tiny: Path, tmp_path: Pat
 
 def test_ids_hold_nothing_that_the_rows_beside_them_do_not(store: Store, tiny: Path, tmp_path: Path) -> None:
     """Of three rows with an address, one had it masked, one is left out by a fix, and one by the template."""
+    tokenizer = tokenizer_of(tiny)
     address, tool = "ann@example.org", {"type": "function", "function": {"name": "f", "parameters": {}}}
     rows = [{"messages": conversation(f"Who is {i}?", f"Number {i}.")} for i in range(20)]
     rows.append({"messages": conversation("Who wrote (address)?", "The owner of (address).")})
     rows.append({"messages": conversation(f"Who wrote {address}? " * 40, f"The owner of {address}.")})
     rows.append({"messages": conversation("Who?", f"{address}!"), "tools": [tool]})
-    checked = data.apply(varied(tmp_path, rows), ["drop_too_long"], Length(tokenizer_of(tiny), 300))
+    checked = data.apply(varied(tmp_path, rows), ["drop_too_long"], Length(tokenizer, 300))
     record = data.save_dataset(store, checked)
     run = train.start(store, train.TrainConfig(model=str(tiny), held_out=0.1), record)
     folder = exported(store, run, tmp_path / "out")
     written = [json.loads(line) for name in ("train", "validation") for line in (folder / f"{name}.jsonl").open()]
     assert len(written) == 21
     for row in written:
-        said = tokenizer_of(tiny).decode(row["input_ids"]) + tokenizer_of(tiny).decode(
-            [i for i in row["labels"] if i >= 0]
-        )
-        assert "example.org" not in said
+        said = tokenizer.decode(row["input_ids"])
+        assert "example.org" not in said + tokenizer.decode([label for label in row["labels"] if label != -100])
         assert all(message["content"] in said for message in row["messages"])
     assert all(b"example.org" not in file.read_bytes() for file in folder.iterdir())
 
