@@ -26,6 +26,9 @@ from finetune.store import Run
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
+Report = dict[str, Any]
+"""An evaluation's report, as `evaluate.known` gives it."""
+
 LICENCE_IDS = {"Apache-2.0": "apache-2.0", "Gemma": "gemma", "Llama 3.2 Community": "llama3.2"}
 """The catalogue's licences as the Hub writes them; any other is ``other`` with its name."""
 
@@ -79,9 +82,7 @@ def card(subject: Subject, format: Format, files: Sequence[str] = (), parity: Pa
     return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n"))
 
 
-def _header(
-    subject: Subject, format: Format, name: str, dataset: str, report: dict[str, Any] | None
-) -> "ModelCardData":
+def _header(subject: Subject, format: Format, name: str, dataset: str, report: Report | None) -> "ModelCardData":
     """The front matter that the Hub reads. Figures that came in a bundle were not measured here, so they are not."""
     from huggingface_hub import ModelCardData
 
@@ -119,7 +120,7 @@ def _languages(subject: Subject) -> list[str] | None:
     return [str(one) for one in names if re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*", str(one))] or None
 
 
-def _result(report: dict[str, Any], dataset: str, converted: bool) -> "EvalResult":
+def _result(report: Report, dataset: str, converted: bool) -> "EvalResult":
     from huggingface_hub import EvalResult
 
     kind, score = report["kind"], report["arms"]["tuned"]["score"]
@@ -151,7 +152,7 @@ def _summary(subject: Subject, entry: CardEntry) -> str:
     return f"{entry.noun}, made from {named} by supervised fine-tuning.{copy}\n\n{terms}"
 
 
-def _verdict(report: dict[str, Any] | None, run: Run) -> str:
+def _verdict(report: Report | None, run: Run) -> str:
     losses = [run.result.get("base_eval_loss"), run.result.get("eval_loss")]
     loss = f"Held-out loss per token: base {losses[0]:.3f}, tuned {losses[1]:.3f}." if None not in losses else ""
     if report is None:
@@ -181,7 +182,7 @@ def _verdict(report: dict[str, Any] | None, run: Run) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _others(report: dict[str, Any]) -> str:
+def _others(report: Report) -> str:
     count = report.get("left_out")
     return f", and {count} that {evaluate.LEFT_OUT}" if count else ""
 
@@ -198,7 +199,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _forgotten(found: dict[str, Any] | None) -> str:
+def _forgotten(found: Report | None) -> str:
     if not found:
         return "Forgetting was not measured."
     low, high = found["ci"]
@@ -267,7 +268,7 @@ def _training(subject: Subject) -> str:
     return f"{table(('setting', 'value'), rows)}\n\nMachine and versions: {where}."
 
 
-def _limits(report: dict[str, Any] | None, data: facts.DataFacts, converted: bool) -> str:
+def _limits(report: Report | None, data: facts.DataFacts, converted: bool) -> str:
     tested = (
         f"It was tested on {report['n']} held-out rows of the same data, with greedy decoding. "
         if report

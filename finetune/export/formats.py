@@ -47,7 +47,10 @@ class CardEntry:
 
 @dataclass(frozen=True)
 class Format:
-    """`key` is the word of the command line; `loads` names the runtime that loads it again (None: it is no model)."""
+    """`key` is the word of the command line; `loads` names the runtime that loads it again (None: it is no model).
+
+    The base is fetched if the format `needs_base` and it is not here.
+    """
 
     key: str
     title: str
@@ -57,6 +60,7 @@ class Format:
     option: Option | None = None
     loads: str | None = None
     card: CardEntry | None = None
+    needs_base: bool = True
 
     def name(self, run_id: str, choices: Choices) -> str:
         """What the export of a run is called; different weights of a format lie side by side.
@@ -112,6 +116,7 @@ FORMATS = (
         make_bundle,
         zipped=True,
         option=Option("with_data", "with its rows"),
+        needs_base=False,
     ),
     Format(
         "notebook",

@@ -78,6 +78,10 @@ def answers(
     if not gguf.is_file() or (lora is not None and not lora.is_file()):
         raise ModelError("There is no such GGUF.", where=gguf.name, fix="Export it again.", code="llamacpp_failed")
     job = Job(str(gguf.resolve()), str(lora.resolve()) if lora else None, conversations, max_tokens, thinking)
+    return [(text, stopped) for text, stopped in _run(job, gguf, lora, seconds)]
+
+
+def _run(job: Job, gguf: Path, lora: Path | None, seconds: float) -> list[tuple[str, bool]]:
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"
         try:
@@ -101,7 +105,8 @@ def answers(
             ) from error
         if ended.returncode or not result.is_file():
             raise _failed(ended, gguf, lora)
-        return [(text, stopped) for text, stopped in json.loads(result.read_text(encoding="utf-8"))]
+        answered: list[tuple[str, bool]] = json.loads(result.read_text(encoding="utf-8"))
+        return answered
 
 
 def _failed(ended: "subprocess.CompletedProcess[str]", gguf: Path, lora: Path | None) -> ModelError:

@@ -79,12 +79,12 @@ def export(
         out.mkdir(parents=True, exist_ok=True)
         destination.refuse_others(place, folder=not format.zipped)
         _record(run, to).unlink(missing_ok=True)  # the earlier check says nothing of this export
+        asked = _question(store, run, choices, say) if format.card and choices.check else None
+        subject = gather(store, run, say, fetch=format.needs_base)
         if format.card:
-            asked = _question(store, run, choices, say) if choices.check else None
-            subject = gather(store, run, say, fetch=True)
             made = _checked(subject, format, place, choices, asked, engine or chat.Engine(), say)
         else:
-            format.make(gather(store, run, say), place, choices, say)
+            format.make(subject, place, choices, say)
             made = Exported(to, place, place.stat().st_size, _sha256(place))
     return _keep(run, made)
 

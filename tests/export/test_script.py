@@ -279,7 +279,7 @@ def test_a_model_is_called_by_its_name_only(model: str, source: str | None, name
 
 
 def test_every_setting_is_in_the_script_or_named() -> None:
-    written = script(Recipe(train.TrainConfig(early_stopping=1), true=EVERY))
+    written = script(Recipe(train.TrainConfig(early_stopping=1), conditions=EVERY))
     for name in train.TrainConfig.model_fields:
         named = f"#   {name}: " in written
         used = len(re.findall(rf"\b{name.upper()}\b", written)) > 1
@@ -293,7 +293,7 @@ def test_every_setting_is_in_the_script_or_named() -> None:
 def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
     config = train.TrainConfig(early_stopping=1 if "early_stopping" in true else None)
     (tmp_path / "train.py").write_text(
-        script(Recipe(config, system="Be brief.", measured={0: 1.5, 4: 1.25}, true=true))
+        script(Recipe(config, system="Be brief.", measured={0: 1.5, 4: 1.25}, conditions=true))
     )
     root = Path(__file__).parents[2]
     for command in (["check"], ["format", "--check"]):
@@ -309,7 +309,7 @@ def test_what_the_settings_need(store: Store, tiny: Path, small_dataset: data.Da
         ({"packing": True, "early_stopping": 2}, {"packing", "early_stopping", "best"}),
     ):
         run = train.start(store, train.TrainConfig(model=str(tiny), **settings), record)
-        assert recipe(gather(store, run), 1, 1, 2).true == true
+        assert recipe(gather(store, run), 1, 1, 2).conditions == true
 
 
 @pytest.mark.parametrize("rows", [questions, thoughts, texts, tools, alone])

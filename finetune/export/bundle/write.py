@@ -104,7 +104,7 @@ def _write_history(subject: Subject, folder: Path) -> None:
     _jsonl(folder / "votes.jsonl", (masks.deep(vote) for vote in store.votes(run.id, run.owner)))
 
 
-def _base(subject: Subject) -> dict[str, Any]:
+def _base(subject: Subject) -> Mapping[str, Any]:
     if (kept := train.imported(subject.run)) and kept["base"]["local"]:
         return kept["base"]
     base = subject.base
@@ -210,7 +210,7 @@ def _zip(folder: Path, place: Path) -> None:
                     target.write(part)
 
 
-def _entry(file: Path) -> dict[str, Any]:
+def _entry(file: Path) -> dict[str, int | str]:
     with file.open("rb") as opened:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
@@ -220,6 +220,6 @@ def json_file(place: Path, value: Mapping[str, Any]) -> None:
     place.write_text(json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _jsonl(place: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _jsonl(place: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with place.open("w", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(row, sort_keys=True, allow_nan=False)}\n" for row in rows)

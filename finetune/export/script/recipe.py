@@ -37,7 +37,7 @@ APPLIED = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a script says about its run. `true` are the words after ``when`` in the template that hold.
+    """Everything a script says about its run. `conditions` are the words after ``when`` in the template that hold.
 
     `steps`, `length` (tokens) and `end_of_turn` (a token id) are those of the run. `measured` are its held-out losses
     by step; `stop_after` is the step at which it was stopped.
@@ -53,7 +53,7 @@ class Recipe:
     end_of_turn: int = 0
     measured: dict[int, float] = field(default_factory=dict)
     stop_after: int | None = None
-    true: frozenset[str] = frozenset()
+    conditions: frozenset[str] = frozenset()
 
     @property
     def model(self) -> str:
@@ -81,8 +81,8 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
         'HuggingFaceTB/SmolLM2-135M-Instruct'
     """
     run, config = subject.run, subject.config
-    true = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
-    true |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
+    conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
+    conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(
         config,
@@ -95,7 +95,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
         end_of_turn=end_of_turn,
         measured=dict(held_out(subject.store, run.id)[0]),
         stop_after=_last_step(run, config) if stopped else None,
-        true=frozenset(word for word, holds in true.items() if holds),
+        conditions=frozenset(word for word, holds in conditions.items() if holds),
     )
 
 

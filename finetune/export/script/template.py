@@ -1,7 +1,7 @@
 """The cells from which `finetune.export.script` makes script and notebook. It is read as text and never imported.
 
 Cells begin with ``# %%``. Those marked ``when X`` or ``unless X`` are for runs of which X is or is not true
-(`Recipe.true`); the settings replace their cell. Everything above the first cell is left out, so what only this
+(`Recipe.conditions`); the settings replace their cell. Everything above the first cell is left out, so what only this
 repository's checks need to know stands there too.
 """
 # mypy: ignore-errors

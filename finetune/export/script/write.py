@@ -129,7 +129,7 @@ def cells(recipe: Recipe) -> list[Cell]:
         if not mark["same"]:
             _add(done, kind, lines)
             kind, lines = "markdown" if mark["markdown"] else "code", []
-        wanted = mark["rule"] is None or (mark["what"] in recipe.true) == (mark["rule"] == "when")
+        wanted = mark["rule"] is None or (mark["what"] in recipe.conditions) == (mark["rule"] == "when")
     return done
 
 
