@@ -1,4 +1,4 @@
-"""The adapter as a folder that PEFT loads: weights, the base's tokenizer and template, what ends an answer."""
+"""The adapter as a folder that PEFT loads: weights, the base's tokenizer and template, and a generation config."""
 
 import json
 import shutil
@@ -7,29 +7,31 @@ from pathlib import Path
 from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import RunError
-from finetune.export import facts
+from finetune.export import destination, reload
 from finetune.export.merged import TOKENIZER_FILES, forget_machine
-from finetune.store import Run
+from finetune.export.parity import Replay
+from finetune.export.subject import Choices, Say, Subject
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def write_adapter(run: Run, folder: Path) -> None:
-    """Write the adapter's files into an empty folder; the base is named by its Hub id, or a folder's bare name.
+def make_adapter(subject: Subject, folder: Path, choices: Choices, say: Say) -> Replay:
+    """The adapter's files, with the base named by its Hub id or its folder's bare name; asked with PEFT on the base.
 
     Raises:
-        RunError: the run has no adapter, or half of one.
-        ModelError: the base cannot be had any more.
+        RunError: the run has no adapter, or an incomplete one.
+        ModelError: the base is not here any more.
 
     Example:
-        >>> write_adapter(run, Path("out"))
+        >>> make_adapter(subject, Path("out"), Choices(), say=print)
         >>> PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), "out")
     """
-    found = models.find(run.config["model"], source=run.result.get("source"))
-    source = Adapter(run).folder()
+    destination.refuse_full(folder.parent, 0)
+    found, source = subject.model, Adapter(subject.run).folder()
     if not all((source / name).is_file() for name in WEIGHTS):
-        raise RunError("The adapter is not whole.", where=run.id, fix="Train the run again.", code="adapter_damaged")
-    folder.mkdir(parents=True, exist_ok=True)
+        raise RunError(
+            "The adapter is incomplete.", where=subject.run.id, fix="Train the run again.", code="adapter_damaged"
+        )
     for name in WEIGHTS:
         shutil.copyfile(source / name, folder / name)
     for name in TOKENIZER_FILES:
@@ -37,8 +39,9 @@ def write_adapter(run: Run, folder: Path) -> None:
             shutil.copyfile(found.folder / name, folder / name)
     for file in folder.glob("*.json"):
         forget_machine(file)
-    _rewrite(folder / "adapter_config.json", base_model_name_or_path=facts.base(run).name)
+    _rewrite(folder / "adapter_config.json", base_model_name_or_path=subject.base.name)
     _write_generation(found, folder)
+    return lambda asked, most, thinking: reload.answers(folder, asked, most, found.folder, thinking)
 
 
 def _rewrite(file: Path, **values: str) -> None:
@@ -47,7 +50,7 @@ def _rewrite(file: Path, **values: str) -> None:
 
 
 def _write_generation(found: models.Found, folder: Path) -> None:
-    """What ends an answer, from the base's configuration and tokenizer: the weights need not be loaded for it."""
+    """The tokens that end an answer, from the base's configuration and tokenizer, without loading its weights."""
     from transformers import GenerationConfig
     from transformers.utils import GENERATION_CONFIG_NAME
 

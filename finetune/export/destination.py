@@ -1,6 +1,6 @@
-"""Where an export goes: what may be replaced there, whether there is room, and what is said when it cannot be written.
+"""Where an export goes: what it may replace, whether there is room, and errors of the disk.
 
-<out>/<run>-merged-float32/    SHA256SUMS names every other file; a folder that is not like this is not ours
+<out>/<run>-merged-float32/    SHA256SUMS names every other file; any other folder is not ours
 """
 
 import errno
@@ -28,14 +28,14 @@ NOT_WRITABLE = (
 
 
 @contextmanager
-def told(place: Path) -> Iterator[None]:
-    """What the system says of the disk, as an error of ours that names no folder but the last.
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn the system's errors about the disk into ours, which name no folder but the last.
 
     Raises:
-        RunError: the disk is full (code ``disk_full``), or this cannot be written to (``not_writable``).
+        RunError: the disk is full (code ``disk_full``), or the folder is not writable (``not_writable``).
 
     Example:
-        >>> with told(Path("out")):
+        >>> with disk_errors(Path("out")):
         ...     Path("out").mkdir()
     """
     try:
@@ -53,7 +53,7 @@ def told(place: Path) -> Iterator[None]:
 
 
 def refuse_others(place: Path, folder: bool) -> None:
-    """Refuse to replace what is no export of ours, or holds files that were put beside it; a `folder` is to be made.
+    """Refuse to replace anything but an export of ours without other files in it. `folder`: a folder is to be made.
 
     Raises:
         RunError: with code ``exists``.
@@ -74,7 +74,7 @@ def refuse_others(place: Path, folder: bool) -> None:
 
 
 def refuse_full(folder: Path, needed: int) -> None:
-    """Refuse before the work what would fill the disk.
+    """Refuse, before any work, to fill the disk.
 
     Raises:
         RunError: there is no room (code ``disk_full``).
@@ -89,7 +89,7 @@ def refuse_full(folder: Path, needed: int) -> None:
 
 
 def parameters(model: Path) -> int:
-    """How many weights a model's safetensors files hold, by their headers; what is no such file counts nothing.
+    """The number of weights in a model's safetensors files, from their headers; other files do not count.
 
     Example:
         >>> parameters(found.folder)

@@ -1,6 +1,6 @@
-"""What an export says about its run: base, data, resolved settings, machine, versions, evaluation.
+"""Facts about a run: base, data, resolved settings, machine, versions, licence.
 
-Card, bundle and whoever else tells of a run read it here, so that they never disagree.
+Card, bundle and script take them from here, so that they never disagree.
 """
 
 import importlib.metadata
@@ -10,18 +10,21 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune import data, models, train
 from finetune.errors import FinetuneError
 from finetune.models.source import HUB_ID
-from finetune.store import Run, Store
+from finetune.store import Run
 from finetune.train.build import every
+
+if TYPE_CHECKING:
+    from finetune.export.subject import Subject
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 ELSEWHERE = " (not here)"
-"""Behind the name of an imported run's local base until somebody says where it is: by the bare name, a folder that
-happens to be called so would be taken for it. No bundle may name a base like this."""
+"""Suffix of an imported run's local base until somebody says where it is: by its bare name alone, any folder of that
+name would be taken for it. No bundle may name a base like this."""
 
 LENGTH = re.compile(r"Max length: (\d+) tokens")
 NAME = re.compile(r"[A-Za-z0-9_][\w.\- ]{0,99}", re.ASCII)
@@ -30,7 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9_][\w.\- ]{0,99}", re.ASCII)
 
 @dataclass(frozen=True)
 class Base:
-    """The base of a run as it may be told: a Hub id, or the last part of a `local` folder."""
+    """The base of a run, without private paths: a Hub id, or the last part of a `local` folder."""
 
     name: str
     local: bool
@@ -43,7 +46,7 @@ def base(run: Run) -> Base:
         >>> base(run)
         Base(name='HuggingFaceTB/SmolLM2-135M-Instruct', local=False)
     """
-    return base_of(str(run.config["model"]), run.result.get("source"))
+    return base_of(str(run.config["model"]), run.result.source)
 
 
 def base_of(name: str, source: str | None) -> Base:
@@ -55,83 +58,103 @@ def base_of(name: str, source: str | None) -> Base:
     return Base(last if NAME.fullmatch(last) else f"model_{last}"[:100], True)
 
 
-def data_facts(store: Store, run: Run) -> dict[str, Any]:
-    """Counts and hashes of a run's data, never its rows; None where the rows are not here (any more).
+@dataclass(frozen=True)
+class DataFacts:
+    """Counts and hashes of a run's data, never its rows; None where a figure is not known."""
+
+    name: str
+    format: str | None
+    rows: int | None
+    accepted: int | None
+    rejected: int | None
+    applied: list[str]
+    system: str | None
+    thinks: bool
+    train: int | None
+    held_out: int | None
+    sha256: str | None
+    held_out_sha256: str | None
+
+
+def data_facts(subject: "Subject") -> DataFacts:
+    """What is known of a run's data. An imported dataset was counted where it came from.
 
     Example:
-        >>> data_facts(store, run)["train"]
+        >>> data_facts(subject).train
         225
     """
-    record = store.dataset(run.dataset)
-    facts = record.facts
-    told: dict[str, Any] = {
-        "name": record.name,
-        "format": facts.get("format"),
-        "rows": facts.get("rows"),
-        "accepted": facts.get("accepted"),
-        "rejected": facts["rows"] - facts["accepted"] if "rows" in facts and "accepted" in facts else None,
-        "applied": list(facts.get("applied") or []),
-        "system": facts.get("system"),
-        "thinks": bool(facts.get("thinks")),
-        "train": None,
-        "held_out": None,
-        "sha256": None,
-        "held_out_sha256": None,
-    }
-    known = facts.get("counted") or {}  # an imported dataset: counted where it came from
-    told |= {name: known[name] for name in ("rejected", "applied") if name in known}
-    try:
-        rows, held = train.rows_of_run(store, run)
-    except FinetuneError:
-        return told | {name: known.get(name) for name in ("train", "held_out", "sha256", "held_out_sha256")}
-    return told | {
-        "train": len(rows),
-        "held_out": len(held),
-        "sha256": data.rows_hash(rows),
-        "held_out_sha256": data.rows_hash(held),
-    }
+    facts = subject.record.facts
+    rows, accepted = facts.rows, facts.accepted
+    known = facts.counted or {}
+    figures = known
+    if not isinstance(subject.parts, FinetuneError):
+        learned, held = subject.parts
+        figures = {"train": len(learned), "sha256": data.rows_hash(learned)}
+        figures |= {"held_out": len(held), "held_out_sha256": data.rows_hash(held)}
+    return DataFacts(
+        subject.record.name,
+        facts.format,
+        rows,
+        accepted,
+        rejected=known.get("rejected", rows - accepted if rows is not None and accepted is not None else None),
+        applied=list(known.get("applied", facts.applied) or []),
+        system=facts.system,
+        thinks=subject.thinks,
+        train=figures.get("train"),
+        held_out=figures.get("held_out"),
+        sha256=figures.get("sha256"),
+        held_out_sha256=figures.get("held_out_sha256"),
+    )
 
 
-def thinking(store: Store, run: Run) -> bool | None:
-    """What ``enable_thinking`` must be to ask as was trained; None where the template has no such switch.
+def thinking(subject: "Subject") -> bool | None:
+    """The value of ``enable_thinking`` the run was trained with; None where the template has no such switch.
 
-    Nor is it known of a base that is not here. Without a word Qwen3 thinks aloud, and such a run was never tested.
+    Nor is it known of a base that is not here. By default Qwen3 thinks aloud, which was never tested.
 
     Example:
-        >>> thinking(store, qwen3_run), thinking(store, smollm2_run)
+        >>> thinking(qwen3_subject), thinking(smollm2_subject)
         (False, None)
     """
-    name = str(run.config["model"])
-    if not models.here(name):
+    if subject.found is None or not models.can_think(models.load_tokenizer(subject.found)):
         return None
-    tokenizer = models.load_tokenizer(models.find(name, source=run.result.get("source")))
-    return bool(store.dataset(run.dataset).facts.get("thinks")) if models.can_think(tokenizer) else None
+    return subject.thinks
 
 
-def resolved(store: Store, run: Run) -> dict[str, Any]:
-    """What the settings that were left open came to, and what follows from the others.
+@dataclass(frozen=True)
+class Resolved:
+    """What the settings that were left open came to, and what follows from the others."""
+
+    steps: int
+    micro_batch: int
+    accumulate: int
+    eval_every: int | None
+    save_every: int | None
+    max_length: int | None
+
+
+def resolved(subject: "Subject") -> Resolved:
+    """The settings of a run as they were resolved when it ran.
 
     Example:
-        >>> resolved(store, run)
-        {'steps': 87, 'micro_batch': 8, 'accumulate': 1, 'eval_every': 18, 'save_every': 18, 'max_length': 412}
+        >>> resolved(subject)
+        Resolved(steps=87, micro_batch=8, accumulate=1, eval_every=18, save_every=18, max_length=412)
     """
-    config = train.TrainConfig(**run.config)
-    micro, accumulate = config.micro_and_accumulate
+    config, run = subject.config, subject.run
     between = every(config.eval_every, run.steps) if run.steps else config.eval_every
-    said = (LENGTH.match(event.data["text"]) for event in store.events_of(run.id, "log"))
-    length = next((int(found[1]) for found in said if found), None)
-    return {
-        "steps": run.steps,
-        "micro_batch": micro,
-        "accumulate": accumulate,
-        "eval_every": between,
-        "save_every": config.save_every or between,
-        "max_length": config.max_length or length,
-    }
+    lines = (LENGTH.match(event.data["text"]) for event in subject.store.events_of(run.id, "log"))
+    length = next((int(found[1]) for found in lines if found), None)
+    return Resolved(
+        run.steps,
+        *config.micro_and_accumulate,
+        eval_every=between,
+        save_every=config.save_every or between,
+        max_length=config.max_length or length,
+    )
 
 
 def environment(run: Run | None = None) -> dict[str, Any]:
-    """This machine and its packages, by no name of its own; for an imported `run`, what its bundle recorded.
+    """This machine and its packages, without its host name; for an imported `run`, what its bundle recorded.
 
     Example:
         >>> environment()["packages"]["peft"]
@@ -150,28 +173,23 @@ def environment(run: Run | None = None) -> dict[str, Any]:
     }
 
 
-def licence(run: Run) -> str | None:
-    """The licence of the base: from the catalogue, else from the base's own card or config; None when none says so."""
-    if known := models.entry(base(run).name if not base(run).local else ""):
+def licence(subject: "Subject") -> str | None:
+    """The licence of the base, from the catalogue, else from the base's own card or config; None if none says so."""
+    if known := models.entry("" if subject.base.local else subject.base.name):
         return known.licence
-    card = base_card(run)
+    card = base_card(subject)
     found = card.get("license_name") if card.get("license") == "other" else card.get("license")
     return found.strip()[:100] if isinstance(found, str) and found.strip() else None
 
 
-def base_card(run: Run) -> dict[str, Any]:
-    """The front matter of the base's own card, its config's licence beside; empty when there is none here."""
+def base_card(subject: "Subject") -> dict[str, Any]:
+    """The front matter of the base's own card, with the licence in its config; empty if the base is not here."""
     import yaml
     from huggingface_hub.repocard import metadata_load
 
-    name = str(run.config["model"])
-    try:
-        if not models.here(name):
-            return {}
-        folder = models.find(name, source=run.result.get("source")).folder
-    except FinetuneError:
+    if subject.found is None:
         return {}
-    found: dict[str, Any] = {}
+    folder, found = subject.found.folder, {}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found = {"license": config["license"]} if isinstance(config.get("license"), str) else {}

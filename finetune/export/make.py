@@ -1,7 +1,8 @@
 """Makes an export: writes the files aside, loads them again and asks them, adds the card, and publishes.
 
 <out>/<run>-merged-<dtype>/    files, README.md, SHA256SUMS; so are <run>-gguf-<quant>/ and <run>-gguf-lora/
-<out>/<run>-adapter.zip        the same, in one file; so are bundle and notebook
+<out>/<run>-adapter.zip        the same, in one file
+<out>/<run>-bundle.zip         a zip of its own; so is <run>-notebook.zip
 """
 
 import hashlib
@@ -9,46 +10,22 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from finetune import chat, models, train
-from finetune.errors import ConfigError, DataError, ModelError, RunError
+from finetune import chat, train
+from finetune.errors import DataError, ModelError, RunError
 from finetune.evaluate.task import adapter_hash
-from finetune.export import destination, facts, llamacpp, parity, privacy, reload
-from finetune.export.adapter import write_adapter
-from finetune.export.bundle import write_bundle
+from finetune.export import destination, parity, privacy
 from finetune.export.card import card
-from finetune.export.formats import FORMATS, format_of
-from finetune.export.gguf import Kind, refuse_inexpressible, write_gguf, write_gguf_lora
-from finetune.export.gguf.howto import llama_command, modelfile
-from finetune.export.merged import DType, write_merged
+from finetune.export.formats import Format, format_of
 from finetune.export.parity import Parity
-from finetune.export.script import write_script
+from finetune.export.subject import DEFAULTS, Say, Subject, gather, quiet
+from finetune.export.subject import Choices as Choices
 from finetune.files import aside
 from finetune.store import Run, Store
-
-ZIPPED = ("adapter", "bundle", "notebook")
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What can be chosen of an export. `quant` and `dtype` are those of GGUF and of the merged weights."""
-
-    dtype: str = "float32"
-    quant: str = "f16"
-    rows: int = parity.ROWS
-    check: bool = True
-    with_data: bool = False
-
-    def __post_init__(self) -> None:
-        for name, known in (("dtype", get_args(DType)), ("quant", get_args(Kind))):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    "There is no such kind.", where=getattr(self, name), fix=f"Known: {', '.join(known)}."
-                )
 
 
 @dataclass(frozen=True)
@@ -68,8 +45,8 @@ class Exported:
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        told = {"path": str(self.path), "bytes": self.bytes, "sha256": self.sha256}
-        return told | {"parity": self.parity.as_dict() if self.parity else None}
+        made = {"path": str(self.path), "bytes": self.bytes, "sha256": self.sha256}
+        return made | {"parity": self.parity.as_dict() if self.parity else None}
 
 
 def export(
@@ -77,15 +54,15 @@ def export(
     run: Run,
     to: str,
     out: Path,
-    choices: Choices = Choices(),
+    choices: Choices = DEFAULTS,
     engine: chat.Engine | None = None,
-    say: Callable[[str], None] = lambda sentence: None,
+    say: Say = quiet,
 ) -> Exported:
-    """Make one export of a run in the folder `out`; one of the same kind that is there already is replaced.
+    """Make one export of a run in the folder `out`; it replaces an earlier one of the same kind.
 
     Raises:
         ConfigError: no such format.
-        RunError: the run has no adapter, or one that cannot be taken away like this; or `out` cannot take it (codes
+        RunError: the run has no adapter, or one that this format cannot hold; or `out` cannot be written to (codes
             ``exists``, ``disk_full``, ``not_writable``).
         ModelError: the base is not here, or its family cannot be written as GGUF.
         DataError: rows are needed (for a bundle with data, a script) and are not here.
@@ -94,92 +71,57 @@ def export(
         >>> export(store, run, "gguf", Path("out")).parity.status
         'green'
     """
-    if to not in [one.key for one in FORMATS]:
-        raise ConfigError("There is no such format.", where=to, fix=f"Known: {', '.join(o.key for o in FORMATS)}.")
+    format = format_of(to)
     if not train.adapter_folder(run.id).is_dir():
         raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
-    kind = {"merged": f"-{choices.dtype}", "gguf": f"-{choices.quant}"}.get(to, "")
-    place = out / f"{run.id}-{to}{kind}{'.zip' if to in ZIPPED else ''}"
-    with destination.told(out):
+    place = out / format.name(run.id, choices)
+    with destination.disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        destination.refuse_others(place, folder=to not in ZIPPED)
-        _record(run, to).unlink(missing_ok=True)  # what was found of another one says nothing of this
-        if to == "bundle":
-            write_bundle(store, run, place, with_data=choices.with_data)
-        elif to == "notebook":
-            write_script(store, run, place)
+        destination.refuse_others(place, folder=not format.zipped)
+        _record(run, to).unlink(missing_ok=True)  # the earlier check says nothing of this export
+        asked = _question(store, run, choices, say) if format.card and choices.check else None
+        subject = gather(store, run, say, fetch=format.needs_base)
+        if format.card:
+            made = _checked(subject, format, place, choices, asked, engine or chat.Engine(), say)
         else:
-            return _checked(store, run, to, place, choices, engine or chat.Engine(), say)
-        return _keep(run, Exported(to, place, place.stat().st_size, _sha256(place)))
+            format.make(subject, place, choices, say)
+            made = Exported(to, place, place.stat().st_size, _sha256(place))
+    return _keep(run, made)
 
 
 def _checked(
-    store: Store, run: Run, to: str, place: Path, choices: Choices, engine: chat.Engine, say: Callable[[str], None]
+    subject: Subject,
+    format: Format,
+    place: Path,
+    choices: Choices,
+    asked: parity.Question | None,
+    engine: chat.Engine,
+    say: Say,
 ) -> Exported:
-    asked = _question(store, run, choices, say) if choices.check else None
     with aside(place) as writing, tempfile.TemporaryDirectory(dir=place.parent, prefix=".export-") as scratch:
         folder = Path(scratch) / "files"
-        replay = _write(store, run, to, folder, Path(scratch), replace(choices, check=asked is not None), say)
+        folder.mkdir()
+        replay = format.make(subject, folder, replace(choices, check=asked is not None), say)
         found = None
-        if asked:
-            say(f"Loading it again with {format_of(to).loads} and asking held-out prompts.")
-            found = _asked_again(run, asked, replay, engine, say)
+        if asked and replay:
+            say(f"Loading it again with {format.loads} and asking held-out prompts.")
+            found = _asked_again(subject.run, asked, replay, engine, say)
         names = sorted(file.name for file in folder.iterdir())
-        told = found.as_dict() if found else None
-        (folder / "README.md").write_text(card(store, run, format=to, files=names, parity=told), encoding="utf-8")
-        privacy.refuse_private(folder, privacy.of_run(run))
+        (folder / "README.md").write_text(card(subject, format, names, found), encoding="utf-8")
+        privacy.refuse_private(folder, subject.masks)
         sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
         (folder / destination.SUMS).write_text(sums, encoding="ascii")
         size = sum(file.stat().st_size for file in folder.iterdir())
-        if to in ZIPPED:
+        if format.zipped:
             _zip(folder, writing)
             size, digest = writing.stat().st_size, _sha256(writing)
         else:
             digest = hashlib.sha256(sums.encode()).hexdigest()
             shutil.move(folder, writing)
-    return _keep(run, Exported(to, place, size, digest, found))
+    return Exported(format.key, place, size, digest, found)
 
 
-def _write(
-    store: Store, run: Run, to: str, folder: Path, scratch: Path, choices: Choices, say: Callable[[str], None]
-) -> parity.Replay:
-    """Write the files of a format; returns how it is asked."""
-    found = models.find(run.config["model"], say, source=run.result.get("source"))
-    each = {"merged": 4 if choices.dtype == "float32" else 2, "gguf": 6, "gguf-lora": 2 * choices.check}.get(to, 0)
-    destination.refuse_full(scratch.parent, each * destination.parameters(found.folder))
-    if to == "adapter":
-        write_adapter(run, folder)
-        return lambda asked, most, thinking: reload.answers(folder, asked, most, found.folder, thinking)
-    if to == "merged":
-        write_merged(run, folder, choices.dtype, say)  # type: ignore[arg-type]
-        return lambda asked, most, thinking: reload.answers(folder, asked, most, None, thinking)
-    system, folder_name = store.dataset(run.dataset).facts.get("system"), facts.base(run).name.rsplit("/", 1)[-1]
-    system = privacy.of_run(run).text(system) if system else None
-    thinks = facts.thinking(store, run)
-    folder.mkdir()
-    if to == "gguf-lora":
-        lora, base = folder / f"{folder_name}-lora.gguf", scratch / "base.gguf"
-        write_gguf_lora(run, lora)
-        command = llama_command("base.gguf", system, lora.name, thinks)
-        (folder / "llama.cpp.txt").write_text(command + "\n", encoding="utf-8")
-        if choices.check:
-            write_gguf(found.folder, base, "f16")
-        return lambda asked, most, thinking: llamacpp.answers(base, asked, most, lora, thinking)
-    refuse_inexpressible(found.folder)
-    gguf = folder / f"{folder_name}-tuned-{choices.quant}.gguf"
-    merged = write_merged(run, scratch / "merged", "float32", say)
-    say("Writing the GGUF.")
-    write_gguf(merged, gguf, choices.quant)  # type: ignore[arg-type]
-    tokenizer = models.load_tokenizer(found)
-    ends = json.loads((merged / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
-    ends = ends if isinstance(ends, list) else [ends]
-    recipe = modelfile(gguf.name, tokenizer, system, ends, bool(thinks))
-    (folder / "Modelfile").write_text(recipe, encoding="utf-8")
-    (folder / "llama.cpp.txt").write_text(llama_command(gguf.name, system, None, thinks) + "\n", encoding="utf-8")
-    return lambda asked, most, thinking: llamacpp.answers(gguf, asked, most, None, thinking)
-
-
-def _question(store: Store, run: Run, choices: Choices, say: Callable[[str], None]) -> parity.Question | None:
+def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Question | None:
     """Settled before anything is merged; a run without rows to ask is exported all the same, unchecked."""
     try:
         asked = parity.question(store, run, choices.rows)
@@ -187,14 +129,14 @@ def _question(store: Store, run: Run, choices: Choices, say: Callable[[str], Non
         say(f"Not checked: {error}")
         return None
     if asked.skipped:
-        say(f"{asked.skipped} held-out rows are whole texts: nothing is asked in them, and they are not checked.")
+        say(f"Skipped {asked.skipped} held-out rows that are whole texts: they hold no question.")
     return asked
 
 
 def _asked_again(
-    run: Run, asked: parity.Question, replay: parity.Replay, engine: chat.Engine, say: Callable[[str], None]
-) -> parity.Parity | None:
-    """What cannot be checked here is exported all the same, and said to be unchecked."""
+    run: Run, asked: parity.Question, replay: parity.Replay, engine: chat.Engine, say: Say
+) -> Parity | None:
+    """Without xllamacpp a GGUF is exported all the same, marked as unchecked."""
     try:
         found = parity.check(run, asked, replay, engine)
     except ModelError as error:
@@ -207,7 +149,7 @@ def _asked_again(
 
 
 def kept(run: Run) -> dict[str, dict[str, Any]]:
-    """What was exported of a run before, by format: size, hash, parity with its evidence; of this very adapter.
+    """Earlier exports of this very adapter, by format: size, hash, parity with its evidence.
 
     Example:
         >>> kept(run)["gguf"]["parity"]["status"]
@@ -216,11 +158,11 @@ def kept(run: Run) -> dict[str, dict[str, Any]]:
     found, adapter = {}, adapter_hash(run)
     for file in sorted((train.run_folder(run.id) / "exports").glob("*.json")):
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # cut short: as good as not there
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # cut short by a crash: treated as missing
             continue
-        if told.get("adapter") == adapter:
-            found[file.stem] = told
+        if record.get("adapter") == adapter:
+            found[file.stem] = record
     return found
 
 
@@ -229,11 +171,10 @@ def _record(run: Run, to: str) -> Path:
 
 
 def _keep(run: Run, made: Exported) -> Exported:
-    evidence = list(made.parity.rows) if made.parity else []
-    told = replace(made, path=Path(made.path.name)).as_dict()
-    told |= {"rows": evidence, "adapter": adapter_hash(run)}
+    record = replace(made, path=Path(made.path.name)).as_dict()
+    record |= {"rows": list(made.parity.rows) if made.parity else [], "adapter": adapter_hash(run)}
     with aside(_record(run, made.format)) as place:
-        place.write_text(json.dumps(told), encoding="utf-8")
+        place.write_text(json.dumps(record), encoding="utf-8")
     return made
 
 
@@ -250,7 +191,7 @@ def _sha256(path: Path) -> str:
 
 
 def unpacked(made: Exported, folder: Path) -> Path:
-    """The export as a folder: itself, or what is in its zip, unpacked to `folder`."""
+    """The export as a folder: itself, or its zip unpacked to `folder`."""
     if made.path.is_dir():
         return made.path
     with zipfile.ZipFile(made.path) as archive:
@@ -259,7 +200,7 @@ def unpacked(made: Exported, folder: Path) -> Path:
 
 
 def files(made: Exported) -> Sequence[Path]:
-    """The files of an export, to hand over one by one.
+    """The files of an export, to download one by one.
 
     Example:
         >>> [file.name for file in files(export(store, run, "adapter", Path("out")))]

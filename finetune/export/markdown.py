@@ -1,4 +1,4 @@
-"""Texts of people in Markdown: shown as they are, and never anything but text.
+"""Text by people in Markdown: shown as typed, never interpreted.
 
 Example:
     >>> inline("a_b <script>\\n# x")
@@ -10,11 +10,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 SPECIAL = re.compile(r"[&<>`*_\[\]{}|~!$\\^@]|://|(?<=www)\.|^[#+\-=>]|^\d+(?=[.)](?:\s|$))", re.IGNORECASE)
-"""What Markdown, its usual extensions, HTML or a template could take for more than a character."""
+"""Characters that mean something to Markdown, its common extensions, HTML or a template."""
 
 
 def plain(text: str) -> str:
-    """One line, without characters that do not show or turn text around.
+    """One line, without invisible characters and those that reverse text.
 
     Example:
         >>> plain("a\\n\\u202eb")
@@ -25,12 +25,12 @@ def plain(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Text for the middle of a line, a heading or a table's cell."""
+    """Text within a line, a heading or a table cell."""
     return SPECIAL.sub(lambda found: "".join(f"&#{ord(one)};" for one in found[0]), plain(text))
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A block of code that nothing in it can end: its fence is longer than any run of backticks in the text.
+    """A code block that nothing in it can end: its fence is longer than any run of backticks in the text.
 
     Example:
         >>> fenced("```")
@@ -43,6 +43,6 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """A table; the cells are Markdown already."""
     lines: list[Sequence[str]] = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,26 +1,26 @@
 """The base with a run's adapter merged into its weights: one plain folder that needs no PEFT.
 
-The sum is made in float32 and only then rounded, so that float32 answers as the adapter does. The
-tokenizer and the chat template are the base's own files, byte for byte: what was trained on.
+The weights are added in float32 and rounded only afterwards, so that float32 answers as the adapter does. Tokenizer and
+chat template are the base's own files, byte for byte.
 """
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import ModelError, RunError
+from finetune.export import destination, reload
+from finetune.export.parity import Replay
 from finetune.export.privacy import PATH
+from finetune.export.subject import Choices, DType, Say, Subject, quiet
 from finetune.files import aside
 from finetune.store import Run
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
-
-DType = Literal["float32", "float16", "bfloat16"]
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,32 +35,37 @@ TOKENIZER_FILES = (
 )
 
 OF_THIS_MACHINE = ("is_local", "local_files_only", "cache_dir")
-"""Keys of a configuration that tell how it was loaded here; so do those that end with ``name_or_path``."""
+"""Keys of a configuration that describe this machine; so do those that end with ``name_or_path``."""
 
 
-def write_merged(
-    run: Run, out: Path, dtype: DType = "float32", say: Callable[[str], None] = lambda sentence: None
-) -> Path:
-    """Write base + adapter as safetensors, with the tokenizer and what ends an answer, to the folder `out`.
+def make_merged(subject: Subject, folder: Path, choices: Choices, say: Say) -> Replay:
+    """The merged model as a folder; asked with plain transformers."""
+    bytes_each = 4 if choices.dtype == "float32" else 2
+    destination.refuse_full(folder.parent, bytes_each * destination.parameters(subject.model.folder))
+    write_merged(subject, folder, choices.dtype, say)
+    return lambda asked, most, thinking: reload.answers(folder, asked, most, None, thinking)
 
-    It needs the whole base in memory, in float32.
+
+def write_merged(subject: Subject, out: Path, dtype: DType = "float32", say: Say = quiet) -> Path:
+    """Write base + adapter as safetensors, with tokenizer and generation config, to the folder `out`.
+
+    It needs memory for the whole base in float32.
 
     Raises:
         RunError: the run has no adapter, or it cannot be merged.
-        ModelError: the base cannot be had any more.
+        ModelError: the base is not here any more.
 
     Example:
-        >>> write_merged(run, Path("merged"), dtype="bfloat16")
+        >>> write_merged(subject, Path("merged"), dtype="bfloat16")
         PosixPath('merged')
         >>> AutoModelForCausalLM.from_pretrained("merged")
     """
     import torch
 
-    adapter = Adapter(run).folder()
-    found = models.find(run.config["model"], say, source=run.result.get("source"))
+    adapter, found = Adapter(subject.run).folder(), subject.model
     tokenizer = models.load_tokenizer(found)
     say("Merging the adapter into the base.")
-    model = _merged(_base(found), adapter, run)
+    model = _merged(_base(found), adapter, subject.run)
     model.generation_config = _generation(model, tokenizer)
     model.to(getattr(torch, dtype))
     model.config.dtype = getattr(torch, dtype)
@@ -76,7 +81,7 @@ def write_merged(
 
 
 def forget_machine(file: Path) -> None:
-    """Drop from a configuration what tells where this machine had the files.
+    """Remove from a configuration where this machine kept the files.
 
     Example:
         >>> forget_machine(Path("config.json"))
@@ -104,7 +109,7 @@ def _forgotten(value: Any) -> Any:
 
 
 def _base(found: models.Found) -> Any:
-    """In float32 whatever the machine: a sum in 16 bits would round the adapter away."""
+    """In float32 on any machine: added in 16 bits, the adapter would be rounded away."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -137,7 +142,7 @@ def _merged(base: Any, adapter: Path, run: Run) -> Any:
             whole = len(list(file.keys())) == sum("default" in key.split(".") for key, _ in model.named_parameters())
         if whole:
             return model.merge_and_unload(safe_merge=True)
-        why, cause = "it is not whole", None
+        why, cause = "it is incomplete", None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         why, cause = type(error).__name__, error
     raise RunError(
@@ -146,7 +151,7 @@ def _merged(base: Any, adapter: Path, run: Run) -> Any:
 
 
 def _generation(model: Any, tokenizer: "PreTrainedTokenizerBase") -> "GenerationConfig":
-    """Every token that ends an answer, and none of the base's habits: its answers were greedy when compared."""
+    """Every token that ends an answer, and none of the base's sampling settings: it was tested with greedy decoding."""
     from transformers import GenerationConfig
 
     ends = models.end_tokens(model, tokenizer)

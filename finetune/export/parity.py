@@ -1,8 +1,8 @@
 """Does the export behave like what was tested? Held-out prompts are asked again, and the answers compared.
 
 green   every answer is the same
-amber   most are the same (free text: much alike); the score is within its 95 % interval and not clearly worse
-red     the score left its interval, the answers are others, or do not end any more: this must not be shipped
+amber   most are the same (free text: similar); the score is within its 95 % interval and not clearly worse
+red     the score left its interval, too many answers differ, or answers no longer end: this must not be shipped
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +15,15 @@ from finetune.evaluate.kinds import look
 from finetune.evaluate.scores import chrf, scored
 from finetune.evaluate.stats import difference, mean_interval, share_interval
 from finetune.evaluate.task import Task
+from finetune.export.subject import ROWS
+from finetune.models.render import Messages
 from finetune.store import Run, Store
 
-ROWS = 40
-"""Held-out prompts that are asked again, unless another number is given."""
-
 ALIKE = 0.7
-"""Least likeness of the answers, 1 for the same, that still counts as a small difference.
+"""Lowest similarity of the answers (1: identical) that still counts as a small difference.
 
-Where answers are right or wrong it is the share of those that are the same: the score cannot see one wrong answer
-become another, and neither does chrF when a digit decides. Rounding to 8 bits changed 11 of 40; three in ten may.
+Where answers are right or wrong, it is the share of identical ones: the score cannot see one wrong answer become
+another, and chrF cannot when a digit decides. Quantising to 8 bits changed 11 of 40 answers; three in ten may change.
 """
 
 ENDED = "end_of_turn"
@@ -32,21 +31,21 @@ RUNS_ON = " … (it does not end)"
 """Shown after such an answer, where it ended before."""
 
 ENDLESS = 0.05
-"""Share of the answers that ended before, of which more must not run on to the limit now."""
+"""Largest share of the answers that ended before which may now run on to the limit."""
 
 UNUSABLE = ("reload_failed", "llamacpp_failed")
-"""Codes that say the export itself is broken: that is an answer too."""
+"""Codes of errors that mean the export itself is broken: its check is red."""
 
-Replay = Callable[[Sequence[list[dict[str, Any]]], int, bool], list[tuple[str, bool]]]
-"""Takes conversations, the most tokens of an answer, and whether answers open thinking aloud.
+Replay = Callable[[Sequence[Messages], int, bool], list[tuple[str, bool]]]
+"""Asks an export: takes conversations, the most tokens of an answer, and whether answers open with a thought.
 
-Gives each answer, and whether it ended by itself.
+Returns each answer, and whether it ended by itself.
 """
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: rows of an evaluation, by their `places` in it. `skipped` counts those that hold no question."""
+    """The rows of an evaluation that are asked, by their `places` in it. `skipped` counts those without a question."""
 
     task: Task
     places: tuple[int, ...]
@@ -57,8 +56,8 @@ class Question:
 class Parity:
     """`same` of `n` answers are identical; scores are means over the rows (shares right, or chrF for free text).
 
-    `endless` counts the answers that ended before and now run on to the limit. `problem` says why nothing could be
-    asked; there is no score after then. `rows` is the evidence: prompt, expected, before, after.
+    `endless` counts the answers that ended before and now run on to the limit. `problem` says why the export could not
+    be asked; `score_after` is None then. `rows` is the evidence: prompt, expected, before, after.
     """
 
     n: int
@@ -87,14 +86,14 @@ class Parity:
             f"{self.score_after:.2f} after"
         )
         return {
-            "green": f"Loaded again, it answers like the model that was tested: {numbers}.",
-            "amber": f"Loaded again, it answers almost like the model that was tested: {numbers}, within its interval.",
-            "red": f"Do not ship this: loaded again, it does not answer like the model that was tested: {numbers}.",
+            "green": f"Loaded again, it answers like the tested model: {numbers}.",
+            "amber": f"Loaded again, it answers almost like the tested model: {numbers}, within its interval.",
+            "red": f"Do not ship this: loaded again, it does not answer like the tested model: {numbers}.",
         }[self.status]
 
 
 def question(store: Store, run: Run, rows: int = ROWS) -> Question:
-    """The first of the evaluation's rows; those of whole texts are left out, since nothing is asked there.
+    """The first of the evaluation's rows, without whole texts, which hold no question.
 
     Raises:
         DataError: there is none: the rows are not here, or none is held out.
@@ -106,14 +105,14 @@ def question(store: Store, run: Run, rows: int = ROWS) -> Question:
     task = evaluate.of_run(run, store)
     places = [place for place, row in enumerate(task.rows) if row.prompt]
     if not places:
-        raise DataError("The held-out rows are whole texts: nothing is asked in them.", code="no_question")
+        raise DataError("The held-out rows are whole texts: they hold no question.", code="no_question")
     return Question(task, tuple(places[:rows]), len(task.rows) - len(places))
 
 
 def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Parity:
-    """Ask the export, and compare with the adapter as evaluated; an export that cannot be asked is red.
+    """Ask the export and compare it with the evaluated adapter; an export that cannot be asked is red.
 
-    Answers of the evaluation are used where there are some that were given here; the others are asked now.
+    Answers that the evaluation recorded here are reused; the others are asked now.
 
     Raises:
         FinetuneError: the base or the adapter cannot be asked, or it takes too long.
@@ -141,12 +140,12 @@ def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Par
 
 
 def _before(
-    run: Run, asked: Question, prompts: Sequence[list[dict[str, Any]]], most: int, engine: chat.Engine
+    run: Run, asked: Question, prompts: Sequence[Messages], most: int, engine: chat.Engine
 ) -> list[tuple[str, bool]]:
-    """What an imported run brought along is what somebody says it answered: it is asked again."""
+    """The adapter's own answers. Those that an imported run brought along cannot be trusted, and are asked again."""
     task = asked.task
-    told = [] if train.imported(run) else evaluate.answered(task)
-    known = {one.row: (one.text, one.stop == ENDED) for one in told if one.arm == "tuned"}
+    answered = [] if train.imported(run) else evaluate.answered(task)
+    known = {one.row: (one.text, one.stop == ENDED) for one in answered if one.arm == "tuned"}
     missing = [number for number, place in enumerate(asked.places) if place not in known]
     for start in range(0, len(missing), 8):
         numbers = missing[start : start + 8]
@@ -163,7 +162,7 @@ def compare(
     prompts: Sequence[str],
     kind: str,
 ) -> Parity:
-    """Judge answers to the same prompts, before the export and after: each with whether it ended by itself.
+    """Compare answers to the same prompts before and after the export, each with whether it ended by itself.
 
     Example:
         >>> compare([("a", True)] * 9, [("a", True)] * 9, ["a"] * 9, ["?"] * 9, "label").status
@@ -194,7 +193,7 @@ def compare(
 
 
 def _whole(text: str) -> str:
-    """Without white space around, and without half a character where an answer was cut."""
+    """Without surrounding white space, and without half a character where an answer was cut."""
     return text.strip().rstrip("\ufffd").strip()
 
 
@@ -204,9 +203,9 @@ def _score(text: str, expected: str, kind: str) -> float:
 
 
 def _alike(one: str, other: str, kind: str) -> float:
-    """1 for the same answer, however it is written, 0 for another; of free text, how much of it is the same.
+    """1 for the same answer, however it is written, and 0 for another; for free text, its chrF.
 
-    That is chrF in the worse direction, so that text that runs on counts as a difference.
+    The lower chrF of the two directions, so that text that runs on counts as a difference.
     """
     if kind == "free":
         return 1.0 if one == other else min(chrf(one, other), chrf(other, one))
@@ -214,6 +213,6 @@ def _alike(one: str, other: str, kind: str) -> float:
 
 
 def _clearly_worse(before: Sequence[float], after: Sequence[float]) -> bool:
-    """Row by row: that sees a loss for which the interval of one score alone is too wide."""
+    """Row by row: the paired test sees a loss that the interval of a single score is too wide for."""
     found = difference(after, before)
     return found.clear and found.mean < 0

@@ -1,7 +1,7 @@
-"""Nothing of this machine leaves it: absolute paths and keys are taken out of texts before they are exported.
+"""Removes absolute paths and keys from texts before they are exported.
 
-Texts of the app itself (log lines, reasons) lose every absolute path. Texts of people and models (answers, votes)
-are evidence and stay as they are, but for the folders of this very installation.
+The app's own texts (log lines, reasons) lose every absolute path. Texts by people and models (answers, votes) are
+evidence: they lose keys, and the folders of this installation, and nothing else.
 
 Example:
     >>> Masks(["/srv/app-home"]).line('File "/srv/app-home/runs/r1/x.py", see https://hf.co/a/b')
@@ -17,20 +17,19 @@ from typing import Any
 from finetune import settings
 from finetune.data.texts import SECRET
 from finetune.errors import RunError
-from finetune.store import Run
 
 LEFT = "…"
-"""What stands in a path's place, before its last part."""
+"""Replaces a path, before its last part."""
 
 PATH = re.compile(r"file://[^\s\"'<>]+|(?<![\w:/.~…\\])(?:~|[A-Za-z]:)?[/\\]{1,2}[\w.\-+@]+(?:[/\\]+[\w.\-+@]+)+[/\\]?")
-"""An absolute path of at least two parts, as Unix or Windows writes it; the path of a URL is none."""
+"""An absolute Unix or Windows path of at least two parts; the path in a URL does not match."""
 
 SHORTEST = 4
-"""Characters of a folder's name below which it is no secret: ``/``, ``/a``."""
+"""Shorter names of folders (``/``, ``/a``) are not masked."""
 
 
 class Masks:
-    """Takes the `private` folders out of texts, keys too; out of the app's own lines also the folders in `beside`."""
+    """Removes keys and the `private` folders from texts, and the folders in `beside` from the app's own lines."""
 
     def __init__(self, private: Iterable[str | Path], beside: Iterable[str | Path] = ()):
         self.private = _longest_first(private)
@@ -38,15 +37,15 @@ class Masks:
         self._beside = _below(_longest_first(beside))
 
     def text(self, text: str) -> str:
-        """A text of a person or a model; half characters, which no strict reader takes, become ``?``."""
+        """A text by a person or a model; lone surrogates, which strict readers refuse, become ``?``."""
         return SECRET.sub("(key)", self._private.sub(_last, text.encode("utf-8", "replace").decode()))
 
     def line(self, text: str) -> str:
-        """A text of the app: a log line, a reason, the last lines of a worker's log."""
+        """A text by the app: a log line, a reason, the last lines of a worker's log."""
         return PATH.sub(_last, self._beside.sub(_last, self.text(text)))
 
     def deep(self, value: Any, line: bool = False) -> Any:
-        """The same for every text in a JSON value."""
+        """Mask every text in a JSON value."""
         if isinstance(value, str):
             return self.line(value) if line else self.text(value)
         if isinstance(value, list):
@@ -70,28 +69,22 @@ def of_this_machine(*more: str | Path) -> Masks:
     return Masks([settings.read().home, *more], [Path(__file__).parents[2], Path.cwd(), Path.home()])
 
 
-def of_run(run: Run) -> Masks:
-    """The same, and for the folder of the run's base where that is one of this machine."""
-    model = str(run.config["model"])
-    return of_this_machine(*([model] if Path(model).is_absolute() else []))
-
-
 def refuse_private(folder: Path, masks: Masks, own: str | None = None) -> None:
-    """The last look: no file of an export but its weights may name a folder of this machine.
+    """Final check: no file of an export except its weights may name a folder of this machine.
 
-    Files in a folder called `own` are the person's own rows, and say what they say.
+    Files in a folder called `own` hold the person's own rows and are not checked.
 
     Raises:
-        RunError: one does (code ``path_in_export``).
+        RunError: a file does (code ``path_in_export``).
     """
     for file in sorted(folder.rglob("*")):
         if file.is_file() and file.suffix not in (".safetensors", ".gguf") and file.parent.name != own:
             with file.open("rb") as opened:
                 if any(masks.finds(line) for line in opened):
                     raise RunError(
-                        "A folder of this machine is named in a file that would be exported.",
+                        "A file to be exported names a folder of this machine.",
                         where=str(file.relative_to(folder)),
-                        fix="Take it out of the file.",
+                        fix="Remove it from the file.",
                         code="path_in_export",
                     )
 

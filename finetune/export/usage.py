@@ -1,4 +1,12 @@
-"""How an exported run is used, as code to copy: transformers, PEFT, llama.cpp and Ollama as fits the format."""
+"""How to use an exported run, as code to copy: transformers, PEFT, llama.cpp and Ollama.
+
+The code asks as the check does: in its precision (a merged model's own, else float32), and with its prompt. `thinking`
+is the value of the template's switch, if it has one (`facts.thinking`).
+
+Example:
+    >>> "llama-cli -m model-f16.gguf" in gguf(base, ["model-f16.gguf"])
+    True
+"""
 
 from collections.abc import Sequence
 
@@ -16,31 +24,9 @@ SYSTEM = '{"role": "system", "content": SYSTEM}, '
 """`SYSTEM` is the prompt shown below it in the card."""
 
 
-def usage(
-    base: Base, format: str, files: Sequence[str], system: str | None = None, thinking: bool | None = None
-) -> str:
-    """Markdown with the code blocks of a format; `files` are the names beside the card.
-
-    It asks as the check does: in its precision (a merged model's own, else float32), and with its prompt: `thinking`
-    is the template's switch (`facts.thinking`).
-
-    Example:
-        >>> "llama-cli -m model-f16.gguf" in usage(base, "gguf", ["model-f16.gguf"])
-        True
-    """
-    if format in ("gguf", "gguf-lora"):
-        return _gguf(base, format, files, system, thinking)
-    switch = "" if thinking is None else f"enable_thinking={thinking}, "
-    ask = ASK.format(first=SYSTEM if system else "", switch=switch)
+def adapter(base: Base, files: Sequence[str], system: str | None = None, thinking: bool | None = None) -> str:
+    """With transformers and PEFT."""
     where = f"path/to/{base.name}" if base.local else base.name
-    note = "`SYSTEM` is the system prompt below.\n\n" if system else ""
-    if format == "merged":
-        code = f"""from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-{ask}"""
-        return f"With transformers:\n\n{note}{fenced(code, 'python')}"
     code = f"""import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -49,20 +35,60 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 base = AutoModelForCausalLM.from_pretrained("{where}", dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 model.generation_config = GenerationConfig.from_pretrained("path/to/this/folder")
-{ask}"""
-    return f"With transformers and PEFT:\n\n{note}{fenced(code, 'python')}"
+{_ask(system, thinking)}"""
+    return f"With transformers and PEFT:\n\n{_note(system)}{fenced(code, 'python')}"
 
 
-def _gguf(base: Base, format: str, files: Sequence[str], system: str | None, thinking: bool | None) -> str:
-    names = [name for name in files if name.endswith(".gguf") and name.isprintable()]
-    first = names[0] if names else "model.gguf"
-    model, lora = (first, None) if format == "gguf" else ("base.gguf", first)
-    parts = [f"With llama.cpp:\n\n{fenced(llama_command(model, system, lora, thinking), 'bash')}"]
-    if "Modelfile" in files:
-        parts.append(f"With Ollama:\n\n{fenced('ollama create tuned -f Modelfile && ollama run tuned', 'bash')}")
-        parts.append("The `Modelfile` was not run in Ollama: it is made from the chat template, and checked as text.")
-    if format == "gguf-lora":
-        parts.append(f"`base.gguf` is {inline(base.name)} itself as GGUF: the adapter fits no other model.")
-    if len(names) > 1:
-        parts.append(f"Beside it: {inline(', '.join(files))}.")
+def merged(base: Base, files: Sequence[str], system: str | None = None, thinking: bool | None = None) -> str:
+    """With transformers."""
+    code = f"""from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+{_ask(system, thinking)}"""
+    return f"With transformers:\n\n{_note(system)}{fenced(code, 'python')}"
+
+
+def gguf(base: Base, files: Sequence[str], system: str | None = None, thinking: bool | None = None) -> str:
+    """With llama.cpp, and with Ollama if there is a Modelfile."""
+    names = _ggufs(files)
+    parts = [_llama_cpp(llama_command(names[0], system, None, thinking)), *_ollama(files), *_others(names, files)]
     return "\n\n".join(parts)
+
+
+def gguf_lora(base: Base, files: Sequence[str], system: str | None = None, thinking: bool | None = None) -> str:
+    """With llama.cpp, on a GGUF of the base."""
+    names = _ggufs(files)
+    needs = f"`base.gguf` is {inline(base.name)} itself as GGUF: the adapter fits no other model."
+    command = _llama_cpp(llama_command("base.gguf", system, names[0], thinking))
+    return "\n\n".join([command, *_ollama(files), needs, *_others(names, files)])
+
+
+def _ask(system: str | None, thinking: bool | None) -> str:
+    switch = "" if thinking is None else f"enable_thinking={thinking}, "
+    return ASK.format(first=SYSTEM if system else "", switch=switch)
+
+
+def _note(system: str | None) -> str:
+    return "`SYSTEM` is the system prompt below.\n\n" if system else ""
+
+
+def _ggufs(files: Sequence[str]) -> list[str]:
+    return [name for name in files if name.endswith(".gguf") and name.isprintable()] or ["model.gguf"]
+
+
+def _llama_cpp(command: str) -> str:
+    return f"With llama.cpp:\n\n{fenced(command, 'bash')}"
+
+
+def _ollama(files: Sequence[str]) -> list[str]:
+    if "Modelfile" not in files:
+        return []
+    return [
+        f"With Ollama:\n\n{fenced('ollama create tuned -f Modelfile && ollama run tuned', 'bash')}",
+        "The `Modelfile` is made from the chat template and checked as text; it was not run in Ollama.",
+    ]
+
+
+def _others(names: Sequence[str], files: Sequence[str]) -> list[str]:
+    return [f"Beside it: {inline(', '.join(files))}."] if len(names) > 1 else []

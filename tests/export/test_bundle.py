@@ -14,6 +14,7 @@ from finetune import data
 from finetune.errors import DataError, RunError
 from finetune.export.bundle import schema, write_bundle
 from finetune.export.privacy import Masks
+from finetune.export.subject import gather
 from finetune.store import Store
 from tests.conftest import train_tiny
 from tests.export.trained import OTHER, TOKEN, world
@@ -48,7 +49,7 @@ def test_rows_come_along_only_when_asked(tiny: Path) -> None:
     told = json.loads(bare["data.json"])
     assert (told["train"], told["held_out"], told["rejected"], told["included"]) == (51, 9, 0, False)
     assert told | {"included": True} == json.loads(full["data.json"])
-    assert json.loads(bare["report.json"])["verdict"] == made.report["verdict"]
+    assert json.loads(bare["report.json"])["verdict"] == made.report.as_json()["verdict"]
 
 
 def test_names_are_on_the_list_and_the_manifest_is_true(tiny: Path) -> None:
@@ -63,8 +64,7 @@ def test_names_are_on_the_list_and_the_manifest_is_true(tiny: Path) -> None:
 def test_the_same_run_makes_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
     made = world(tiny)
     with made.there() as store:
-        again = write_bundle(store, made.run, tmp_path / "new")
-    assert again.name == f"run-{made.run.id}.zip"
+        again = write_bundle(gather(store, made.run), tmp_path / "new" / "run.zip")
     assert again.read_bytes() == made.bare.read_bytes()
     assert [file.name for file in again.parent.iterdir()] == [again.name]
 
@@ -75,16 +75,16 @@ def test_a_run_without_adapter_or_end_is_refused(
     run = train_tiny(store, tiny, small_dataset, max_steps=1)
     store.update(run.id, state="running")
     with pytest.raises(RunError, match="running"):
-        write_bundle(store, store.run(run.id), tmp_path)
+        write_bundle(gather(store, store.run(run.id)), tmp_path / "run.zip")
     store.update(run.id, state="failed")
     record = store.dataset(run.dataset)
     (Path(record.folder) / "train.jsonl").unlink()
     with pytest.raises(DataError, match="gone"):
-        write_bundle(store, store.run(run.id), tmp_path, with_data=True)
+        write_bundle(gather(store, store.run(run.id)), tmp_path / "run.zip", with_data=True)
     assert list(tmp_path.glob("*.zip")) == []
     (store.path.parent / "runs" / run.id / "adapter").rename(tmp_path / "away")
     with pytest.raises(RunError, match="no adapter"):
-        write_bundle(store, store.run(run.id), tmp_path)
+        write_bundle(gather(store, store.run(run.id)), tmp_path / "run.zip")
 
 
 def test_a_folder_named_in_a_file_that_is_not_rewritten_stops_the_export(tiny: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_folder_named_in_a_file_that_is_not_rewritten_stops_the_export(tiny: P
         before = template.read_bytes()
         template.write_bytes(before + f"{{# {made.home} #}}".encode())
         with pytest.raises(RunError) as caught:
-            write_bundle(store, made.run, tmp_path)
+            write_bundle(gather(store, made.run), tmp_path / "run.zip")
         template.write_bytes(before)
     assert caught.value.code == "path_in_export"
     assert str(made.home) not in str(caught.value)

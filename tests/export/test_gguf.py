@@ -10,7 +10,9 @@ from finetune.errors import ModelError, RunError
 from finetune.export import llamacpp
 from finetune.export.gguf import write_gguf, write_gguf_lora
 from finetune.export.merged import write_merged
+from finetune.export.subject import gather
 from finetune.store import Store
+from tests.export import llama
 from tests.export.strings import varied
 from tests.export.tiny_models import (
     FAMILIES,
@@ -60,7 +62,7 @@ def test_llama_cpp_computes_the_same(family: str, kind: str, within: float, tmp_
     folder = save_model(family, tmp_path / "model")
     gguf = write_gguf(folder, tmp_path / "model.gguf", kind)  # type: ignore[arg-type]
     prompts = prompts_for(folder)
-    told = llamacpp.next_tokens(gguf, prompts)
+    told = llama.next_tokens(gguf, prompts)
     agree(told, logits(AutoModelForCausalLM.from_pretrained(folder), prompts), within)
 
 
@@ -78,7 +80,7 @@ def test_positions(family: str, rope: dict[str, object], tmp_path: Path) -> None
 
     folder = save_model(family, tmp_path / "model", rope_parameters=rope)
     prompts = prompts_for(folder)
-    told = llamacpp.next_tokens(write_gguf(folder, tmp_path / "model.gguf"), prompts)
+    told = llama.next_tokens(write_gguf(folder, tmp_path / "model.gguf"), prompts)
     agree(told, logits(AutoModelForCausalLM.from_pretrained(folder), prompts), F16)
 
 
@@ -88,14 +90,14 @@ def test_lora_on_the_base_is_the_tuned_model(family: str, rslora: bool, store: S
     base = save_model(family, tmp_path / "base")
     run = adapted_run(store, base, use_rslora=rslora, alpha_pattern={"down_proj": 3}, rank_pattern={"q_proj": 2})
     gguf = write_gguf(base, tmp_path / "base.gguf")
-    lora = write_gguf_lora(run, tmp_path / "lora.gguf")
+    lora = write_gguf_lora(gather(store, run), tmp_path / "lora.gguf")
     prompts = prompts_for(base)
     tuned = logits(with_adapter(run), prompts)
-    agree(llamacpp.next_tokens(gguf, prompts, lora), tuned, F16)
-    merged = write_gguf(write_merged(run, tmp_path / "merged"), tmp_path / "merged.gguf")
-    agree(llamacpp.next_tokens(merged, prompts), tuned, F16)
+    agree(llama.next_tokens(gguf, prompts, lora), tuned, F16)
+    merged = write_gguf(write_merged(gather(store, run), tmp_path / "merged"), tmp_path / "merged.gguf")
+    agree(llama.next_tokens(merged, prompts), tuned, F16)
     with pytest.raises(AssertionError):
-        agree(llamacpp.next_tokens(gguf, prompts), tuned, F16)
+        agree(llama.next_tokens(gguf, prompts), tuned, F16)
 
 
 @pytest.mark.parametrize("kind", ["gpt-2", "smollm", "qwen2", "llama-bpe", "llama-2", "gemma"])
@@ -104,7 +106,7 @@ def test_tokens_are_the_tokenizers(kind: str, tmp_path: Path) -> None:
     family = "gemma3_text" if kind == "gemma" else "llama"
     gguf = write_gguf(save_model(family, tmp_path / "model", tokenizer), tmp_path / "model.gguf")
     texts = varied(1200, composed=kind == "qwen2")
-    told = llamacpp.tokenize(gguf, texts)
+    told = llama.tokenize(gguf, texts)
     expected = [tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) for text in texts]
     wrong = [(text, a, b) for text, a, b in zip(texts, told, expected, strict=True) if a != b]
     assert not wrong, f"{len(wrong)} of {len(texts)}: {wrong[:5]}"
@@ -121,8 +123,8 @@ def test_the_chat_is_the_one_trained(kind: str, tmp_path: Path) -> None:
     written = [tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in MESSAGES]
     begin = tokenizer.bos_token or ""
     stripped = [text.removeprefix(begin) if kind in ("llama-bpe", "gemma") else text for text in written]
-    assert llamacpp.prompts(gguf, MESSAGES) in (written, stripped)
-    assert llamacpp.prompt_tokens(gguf, MESSAGES) == expected
+    assert llama.prompts(gguf, MESSAGES) in (written, stripped)
+    assert llama.prompt_tokens(gguf, MESSAGES) == expected
 
 
 def test_special_tokens_and_flags(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_special_tokens_and_flags(tmp_path: Path) -> None:
 def test_nothing_of_this_machine(store: Store, tmp_path: Path) -> None:
     base = save_model("llama", tmp_path / "base")
     run = adapted_run(store, base)
-    files = write_gguf(base, tmp_path / "model.gguf"), write_gguf_lora(run, tmp_path / "lora.gguf")
+    files = write_gguf(base, tmp_path / "model.gguf"), write_gguf_lora(gather(store, run), tmp_path / "lora.gguf")
     for file in files:
         assert str(tmp_path).encode() not in file.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "lora.gguf", "model.gguf"]
@@ -209,7 +211,7 @@ def test_a_lora_that_is_more_is_refused(store: Store, tmp_path: Path) -> None:
     base = save_model("llama", tmp_path / "base")
     run = adapted_run(store, base, modules_to_save=["lm_head"], target_modules=["q_proj"])
     with pytest.raises(RunError) as told:
-        write_gguf_lora(run, tmp_path / "lora.gguf")
+        write_gguf_lora(gather(store, run), tmp_path / "lora.gguf")
     assert told.value.code == "gguf_unsupported"
     assert not (tmp_path / "lora.gguf").exists()
 
@@ -221,7 +223,7 @@ def test_a_broken_file_takes_no_one_down(tmp_path: Path) -> None:
     with torn.open("r+b") as file:
         file.truncate(torn.stat().st_size // 2)
     with pytest.raises(ModelError) as told:
-        llamacpp.tokenize(torn, ["a"])
+        llamacpp.answers(torn, MESSAGES, 1)
     assert told.value.code == "llamacpp_failed"
     assert str(tmp_path) not in str(told.value)
 
@@ -229,7 +231,7 @@ def test_a_broken_file_takes_no_one_down(tmp_path: Path) -> None:
 def test_without_xllamacpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install xllamacpp"):
-        llamacpp.tokenize(tmp_path / "model.gguf", ["a"])
+        llamacpp.answers(tmp_path / "model.gguf", MESSAGES, 1)
 
 
 def test_too_slow_is_ended(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from finetune.errors import DataError
 from finetune.evaluate import guide
 from finetune.export.bundle import archive, read_bundle, strict_json
 from finetune.export.card import card
+from finetune.export.formats import format_of
+from finetune.export.subject import gather
 from finetune.store import Store
 from finetune.ui.results import verdict
 from tests.examples import examples
@@ -380,9 +382,9 @@ def test_pages_stand_without_what_a_report_may_leave_out(store: Store, tiny: Pat
         refused(store, bundle, "need their length")
         return
     run = read_bundle(store, bundle)
-    told = evaluate.known(run)
-    assert told is not None
-    assert verdict.arms(told) + verdict.verdict(told) + card(store, run, format="adapter", files=[])
+    found = evaluate.known(run)
+    assert found is not None
+    assert verdict.arms(found) + verdict.verdict(found) + card(gather(store, run), format_of("adapter"))
     assert guide.sheet(guide.gather(store.dataset(run.dataset), run.config["model"], [run])).items
 
 
@@ -426,17 +428,14 @@ def test_histories_that_cannot_be(store: Store, files: Files, tmp_path: Path) ->
     def written(events: list[Any]) -> Files:
         return sealed({**files, "events.jsonl": "".join(f"{json.dumps(one)}\n" for one in events).encode()})
 
-    step = next(place for place, one in enumerate(lines) if one["kind"] == "step")
+    step = next(place for place, one in enumerate(lines) if one.kind == "step")
     for wrong, says in (
         (lines[1:], "numbered"),
         ([*lines, lines[-1]], "numbered"),
         ([one | ({"kind": "exec"} if place == step else {}) for place, one in enumerate(lines)], "kind"),
         ([one | ({"data": {"step": 1}} if place == step else {}) for place, one in enumerate(lines)], "field"),
         (
-            [
-                one | ({"data": one["data"] | {"loss": 1e308}} if place == step else {})
-                for place, one in enumerate(lines)
-            ],
+            [one | ({"data": one.data | {"loss": 1e308}} if place == step else {}) for place, one in enumerate(lines)],
             "loss",
         ),
         ([one | ({"run": "r1"} if place == step else {}) for place, one in enumerate(lines)], "run"),

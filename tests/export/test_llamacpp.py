@@ -9,7 +9,9 @@ from finetune import chat, models
 from finetune.export import llamacpp
 from finetune.export.gguf import write_gguf, write_gguf_lora
 from finetune.export.merged import write_merged
+from finetune.export.subject import gather
 from finetune.store import Store
+from tests.export import llama
 from tests.export.strings import varied
 from tests.export.test_gguf import agree
 from tests.export.tiny_models import adapted_run, changed_json, logits, with_adapter
@@ -22,7 +24,7 @@ def test_tokens_are_the_default_models(default_model: str, tmp_path: Path) -> No
     found = models.find(default_model)
     tokenizer = models.load_tokenizer(found)
     texts = varied(2500, seed=1)
-    told = llamacpp.tokenize(write_gguf(found.folder, tmp_path / "model.gguf", "q8_0"), texts)
+    told = llama.tokenize(write_gguf(found.folder, tmp_path / "model.gguf", "q8_0"), texts)
     expected = [tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) for text in texts]
     wrong = [(text, a, b) for text, a, b in zip(texts, told, expected, strict=True) if a != b]
     assert not wrong, f"{len(wrong)} of {len(texts)}: {wrong[:5]}"
@@ -35,12 +37,12 @@ def test_the_tuned_default_model_is_the_same(default_model: str, store: Store, t
     run = adapted_run(store, base)
     prompts = [models.prompt_ids([{"role": "user", "content": question}], tokenizer) for question in QUESTIONS]
     tuned = logits(with_adapter(run), prompts)
-    merged = write_gguf(write_merged(run, tmp_path / "merged"), tmp_path / "merged.gguf")
-    agree(llamacpp.next_tokens(merged, prompts), tuned, 0.1)
-    gguf, lora = write_gguf(base, tmp_path / "base.gguf"), write_gguf_lora(run, tmp_path / "lora.gguf")
-    agree(llamacpp.next_tokens(gguf, prompts, lora), tuned, 0.1)
+    merged = write_gguf(write_merged(gather(store, run), tmp_path / "merged"), tmp_path / "merged.gguf")
+    agree(llama.next_tokens(merged, prompts), tuned, 0.1)
+    gguf, lora = write_gguf(base, tmp_path / "base.gguf"), write_gguf_lora(gather(store, run), tmp_path / "lora.gguf")
+    agree(llama.next_tokens(gguf, prompts, lora), tuned, 0.1)
     with pytest.raises(AssertionError):
-        agree(llamacpp.next_tokens(gguf, prompts), tuned, 0.1)
+        agree(llama.next_tokens(gguf, prompts), tuned, 0.1)
 
 
 @pytest.mark.model

@@ -15,7 +15,8 @@ from finetune.chat import Engine
 from finetune.errors import ConfigError, DataError, ModelError, RunError
 from finetune.export import make, parity, reload
 from finetune.export.card import card
-from finetune.export.formats import FORMATS
+from finetune.export.formats import FORMATS, format_of
+from finetune.export.subject import gather
 from finetune.store import Run, Store
 from tests.conftest import train_tiny
 from tests.export.tiny_models import adapted_run, changed_json
@@ -108,7 +109,7 @@ def test_an_export_that_cannot_be_used_is_red(store: Store, run: Run, tmp_path: 
     )
     assert (found.n, found.same, found.status, found.score_after) == (8, 0, "red", None)
     assert found.sentence.startswith("Do not ship this. It cannot be loaded again")
-    told = card(store, run, format="merged", parity=found.as_dict())
+    told = card(gather(store, run), format_of("merged"), parity=found)
     assert "**Do not use these files.** It cannot be loaded again" in told
 
 
@@ -156,7 +157,7 @@ def test_a_disk_that_says_no_is_told(store: Store, run: Run, tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(make, "write_adapter", full)
+        patch.setattr(shutil, "copyfile", full)
         with pytest.raises(RunError) as told:
             make.export(store, run, "adapter", tmp_path, make.Choices(check=False))
     assert told.value.code == "disk_full"
@@ -252,8 +253,8 @@ def test_what_cannot_be_exported_says_so(store: Store, run: Run, tmp_path: Path)
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="no such format"):
         make.export(store, run, "onnx", out)
-    with pytest.raises(ConfigError, match="no such kind"):
-        make.Choices(dtype="int3")
+    with pytest.raises(ConfigError, match="no such type"):
+        make.Choices(dtype="int3")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="cannot be loaded again"):
         reload.answers(tmp_path, [[{"role": "user", "content": "x"}]], 4)
     weights = train.adapter_folder(run.id) / "adapter_model.safetensors"

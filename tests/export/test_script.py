@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -15,19 +16,21 @@ import yaml
 from nbclient import NotebookClient
 from safetensors.torch import load_file
 
-from finetune import data, train
-from finetune.errors import RunError
+from finetune import data, models, train
+from finetune.data.fixes import Length
 from finetune.export.script import notebook, script, write_script
 from finetune.export.script import recipe as recipes
 from finetune.export.script.recipe import Recipe, literal, model_name, recipe
+from finetune.export.subject import gather
 from finetune.models import packaged
 from finetune.store import Run, Store
+from finetune.train.tokenized import render_rows
 from tests.conftest import conversation, run_to_end, train_tiny
 
 NEAR = 1e-4
 """Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
 
-EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "texts", "thinking", "tools"})
+EVERY = frozenset({"packing", "4bit", "best", "early_stopping"})
 
 HOSTILE = (
     "plain",
@@ -38,6 +41,13 @@ HOSTILE = (
     "\u2028\u2029\x85\x0c\x00\ud800 \u202e reversed \ufeff",
     "</script><img src=x onerror=alert(1)> # [x](javascript:x)",
 )
+
+
+def exported(store: Store, run: Run, folder: Path) -> Path:
+    """The script of a run, unpacked to a folder."""
+    with zipfile.ZipFile(write_script(gather(store, run), folder.with_suffix(".zip"))) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def losses(store: Store, run: Run) -> dict[str, dict[str, float]]:
@@ -75,6 +85,10 @@ def same_adapter(folder: Path, run: Run) -> None:
     assert apart < 1e-3
 
 
+def tokenizer_of(model: Path) -> Any:
+    return models.load_tokenizer(models.find(str(model)))
+
+
 def varied(folder: Path, rows: list[dict], name: str = "varied") -> data.Dataset:
     path = folder / f"{name}.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -96,7 +110,7 @@ def test_the_script_repeats_the_run(store: Store, tiny: Path, tmp_path: Path) ->
     run = train_tiny(store, tiny, varied(tmp_path, questions()), **settings)
     assert run.state == "succeeded", run.reason
     assert (run.step < run.steps) == ("early_stopping" in settings)
-    folder = write_script(store, run, tmp_path / "out")
+    folder = exported(store, run, tmp_path / "out")
     said = repeat(folder, tiny).stdout
     same_losses(folder, store, run)
     same_adapter(folder, run)
@@ -109,7 +123,7 @@ def test_the_notebook_repeats_the_run(
     store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train_tiny(store, tiny, small_dataset, batch_size=8)
-    folder = write_script(store, run, tmp_path / "out")
+    folder = exported(store, run, tmp_path / "out")
     monkeypatch.setenv("BASE_MODEL", str(tiny))
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -142,7 +156,7 @@ def test_settings_are_repeated(store: Store, tiny: Path, tmp_path: Path, setting
     run = train_tiny(store, tiny, varied(tmp_path, questions()), **settings)
     assert run.state == "succeeded", run.reason
     assert (run.step < run.steps) == ("early_stopping" in settings)
-    folder = write_script(store, run, tmp_path / "out")
+    folder = exported(store, run, tmp_path / "out")
     repeat(folder, tiny)
     same_losses(folder, store, run)
     same_adapter(folder, run)
@@ -172,7 +186,7 @@ def alone() -> list[dict]:
 @pytest.mark.parametrize("rows", [thoughts, texts, tools, alone])
 def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Path, rows) -> None:
     run = train_tiny(store, tiny, varied(tmp_path, rows()))
-    folder = write_script(store, run, tmp_path / "out")
+    folder = exported(store, run, tmp_path / "out")
     repeat(folder, tiny)
     same_losses(folder, store, run)
     same_adapter(folder, run)
@@ -184,7 +198,7 @@ def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str
     record = data.save_dataset(store, varied(tmp_path, questions(10)))
     run = run_to_end(store, train.start(store, config, record), seconds=300)
     assert run.state == "succeeded", run.reason
-    folder = write_script(store, run, tmp_path / "out")
+    folder = exported(store, run, tmp_path / "out")
     assert f'"{default_model}")' in (folder / "train.py").read_text()
     repeat(folder, packaged.folder(home / "models"))
     same_losses(folder, store, run)
@@ -195,9 +209,8 @@ def test_a_run_that_was_stopped_is_repeated_up_to_there(
     store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
 ) -> None:
     run = train_tiny(store, tiny, small_dataset, max_steps=4)
-    stopped = {**run.__dict__, "state": "cancelled", "step": 2, "steps": 4, "result": {**run.result, "adapter_step": 2}}
-    store.update(run.id, state="cancelled", step=2, result=stopped["result"])
-    folder = write_script(store, store.run(run.id), tmp_path / "out")
+    store.update(run.id, state="cancelled", step=2, result=run.result.model_copy(update={"adapter_step": 2}))
+    folder = exported(store, store.run(run.id), tmp_path / "out")
     repeat(folder, tiny)
     again = json.loads((folder / "losses.json").read_text())["training"]
     assert again == {step: pytest.approx(losses(store, run)["training"][step], abs=NEAR) for step in ("1", "2")}
@@ -205,12 +218,10 @@ def test_a_run_that_was_stopped_is_repeated_up_to_there(
 
 def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path) -> None:
     run = train.start(store, train.TrainConfig(model=str(tiny)), data.save_dataset(store, small_dataset))
-    folder = write_script(store, run, tmp_path / "out")
-    packed = write_script(store, run, tmp_path / "out.zip")
-    names = ["requirements.txt", "settings.yaml", "train.ipynb", "train.jsonl", "train.py", "validation.jsonl"]
-    assert sorted(file.name for file in folder.iterdir()) == names
-    with zipfile.ZipFile(packed) as archive:
-        assert {name: archive.read(name) for name in names} == {n: (folder / n).read_bytes() for n in names}
+    folder = exported(store, run, tmp_path / "out")
+    names = {"requirements.txt", "settings.yaml", "train.ipynb", "train.py"}
+    names |= {"train.jsonl", "validation.jsonl", "order.json"}
+    assert {file.name for file in folder.iterdir()} == names
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     assert settings == {"data": "train.jsonl", "model": tiny.name, "validation": "validation.jsonl"}
     rows = [len((folder / f"{part}.jsonl").read_text().splitlines()) for part in ("train", "validation")]
@@ -220,8 +231,6 @@ def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dat
     for place in (str(tiny.parent), str(tmp_path), str(Path.home()), os.environ["FINETUNE_HOME"]):
         assert place not in everything
     assert "finetune" not in (folder / "train.py").read_text().replace("fine-tune", "")
-    with pytest.raises(RunError, match="out: This is there already"):
-        write_script(store, run, folder)
     assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out", "out.zip"]
 
 
@@ -269,7 +278,7 @@ def test_a_model_is_called_by_its_name_only(model: str, source: str | None, name
 
 
 def test_every_setting_is_in_the_script_or_named() -> None:
-    written = script(Recipe(train.TrainConfig(early_stopping=1), true=EVERY))
+    written = script(Recipe(train.TrainConfig(early_stopping=1), conditions=EVERY))
     for name in train.TrainConfig.model_fields:
         named = f"#   {name}: " in written
         used = len(re.findall(rf"\b{name.upper()}\b", written)) > 1
@@ -283,7 +292,7 @@ def test_every_setting_is_in_the_script_or_named() -> None:
 def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
     config = train.TrainConfig(early_stopping=1 if "early_stopping" in true else None)
     (tmp_path / "train.py").write_text(
-        script(Recipe(config, system="Be brief.", measured={0: 1.5, 4: 1.25}, true=true))
+        script(Recipe(config, system="Be brief.", measured={0: 1.5, 4: 1.25}, conditions=true))
     )
     root = Path(__file__).parents[2]
     for command in (["check"], ["format", "--check"]):
@@ -292,13 +301,59 @@ def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_what_the_data_needs(store: Store, small_dataset: data.Dataset) -> None:
+def test_what_the_settings_need(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     record = data.save_dataset(store, small_dataset)
-    run = train.start(store, train.TrainConfig(packing=True, early_stopping=2), record)
-    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
-    rows = [data.Example(({"role": "user", "content": "?"}, call), 1), data.Example((call | {"content": "a"},), 2)]
-    assert recipe(run, record).true == {"packing", "early_stopping", "best"}
-    assert recipe(run, record, rows).true == {"packing", "early_stopping", "best", "tools", "texts"}
+    for settings, true in (
+        ({}, set()),
+        ({"packing": True, "early_stopping": 2}, {"packing", "early_stopping", "best"}),
+    ):
+        run = train.start(store, train.TrainConfig(model=str(tiny), **settings), record)
+        assert recipe(gather(store, run), 1, 1, 2).conditions == true
+
+
+@pytest.mark.parametrize("rows", [questions, thoughts, texts, tools, alone])
+def test_the_ids_are_those_the_run_reads(store: Store, tiny: Path, tmp_path: Path, rows) -> None:
+    record = data.save_dataset(store, varied(tmp_path, rows()))
+    for most in (None, 40):
+        run = train.start(store, train.TrainConfig(model=str(tiny), max_length=most), record)
+        folder = exported(store, run, tmp_path / f"out-{most}")
+        learned, held = train.rows_of_run(store, run)
+        read = render_rows(learned, held, tokenizer_of(tiny), most, lambda line: None)
+        for name, ids in (("train", read.train), ("validation", read.held_out)):
+            written = [json.loads(line) for line in (folder / f"{name}.jsonl").open()]
+            assert [{key: row[key] for key in ("input_ids", "labels")} for row in written] == ids
+
+
+def test_ids_hold_nothing_that_the_rows_beside_them_do_not(store: Store, tiny: Path, tmp_path: Path) -> None:
+    """Of three rows with an address, one had it masked, one is left out by a fix, and one by the template."""
+    tokenizer = tokenizer_of(tiny)
+    address, tool = "ann@example.org", {"type": "function", "function": {"name": "f", "parameters": {}}}
+    rows = [{"messages": conversation(f"Who is {i}?", f"Number {i}.")} for i in range(20)]
+    rows.append({"messages": conversation("Who wrote (address)?", "The owner of (address).")})
+    rows.append({"messages": conversation(f"Who wrote {address}? " * 40, f"The owner of {address}.")})
+    rows.append({"messages": conversation("Who?", f"{address}!"), "tools": [tool]})
+    checked = data.apply(varied(tmp_path, rows), ["drop_too_long"], Length(tokenizer, 300))
+    record = data.save_dataset(store, checked)
+    run = train.start(store, train.TrainConfig(model=str(tiny), held_out=0.1), record)
+    folder = exported(store, run, tmp_path / "out")
+    written = [json.loads(line) for name in ("train", "validation") for line in (folder / f"{name}.jsonl").open()]
+    assert len(written) == 21
+    for row in written:
+        said = tokenizer.decode(row["input_ids"])
+        assert "example.org" not in said + tokenizer.decode([label for label in row["labels"] if label != -100])
+        assert all(message["content"] in said for message in row["messages"])
+    assert all(b"example.org" not in file.read_bytes() for file in folder.iterdir())
+
+
+def test_the_exported_rows_can_be_trained_on_here(
+    store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    """settings.yaml names them for this app, which reads the conversations and leaves the ids alone."""
+    run = train.start(store, train.TrainConfig(model=str(tiny)), data.save_dataset(store, small_dataset))
+    folder = exported(store, run, tmp_path / "out")
+    again = data.load(folder / "train.jsonl")
+    assert not again.rejected
+    assert [row.messages for row in again.examples] == [row.messages for row in train.rows_of_run(store, run)[0]]
 
 
 def test_the_notebook_explains_every_step() -> None:

@@ -14,6 +14,7 @@ from finetune.chat import Ask, Engine
 from finetune.errors import DataError, ModelError, RunError
 from finetune.export import facts
 from finetune.export.bundle import read_bundle, write_bundle
+from finetune.export.subject import gather
 from finetune.store import DatasetRecord, Event, Run, Store
 from tests.conftest import run_to_end
 from tests.export.trained import OTHER, world
@@ -32,7 +33,7 @@ def test_an_imported_run_shows_what_the_original_shows(store: Store, tiny: Path)
     assert train.checkpoint_steps(run.id) == []
     with made.there() as there:
         events, losses = there.events(made.run.id), train.held_out(there, made.run.id)
-        before, told = train.progress(made.run, events), facts.data_facts(there, made.run)
+        before, told = train.progress(made.run, events), facts.data_facts(gather(there, made.run))
         said = Engine().answer([Ask(ASKED), Ask(ASKED, made.run)], str(tiny))
     after = train.progress(run, store.events(run.id))
     for name in (
@@ -51,7 +52,7 @@ def test_an_imported_run_shows_what_the_original_shows(store: Store, tiny: Path)
     assert [(event.seq, event.at, event.kind) for event in store.events(run.id)] == [
         (event.seq, event.at, event.kind) for event in events
     ]
-    assert facts.data_facts(store, run) == told
+    assert facts.data_facts(gather(store, run)) == told
     again = Engine().answer([Ask(ASKED), Ask(ASKED, run)], str(tiny))
     assert [reply.text for reply in again] == [reply.text for reply in said]
     assert [vote["tuned"] for vote in store.votes(run.id, "colleague")] == ["my own words"]
@@ -62,15 +63,16 @@ def test_its_evaluation_is_found_again(store: Store, tiny: Path) -> None:
     made = world(tiny)
     run = read_bundle(store, made.full, model=str(tiny))
     task = evaluate.of_run(run, store)
-    assert {"data": "sums", **evaluate.report(task, evaluate.answered(task))} == made.report | {"run": run.id}
+    again = evaluate.report(task, evaluate.answered(task))
+    assert again == made.report.model_copy(update={"run": run.id, "data": None})
     known = evaluate.known(run)
     assert known
-    assert (known["from"], known["verdict"]) == ("bundle", made.report["verdict"]), "nobody here saw these answers"
+    assert (known.origin, known.verdict) == ("bundle", made.report.verdict), "nobody here saw these answers"
     assert list(evaluate.measure(task, Engine())) == [(len(evaluate.answered(task)),) * 2], "nothing is left to ask"
-    assert evaluate.conclude(task, "sums")["from"] == "bundle", "judged again they are not ours either"
+    assert evaluate.conclude(task, "sums").origin == "bundle", "judged again they are not ours either"
     known = evaluate.known(run)
     assert known
-    assert known["from"] == "bundle"
+    assert known.origin == "bundle"
 
 
 def test_training_again_gives_the_same_losses(store: Store, tiny: Path) -> None:
@@ -109,9 +111,9 @@ def test_without_its_rows_every_page_that_needs_them_says_so(store: Store, tiny:
         assert caught.value.code == "rows_stayed"
     kept = evaluate.known(run)
     assert kept
-    assert (kept["from"], kept["verdict"]) == ("bundle", made.report["verdict"])
-    told = facts.data_facts(store, run)
-    assert (told["train"], told["held_out"], told["system"]) == (51, 9, record.facts.system)
+    assert (kept.origin, kept.verdict) == ("bundle", made.report.verdict)
+    told = facts.data_facts(gather(store, run))
+    assert (told.train, told.held_out, told.system) == (51, 9, record.facts.system)
     assert Engine().answer([Ask(ASKED, run)], str(tiny))[0].tokens
 
 
@@ -144,14 +146,14 @@ def test_an_imported_run_is_exported_again(store: Store, tiny: Path, tmp_path: P
         run = read_bundle(store, bundle)
         with pytest.MonkeyPatch.context() as patch:  # another machine
             patch.setattr(facts, "_cpu", lambda: "another processor")
-            again = write_bundle(store, run, tmp_path / f"{with_data}.zip", with_data=with_data)
+            again = write_bundle(gather(store, run), tmp_path / f"{with_data}.zip", with_data=with_data)
         twice = read_bundle(store, again, model=str(tiny))
         assert twice.config == made.run.config
         assert facts.environment(twice)["cpu"] != "another processor"
-        assert facts.data_facts(store, twice) == facts.data_facts(store, run)
+        assert facts.data_facts(gather(store, twice)) == facts.data_facts(gather(store, run))
         report = evaluate.known(twice)
         assert report
-        assert report["verdict"] == made.report["verdict"]
+        assert report.verdict == made.report.verdict
 
 
 def test_a_killed_import_leaves_no_run(store: Store, tiny: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from finetune import data, models
 from finetune.export import facts, make
-from finetune.export.usage import usage
+from finetune.export.formats import Usage, format_of
+from finetune.export.subject import gather
 from finetune.store import Store
 from tests.conftest import train_tiny
 from tests.models.families import FAMILIES, tokenizer_of
@@ -25,12 +26,18 @@ def blocks(markdown: str, language: str) -> list[str]:
     return [part.split("\n```")[0] for part in markdown.split(f"```{language}\n")[1:]]
 
 
+def uses(format: str) -> Usage:
+    card = format_of(format).card
+    assert card
+    return card.usage
+
+
 @pytest.mark.parametrize("thinking", [False, True])
 @pytest.mark.parametrize("format", ["adapter", "merged"])
 def test_python_asks_as_was_trained(format: str, thinking: bool) -> None:
     tokenizer = tokenizer_of(QWEN3)
     assert models.can_think(tokenizer)
-    [code] = blocks(usage(BASE, format, [], None, thinking), "python")
+    [code] = blocks(uses(format)(BASE, [], None, thinking), "python")
     asking = [line for line in code.splitlines() if line.startswith(("messages =", "inputs ="))]
     told: dict[str, Any] = {"tokenizer": tokenizer}
     exec("\n".join(asking), told)
@@ -41,7 +48,7 @@ def test_python_asks_as_was_trained(format: str, thinking: bool) -> None:
 @pytest.mark.parametrize("format", ["gguf", "gguf-lora"])
 def test_llama_cpp_asks_as_was_trained(format: str, thinking: bool) -> None:
     tokenizer = tokenizer_of(QWEN3)
-    [command] = blocks(usage(BASE, format, ["a b.gguf"], "Be brief.", thinking), "bash")
+    [command] = blocks(uses(format)(BASE, ["a b.gguf"], "Be brief.", thinking), "bash")
     words = shlex.split(command)
     assert {"--jinja", "a b.gguf"} < set(words)
     assert words[words.index("-sys") + 1] == "Be brief."
@@ -54,7 +61,7 @@ def test_a_template_without_the_switch_needs_no_word() -> None:
     for family in FAMILIES:
         assert models.can_think(tokenizer_of(family)) == (family is QWEN3), family.name
     for format in ("adapter", "merged", "gguf", "gguf-lora"):
-        assert "thinking" not in usage(BASE, format, ["a.gguf"], "Be brief.")
+        assert "thinking" not in uses(format)(BASE, ["a.gguf"], "Be brief.", None)
 
 
 @pytest.mark.parametrize("thinking", [None, False, True])
@@ -68,7 +75,7 @@ def test_what_is_handed_out_beside_the_files(
     for example in small_dataset.examples if thinking else []:
         example.messages[-1]["content"] = "<think>\nHm.\n</think>\n\n" + example.messages[-1]["content"]
     run = train_tiny(store, base, small_dataset, max_steps=1)
-    assert facts.thinking(store, run) is thinking
+    assert facts.thinking(gather(store, run)) is thinking
     for to in ("adapter", "merged", "gguf", "gguf-lora"):
         made = make.export(store, run, to, tmp_path / "out", make.Choices(check=False))
         folder = make.unpacked(made, tmp_path / "adapter")

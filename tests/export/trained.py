@@ -14,6 +14,7 @@ from finetune import data, evaluate
 from finetune.chat import Engine
 from finetune.chat.votes import Vote
 from finetune.export.bundle import write_bundle
+from finetune.export.subject import gather
 from finetune.store import Log, Run, Store
 from tests.conftest import train_tiny
 
@@ -28,7 +29,7 @@ class World:
 
     home: Path
     run: Run
-    report: dict
+    report: evaluate.Report
     bare: Path
     full: Path
 
@@ -54,12 +55,13 @@ def world(tiny: Path) -> World:
         report = evaluate.conclude(task, "sums")
         asked = [{"role": "user", "content": "1+1"}]
         for owner, word in (("local", "my own words"), (OTHER, "the words of somebody else")):
-            store.add_vote(run.id, owner, f"{owner}-1", Vote("tuned", "base", asked, word, word, 1.5).as_dict())
+            vote = Vote(choice="tuned", left="base", messages=asked, base=word, tuned=word, at=1.5)
+            store.add_vote(run.id, owner, f"{owner}-1", vote.model_dump())
         lines = f'Traceback:\n  File "{home}/runs/x.py", line 3\n  File "/opt/some where/lib/y.py"\ntoken {TOKEN}'
         store.add_event(run.id, Log(text=lines))
         train_tiny(store, tiny, sums(out / f"{OTHER}.jsonl"))
-        bare = write_bundle(store, run, out / "bare.zip")
-        full = write_bundle(store, run, out / "full.zip", with_data=True)
+        bare = write_bundle(gather(store, run), out / "bare.zip")
+        full = write_bundle(gather(store, run), out / "full.zip", with_data=True)
     return World(home, run, report, bare, full)
 
 

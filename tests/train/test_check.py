@@ -11,6 +11,7 @@ from finetune import data, models, train
 from finetune.chat.adapters import Adapter, Resident
 from finetune.errors import ConfigError, DataError, FinetuneError, ModelError, NotAllowed
 from finetune.export.merged import write_merged
+from finetune.export.subject import gather
 from finetune.store import DatasetRecord, Store
 from finetune.train import TrainConfig
 from tests.conftest import conversation, train_tiny
@@ -33,7 +34,7 @@ def usable(store: Store, tiny: Path, dataset: data.Dataset, modules: str, folder
     resident = Resident(models.find(str(tiny)))
     resident.load([Adapter(run)])
     assert resident.difference < 1e-3
-    write_merged(run, folder / "merged")
+    write_merged(gather(store, run), folder / "merged")
     AutoModelForCausalLM.from_pretrained(folder / "merged")
     return True
 

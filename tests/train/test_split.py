@@ -10,6 +10,7 @@ from finetune import data, evaluate, train
 from finetune.data import library
 from finetune.errors import DataError
 from finetune.export.bundle import read_bundle, write_bundle
+from finetune.export.subject import gather
 from finetune.store import Run, Store
 from tests.conftest import conversation, train_tiny
 
@@ -99,7 +100,7 @@ def test_rows_are_read_back_as_they_were_checked(store: Store, sample: Path) -> 
 
 
 def test_a_bundle_hands_the_split_over(store: Store, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = write_bundle(store, run, tmp_path / "run.zip", with_data=True)
+    bundle = write_bundle(gather(store, run), tmp_path / "run.zip", with_data=True)
     held = texts(train.rows_of_run(store, run)[1])
     monkeypatch.setattr(library, "held_out", lambda dataset, ratio, seed: real(dataset, ratio, seed + 1))
     there = read_bundle(store, bundle, model=run.config["model"])

@@ -43,7 +43,7 @@ def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]
     """What Gradio hands over: each input's value."""
     told = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE}
     told |= {"repo": "", "what": "adapter", "public": False, "replace": False, **changed}
-    return {getattr(tab, name): value for name, value in told.items()}
+    return {tab.options.get(name) or getattr(tab, name): value for name, value in told.items()}
 
 
 def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:

@@ -1,6 +1,6 @@
 """The merged model as a GGUF file, and the LoRA alone as a GGUF adapter, with what llama.cpp and Ollama need beside."""
 
 from finetune.export.gguf.lora import write_gguf_lora
-from finetune.export.gguf.model import Kind, refuse_inexpressible, write_gguf
+from finetune.export.gguf.model import write_gguf
 
-__all__ = ["Kind", "refuse_inexpressible", "write_gguf", "write_gguf_lora"]
+__all__ = ["write_gguf", "write_gguf_lora"]

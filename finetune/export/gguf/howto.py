@@ -1,8 +1,8 @@
-"""What goes beside a GGUF so that it is used as it was tested: an Ollama `Modelfile` and a llama.cpp command.
+"""An Ollama `Modelfile` and a llama.cpp command, so that a GGUF is used as it was tested.
 
-Ollama has templates of its own, in Go's syntax. The chat template is recognised by what it writes for
-a small conversation, not by its name: ChatML (SmolLM2, Qwen), Llama 3, Gemma. For any other the
-Modelfile has no TEMPLATE, and Ollama goes by what it makes of the template within the GGUF.
+Ollama's templates are written in Go's template language. The model's chat template is recognised by what it writes for
+a small conversation, not by its name: ChatML (SmolLM2, Qwen), Llama 3 or Gemma. For any other, the Modelfile has no
+TEMPLATE, and Ollama uses the template in the GGUF.
 """
 
 import json
@@ -40,7 +40,7 @@ FAMILIES = {
         "<start_of_turn>model\n",
     ),
 }
-"""What a family's template writes for the probe (after the beginning of text), and the same in Go's syntax."""
+"""What a family's template writes for the probe (after the beginning of text), and the same template in Go."""
 
 
 def modelfile(
@@ -52,7 +52,7 @@ def modelfile(
 ) -> str:
     """Ollama's recipe for the GGUF beside it; `ends` are the tokens that end an answer (`models.end_tokens`).
 
-    `thinking` tells whether answers were trained to think aloud: their opening is another.
+    `thinking`: whether answers were trained to think aloud, which changes how they open.
 
     Example:
         >>> print(modelfile("model.gguf", tokenizer, "Answer in JSON.", [2]))
@@ -69,24 +69,24 @@ def modelfile(
     stops = [str(tokenizer.decode([end])) for end in sorted(set(ends))]
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
     lines += [
-        "# As it was tested: always the likeliest token.",
+        "# As it was tested: greedy decoding.",
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
     ]
-    spoken = system or (default_system(tokenizer, thinking) if family == "ChatML" else "")
-    if '"""' in spoken:
+    prompt = system or (default_system(tokenizer, thinking) if family == "ChatML" else "")
+    if '"""' in prompt:
         lines.append(
-            "# The system prompt holds three quotes in a row, which a Modelfile cannot: send it with each chat."
+            "# A Modelfile cannot hold the system prompt, which has three quotes in a row: send it with each chat."
         )
-    elif spoken:
-        lines.append(f'SYSTEM """{spoken}"""')
+    elif prompt:
+        lines.append(f'SYSTEM """{prompt}"""')
     return "\n".join(lines) + "\n"
 
 
 def llama_command(
     gguf_name: str, system: str | None = None, lora_name: str | None = None, thinking: bool | None = None
 ) -> str:
-    """One line that starts a chat in llama.cpp, with the template in the GGUF; `thinking` is its switch, if it has one.
+    """The command that starts a chat in llama.cpp with the GGUF's template; `thinking` is its switch, if it has one.
 
     Example:
         >>> llama_command("model.gguf", "Answer in JSON.")
@@ -100,7 +100,7 @@ def llama_command(
 
 
 def recognised(tokenizer: "PreTrainedTokenizerBase", thinking: bool = False) -> tuple[str | None, str]:
-    """The family that the chat template belongs to, and what it puts at an answer's opening beyond the family's.
+    """The family the chat template belongs to, and what it adds to the family's opening of an answer.
 
     Example:
         >>> recognised(qwen3_tokenizer)
@@ -119,7 +119,7 @@ def recognised(tokenizer: "PreTrainedTokenizerBase", thinking: bool = False) -> 
 
 
 def default_system(tokenizer: "PreTrainedTokenizerBase", thinking: bool = False) -> str:
-    """What a ChatML template says for itself when no system prompt is given, as SmolLM2's does; often nothing."""
+    """A ChatML template's own system prompt, used when none is given, as SmolLM2's has; often none."""
     start, end = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\nU7"
     written = _written(PROBE[1:2], tokenizer, thinking)
     return written.removeprefix(start).split(end)[0] if written.startswith(start) and end in written else ""

@@ -1,7 +1,7 @@
-"""A run's LoRA alone as a GGUF adapter: a few megabytes, for whoever has a GGUF of the same base.
+"""A run's LoRA alone as a GGUF adapter: a few megabytes, for a GGUF of the same base.
 
-llama.cpp multiplies B·A by alpha / rank. An adapter of another strength (rsLoRA: alpha / √rank, or a
-rank or alpha of its own for some layers) has what is left over multiplied into its B.
+llama.cpp scales B·A by alpha / rank. For an adapter that PEFT scales otherwise (rsLoRA: alpha / √rank, or some layers
+with their own rank or alpha), the remaining factor is multiplied into B.
 """
 
 import json
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune import models
 from finetune.chat.adapters import Adapter
 from finetune.errors import RunError
 from finetune.export.gguf.tensors import Family, family_of
+from finetune.export.subject import Subject
 from finetune.files import aside
 from finetune.store import Run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PART = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<part>[AB])\.weight")
 
 
-def write_gguf_lora(run: Run, out: Path) -> Path:
+def write_gguf_lora(subject: Subject, out: Path) -> Path:
     """Write the run's adapter to the file `out`, for llama.cpp's ``--lora``.
 
     Raises:
@@ -31,15 +31,14 @@ def write_gguf_lora(run: Run, out: Path) -> Path:
         ModelError: the model's family cannot be written (code ``gguf_unsupported``).
 
     Example:
-        >>> write_gguf_lora(run, Path("lora.gguf"))
+        >>> write_gguf_lora(subject, Path("lora.gguf"))
         PosixPath('lora.gguf')
     """
     import gguf
     from transformers import AutoConfig
 
-    folder = Adapter(run).folder()
-    found = models.find(run.config["model"], source=run.result.get("source"))
-    family = family_of(AutoConfig.from_pretrained(found.folder, trust_remote_code=False))
+    run, folder = subject.run, Adapter(subject.run).folder()
+    family = family_of(AutoConfig.from_pretrained(subject.model.folder, trust_remote_code=False))
     config = _config(folder, run)
     with aside(out) as place:
         writer = gguf.GGUFWriter(place, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH(family.arch)])
@@ -83,19 +82,19 @@ def _pairs(folder: Path, run: Run) -> "dict[str, tuple[torch.Tensor, torch.Tenso
         part = PART.fullmatch(key)
         if part is None:
             raise RunError(
-                f"The adapter holds {key}, which is no LoRA of a linear layer, so it cannot go alone.",
+                f"The adapter holds {key}, which is not a LoRA of a linear layer, so it cannot be exported alone.",
                 where=run.id,
                 fix="Export the merged model as GGUF instead.",
                 code="gguf_unsupported",
             )
         parts.setdefault(part["layer"], {})[part["part"]] = tensor
     if not parts or any(len(both) < 2 for both in parts.values()):
-        raise _damaged(run, "it is not whole")
+        raise _damaged(run, "it is incomplete")
     return {layer: (both["A"], both["B"]) for layer, both in parts.items()}
 
 
 def _strength(config: dict[str, Any], layer: str, rank: int) -> float:
-    """What PEFT multiplies this layer's B·A by."""
+    """The factor by which PEFT scales this layer's B·A."""
     from peft.utils.other import get_pattern_key
 
     patterns: dict[str, float] = config.get("alpha_pattern") or {}
@@ -111,7 +110,7 @@ def _config(folder: Path, run: Run) -> dict[str, Any]:
         raise _damaged(run, type(error).__name__) from error
     if not plain or config.get("bias", "none") != "none" or config.get("modules_to_save"):
         raise RunError(
-            "The adapter is more than a plain LoRA, which is all that llama.cpp can add to a base.",
+            "The adapter is more than a plain LoRA, the only kind llama.cpp can apply.",
             where=run.id,
             fix="Export the merged model as GGUF instead.",
             code="gguf_unsupported",

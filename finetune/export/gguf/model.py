@@ -1,19 +1,19 @@
-"""A plain transformers folder becomes one GGUF file, with the official `gguf` package and nothing else.
+"""A plain transformers folder becomes one GGUF file, written with the official `gguf` package.
 
     write_gguf(folder, Path("model.gguf"), "q8_0")
 
-Weights are read, laid out and written one at a time, so that it takes little memory. Norms and other
-vectors stay float32, as in llama.cpp's own converter; a matrix whose rows are no multiple of 32 long
-stays float16 in a ``q8_0`` file.
+Weights are read and written one at a time, to save memory. Norms and other vectors stay float32, as in llama.cpp's own
+converter. ``q8_0`` quantises blocks of 32, so a matrix whose rows are not a multiple of 32 long stays float16.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
 from finetune.export.gguf.tensors import COMMAND, Family, family_of, frequencies, weights
 from finetune.export.gguf.vocab import add_vocabulary
+from finetune.export.subject import Quant
 from finetune.files import aside
 
 if TYPE_CHECKING:
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     import torch
     from gguf import GGMLQuantizationType, GGUFWriter
 
-Kind = Literal["f16", "q8_0"]
-
 SLIDING = 6
-"""In Gemma 3 every sixth layer sees everything, the others a window; llama.cpp knows no other rhythm."""
+"""In Gemma 3 every sixth layer has full attention, the others a sliding window; llama.cpp assumes this pattern."""
 
 ROPES: dict[str, set[str]] = {
     "default": set(),
@@ -32,21 +30,21 @@ ROPES: dict[str, set[str]] = {
     "yarn": {"factor", "original_max_position_embeddings"},
     "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
 }
-"""Kinds of rotary positions that can be written, with the settings of each that are; any other must be unset."""
+"""RoPE types that can be written, each with the settings that are written; any other must be unset."""
 
 ROPE_UNSET = {"beta_fast": 32, "beta_slow": 1, "truncate": True, "partial_rotary_factor": 1}
-"""Values of other settings that are the same as leaving them out, for transformers and for llama.cpp."""
+"""Values of other settings that equal the default in both transformers and llama.cpp."""
 
 
-def write_gguf(folder: Path, out: Path, kind: Kind = "f16") -> Path:
-    """Write the model in `folder` to the file `out`: weights, tokenizer, chat template and what ends a turn.
+def write_gguf(folder: Path, out: Path, quant: Quant = "f16") -> Path:
+    """Write the model in `folder` to the file `out`: weights, tokenizer, chat template and end-of-turn tokens.
 
     Raises:
         ModelError: the family, the tokenizer or a setting cannot be expressed (code ``gguf_unsupported``); the
             message names llama.cpp's own command.
 
     Example:
-        >>> write_gguf(write_merged(run, Path("merged")), Path("model.gguf"), "q8_0")
+        >>> write_gguf(write_merged(subject, Path("merged")), Path("model.gguf"), "q8_0")
         PosixPath('model.gguf')
     """
     import gguf
@@ -55,15 +53,15 @@ def write_gguf(folder: Path, out: Path, kind: Kind = "f16") -> Path:
         writer, family = _described(folder, place)
         try:
             writer.add_name(out.stem)
-            writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
-            _add_tensors(writer, folder, family, kind)
+            writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{quant.upper()}"])
+            _add_tensors(writer, folder, family, quant)
         finally:
             writer.close()
     return out
 
 
 def refuse_inexpressible(folder: Path) -> None:
-    """Raise what `write_gguf` would for this base, before minutes go into merging it.
+    """Raise what `write_gguf` would for this base, before minutes are spent on merging it.
 
     Example:
         >>> refuse_inexpressible(models.find("HuggingFaceTB/SmolLM2-135M-Instruct").folder)
@@ -72,7 +70,7 @@ def refuse_inexpressible(folder: Path) -> None:
 
 
 def _described(folder: Path, place: Path | None) -> tuple["GGUFWriter", Family]:
-    """A writer that was told everything but the weights."""
+    """A writer with all metadata, still without the weights."""
     import gguf
     from transformers import AutoConfig
 
@@ -159,7 +157,7 @@ def _add_rope(writer: "GGUFWriter", rope: dict[str, Any]) -> None:
 
 
 def _refuse_rope(rope: dict[str, Any]) -> None:
-    """What is not written would be lost without a word, and the model answer otherwise."""
+    """A setting that is not written would be lost silently, and the model would answer differently."""
     kind = rope.get("rope_type", "default")
     if kind not in ROPES:
         raise _unsupported(f"its {kind} positions")
@@ -171,17 +169,17 @@ def _refuse_rope(rope: dict[str, Any]) -> None:
 
 def _unsupported(what: str) -> ModelError:
     return ModelError(
-        f"llama.cpp does not compute {what} as transformers does, or is not told how here.",
+        f"llama.cpp does not compute {what} as transformers does, or this export cannot describe it.",
         fix=f"Export the merged model and use llama.cpp's own converter: {COMMAND}",
         code="gguf_unsupported",
     )
 
 
-def _add_tensors(writer: "GGUFWriter", folder: Path, family: Family, kind: Kind) -> None:
+def _add_tensors(writer: "GGUFWriter", folder: Path, family: Family, quant: Quant) -> None:
     from gguf import GGML_QUANT_SIZES
 
     for name, weight in _tensors(folder, family):
-        stored = _stored(weight, kind)
+        stored = _stored(weight, quant)
         block, size = GGML_QUANT_SIZES[stored]
         writer.add_tensor_info(
             name, tuple(weight.shape), _numpy_type(weight), weight.numel() // block * size, raw_dtype=stored
@@ -190,7 +188,7 @@ def _add_tensors(writer: "GGUFWriter", folder: Path, family: Family, kind: Kind)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for _, weight in _tensors(folder, family):
-        writer.write_tensor_data(_quantized(weight, _stored(weight, kind)))
+        writer.write_tensor_data(_quantized(weight, _stored(weight, quant)))
 
 
 def _tensors(folder: Path, family: Family) -> "Iterator[tuple[str, torch.Tensor]]":
@@ -204,12 +202,12 @@ def _tensors(folder: Path, family: Family) -> "Iterator[tuple[str, torch.Tensor]
         yield family.name(theirs), family.laid_out(theirs, weight)
 
 
-def _stored(weight: "torch.Tensor", kind: Kind) -> "GGMLQuantizationType":
+def _stored(weight: "torch.Tensor", quant: Quant) -> "GGMLQuantizationType":
     from gguf import GGMLQuantizationType as Stored
 
     if weight.dim() == 1:
         return Stored.F32
-    return Stored.Q8_0 if kind == "q8_0" and weight.shape[-1] % 32 == 0 else Stored.F16
+    return Stored.Q8_0 if quant == "q8_0" and weight.shape[-1] % 32 == 0 else Stored.F16
 
 
 def _quantized(weight: "torch.Tensor", stored: "GGMLQuantizationType") -> "numpy.ndarray":

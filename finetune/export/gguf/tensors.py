@@ -1,7 +1,7 @@
-"""Weights as llama.cpp lays them out, by family: their names, their order, and what is folded into them.
+"""Weights as llama.cpp lays them out, by family: their names, the order of their rows, and what is folded in.
 
-llama       query and key rows in pairs (transformers rotates halves, llama.cpp neighbours)
-qwen2, qwen3    as they are
+llama           query and key rows interleaved (see `_interleaved`)
+qwen2, qwen3    unchanged
 gemma3_text     1 added to every norm: Gemma's layer multiplies by 1 + weight
 """
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     import torch
 
 FAMILIES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "gemma3_text": "GEMMA3"}
-"""A config's `model_type` and the name of its architecture in the gguf package."""
+"""A config's `model_type`, and its architecture's name in the gguf package."""
 
 COMMAND = "python convert_hf_to_gguf.py MERGED_FOLDER --outfile model.gguf"
-"""What llama.cpp itself offers for the families that are not here."""
+"""llama.cpp's own converter, for all other families."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """How the weights of one model are named and laid out in a GGUF.
+    """How the weights of a model are named and laid out in a GGUF.
 
     Example:
         >>> family_of(config).name("model.layers.0.self_attn.q_proj.weight")
@@ -47,7 +47,7 @@ class Family:
         ours = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
         if ours is None:
             raise ModelError(
-                f"A GGUF of a {self.config.model_type} model has no place for {theirs}.",
+                f"A GGUF of a {self.config.model_type} model cannot hold {theirs}.",
                 fix=f"Use llama.cpp's own converter: {COMMAND}",
                 code="gguf_unsupported",
             )
@@ -59,7 +59,7 @@ class Family:
         layer = theirs.rsplit(".", 2)[-2]
         if self.config.model_type == "llama" and layer in ("q_proj", "k_proj"):
             heads = self.config.num_attention_heads if layer == "q_proj" else self.config.num_key_value_heads
-            return _paired(weight, heads)
+            return _interleaved(weight, heads)
         if self.config.model_type == "gemma3_text" and layer.endswith("norm"):
             return weight + 1
         return weight
@@ -83,7 +83,7 @@ def family_of(config: Any) -> Family:
 
 
 def weights(folder: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
-    """The weights of a transformers folder, one after the other; each is read when it comes.
+    """The weights of a transformers folder, read one at a time.
 
     Example:
         >>> next(weights(folder))[0]
@@ -104,9 +104,9 @@ def weights(folder: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
 
 
 def frequencies(config: Any, head: int) -> "torch.Tensor | None":
-    """What Llama 3.1 and later divide each rotary frequency by, (head / 2,); None for a model without.
+    """The divisors of Llama 3.1's RoPE frequencies, (head / 2,); None for a model without.
 
-    Its long and short waves are treated apart (https://arxiv.org/abs/2407.21783, and transformers' ``llama3``).
+    Long and short wavelengths are scaled differently (https://arxiv.org/abs/2407.21783; ``llama3`` in transformers).
     """
     import math
 
@@ -122,7 +122,12 @@ def frequencies(config: Any, head: int) -> "torch.Tensor | None":
     return (1 / ((1 - smooth) / factor + smooth)).float()
 
 
-def _paired(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
+def _interleaved(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
     """Rows of each head from (first halves, second halves) to (first, second, first, second …)."""
+    # RoPE rotates the dimensions of a head in pairs. transformers pairs dimension i with i + head/2 (rotate_half);
+    # for the llama architecture ggml pairs neighbours, 2i and 2i + 1, as Meta's own weights do. So that each pair
+    # is rotated by the same angle, row i goes to 2i and row i + head/2 to 2i + 1. Queries and keys are permuted
+    # alike, so their dot products do not change; values are not rotated and stay. The Qwen and Gemma architectures
+    # use ggml's NeoX variant, which pairs as transformers does.
     rows = weight.shape[0]
     return weight.reshape(heads, 2, rows // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)

@@ -1,10 +1,9 @@
-"""A Hugging Face tokenizer as llama.cpp reads one: tokens, merges or scores, what splits text, what ends a turn.
+"""A Hugging Face tokenizer as llama.cpp reads one: tokens, merges or scores, pre-tokenizer, special tokens.
 
-Two kinds are known. Byte-level BPE (GPT-2's and its heirs) keeps its merges, and llama.cpp is told by
-name which rule splits text into words; the rule is found in tokenizer.json, never guessed from the
-model's name. BPE with byte fallback (Gemma, Llama 2: SentencePiece's) becomes scores, where a token
-that is merged earlier scores higher. llama.cpp normalises no text: a tokenizer that composes
-characters (NFC, as Qwen's) cuts text that is not composed differently there.
+Two kinds are supported. Byte-level BPE (GPT-2's and its successors) keeps its merges, and names one of llama.cpp's
+pre-tokenizers; which one is read from tokenizer.json, never guessed from the model's name. BPE with byte fallback
+(SentencePiece's, as in Gemma and Llama 2) becomes scores, where an earlier merge scores higher. llama.cpp does not
+normalise text: where the tokenizer composes characters (NFC, as Qwen's does), decomposed text is tokenized differently.
 """
 
 import json
@@ -30,29 +29,32 @@ SPLITS = {
     (LLAMA, True): "llama-bpe",
     (LLAMA, False): "smaug-bpe",
 }
-"""llama.cpp's names of the rules that split text, by rule and whether a whole word in the vocabulary is never cut."""
+"""llama.cpp's names of pre-tokenizers, by rule and `ignore_merges`: whether words in the vocabulary stay whole."""
 
 SPACE = "▁"
+
+Json = dict[str, Any]
+"""tokenizer.json, or a part of it."""
 
 
 def add_vocabulary(writer: "GGUFWriter", folder: Path, rows: int) -> None:
     """Write the tokenizer of a transformers folder; `rows` is how many embeddings the model has.
 
     Raises:
-        ModelError: llama.cpp has no way to cut text as this tokenizer does, or there is no end of turn.
+        ModelError: llama.cpp cannot tokenize as this tokenizer does, or there is no end of turn.
 
     Example:
         >>> add_vocabulary(gguf.GGUFWriter("model.gguf", "llama"), folder, 49152)
     """
     tokenizer = models.load_tokenizer(models.Found(folder.name, folder, "local"))
-    told = _read(folder)
-    merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in told["model"]["merges"]]
-    if told["model"].get("byte_fallback"):
-        _add_scored(writer, told, merges, rows)
+    data = _read(folder)
+    merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in data["model"]["merges"]]
+    if data["model"].get("byte_fallback"):
+        _add_scored(writer, data, merges, rows)
     else:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(split_name(told))
-        tokens, types = _tokens(told, rows, spaces=False)
+        writer.add_tokenizer_pre(split_name(data))
+        tokens, types = _tokens(data, rows, spaces=False)
         writer.add_token_list(tokens)
         writer.add_token_types(types)
         writer.add_token_merges([" ".join(merge) for merge in merges])
@@ -60,17 +62,17 @@ def add_vocabulary(writer: "GGUFWriter", folder: Path, rows: int) -> None:
     writer.add_chat_template(tokenizer.get_chat_template())
 
 
-def split_name(told: dict[str, Any]) -> str:
-    """llama.cpp's name for how a byte-level tokenizer.json (`told`) splits text into words.
+def split_name(data: Json) -> str:
+    """llama.cpp's name of the pre-tokenizer in a byte-level tokenizer.json (`data`).
 
     Raises:
-        ModelError: it knows no such rule.
+        ModelError: it has no such pre-tokenizer.
 
     Example:
         >>> split_name(json.loads(Path("tokenizer.json").read_text()))
         'smollm'
     """
-    steps = _steps(told.get("pre_tokenizer"), "pretokenizers")
+    steps = _steps(data.get("pre_tokenizer"), "pretokenizers")
     kinds = [step["type"] for step in steps]
     last = steps[-1] if steps else {}
     rule = None
@@ -81,22 +83,22 @@ def split_name(told: dict[str, Any]) -> str:
             rule = "digits, GPT-2" if digits else "GPT-2"
         elif not last["use_regex"] and kinds == ["Split", "ByteLevel"] and before[0]["behavior"] == "Isolated":
             rule = before[0]["pattern"].get("Regex")
-    name = SPLITS.get((str(rule), bool(told["model"].get("ignore_merges"))))
-    normal = {step["type"] for step in _steps(told.get("normalizer"), "normalizers")} - {"NFC"}
+    name = SPLITS.get((str(rule), bool(data["model"].get("ignore_merges"))))
+    normal = {step["type"] for step in _steps(data.get("normalizer"), "normalizers")} - {"NFC"}
     if name is None or normal:
         raise _unknown("a way to split text that llama.cpp is not known to share")
     return name
 
 
-def _add_scored(writer: "GGUFWriter", told: dict[str, Any], merges: list[list[str]], rows: int) -> None:
-    """SentencePiece's kind: whichever two neighbours make the best token are joined first."""
-    normal = _steps(told.get("normalizer"), "normalizers")
-    pre = _steps(told.get("pre_tokenizer"), "pretokenizers")
+def _add_scored(writer: "GGUFWriter", data: Json, merges: list[list[str]], rows: int) -> None:
+    """SentencePiece's kind: the two neighbours that make the best-scoring token are merged first."""
+    normal = _steps(data.get("normalizer"), "normalizers")
+    pre = _steps(data.get("pre_tokenizer"), "pretokenizers")
     known = {"Prepend", "Replace", "Metaspace", "Split"}
     if {step["type"] for step in normal + pre} - known:
         raise _unknown("a normalizer that llama.cpp does not have")
     prefix = any(step["type"] == "Prepend" or step.get("prepend_scheme", "never") != "never" for step in normal + pre)
-    tokens, types = _tokens(told, rows, spaces=True)
+    tokens, types = _tokens(data, rows, spaces=True)
     ranks: dict[str, int] = {}
     for left, right in merges:
         ranks.setdefault(left + right, len(ranks))
@@ -108,12 +110,12 @@ def _add_scored(writer: "GGUFWriter", told: dict[str, Any], merges: list[list[st
     writer.add_add_space_prefix(prefix)
 
 
-def _tokens(told: dict[str, Any], rows: int, spaces: bool) -> tuple[list[str], list[int]]:
-    """A token and its type for each of the model's rows; with `spaces`, text that was typed has no ▁ in it."""
+def _tokens(data: Json, rows: int, spaces: bool) -> tuple[list[str], list[int]]:
+    """A token and its type for each of the model's embeddings; with `spaces`, ▁ in added tokens becomes a space."""
     from gguf import TokenType
 
-    added = {token["id"]: token for token in told["added_tokens"]}
-    known = {index: text for text, index in told["model"]["vocab"].items()}
+    added = {token["id"]: token for token in data["added_tokens"]}
+    known = {index: text for text, index in data["model"]["vocab"].items()}
     tokens, types = [], []
     for index in range(rows):
         text, kind = known.get(index, f"[PAD{index}]"), TokenType.NORMAL
@@ -124,7 +126,7 @@ def _tokens(told: dict[str, Any], rows: int, spaces: bool) -> tuple[list[str], l
                 text = text.replace(SPACE, " ")
         elif index not in known:
             kind = TokenType.UNUSED
-        elif spaces and text == told["model"].get("unk_token"):
+        elif spaces and text == data["model"].get("unk_token"):
             kind = TokenType.UNKNOWN
         elif spaces and len(text) == 6 and text.startswith("<0x"):
             kind = TokenType.BYTE
@@ -134,10 +136,10 @@ def _tokens(told: dict[str, Any], rows: int, spaces: bool) -> tuple[list[str], l
 
 
 def _add_special(writer: "GGUFWriter", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """The tokens with a role. An answer ends at the end of text, at the end of turn, and at a third if there is one.
+    """The tokens with a role. Answers end at end of text, end of turn, and one more token if the model names one.
 
-    llama.cpp puts the beginning of text before a chat too, so it is told to only where the chat template
-    does: what a chat was trained with is what counts here.
+    llama.cpp would add the beginning of text to a chat as well, so that is turned on only if the chat template has it:
+    the model must see what it was trained with.
     """
     end = models.end_of_turn(tokenizer)
     text = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else end
@@ -164,26 +166,26 @@ def _named_ends(folder: Path) -> set[int]:
     return set(named) if isinstance(named, list) else set() if named is None else {int(named)}
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> Json:
     try:
-        told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        if told["model"]["type"] == "BPE":
-            return dict(told)
+        data = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        if data["model"]["type"] == "BPE":
+            return dict(data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            "There is no tokenizer.json that can be read.", fix="Export the merged model again."
+            "Its tokenizer.json is missing or cannot be read.", fix="Export the merged model again."
         ) from error
-    raise _unknown(f"a vocabulary of the kind {told['model']['type']}")
+    raise _unknown(f"a vocabulary of the kind {data['model']['type']}")
 
 
-def _steps(step: dict[str, Any] | None, within: str) -> list[dict[str, Any]]:
-    """The steps of a part of tokenizer.json, taken out of their sequences."""
+def _steps(step: Json | None, within: str) -> list[Json]:
+    """The steps of a part of tokenizer.json, sequences flattened."""
     if step is None:
         return []
     return list(_flat(step, within))
 
 
-def _flat(step: dict[str, Any], within: str) -> Iterator[dict[str, Any]]:
+def _flat(step: Json, within: str) -> Iterator[Json]:
     if step["type"] == "Sequence":
         for inner in step[within]:
             yield from _flat(inner, within)

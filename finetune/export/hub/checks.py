@@ -1,4 +1,4 @@
-"""What is seen to before anything goes to the Hub: whose token, what name, which files.
+"""Checks before a push to the Hub: whose token, which name, which files.
 
 Example:
     >>> usable("hf_abc "), valid(" me/recipes ")
@@ -16,14 +16,14 @@ from finetune.errors import NotAllowed, RunError
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md", ".gguf", ".model", ".py", ".ipynb")
 NAMES = ("Modelfile", "SHA256SUMS")
-"""What is pushed, by the end of a name or by its whole. Nothing else is, and nothing that begins with a dot."""
+"""What is pushed, by suffix or by name; nothing else, and nothing whose name begins with a dot."""
 
 TOKEN = re.compile(r"[\x21-\x7e]+")
 NAME = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 
 
 def usable(token: str | None) -> str:
-    """The token to push with: the given one, or on one's own machine that of ``hf auth login``.
+    """The token to push with: the given one, or at home that of ``hf auth login``.
 
     Raises:
         NotAllowed: there is none (code ``hub_login``).
@@ -44,7 +44,7 @@ def usable(token: str | None) -> str:
     if not given:
         raise NotAllowed(
             "Nobody is logged in to the Hub on this machine.",
-            fix="Run: hf auth login - with a token that may write - or set HF_TOKEN.",
+            fix="Run hf auth login with a token that may write, or set HF_TOKEN.",
             code="hub_login",
         )
     if not TOKEN.fullmatch(given):
@@ -82,7 +82,7 @@ def valid(repo: str) -> str:
 
 
 def refuse_readers(who: dict[str, Any]) -> None:
-    """Say at once what the Hub would say at the end, when `who` (its ``whoami``) holds a token that may not write.
+    """Refuse a read-only token at once, not after the upload. `who` is the Hub's ``whoami``.
 
     Raises:
         NotAllowed: it may only read (code ``hub_forbidden``).
@@ -97,7 +97,7 @@ def refuse_readers(who: dict[str, Any]) -> None:
 
 
 def pushable(folder: Path, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Path]:
-    """The files of a folder that are pushed, by their name in the repository; what is left out is said.
+    """The files of a folder to push, by their name in the repository; `say` hears what is left out.
 
     Raises:
         RunError: there is none (code ``hub_nothing``).

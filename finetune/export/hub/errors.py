@@ -1,7 +1,7 @@
-"""What the Hub or the way to it refused, as a sentence that holds no token.
+"""Errors of the Hub or the network as errors of this app, without any token.
 
 Example:
-    >>> told(OfflineModeIsEnabled(), "me/recipes", "hf_secret").code
+    >>> as_ours(OfflineModeIsEnabled(), "me/recipes", "hf_secret").code
     'hub_offline'
 """
 
@@ -14,25 +14,25 @@ AGAIN = "Try again; nothing was committed."
 
 BY_STATUS = {
     401: ("hub_token", "The Hub does not know this token.", "Log in again: it may have expired or been revoked."),
-    402: ("hub_quota", "The Hub asks for payment: the account's storage is used up.", "Free some there, or upgrade."),
+    402: ("hub_quota", "The account's storage on the Hub is used up.", "Free some there, or upgrade."),
     403: ("hub_forbidden", "This token may not write there.", "Choose your own name, or a token that may write."),
     404: ("hub_forbidden", "There is no such repository, or this token may not see it.", "Check owner and name."),
     409: (
         "hub_taken",
-        "A repository of this name is there, out of this token's reach.",
+        "There is a repository of this name that this token cannot reach.",
         "Choose another name.",
     ),
-    412: ("hub_busy", "Somebody committed there meanwhile.", "Look at it, and push again; nothing was committed."),
-    413: ("hub_quota", "The Hub finds this too large.", "Free some of the account's storage, or push less."),
-    429: ("hub_busy", "The Hub has had too many requests from this account.", "Wait some minutes and push again."),
+    412: ("hub_busy", "Somebody else committed there meanwhile.", "Look at it, and push again; nothing was committed."),
+    413: ("hub_quota", "This is too large for the Hub.", "Free some of the account's storage, or push less."),
+    429: ("hub_busy", "This account has sent the Hub too many requests.", "Wait some minutes and push again."),
 }
 
 
-def told(error: Exception, repo: str, token: str) -> FinetuneError:
-    """An error of this app for any that came up while pushing to `repo`; without the one it came from.
+def as_ours(error: Exception, repo: str, token: str) -> FinetuneError:
+    """Any error of a push to `repo` as one of this app, without its cause, which may hold the token.
 
     Example:
-        >>> str(told(httpx2.ConnectError("…"), "me/recipes", "hf_secret"))
+        >>> str(as_ours(httpx2.ConnectError("…"), "me/recipes", "hf_secret"))
         'The Hub cannot be reached. Check the connection and try again; nothing was committed.'
     """
     import httpx2
@@ -56,7 +56,7 @@ def told(error: Exception, repo: str, token: str) -> FinetuneError:
 
 def _by_status(status: int, message: str, repo: str) -> FinetuneError:
     if status >= 500:
-        return RunError(f"The Hub is in trouble (status {status}).", where=repo, fix=AGAIN, code="hub_busy")
+        return RunError(f"The Hub has a problem (status {status}).", where=repo, fix=AGAIN, code="hub_busy")
     if status == 403 and re.search(r"storage|quota|limit", message, re.I):
         status = 402
     if status not in BY_STATUS:

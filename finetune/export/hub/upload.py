@@ -1,11 +1,11 @@
 """An exported folder goes to the Hub: private unless asked otherwise, in one commit, with the visitor's own token.
 
-The token is handed to each call and kept nowhere; no sentence, log line or chained exception holds
-it. On a shared server only the visitor's own token is used, never the server's.
+The token is passed to each call and stored nowhere; no message, log line or chained exception contains it. On a shared
+server only the visitor's own token is used, never the server's.
 
-A new repository is made; one that holds nothing but what this app pushed is brought up to date, and holds
-what is pushed now and nothing else; any other is left alone unless `replace` says so, and then nothing is
-deleted there. What somebody commits there meanwhile stops the push.
+A new repository is created. One that holds only what this app pushed is updated to exactly the files of this push. Any
+other is refused; with `replace` it is written to, and nothing in it is deleted. A commit by somebody else in between
+stops the push.
 
 Example:
     >>> push(Path("out/adapter"), "recipes", token=None, say=print)
@@ -19,27 +19,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.errors import FinetuneError, RunError
 from finetune.export.formats import size
 from finetune.export.hub.checks import pushable, refuse_readers, usable, valid
-from finetune.export.hub.errors import scrubbed, told
-from finetune.models.hub import within
+from finetune.export.hub.errors import as_ours, scrubbed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SECONDS = 60
-"""How long the Hub may take to answer a question. Uploads take as long as they take, and can be stopped."""
-
-SCOPE = "contribute-repos"
-"""The least that a Space must ask of its visitors (``hf_oauth_scopes`` in its README) for this: its app may
-create repositories and write to those it created, and to no others."""
+"""How long the Hub may take to answer a request. Uploads have no limit, and can be stopped."""
 
 TITLE = "Push from Before & After"
 OURS = (TITLE, "initial commit")
-"""Titles of commits that people did not write. A repository with no others may be brought up to date."""
+"""Titles of commits that no person wrote. A repository with no others may be updated."""
 
 ATTRIBUTES = ".gitattributes"
 """The Hub's own file."""
@@ -59,8 +54,8 @@ def push(
     """Upload the files of a folder to a model repository, and return its address.
 
     `repo` is ``owner/name``, or a name alone for the token's own user. `stop` is asked twice a second until the
-    commit is made; what was uploaded before then belongs to no repository. Whatever `say` or `stop` raises stops it,
-    too. With `replace` files of a repository with other work are overwritten where names are the same.
+    commit; what was uploaded by then belongs to no repository. An exception from `say` or `stop` stops the push too.
+    With `replace`, files of the same name in a repository with other work are overwritten.
 
     Raises:
         NotAllowed: no token of the visitor's own on a shared server, or none here; the token does not suffice.
@@ -75,27 +70,8 @@ def push(
     return _Job(repo, token, files, private, replace).run(say, stop or (lambda: False), seconds)
 
 
-def owners(token: str | None, seconds: float = SECONDS) -> list[str]:
-    """Under whose names this token may push: its user first, then the organisations it knows of.
-
-    Example:
-        >>> owners(None)
-        ['me', 'my-team']
-    """
-    token = usable(token)
-
-    def ask() -> list[str]:
-        with _no_secrets_in_logs(token):
-            try:
-                return _owners(_api(token).whoami())
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-                raise told(error, "", token) from None
-
-    return within(seconds, ask, _silent(seconds))
-
-
 class _Job:
-    """One push: a thread that talks to the Hub, and the caller's, which listens, and can give up."""
+    """One push: a thread that talks to the Hub, and the caller's thread, which listens and can give up."""
 
     def __init__(self, repo: str, token: str, files: dict[str, Path], private: bool, replace: bool):
         self.repo, self.token, self.files = repo, token, files
@@ -107,7 +83,7 @@ class _Job:
         self.outcome: str | FinetuneError | None = None
 
     def run(self, say: Callable[[str], None], stop: Callable[[], bool], seconds: float) -> str:
-        """Wait for the thread; its lines are said here.
+        """Wait for the thread, and pass its lines on.
 
         Whoever calls deletes the files afterwards: when a commit is under way they stay until it is made.
         """
@@ -140,7 +116,7 @@ class _Job:
                 raise _silent(seconds, self._give_up())
 
     def _give_up(self) -> bool:
-        """Let the thread end without a commit; False when that is under way."""
+        """Let the thread end without a commit; False if the commit is under way."""
         with self.lock:
             self.given_up = not self.committing
             return self.given_up
@@ -149,8 +125,8 @@ class _Job:
         with _no_secrets_in_logs(self.token):
             try:
                 self.outcome = self._push(_api(self.token))
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told without the token
-                self.outcome = told(error, self.repo, self.token)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is reported without the token
+                self.outcome = as_ours(error, self.repo, self.token)
 
     def _say(self, line: str) -> None:
         """Every step begins with its line; none begins once the push is given up."""
@@ -187,9 +163,9 @@ class _Job:
         return f"{api.endpoint}/{self.repo}"
 
     def _prepare(self, api: "HfApi") -> list[str]:
-        """Make the repository, or see that the one of this name may be written to; which of its files are to go.
+        """Create the repository, or check that it may be written to; returns which of its files to delete.
 
-        What an earlier push left would win: beside an ``adapter_config.json`` transformers loads no merged weights.
+        Leftovers of an earlier push would win: next to an ``adapter_config.json``, transformers ignores merged weights.
         """
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -197,12 +173,12 @@ class _Job:
             there = api.model_info(self.repo)
         except RepositoryNotFoundError:
             kind = "private" if self.private else "public"
-            self._say(f"Making the {kind} repository {self.repo}.")
+            self._say(f"Creating the {kind} repository {self.repo}.")
             api.create_repo(self.repo, private=self.private)
             return []
         if self.private and not there.private:
             raise RunError(
-                "This repository is public: what is pushed there can be read by everybody.",
+                "This repository is public: everybody can read what is pushed there.",
                 where=self.repo,
                 fix="Choose another name, or push publicly.",
                 code="hub_public",
@@ -212,12 +188,12 @@ class _Job:
         ours = all(commit.title in OURS for commit in commits)
         if not ours and not self.replace:
             raise RunError(
-                "A repository of this name is there already, with other work in it.",
+                "There is already a repository of this name, with other work in it.",
                 where=self.repo,
-                fix="Choose another name, or ask to replace (--replace): files of the same name are then overwritten.",
+                fix="Choose another name, or replace (--replace): files of the same name are then overwritten.",
                 code="hub_taken",
             )
-        self._say(f"Bringing {self.repo} up to date, which stays {'private' if there.private else 'public'}.")
+        self._say(f"Updating {self.repo}, which stays {'private' if there.private else 'public'}.")
         others = {one.rfilename for one in there.siblings or []} - {*self.files, ATTRIBUTES}
         if ours:  # the first commit is the Hub's, or of somebody who called it so: its files are not ours
             first = [commit.commit_id for commit in commits if commit.title != TITLE]
@@ -233,10 +209,6 @@ def _api(token: str) -> "HfApi":
     return HfApi(token=token, library_name="before-and-after")
 
 
-def _owners(who: dict[str, Any]) -> list[str]:
-    return [str(who["name"]), *(str(org["name"]) for org in who.get("orgs") or [])]
-
-
 def _silent(seconds: float, in_time: bool = True) -> RunError:
     fix = "Try again; nothing was committed." if in_time else "Look there whether the commit arrived before you retry."
     return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
@@ -244,7 +216,7 @@ def _silent(seconds: float, in_time: bool = True) -> RunError:
 
 @contextmanager
 def _no_secrets_in_logs(token: str) -> Iterator[None]:
-    """While open, log lines about requests name neither the token nor what signs an upload address.
+    """While open, log lines about requests contain neither the token nor signatures of upload addresses.
 
     The thread that asks holds it open: it may outlive whoever waits for it.
     """

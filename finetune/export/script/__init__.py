@@ -1,5 +1,5 @@
 """A run as a script and as a notebook that repeat it without this app."""
 
-from finetune.export.script.write import notebook, script, write_script
+from finetune.export.script.write import make_script, notebook, script, write_script
 
-__all__ = ["notebook", "script", "write_script"]
+__all__ = ["make_script", "notebook", "script", "write_script"]

@@ -1,4 +1,4 @@
-"""What the script of a run says about it: its settings as lines of Python, and what its data needs.
+"""A run's settings as lines of Python for its script.
 
 Text from people (names of datasets and models, system prompts) becomes Python string literals, and nothing else.
 
@@ -9,55 +9,60 @@ Example:
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from finetune.export.subject import Subject
 from finetune.models.packaged import MEMBER, WHEEL
 from finetune.models.source import HUB_ID
-from finetune.store import DatasetRecord, Run
+from finetune.store import Run
 from finetune.train.config import TrainConfig
-
-if TYPE_CHECKING:
-    from finetune.data import Example
+from finetune.train.progress import held_out
 
 WIDTH = 120
 
 CELLS = ("packing", "load_in_4bit", "best")
-"""Settings that decide which cells there are, rather than the value of a name in them."""
+"""Settings that decide which cells there are, not the value of a name in them."""
 
-NOT_REPEATED = {
+APPLIED = {
     "held_out": "the two files are the split",
+    "epochs": "STEPS and order.json are made of it",
+    "max_steps": "STEPS and order.json are made of it",
+    "max_length": "the rows are cut already",
     "save_every": "no checkpoints are kept on the way",
     "samples": "one prompt is answered at the end",
-    "report_to": "the curves go to losses.json only",
+    "report_to": "the curves are written to losses.json only",
 }
-"""Settings that change nothing about the result, and what is there instead."""
+"""Settings that are applied already or do not change the result, and what replaces them."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a script says about its run. `true` are the words after ``when`` in the template that hold.
+    """Everything a script says about its run. `conditions` are the words after ``when`` in the template that hold.
 
-    `measured` are the held-out losses of the run by step; `stop_after` is the step at which its owner stopped it.
+    `steps`, `length` (tokens) and `end_of_turn` (a token id) are those of the run. `measured` are its held-out losses
+    by step; `stop_after` is the step at which it was stopped.
     """
 
     config: TrainConfig
     dataset: str = "data"
     system: str | None = None
     source: str | None = None
+    thinks: bool = False
+    steps: int = 1
+    length: int = 1
+    end_of_turn: int = 0
     measured: dict[int, float] = field(default_factory=dict)
     stop_after: int | None = None
-    true: frozenset[str] = frozenset()
+    conditions: frozenset[str] = frozenset()
 
     @property
     def model(self) -> str:
-        """The Hub id, or the last name of a local folder: where that lies is nobody else's business."""
+        """The Hub id, or the last name of a local folder: its path is private."""
         return model_name(self.config.model, self.source)
 
 
 def model_name(model: str, source: str | None = None) -> str:
-    """What a model is called elsewhere.
+    """The name of a model on other machines.
 
     Example:
         >>> model_name("/home/me/models/mine", "local"), model_name("owner/name")
@@ -68,27 +73,29 @@ def model_name(model: str, source: str | None = None) -> str:
     return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or "model"
 
 
-def recipe(
-    run: Run, record: DatasetRecord, examples: "Iterable[Example]" = (), measured: dict[int, float] | None = None
-) -> Recipe:
-    """What the script of a run says; `examples` are its rows, `measured` its held-out losses by step.
+def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recipe:
+    """What the script of a run says.
 
     Example:
-        >>> recipe(run, store.dataset(run.dataset)).model
+        >>> recipe(subject, steps=87, length=412, end_of_turn=2).model
         'HuggingFaceTB/SmolLM2-135M-Instruct'
     """
-    config = TrainConfig(**run.config)
-    true = {name for name in ("packing", "early_stopping") if getattr(config, name)}
-    true |= {word for word, so in {"4bit": config.load_in_4bit, "best": config.keeps_best}.items() if so}
+    run, config = subject.run, subject.config
+    conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
+    conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(
         config,
-        dataset=record.name,
-        system=record.facts.get("system"),
-        source=run.result.get("source"),
-        measured=measured or {},
+        dataset=subject.masks.line(subject.record.name),
+        system=subject.record.facts.system,
+        source=run.result.source,
+        thinks=subject.thinks,
+        steps=steps,
+        length=length,
+        end_of_turn=end_of_turn,
+        measured=dict(held_out(subject.store, run.id)[0]),
         stop_after=_last_step(run, config) if stopped else None,
-        true=frozenset(true | _kinds(examples)),
+        conditions=frozenset(word for word, holds in conditions.items() if holds),
     )
 
 
@@ -118,18 +125,21 @@ def settings(recipe: Recipe) -> list[str]:
     lines = _about_the_model(recipe)
     lines.append(f'MODEL = os.environ.get("BASE_MODEL", {literal(recipe.model)})')
     lines += [f"DATASET = {literal(recipe.dataset)}", *_text("SYSTEM", recipe.system)]
+    lines += [f"STEPS = {recipe.steps}", f"LENGTH = {recipe.length}  # tokens of the longest row"]
+    lines += [f"END_OF_TURN = {recipe.end_of_turn}  # the token that ends an answer in the chat template"]
+    lines += [f"THINKS = {recipe.thinks}  # whether answers open with a thought"]
     lines += ["# Held-out losses of the run by step, to compare with.", f"MEASURED = {recipe.measured!r}"]
     lines += [f"STOP_AFTER = {recipe.stop_after!r}  # the step at which the run was stopped, if it was"]
     for name, about in TrainConfig.model_fields.items():
-        if name == "model" or name in CELLS or name in NOT_REPEATED:
+        if name == "model" or name in CELLS or name in APPLIED:
             continue
         if name == "early_stopping" and recipe.config.early_stopping is None:
             continue
         line = f"{name.upper()} = {_value(recipe.config, name)}"
         comment = f"# {about.description}"
         lines += [f"{line}  {comment}"] if len(f"{line}  {comment}") <= WIDTH else [comment, line]
-    lines.append("# Not repeated here, as it does not change the result:")
-    lines += [f"#   {name}: {instead}" for name, instead in NOT_REPEATED.items()]
+    lines.append("# Applied already, or without influence on the result:")
+    lines += [f"#   {name}: {instead}" for name, instead in APPLIED.items()]
     return lines
 
 
@@ -161,20 +171,6 @@ def _value(config: TrainConfig, name: str) -> str:
     return literal(value) if isinstance(value, str) else repr(value)
 
 
-def _kinds(examples: "Iterable[Example]") -> set[str]:
-    """What the data needs the script to know: whole texts without a question, thoughts, tools."""
-    kinds: set[str] = set()
-    for example in examples:
-        answers = [i for i, m in enumerate(example.messages) if m["role"] == "assistant" and m.get("weight") != 0]
-        found = {
-            "texts": answers == [0],
-            "thinking": any("</think>" in message["content"] for message in example.messages),
-            "tools": bool(example.tools) or any(m["role"] == "tool" or "tool_calls" in m for m in example.messages),
-        }
-        kinds |= {kind for kind, so in found.items() if so}
-    return kinds
-
-
 def _last_step(run: Run, config: TrainConfig) -> int:
-    """Where training ended for good: what a stopped run did after its kept checkpoint is not in its adapter."""
-    return run.step if config.keeps_best else int(run.result.get("adapter_step") or run.step)
+    """The last step that is in the adapter: what a stopped run did after its kept checkpoint is not."""
+    return run.step if config.keeps_best else int(run.result.adapter_step or run.step)

@@ -1,17 +1,17 @@
 """A run as a Python script and as a notebook that repeat it with plain transformers, PEFT and TRL, without this app.
 
-Both are made of the same cells (`template.py`): those that the run and its data need, with
-the run's settings written in. Text from people stands in them only as Python string literals.
+Both are made of the same cells (`template.py`): those the run needs, with its settings written in. Text from people
+stands in them only as Python string literals. The rows come as text and as token ids, with the order in which they were
+read, so that the script needs neither this app's renderer nor its sampler.
 
 Example:
-    >>> write_script(store, run, Path("to-go.zip"))    # train.py, train.ipynb, the rows, requirements, settings
+    >>> write_script(subject, Path("to-go.zip"))    # train.py, train.ipynb, the rows, requirements, settings
     PosixPath('to-go.zip')
 """
 
 import json
-import os
+import math
 import re
-import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import RunError
+from finetune import models
+from finetune.errors import ModelError
 from finetune.export.script.recipe import Recipe, recipe, settings
-from finetune.store import Run, Store
-from finetune.train.config import TrainConfig
-from finetune.train.progress import held_out
-from finetune.train.start import rows_of_run
+from finetune.export.subject import Choices, Say, Subject
+from finetune.files import aside
+from finetune.train.check import nothing_to_learn
+from finetune.train.config import LONGEST, TrainConfig
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from finetune.data import Example
+
+Row = dict[str, Any]
+"""A row of OpenAI's chat format, with its ``input_ids`` and ``labels``."""
 
 TEMPLATE = Path(__file__).with_name("template.py")
 MARK = re.compile(r"^ *# %%(?: \[(?P<markdown>markdown)\])?(?P<same> \+)?(?: (?P<rule>when|unless) (?P<what>\w+))?$")
@@ -50,7 +56,7 @@ def script(recipe: Recipe) -> str:
     """The run as a Python script, in the percent format that editors show as cells.
 
     Example:
-        >>> compile(script(recipe(run, record)), "train.py", "exec")
+        >>> compile(script(recipe), "train.py", "exec")
         <code object <module> ...>
     """
     parts = []
@@ -68,7 +74,7 @@ def notebook(recipe: Recipe) -> dict[str, Any]:
     """The same as a Jupyter notebook (nbformat 4.5), not yet run.
 
     Example:
-        >>> json.dumps(notebook(recipe(run, record)))[:20]
+        >>> json.dumps(notebook(recipe))[:20]
         '{"nbformat": 4, "nbf'
     """
     not_run: dict[str, Any] = {"execution_count": None, "outputs": []}
@@ -87,39 +93,26 @@ def notebook(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def write_script(store: Store, run: Run, out: Path) -> Path:
-    """Write script, notebook, rows, requirements and settings to a folder, or to a zip if `out` ends so.
+def make_script(subject: Subject, place: Path, choices: Choices, say: Say) -> None:
+    """Write script, notebook, rows, requirements and settings to the zip `place`."""
+    write_script(subject, place)
+
+
+def write_script(subject: Subject, out: Path) -> Path:
+    """Write script, notebook, rows, requirements and settings to the zip `out`.
 
     Raises:
-        DataError: the run's dataset is gone.
-        RunError: the folder is there already.
+        DataError: the run's rows are gone, or none of them can be learned.
+        ModelError: the base is not here, so that its template cannot render the rows.
 
     Example:
-        >>> sorted(file.name for file in write_script(store, run, Path("to-go")).iterdir())[:3]
-        ['requirements.txt', 'settings.yaml', 'train.ipynb']
+        >>> zipfile.ZipFile(write_script(subject, Path("to-go.zip"))).namelist()[:3]
+        ['train.py', 'train.ipynb', 'train.jsonl']
     """
-    out = out.expanduser()
-    zipped = out.suffix.lower() == ".zip"
-    if not zipped and out.exists():
-        raise RunError("This is there already.", where=out.name, fix="Choose another name.", code="exists")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.unlink(missing_ok=True)
-    try:
-        files = _files(store, run)
-        if zipped:
-            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, text in files.items():
-                    archive.writestr(name, text)
-        else:
-            aside.mkdir()
-            for name, text in files.items():
-                (aside / name).write_text(text, encoding="utf-8")
-        os.replace(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.unlink(missing_ok=True)
+    files = _files(subject)
+    with aside(out) as place, zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
     return out
 
 
@@ -136,7 +129,7 @@ def cells(recipe: Recipe) -> list[Cell]:
         if not mark["same"]:
             _add(done, kind, lines)
             kind, lines = "markdown" if mark["markdown"] else "code", []
-        wanted = mark["rule"] is None or (mark["what"] in recipe.true) == (mark["rule"] == "when")
+        wanted = mark["rule"] is None or (mark["what"] in recipe.conditions) == (mark["rule"] == "when")
     return done
 
 
@@ -162,23 +155,78 @@ def _template(recipe: Recipe) -> list[str]:
     return [*lines[:start], "# %%", *settings(recipe), "", *lines[end:]]
 
 
-def _files(store: Store, run: Run) -> dict[str, str]:
-    record = store.dataset(run.dataset)
-    train, validation = rows_of_run(store, run)
-    about = recipe(run, record, (*train, *validation), dict(held_out(store, run.id)[0]))
-    chosen = about.config.model_copy(update={"model": about.model}).to_yaml("train.jsonl")
+def _files(subject: Subject) -> dict[str, str]:
+    tokenizer = models.load_tokenizer(subject.model)
+    learned, held, length = rendered(*subject.rows, tokenizer, subject.config.max_length)
+    steps, order = _order(subject.config, learned, length)
+    about = recipe(subject, steps, length, models.end_of_turn(tokenizer))
+    settings = subject.config.model_copy(update={"model": about.model}).to_yaml("train.jsonl")
     return {
         "train.py": script(about),
         "train.ipynb": json.dumps(notebook(about), indent=1) + "\n",
-        "train.jsonl": _rows(train),
-        "validation.jsonl": _rows(validation),
-        "requirements.txt": requirements(about.config),
-        "settings.yaml": chosen + ("validation: validation.jsonl\n" if validation else ""),
+        "train.jsonl": _lines(learned),
+        "validation.jsonl": _lines(held),
+        "order.json": json.dumps(order) + "\n",
+        "requirements.txt": requirements(subject.config),
+        "settings.yaml": settings + ("validation: validation.jsonl\n" if held else ""),
     }
 
 
-def _rows(examples: "Sequence[Example]") -> str:
-    return "".join(f"{json.dumps(example.as_row())}\n" for example in examples)
+def rendered(
+    learned: "Sequence[Example]",
+    held: "Sequence[Example]",
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int | None,
+) -> tuple[list[Row], list[Row], int]:
+    """The rows to train on and the held-out rows as the run read them, and the length they are cut to.
+
+    Like the run (`train.tokenized.render_rows`), it leaves out rows that the template refuses or that teach nothing
+    within the length. Ids are made of the very text beside them, so they hold nothing that the text does not.
+
+    Raises:
+        DataError: no row is left.
+
+    Example:
+        >>> rendered(examples, [], tokenizer, None)[0][0].keys()
+        dict_keys(['messages', 'input_ids', 'labels'])
+    """
+    whole = [[(example, one) for example in part if (one := _render(example, tokenizer))] for part in (learned, held)]
+    longest = max((len(one.input_ids) for part in whole for _, one in part), default=1)
+    length = max_length or min(LONGEST, longest)
+    parts = [
+        [
+            example.as_row() | {"input_ids": one.input_ids[:length], "labels": one.labels[:length]}
+            for example, one in part
+            if any(label != models.IGNORED for label in one.labels[:length])
+        ]
+        for part in whole
+    ]
+    if not parts[0]:
+        raise nothing_to_learn(length)
+    return parts[0], parts[1], length
+
+
+def _render(example: "Example", tokenizer: "PreTrainedTokenizerBase") -> models.Rendered | None:
+    try:
+        return models.render(example.messages, tokenizer, tools=example.tools)
+    except ModelError:
+        return None
+
+
+def _order(config: TrainConfig, rows: list[Row], length: int) -> tuple[int, list[list[int]]]:
+    """How many steps the run takes, and which rows (packed, if it packs) each epoch reads in which order."""
+    from finetune.train.packing import pack
+    from finetune.train.sampler import Order
+
+    lengths = [len(row["input_ids"]) for row in rows]
+    if config.packing:
+        lengths = [len(ids) for ids in pack(rows, length)["input_ids"]]
+    steps, order = config.steps_for(len(lengths)), Order(lengths, config.batch_size, config.seed)
+    return steps, [order.epoch(number) for number in range(math.ceil(steps / order.steps))]
+
+
+def _lines(rows: list[Row]) -> str:
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
 def requirements(config: TrainConfig) -> str:

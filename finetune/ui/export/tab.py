@@ -57,6 +57,7 @@ class ExportTab:
         )
         self.rows: dict[str, gr.HTML] = {}
         self.buttons: dict[str, gr.Button] = {}
+        self.options: dict[str, gr.Dropdown | gr.Checkbox] = {}
         for one in FORMATS:
             self._draw(one)
         self._draw_hub()
@@ -74,28 +75,18 @@ class ExportTab:
     def _draw(self, one: Format) -> None:
         with gr.Row(equal_height=True, elem_classes="ba-export"):
             self.rows[one.key] = gr.HTML(cards.row(one, None), elem_id=f"format-{one.key}")
-            if one.key == "merged":
-                self.dtype = gr.Dropdown(
-                    ["float32", "bfloat16", "float16"],
-                    value="float32",
-                    label="Weights",
+            if one.option and one.option.values:
+                self.options[one.option.name] = gr.Dropdown(
+                    list(one.option.values),
+                    value=one.option.values[0],
+                    label=one.option.label,
                     show_label=False,
                     scale=0,
                     min_width=130,
-                    elem_id="export-dtype",
+                    elem_id=f"export-{one.option.name}",
                 )
-            elif one.key == "gguf":
-                self.quant = gr.Dropdown(
-                    ["f16", "q8_0"],
-                    value="f16",
-                    label="Weights",
-                    show_label=False,
-                    scale=0,
-                    min_width=130,
-                    elem_id="export-quant",
-                )
-            elif one.key == "bundle":
-                self.with_data = gr.Checkbox(False, label="with its rows", scale=0, min_width=150)
+            elif one.option:
+                self.options[one.option.name] = gr.Checkbox(False, label=one.option.label, scale=0, min_width=150)
             self.buttons[one.key] = gr.Button("Make", scale=0, min_width=110, elem_id=f"make-{one.key}")
 
     def _draw_hub(self) -> None:
@@ -118,7 +109,7 @@ class ExportTab:
                 self.push = gr.Button("Push", variant="primary", scale=0, min_width=90, elem_id="push")
 
     def _listen(self) -> None:
-        chosen: set[Any] = {self.run, self.dtype, self.quant, self.with_data, self.browser}
+        chosen: set[Any] = {self.run, *self.options.values(), self.browser}
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         rows: dict[str, Any] = {"fn": self._rows, "inputs": [self.run, self.browser], "outputs": [*self.rows.values()]}
         working: dict[str, Any] = {"outputs": [self.progress, self.files], "show_progress": "hidden", **ONE_AT_A_TIME}
@@ -163,7 +154,7 @@ class ExportTab:
 
     def _chosen(self, values: dict[Any, Any]) -> tuple[Run, make.Choices]:
         run = self.services.run(values[self.run], values[self.browser])
-        return run, make.Choices(values[self.dtype], values[self.quant], with_data=values[self.with_data])
+        return run, make.Choices(**{name: values[component] for name, component in self.options.items()})
 
     def _push(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[tuple]:
         token, repo, who = oauth.token if oauth else None, (values[self.repo] or "").strip(), ""
