@@ -8,13 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from markupsafe import Markup
+
 from finetune import chat, evaluate
 from finetune.chat.queue import Turns
 from finetune.chat.steps import in_thread
+from finetune.ui.html import card, render
 from finetune.ui.train.measured import clock
 
 LOADING = "<div class='ba-card'>Loading the model…</div>"
-WAITING = "<div class='ba-card'>Waiting: evaluations before this one: {}.</div>"
+BAR = """<div class='ba-card'>
+{{ done|commas }} of {{ of|commas }} answers{% if left %}, about {{ left }} left{% endif %}. Each is kept: stop, and it
+goes on from here.<div class='ba-bar'><i style='width:{{ share }}%'></i></div></div>"""
 
 AT_ONCE = 3
 """Evaluations under way at a time. Each holds one of the server's threads, also while others are answered."""
@@ -34,7 +39,7 @@ async def asked(task: evaluate.Task, engine: chat.Engine, stop: threading.Event)
     turn = LINE.join()
     try:
         async for ahead in turn.come(stop):
-            yield WAITING.format(ahead)
+            yield card(f"Waiting: evaluations before this one: {ahead}.")
         began, first = time.monotonic(), None
         yield LOADING
         async with aclosing(in_thread(evaluate.measure(task, engine, stop), stop)) as steps:
@@ -46,12 +51,9 @@ async def asked(task: evaluate.Task, engine: chat.Engine, stop: threading.Event)
         turn.leave()
 
 
-def _bar(done: int, of: int, left: float | None) -> str:
-    told = f", about {clock(left)} left" if left is not None else ""
-    return (
-        f"<div class='ba-card'>{done:,} of {of:,} answers{told}. Each is kept: stop, and it goes on from here."
-        f"<div class='ba-bar'><i style='width:{100 * done / max(1, of):.1f}%'></i></div></div>"
-    )
+def _bar(done: int, of: int, left: float | None) -> Markup:
+    share, time_left = f"{100 * done / max(1, of):.1f}", clock(left) if left is not None else ""
+    return render(BAR, done=done, of=of, left=time_left, share=share)
 
 
 class Abandoned(RuntimeError):

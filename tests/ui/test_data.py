@@ -14,7 +14,7 @@ from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import report
+from finetune.ui.data import report
 from finetune.ui.data import rows
 from finetune.ui.data.mapping import described, named, tried
 from finetune.ui.data.opened import Opened

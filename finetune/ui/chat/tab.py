@@ -19,13 +19,14 @@ from finetune.services import Browser, Services, owner
 from finetune.ui import answers
 from finetune.ui.chat import columns, compare
 from finetune.ui.download import Download
+from finetune.ui.html import render
 from finetune.ui.train.live import with_adapter
 
 EXAMPLES = 5
 VERIFIED = (
     "<p class='ba-stats ba-verified' title='Checked after each adapter was loaded: with all adapters off, the logits "
     "of three fixed probes against those of the base before any adapter came.'>✓ base verified: with adapters off, "
-    "its logits differ by at most {:.0e} from the untouched base's</p>"
+    "its logits differ by at most {{ difference }} from the untouched base's</p>"
 )
 
 HERE = "chat"
@@ -314,7 +315,7 @@ def _halt(request: gr.Request) -> None:
 
 def verified(reply: Reply) -> str:
     """The proof that this answer's base was the base; nothing where it was not measured."""
-    return VERIFIED.format(reply.difference) if reply.difference is not None else ""
+    return render(VERIFIED, difference=f"{reply.difference:.0e}") if reply.difference is not None else ""
 
 
 def _sampling(values: Sequence[Any]) -> Sampling:

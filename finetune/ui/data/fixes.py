@@ -7,7 +7,7 @@ import gradio as gr
 
 from finetune import data
 from finetune.data.fixes import TITLES
-from finetune.ui import report
+from finetune.ui.data import report
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import gradio as gr
 from finetune import data
 from finetune.errors import FinetuneError
 from finetune.services import Browser, known
-from finetune.ui import report
+from finetune.ui.data import report
 from finetune.ui.data.opened import Opened
 
 

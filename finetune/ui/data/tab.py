@@ -10,13 +10,14 @@ import gradio as gr
 from finetune import data, models, train
 from finetune.errors import DataError, FinetuneError
 from finetune.services import Browser, Services
-from finetune.ui import report
-from finetune.ui.data import mapping
+from finetune.ui.data import mapping, report
 from finetune.ui.data.fixes import Remedies
 from finetune.ui.data.library import NO_DATA, Kept
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.rows import RowView, max_length
 from finetune.ui.data.sources import Sources, take
+from finetune.ui.errors import noticed
+from finetune.ui.html import masked
 
 TOO_LONG = "drop_too_long"
 
@@ -157,7 +158,7 @@ class DataTab:
                 return ["", *nothing]
             most, tokenizer = max_length(length), models.load_tokenizer(models.find(model))
         except FinetuneError as error:
-            return [report.card(f"<span class='ba-masked'>Not counted: {report.shown(str(error))}</span>"), *nothing]
+            return [masked(f"Not counted: {error}"), *nothing]
         stats = data.token_stats(dataset, tokenizer, most)
         html = report.numbers(stats, model, self._estimate(dataset, stats, model, most, state))
         if all(problem.code != "truncated" for problem in stats.problems):
@@ -195,15 +196,13 @@ class DataTab:
     # Changing
 
     def _fix(self, codes: list[str], model: str, length: str, system: str, dataset_id: str, state: Browser) -> tuple:
-        try:
+        with noticed():
             told = data.fixed_with(self.services.dataset(dataset_id, state))
             if TOO_LONG in codes:
                 told = replace(told, model=model, most=max_length(length))
             if "fill_system_prompt" in codes:
                 told = replace(told, system=system.strip() or told.system)
             fixed = data.apply(self.opened.get(dataset_id, state), codes, told.length(), told.system)
-        except FinetuneError as error:
-            raise gr.Error(report.shown(str(error)), print_exception=False) from error
         return take(self.opened, lambda: fixed, state, told)
 
     def _fix_ticked(self, *values: Any) -> tuple:

@@ -155,7 +155,7 @@ class ExportTab:
                     lambda say: make.export(self.services.store, run, key, place, choices, self.services.engine, say),
                 )
             except FinetuneError as error:
-                yield cards.failed(str(error), of=who), gr.skip()
+                yield cards.failed(str(error), run=who), gr.skip()
                 return
             yield cards.done(done), gr.update(visible=True, value=[str(file) for file in make.files(done)])
 
@@ -188,7 +188,7 @@ class ExportTab:
 
             url = yield from self._said(who, work)
         except FinetuneError as error:
-            yield cards.failed(str(error), of=who), gr.skip()
+            yield cards.failed(str(error), run=who), gr.skip()
             return
         yield cards.pushed(url), gr.skip()
 

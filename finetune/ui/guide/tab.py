@@ -17,6 +17,7 @@ from finetune.store import DatasetRecord
 from finetune.ui import answers
 from finetune.ui.download import Download
 from finetune.ui.guide import worksheet
+from finetune.ui.html import failed
 from finetune.ui.progress import asked
 from finetune.ui.train.plan import Plan
 
@@ -107,7 +108,7 @@ class GuideTab:
         try:
             return worksheet.draw(guide.sheet(self._facts(*values)))
         except FinetuneError as error:
-            return worksheet.refused(str(error))
+            return failed(str(error))
 
     def _page(self, write: Any, *values: Any) -> str:
         facts = self._facts(*values)

@@ -13,8 +13,8 @@ from finetune import evaluate, settings
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.services import Browser, Services
 from finetune.ui import answers
+from finetune.ui.html import card
 from finetune.ui.progress import asked
-from finetune.ui.report import shown
 from finetune.ui.results import verdict
 from finetune.ui.train.live import with_adapter
 
@@ -92,7 +92,7 @@ class ResultsTab:
             if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
                 return "", *self._found(task, chosen)
         except (ConfigError, NotAllowed) as error:
-            return f"<div class='ba-card'>✕ {shown(str(error))}</div>", "", "", "", gr.update(visible=False), ""
+            return card(f"✕ {error}"), "", "", "", gr.update(visible=False), ""
         except FinetuneError:  # pressing the button says what is wrong
             pass
         return self._told(run_id, state)

@@ -7,6 +7,7 @@ import gradio as gr
 
 from finetune import train
 from finetune.errors import FinetuneError
+from finetune.ui.errors import noticed
 from finetune.ui.train import form
 
 DATA = "DATA"
@@ -54,10 +55,8 @@ class Elsewhere:
         return config.to_command(DATA), config.to_yaml(DATA)
 
     def _load(self, path: str | None) -> dict[Any, Any]:
-        try:
+        with noticed():
             config, places = train.TrainConfig.from_yaml(Path(path or ""))
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         if places:
             gr.Info("The settings are in the form. Data is chosen on the Data tab, not by a file.")
         values = form.shown(config)

@@ -11,6 +11,7 @@ from finetune import train
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
+from finetune.ui.errors import noticed
 from finetune.ui.train import measured
 
 MOST = 64
@@ -186,19 +187,15 @@ class RunView:
 
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
         ask, said = ASKS[name]
-        try:
+        with noticed():
             ask(self.services.store, self.services.run(run_id, state).id)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         gr.Info(said)
 
     def _retry(self, run_id: str | None, state: Any) -> tuple:
         state = known(state)
-        try:
+        with noticed():
             failed = self.services.run(run_id, state)
             config = train.TrainConfig.parse({**failed.config, **train.remedy(failed)})
             record = self.services.store.dataset(failed.dataset)
             run = train.start(self.services.store, config, record, owner(state))
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}

@@ -7,7 +7,7 @@ import gradio as gr
 from finetune import train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.services import Services, known, owner
-from finetune.ui.report import shown
+from finetune.ui.html import card
 from finetune.ui.train import form
 from finetune.ui.train.as_text import Elsewhere
 from finetune.ui.train.live import RunView, choices
@@ -77,7 +77,7 @@ class TrainTab:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
             run = train.start(self.services.store, config, record, owner(state))
         except FinetuneError as error:
-            return gr.skip(), gr.skip(), f"<div class='ba-card'>✕ {shown(str(error))}</div>"
+            return gr.skip(), gr.skip(), card(f"✕ {error}")
         return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}, ""
 
     def fill(self, config: train.TrainConfig) -> dict[Any, Any]:
