@@ -13,12 +13,12 @@ from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
 from finetune.services import Services
 from finetune.store import Store
+from finetune.ui import html as drawing
 from finetune.ui.data import report, rows
 from finetune.ui.data.mapping import described, tried
 from finetune.ui.data.opened import Opened
 from finetune.ui.data.sources import take
 from finetune.ui.data.tab import DataTab
-from finetune.ui.html import text
 from tests.ui.test_hostile import HOSTILE, ours
 
 
@@ -55,7 +55,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
     html = report.summary(dirty, data.held_out(dirty).split)
     for problem in dirty.problems:
         assert f"<code>{problem.code}</code>" in html
-        assert text(problem.hint) in html
+        assert drawing.text(problem.hint) in html
     for severity in ("error", "warning", "note"):
         assert f"ba-problem {severity}" in html
     for text in (
