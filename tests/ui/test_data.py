@@ -72,7 +72,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
 
 def test_long_lists_are_folded() -> None:
     problem = data.Problem("duplicate", "warning", 1234, tuple(range(1, 21)), "Repeated.", "Drop them.")
-    html = report.problem(problem)
+    html = report.problems([problem])
     assert "<summary>lines 1, 2, 3, 4, 5, 6 …</summary>" in html
     assert "19, 20, and 1,214 more" in html
 
