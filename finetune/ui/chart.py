@@ -1,7 +1,7 @@
 """Curves as HTML: lines that stretch with the page, and words that do not.
 
 `gr.LinePlot` shows a point only under the mouse and draws itself anew at every update; a curve
-with few measured points needs them seen. Names are escaped here.
+with few measured points needs them seen.
 
 Example:
     >>> draw("Loss", [Line("held-out", [(0, 1.7), (18, 0.54)], "#ea580c", dots=True)])
@@ -11,12 +11,15 @@ Example:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from finetune.train.curve import Point
-from finetune.ui.report import shown
+from finetune.ui.html import macros
 
 TICKS = 4
 """About so many lines across a chart."""
+
+TEMPLATES = macros("chart.html")
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,26 @@ def draw(title: str, lines: Sequence[Line], height: int = 240, steps: int = 0) -
     def place(point: Point) -> str:
         return f"{1000 * point[0] / right:.1f} {1000 * (high - point[1]) / (high - low):.1f}"
 
-    grid = "".join(f"<path class='ba-grid' d='M{place((0, tick))}H1000'/>" for tick in ticks)
-    drawn = "".join(_line(line, [place(point) for point in line.points]) for line in lines)
-    beside = "".join(
-        f"<span style='top:{100 * (high - tick) / (high - low):.1f}%'>{_number(tick)}</span>" for tick in ticks
-    )
-    below = "".join(
-        f"<span style='left:{100 * tick / right:.1f}%'>{tick:,.0f}</span>" for tick in nice(0, right) if tick <= right
-    )
-    return (
-        f"<figure class='ba-chart'><figcaption><b>{shown(title)}</b>{_legend(lines)}</figcaption>"
-        f"<div class='ba-area' style='height:{height}px'><div class='ba-y'>{beside}</div>"
-        f"<svg viewBox='0 0 1000 1000' preserveAspectRatio='none' role='img' aria-label='{shown(title)}'>{grid}{drawn}"
-        f"</svg><div class='ba-x'>{below}</div></div></figure>"
-    )
+    grid = [
+        {"at": place((0, tick)), "top": f"{100 * (high - tick) / (high - low):.1f}", "number": _number(tick)}
+        for tick in ticks
+    ]
+    below = [(f"{100 * tick / right:.1f}", f"{tick:,.0f}") for tick in nice(0, right) if tick <= right]
+    keys = [(line.name, line.colour) for line in lines] if len(lines) > 1 or lines[0].name else []
+    curves = [_curve(line, [place(point) for point in line.points]) for line in lines]
+    return TEMPLATES.figure(title, keys, curves, grid, below, height)
+
+
+def _curve(line: Line, places: list[str]) -> dict[str, Any]:
+    """What the template's `line` takes."""
+    dots = [(at, step, _number(value)) for at, (step, value) in zip(places, line.points, strict=True)]
+    return {
+        "name": line.name,
+        "colour": line.colour,
+        "faint": line.faint,
+        "places": places,
+        "dots": dots if line.dots else [],
+    }
 
 
 def nice(low: float, high: float) -> list[float]:
@@ -78,26 +87,6 @@ def _range(lines: Sequence[Line]) -> tuple[float, float]:
     values = [value for line in lines for _, value in line.points]
     low, high = min(values), max(values)
     return (0.0, high) if 0 <= low < high / 2 else (low, high)
-
-
-def _line(line: Line, places: list[str]) -> str:
-    faint = " ba-faint" if line.faint else ""
-    drawn = f"<path class='ba-line{faint}' style='stroke:{line.colour}' d='M{'L'.join(places)}'/>"
-    if not line.dots:
-        return drawn
-    return drawn + "".join(
-        f"<path class='ba-dot' style='stroke:{line.colour}' d='M{at}h0.01'>"
-        f"<title>{shown(line.name)}, step {step:,}: {_number(value)}</title></path>"
-        for at, (step, value) in zip(places, line.points, strict=True)
-    )
-
-
-def _legend(lines: Sequence[Line]) -> str:
-    if len(lines) == 1 and not lines[0].name:
-        return ""
-    return "".join(
-        f"<span class='ba-key'><i style='background:{line.colour}'></i>{shown(line.name, 80)}</span>" for line in lines
-    )
 
 
 def _number(value: float) -> str:

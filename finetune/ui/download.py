@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from finetune.errors import FinetuneError
+from finetune.ui.errors import noticed
 
 PRESS = "() => setTimeout(() => document.querySelector('#{0}, #{0} a, #{0} button').click(), 150)"
 
@@ -33,10 +33,8 @@ class Download:
         """`make` gets the inputs and gives a file's name and text; a `FinetuneError` of it is shown."""
 
         def made(*values: Any) -> str:
-            try:
+            with noticed():
                 name, text = make(*values)
-            except FinetuneError as error:
-                raise gr.Error(str(error), print_exception=False) from error
             folder = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)  # Gradio clears it away in time
             folder.mkdir(parents=True)
             (folder / name).write_text(text, encoding="utf-8")

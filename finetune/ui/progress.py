@@ -2,19 +2,23 @@
 
 import queue
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from markupsafe import Markup
+
 from finetune import chat, evaluate
 from finetune.chat.queue import Turns
 from finetune.chat.steps import in_thread
-from finetune.ui.train.measured import clock
+from finetune.durations import clock
+from finetune.ui.html import card, render
 
 LOADING = "<div class='ba-card'>Loading the model…</div>"
-WAITING = "<div class='ba-card'>Waiting: evaluations before this one: {}.</div>"
+BAR = """<div class='ba-card'>
+{{ done|commas }} of {{ of|commas }} answers{% if left %}, about {{ left }} left{% endif %}. Each is kept:
+you can stop, and continue later.<div class='ba-bar'><i style='width:{{ share }}%'></i></div></div>"""
 
 AT_ONCE = 3
 """Evaluations under way at a time. Each holds one of the server's threads, also while others are answered."""
@@ -25,7 +29,7 @@ Result = TypeVar("Result")
 END = object()
 
 
-async def asked(task: evaluate.Task, engine: chat.Engine, stop: threading.Event) -> AsyncGenerator[str]:
+async def measuring(task: evaluate.Task, engine: chat.Engine, stop: threading.Event) -> AsyncGenerator[str]:
     """Ask what is left to ask; yields how far it is as HTML.
 
     Raises:
@@ -34,42 +38,36 @@ async def asked(task: evaluate.Task, engine: chat.Engine, stop: threading.Event)
     turn = LINE.join()
     try:
         async for ahead in turn.come(stop):
-            yield WAITING.format(ahead)
-        began, first = time.monotonic(), None
+            yield card(f"Waiting for {ahead} other evaluation{'s' if ahead > 1 else ''} to finish.")
         yield LOADING
-        async with aclosing(in_thread(evaluate.measure(task, engine, stop), stop)) as steps:
-            async for done, of in steps:
-                first = done if first is None else first
-                left = (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
+        async with aclosing(in_thread(evaluate.paced(evaluate.measure(task, engine, stop)), stop)) as steps:
+            async for done, of, left in steps:
                 yield _bar(done, of, left)
     finally:
         turn.leave()
 
 
-def _bar(done: int, of: int, left: float | None) -> str:
-    told = f", about {clock(left)} left" if left is not None else ""
-    return (
-        f"<div class='ba-card'>{done:,} of {of:,} answers{told}. Each is kept: stop, and it goes on from here."
-        f"<div class='ba-bar'><i style='width:{100 * done / max(1, of):.1f}%'></i></div></div>"
-    )
+def _bar(done: int, of: int, left: float | None) -> Markup:
+    share, time_left = f"{100 * done / max(1, of):.1f}", clock(left) if left is not None else ""
+    return render(BAR, done=done, of=of, left=time_left, share=share)
 
 
 class Abandoned(RuntimeError):
     """Nobody listens any more."""
 
 
-def spoken(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
+def in_steps(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
     """Run `work` in a thread, with a function that takes sentences; yields those, returns (or raises) what it does.
 
     Closing the generator, as a page that is closed does, ends the work at its next sentence.
 
     Example:
-        >>> steps = spoken(lambda say: say("Counting.") or 3)
+        >>> steps = in_steps(lambda say: say("Counting.") or 3)
         >>> list(steps)
         ['Counting.']
     """
     lines: queue.Queue[Any] = queue.Queue()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="spoken")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="steps")
     closed = threading.Event()
 
     def say(line: str) -> None:

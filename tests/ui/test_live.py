@@ -12,13 +12,13 @@ from gradio.state_holder import SessionState
 
 from finetune import data, train
 from finetune.chat import Engine
+from finetune.durations import clock
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
 from finetune.train import progress
-from finetune.train.events import Answer, Noted, Samples
+from finetune.train.events import Answer, Samples
 from finetune.ui.train import live, measured
-from tests.train.events import RUN, evaluation, recorded, series, step
-from tests.ui.test_data import HOSTILE, OURS, Tags
+from tests.train.events import RUN, evaluation, recorded, series
 
 
 def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> Samples:
@@ -43,26 +43,6 @@ def test_without_a_base_or_an_expected_answer() -> None:
     assert "(nothing)" in html
 
 
-def test_what_a_model_wrote_is_never_html() -> None:
-    hostile = replace(RUN, name=HOSTILE, reason=HOSTILE, state="failed")
-    view = progress(
-        hostile,
-        series(
-            evaluation(0),
-            answers(0, HOSTILE, HOSTILE, HOSTILE),
-            step(1),
-            answers(1, HOSTILE, HOSTILE, HOSTILE),
-            Noted(code="x", text=HOSTILE),
-        ),
-    )
-    for html in (measured.card(hostile, view), measured.notes(view), measured.answers(view), measured.loss(view)):
-        tags = Tags(html)
-        assert tags.tags <= OURS | {"svg", "path", "title", "figure", "figcaption"}, html
-        assert not any(name.startswith("on") for name in tags.attributes)
-        assert "\u202e" not in html
-    assert "&lt;script&gt;" in measured.answers(view)
-
-
 def test_a_finished_run_keeps_its_page() -> None:
     made, events = recorded()
     ended = replace(made, state="succeeded", seconds=341.0)
@@ -83,7 +63,7 @@ def test_the_card_names_the_best_when_it_is_not_the_last() -> None:
 
 @pytest.mark.parametrize(("seconds", "said"), [(9.4, "9 s"), (83, "1 min 23 s"), (3600, "1 h 00 min")])
 def test_clock(seconds: float, said: str) -> None:
-    assert measured.clock(seconds) == said
+    assert clock(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -233,4 +213,4 @@ def test_the_card_says_that_the_time_was_over(monkeypatch: pytest.MonkeyPatch) -
     drawn = measured.card(late, progress(late, []))
     assert "<span class='ba-state cancelled'>timed out</span>" in drawn
     assert f"title='note'>i</i><div>{reason}" in drawn
-    assert ">cancelled</span>" in measured.state(replace(late, code="cancelled_by_owner"))
+    assert ">cancelled</span>" in measured.card(replace(late, code="cancelled_by_owner"), progress(late, []))

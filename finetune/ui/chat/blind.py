@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 from anyio.to_thread import run_sync
+from markupsafe import Markup
 
 from finetune.chat import Reply, Sampling
 from finetune.chat.talk import Talk
@@ -22,11 +23,13 @@ from finetune.ui import answers
 from finetune.ui.chat import columns
 from finetune.ui.chat import tab as chat
 from finetune.ui.download import Download
-from finetune.ui.report import card, facts, folded, shown
+from finetune.ui.errors import notice, noticed
+from finetune.ui.html import macros, text
 
 HERE = "blind"
 """This place, among those of a page where answers are given."""
 
+TEMPLATES = macros("chat/blind.html")
 MOST_PROMPTS = 50
 SIDES = {"left": "Left", "right": "Right", "tie": "Tie", "neither": "Both bad"}
 """What can be voted, in the order of the keys 1 to 4."""
@@ -56,7 +59,7 @@ class Blind:
     ballot: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
-    def asked(self) -> str:
+    def prompt(self) -> str:
         """The prompt in question."""
         return self.prompts[len(self.votes)]
 
@@ -67,10 +70,11 @@ class Blind:
     def voted(self, side: str) -> "Blind":
         """With a vote for a side, and the next prompt's sides shuffled."""
         right = "tuned" if self.left == "base" else "base"
-        choice = {"left": self.left, "right": right}.get(side, side)
-        said = {self.left: self.replies[0].text, right: self.replies[1].text}
-        messages = list(self.talk.asks(self.asked)[0].messages)
-        vote = Vote(choice, self.left, messages, said["base"], said["tuned"], time.time())
+        choice = {"left": self.left, "right": right}.get(side, side)  # or "tie", "neither"
+        texts = {self.left: self.replies[0].text, right: self.replies[1].text}
+        messages = list(self.talk.asks(self.prompt)[0].messages)
+        said = {"messages": messages, "base": texts["base"], "tuned": texts["tuned"]}
+        vote = Vote.model_validate({"choice": choice, "left": self.left, **said, "at": time.time()})
         return replace(self, votes=(*self.votes, vote)).next()
 
     def next(self) -> "Blind":
@@ -83,42 +87,14 @@ class Blind:
         return replace(self, prompts=self.prompts[:place] + self.prompts[place + 1 :]).next()
 
 
-def question(blind: Blind, replies: Sequence[Reply]) -> str:
+def question(blind: Blind, replies: Sequence[Reply]) -> Markup:
     """The prompt and both answers, without a word about whose they are."""
-    cells = "".join(
-        f"<article class='ba-answer'><header>{title}</header><div class='ba-said' dir='auto'>"
-        f"{shown(reply.text) or '…'}</div></article>"
-        for title, reply in zip(("Left", "Right"), replies, strict=True)
-    )
-    prompt = f"<small>Prompt {len(blind.votes) + 1} of {len(blind.prompts)}</small>"
-    return (
-        f"<div class='ba-bubble ba-before'>{prompt}<div dir='auto'>{shown(blind.asked, 4000)}</div></div>"
-        f"<div class='ba-columns' style='--columns: 2'>{cells}</div>"
-    )
+    return TEMPLATES.question(blind, replies)
 
 
-def revealed(votes: Sequence[Vote], title: str) -> str:
+def revealed(votes: Sequence[Vote], title: str) -> Markup:
     """The score, and every vote with whose answer it was for."""
-    found = score(votes)
-    counted = facts(
-        (str(getattr(found, name)), label)
-        for name, label in (
-            ("tuned", "tuned better"),
-            ("base", "base better"),
-            ("tie", "ties"),
-            ("neither", "both bad"),
-        )
-    )
-    rows = "".join(
-        f"<tr><td>{shown(vote.messages[-1]['content'], 200)}</td><td>{shown(vote.base, 300)}</td>"
-        f"<td>{shown(vote.tuned, 300)}</td><td>{vote.choice}</td></tr>"
-        for vote in votes
-    )
-    table = (
-        "<table class='ba-rows'><thead><tr><th>prompt</th><th>base</th><th>tuned</th><th>your vote</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
-    return card(f"<b>{found.sentence}</b>{counted}{folded('Every vote', table)}", title)
+    return TEMPLATES.revealed(votes, score(votes), title)
 
 
 class BlindTest:
@@ -160,21 +136,19 @@ class BlindTest:
         for side, button in self.sides.items():
             button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
         self.end.click(self._end, [self.blind], drawn, **quiet)
-        self.tab.run.change(_leave, None, drawn[:3], **quiet)
+        self.tab.run.change(self._leave, None, [self.blind, self.view, self.ballot], **quiet)
         here = [self.tab.run, self.browser]
         self.votes.listen(self._votes, here)
         self.pairs.listen(self._pairs, here)
 
     async def _begin(
         self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
-    ) -> AsyncGenerator[tuple]:
-        try:
+    ) -> AsyncGenerator[dict[Any, Any]]:
+        with noticed():
             blind = await run_sync(self._new, run_id, system, count, own, state)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        async with aclosing(self._answers(blind, request)) as shown:
-            async for one in shown:
-                yield one
+        async with aclosing(self._answers(blind, request)) as changes:
+            async for change in changes:
+                yield change
 
     def _new(self, run_id: str | None, system: str, count: float, own: str, state: Browser) -> Blind:
         if not run_id:
@@ -193,76 +167,78 @@ class BlindTest:
         random.shuffle(rows)
         return tuple(sorted(rows, key=lambda text: text in seen)[:count])
 
-    async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[tuple]:
+    async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
         """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
-        yield blind, gr.skip(), gr.update(visible=True), *self._ready(False)
+        yield {self.blind: blind, self.ballot: gr.update(visible=True), **self._votable(False)}
         while not blind.over:
             try:
-                async with aclosing(self._asked(blind, request)) as shown:
-                    async for one in shown:
-                        yield one
+                async with aclosing(self._stream(blind, request)) as changes:
+                    async for change in changes:
+                        yield change
                 return
             except FinetuneError as error:
                 if error.code == "busy":  # so will the next prompt be
-                    raise gr.Error(str(error), print_exception=False) from error
-                gr.Warning(f"A prompt was passed over: {error}")
+                    raise notice(error) from error
+                gr.Warning(text(f"A prompt was passed over: {error}"))
                 blind = blind.skipped()
-        yield await run_sync(self._told, blind)
+        yield await run_sync(self._reveal, blind)
 
-    async def _asked(self, blind: Blind, request: gr.Request) -> AsyncGenerator[tuple]:
+    async def _stream(self, blind: Blind, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
         stop = answers.begin(request, HERE)
-        base, tuned = blind.talk.asks(blind.asked)
+        base, tuned = blind.talk.asks(blind.prompt)
         asks = [base, tuned] if blind.left == "base" else [tuned, base]
         replies: list[Reply] = []
-        async with aclosing(
-            self.services.engine.astream(asks, blind.talk.run.config["model"], Sampling(), stop)
-        ) as said:
-            async for replies in said:
+        stream = self.services.engine.astream(asks, blind.talk.run.config["model"], Sampling(), stop)
+        async with aclosing(stream):
+            async for replies in stream:
                 if not answers.counts(request, HERE, stop):
                     return
-                yield blind, question(blind, replies), gr.skip(), *self._ready(False)
+                yield {self.blind: blind, self.view: question(blind, replies), **self._votable(False)}
         if answers.counts(request, HERE, stop):
-            yield replace(blind, replies=tuple(replies)), gr.skip(), gr.skip(), *self._ready(True)
+            yield {self.blind: replace(blind, replies=tuple(replies)), **self._votable(True)}
 
     def _voter(self, side: str) -> Any:
-        async def vote(blind: Blind | None, state: Browser, request: gr.Request) -> AsyncGenerator[tuple]:
+        async def vote(blind: Blind | None, state: Browser, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
             if blind is None or not blind.replies:
-                yield (gr.skip(),) * 8
+                yield gr.skip()
                 return
             ballot, blind = blind.ballot, blind.voted(side)
-            try:
+            with noticed():
                 new = await run_sync(self._keep, blind, ballot, state)
-            except FinetuneError as error:
-                raise gr.Error(str(error), print_exception=False) from error
             if not new:  # a second key, before the first one was heard
-                yield (gr.skip(),) * 8
+                yield gr.skip()
             elif blind.over:
-                yield await run_sync(self._told, blind)
+                yield await run_sync(self._reveal, blind)
             else:
-                async with aclosing(self._answers(blind, request)) as shown:
-                    async for one in shown:
-                        yield one
+                async with aclosing(self._answers(blind, request)) as changes:
+                    async for change in changes:
+                        yield change
 
         return vote
 
     def _keep(self, blind: Blind, ballot: str, state: Browser) -> bool:
         """Keep the newest vote; False when this ballot was used already."""
         run = self.services.run(blind.talk.run.id, state)
-        return self.services.store.add_vote(run.id, owner(state), ballot, blind.votes[-1].as_dict())
+        return self.services.store.add_vote(run.id, owner(state), ballot, blind.votes[-1].model_dump())
 
-    def _end(self, blind: Blind | None, request: gr.Request) -> tuple:
+    def _end(self, blind: Blind | None, request: gr.Request) -> dict[Any, Any]:
         answers.drop(request, HERE)
-        return self._told(blind) if blind else (gr.skip(),) * 8
+        return self._reveal(blind) if blind else gr.skip()
 
-    def _told(self, blind: Blind) -> tuple:
+    def _reveal(self, blind: Blind) -> dict[Any, Any]:
         before = self.services.store.votes(blind.talk.run.id, blind.talk.run.owner)
         ever = [Vote(**vote) for vote in before]
-        told = revealed(blind.votes, "This blind test")
-        told += revealed(ever, "All your votes about this run") if len(ever) > len(blind.votes) else ""
-        return None, told, gr.update(visible=False), *self._ready(False)
+        scores = revealed(blind.votes, "This blind test")
+        scores += revealed(ever, "All your votes about this run") if len(ever) > len(blind.votes) else ""
+        return {self.blind: None, self.view: scores, self.ballot: gr.update(visible=False), **self._votable(False)}
 
-    def _ready(self, ready: bool) -> list[dict]:
-        return [gr.update(interactive=ready) for _ in (*self.sides, self.end)]
+    def _votable(self, yes: bool) -> dict[Any, Any]:
+        return {button: gr.update(interactive=yes) for button in (*self.sides.values(), self.end)}
+
+    def _leave(self, request: gr.Request) -> dict[Any, Any]:
+        """Another run was chosen: this test is over, whatever was still to come."""
+        answers.drop(request, HERE)
+        return {self.blind: None, self.view: INTRO, self.ballot: gr.update(visible=False)}
 
     def _votes(self, run_id: str | None, state: Browser) -> tuple[str, str]:
         """All votes about the run, to take away."""
@@ -278,12 +254,6 @@ class BlindTest:
         if not pairs:
             raise RunError("No vote decided between the two yet.", where=run.id, fix="Vote left or right.")
         return f"{run.id}-preferences.jsonl", "".join(f"{json.dumps(pair)}\n" for pair in pairs)
-
-
-def _leave(request: gr.Request) -> tuple:
-    """Another run was chosen: this test is over, whatever was still to come."""
-    answers.drop(request, HERE)
-    return None, INTRO, gr.update(visible=False)
 
 
 def _prompts(typed: str) -> tuple[str, ...]:

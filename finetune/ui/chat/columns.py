@@ -20,11 +20,11 @@ def possible(services: Services, run: Run, state: Browser) -> list[tuple[str, st
         [('Base + 3 examples', 'shots'), ('Tuned, other strength', 'strength')]
     """
     found = [(f"Base + {talk.SHOTS} examples", "shots"), ("Tuned, other strength", "strength")]
-    shown = run.result.get("adapter_step")
+    shown = run.result.adapter_step
     found += [(f"Checkpoint, step {step}", f"step:{step}") for step in train.checkpoint_steps(run.id) if step != shown]
     for other in services.runs(state):
         same = other.config["model"] == run.config["model"] and other.id != run.id
-        same = same and other.result.get("source") == run.result.get("source")
+        same = same and other.result.source == run.result.source
         if same and train.adapter_folder(other.id).is_dir():
             found.append((f"{other.name} · {other.id}", f"run:{other.id}"))
     return found
@@ -39,10 +39,10 @@ def begin(
         RunError: another run is not the visitor's, or the dataset is gone.
     """
     facts = services.store.dataset(run.dataset).facts
-    system = (facts.get("system") or "") if system is None else system
+    system = (facts.system or "") if system is None else system
     columns = [Column("base", "Before · base model"), Column("tuned", "After · tuned model", run)]
     columns += [_column(services, run, state, key, strength) for key in keys[:MOST]]
-    return Talk(run, tuple(columns), system, bool(facts.get("thinks")))
+    return Talk(run, tuple(columns), system, facts.thinks)
 
 
 def _column(services: Services, run: Run, state: Browser, key: str, strength: float) -> Column:

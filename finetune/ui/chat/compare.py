@@ -1,7 +1,4 @@
-"""A conversation in columns, as HTML: pure functions, without a component or an event.
-
-Everything that a person or a model wrote goes through `report.shown`: no answer is ever HTML or Markdown.
-"""
+"""A conversation in columns, as HTML: pure functions, without a component or an event."""
 
 import difflib
 import hashlib
@@ -9,14 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from finetune.chat.reply import Reply
 from finetune.chat.talk import Column, Talk, Turn
 from finetune.evaluate import look
-from finetune.ui.report import folded, shown
+from finetune.ui.html import macros, render
 
+TEMPLATES = macros("chat/compare.html")
 EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
+NOT_COMPARED = "<span class='ba-masked'>{{ why }}</span>"
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
 LONGEST = 4000
 """Characters of an answer that are still compared word by word."""
@@ -43,46 +44,36 @@ def talk(held: Talk | None, kind: str) -> str:
     """All finished turns."""
     if held is None or not held.turns:
         return EMPTY
-    return "".join(turn(one, held.columns, kind) for one in held.turns)
+    return Markup().join(turn(one, held.columns, kind) for one in held.turns)
 
 
-def turn(one: Turn, columns: Sequence[Column], kind: str) -> str:
+def turn(one: Turn, columns: Sequence[Column], kind: str) -> Markup:
     """A prompt, and the answers beside each other; under each what was measured, on demand what differs."""
     over = all(reply.stop for reply in one.replies)
-    cells = "".join(
-        _answer(column, reply, one, kind, first=place == 0)
-        for place, (column, reply) in enumerate(zip(columns, one.replies, strict=True))
-    )
-    expected = folded("Show the expected answer", f"<pre dir='auto'>{shown(one.expected)}</pre>")
-    prompt = f"<small>You</small><div dir='auto'>{shown(one.prompt, 8000)}</div>"
-    return (
-        f"<section class='ba-turn'><div class='ba-bubble ba-before'>{prompt}</div>"
-        f"<div class='ba-columns' style='--columns: {len(columns)}'>{cells}</div>"
-        f"{expected if over and one.expected else ''}</section>"
-    )
+    pairs = enumerate(zip(columns, one.replies, strict=True))
+    answers = [_answer(column, reply, one, kind, over and place > 0) for place, (column, reply) in pairs]
+    return TEMPLATES.turn(one, answers, over)
 
 
-def _answer(column: Column, reply: Reply, one: Turn, kind: str, first: bool) -> str:
-    side = "ba-base" if column.run is None else "ba-tuned"
+def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) -> dict[str, Any]:
+    """What the template's `answer` takes."""
     found = look(reply.text, kind, one.expected) if reply.stop else None
-    laid = found.text if found else reply.text
-    said = shown(laid) if laid.strip() else f"<span class='ba-masked'>{_waiting(reply)}</span>"
-    copied = reply.text.encode("utf-8", "replace").decode()
-    extras = ""
+    extras = Markup()
     if found:
-        whole = all(reply.stop for reply in one.replies)
-        extras += _difference(one.replies[0].text, reply.text) if whole and not first else ""
-        extras += folded("Details", details(reply, one.replies[0]))
-        extras += "<button class='ba-copy' type='button'>Copy</button>"
-    badge = ""
-    if found and found.said:
-        good = {None: "", True: "ba-yes", False: "ba-no"}[found.valid if found.right is None else found.right]
-        badge = f"<span class='ba-badge {good}'>{found.said}</span>"
-    return (
-        f"<article class='ba-answer {side}'><header>{shown(column.title)}{badge}</header>"
-        f"<div class='ba-said' dir='auto' data-text='{escape(copied)}'>{said}</div>"
-        f"<p class='ba-stats'>{stats(reply)}</p><div class='ba-extras'>{extras}</div></article>"
-    )
+        extras += _difference(one.replies[0].text, reply.text) if compared else Markup()
+        extras += details(reply, one.replies[0])
+    good = (found.valid if found.right is None else found.right) if found else None
+    return {
+        "title": column.title,
+        "tuned": column.run is not None,
+        "badge": found.said if found else "",
+        "mark": {None: "", True: "ba-yes", False: "ba-no"}[good],
+        "text": found.text if found else reply.text,
+        "waiting": _waiting(reply),
+        "copied": reply.text.encode("utf-8", "replace").decode(),
+        "stats": stats(reply),
+        "extras": extras,
+    }
 
 
 def _waiting(reply: Reply) -> str:
@@ -100,7 +91,7 @@ def stats(reply: Reply) -> str:
     return f"{reply.prompt_tokens} → {reply.tokens} tokens{speed} · {WHY.get(reply.stop or '', '…')}{dropped}"
 
 
-def details(reply: Reply, base: Reply) -> str:
+def details(reply: Reply, base: Reply) -> Markup:
     """The same prompt ids on both sides, or not; and the times."""
     same = "the same ids as the first column's" if reply.prompt == base.prompt else "not the first column's prompt"
     digest = hashlib.sha256(repr(reply.prompt).encode()).hexdigest()[:12]
@@ -110,8 +101,7 @@ def details(reply: Reply, base: Reply) -> str:
         ("first token", f"after {reply.first:.2f} s" if reply.first is not None else "–"),
         ("all", f"{reply.seconds:.2f} s"),
     ]
-    cells = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
-    return f"<dl class='ba-details'>{cells}</dl>"
+    return TEMPLATES.details(rows)
 
 
 def _pieces(text: str) -> list[str]:
@@ -124,28 +114,24 @@ def _alike(base: str, text: str) -> int:
     return sum(count * after[word] for word, count in before.items())
 
 
-def _difference(base: str, text: str) -> str:
+def _difference(base: str, text: str) -> Markup:
     if max(len(base), len(text)) > LONGEST or _alike(base, text) > MOST_ALIKE:
-        return "<span class='ba-masked'>Too long, or too often the same words, to compare word by word.</span>"
+        return render(NOT_COMPARED, why="Too long, or too often the same words, to compare word by word.")
     if base == text:
-        return "<span class='ba-masked'>The same words as the first column.</span>"
-    return folded("Differences", f"<div class='ba-diff' dir='auto'>{difference(base, text)}</div>")
+        return render(NOT_COMPARED, why="The same words as the first column.")
+    return TEMPLATES.differences(difference(base, text))
 
 
 @lru_cache(256)
-def difference(base: str, text: str) -> str:
+def difference(base: str, text: str) -> Markup:
     """Word by word what is gone from `base` and what is new in `text`.
 
     Example:
         >>> difference("a red egg", "a blue egg")
-        'a <del>red</del><ins>blue</ins> egg'
+        Markup('a <del>red</del><ins>blue</ins> egg')
     """
     before, after = _pieces(base), _pieces(text)
-    parts = []
-    for what, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        gone, new = shown("".join(before[i:j])), shown("".join(after[k:m]))
-        if what == "equal":
-            parts.append(new)
-        else:
-            parts.append((f"<del>{gone}</del>" if gone else "") + (f"<ins>{new}</ins>" if new else ""))
-    return "".join(parts)
+    changes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    return TEMPLATES.changed(
+        (what == "equal", "".join(before[i:j]), "".join(after[k:m])) for what, i, j, k, m in changes
+    )

@@ -4,22 +4,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from finetune import train
-from finetune.errors import FinetuneError
+from finetune.errors import FinetuneError, RunError
 from finetune.services import Browser, known, owner
 from finetune.store import ENDED, DatasetRecord, Run
 from finetune.ui.data.opened import Opened
-from finetune.ui.report import shown
+from finetune.ui.errors import notice, noticed
+from finetune.ui.html import render
 
 NO_DATA = "<div class='ba-card ba-masked'>No data yet.</div>"
+
+QUESTION = """
+{% macro named(one) %}<b>{{ one.name|cut(80) }}</b> ({{ one.id }}){% endmacro %}
+{% macro names() %}{% for run in runs %}{{ named(run) }}{{ "" if loop.last else ", " }}{% endfor %}{% endmacro %}
+{% if going %}Its rows are needed by {{ names() }}. Stop {{ going.id }} first: it is {{ going.state }}.
+{% else %}Delete {{ named(record) }}, with its files?
+{% if runs %} Its rows are needed to evaluate {{ names() }}.{% endif %} This cannot be undone.{% endif %}"""
 
 BETWEEN = 4.0
 """Seconds after which the page notices that a dataset was deleted in another window."""
 
 
 def label(record: DatasetRecord) -> str:
-    """A dataset as a choice: every fix made a dataset of its own, so they are told apart by more than a name.
+    """A dataset as a choice: every fix made a dataset of its own, so a name does not tell them apart.
 
     Example:
         >>> label(record)
@@ -30,15 +39,10 @@ def label(record: DatasetRecord) -> str:
     return " · ".join([record.name[:60], f"{record.facts.accepted or 0:,} rows", *fixed, record.id])
 
 
-def question(record: DatasetRecord, runs: Sequence[Run]) -> str:
+def question(record: DatasetRecord, runs: Sequence[Run]) -> Markup:
     """What is asked before a dataset goes, and which runs would go with it."""
-    asked = f"Delete <b>{shown(record.name, 80)}</b> ({record.id}), with its files"
-    if not runs:
-        return f"{asked}? This cannot be undone."
-    names = ", ".join(f"<b>{shown(run.name, 80)}</b> ({run.id})" for run in runs)
-    if going := [run for run in runs if run.state not in ENDED]:
-        return f"Its rows are needed by {names}. Stop {going[0].id} first: it is {going[0].state}."
-    return f"{asked}? Its rows are needed to evaluate {names}. This cannot be undone."
+    going = next((run for run in runs if run.state not in ENDED), None)
+    return render(QUESTION, record=record, runs=runs, going=going)
 
 
 class Kept:
@@ -79,8 +83,8 @@ class Kept:
         drawn = [self.seen, self.place, self.pick, self.confirm, dataset, self.browser, facts, refusal]
         gr.on([self.timer.tick, dataset.change], self._look, [self.seen, *here], drawn, **quiet)
         self.open.click(self._open, [self.pick, self.browser], [self.browser, dataset, refusal], **quiet)
-        asked = [self.confirm, self.question, self.with_runs, self.sure]
-        self.delete.click(self._ask, [self.pick, self.browser], asked, **quiet)
+        confirmation = [self.confirm, self.question, self.with_runs, self.sure]
+        self.delete.click(self._ask, [self.pick, self.browser], confirmation, **quiet)
         self.pick.select(lambda: gr.update(visible=False), None, self.confirm, **quiet)
         self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **quiet)
         self.sure.click(self._delete, [self.pick, self.with_runs, *here], drawn, **quiet)
@@ -105,27 +109,25 @@ class Kept:
             changes[self.browser] = known(state) | {"dataset": None}
         return changes
 
-    def _open(self, picked: str | None, state: Browser) -> tuple:
+    def _open(self, picked: str | None, state: Browser) -> dict[Any, Any]:
         record = self._record(picked, state)
-        return known(state) | {"dataset": record.id}, record.id, ""
+        return {self.browser: known(state) | {"dataset": record.id}, self.dataset: record.id, self.refusal: ""}
 
-    def _ask(self, picked: str | None, state: Browser) -> tuple:
+    def _ask(self, picked: str | None, state: Browser) -> dict[Any, Any]:
         record = self._record(picked, state)
         runs = [run for run in self.services.runs(state) if run.dataset == record.id]
         may = all(run.state in ENDED for run in runs)
-        return (
-            gr.update(visible=True),
-            question(record, runs),
-            gr.update(value=False, visible=bool(runs) and may),
-            gr.update(visible=may),
-        )
+        return {
+            self.confirm: gr.update(visible=True),
+            self.question: question(record, runs),
+            self.with_runs: gr.update(value=False, visible=bool(runs) and may),
+            self.sure: gr.update(visible=may),
+        }
 
     def _delete(self, picked: str | None, with_runs: bool, dataset_id: str | None, state: Browser) -> Any:
         record = self._record(picked, state)
-        try:
+        with noticed():
             train.delete_dataset(self.services.store, record.id, with_runs=bool(with_runs))
-        except FinetuneError as error:
-            raise gr.Error(shown(str(error)), print_exception=False) from error
         self.opened.forget(record.id)
         return self._look(None, dataset_id, state)
 
@@ -133,4 +135,4 @@ class Kept:
         try:
             return self.services.dataset(picked, state)
         except FinetuneError as error:
-            raise gr.Error("Choose a dataset first.", print_exception=False) from error
+            raise notice(RunError("Choose a dataset first.")) from error

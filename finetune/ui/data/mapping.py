@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from finetune import data
 from finetune.data.mapping import NAMED
 from finetune.errors import DataError, FinetuneError
 from finetune.ui.data.rows import as_chat
-from finetune.ui.report import card, shown
+from finetune.ui.html import cut, failed, render
 
 MOST_COLUMNS = 40
 """Columns that are named in the form."""
 
 TRIED_ROWS = 20
 """Rows that a mapping is tried on before it is said to fit none."""
+
+NAMES = """<p class='ba-stats'>Columns of the file:{% for name in names %} <code>{{ name }}</code>{% endfor %}
+{% if more > 0 %} and {{ more|commas }} more{% endif %}</p>"""
 
 
 class MappingForm:
@@ -65,22 +69,22 @@ class MappingForm:
         """What `fill` sets."""
         return [self.box, self.columns, *self.fields, self.remove]
 
-    def fill(self, dataset: data.Dataset | None) -> list[Any]:
+    def fill(self, dataset: data.Dataset | None) -> dict[Any, Any]:
         """Updates that show the mapping of a dataset, or a guess; open when nothing can be trained without one."""
         guess = proposed(dataset) if dataset else None
         if dataset is None or guess is None:
-            return [gr.update(visible=False), *[gr.skip()] * 7]
+            return {self.box: gr.update(visible=False)}
         names = list(map(_braced, dataset.columns[:MOST_COLUMNS]))
-        return [
-            gr.update(visible=True, open=not dataset.examples),
-            named(dataset.columns),
-            guess.user,
-            gr.update(choices=names, value=guess.assistant),
-            guess.system or "",
-            guess.split or "",
-            bool(dataset.mapping and guess.split),
-            gr.update(visible=dataset.mapping is not None),
-        ]
+        return {
+            self.box: gr.update(visible=True, open=not dataset.examples),
+            self.columns: named(dataset.columns),
+            self.user: guess.user,
+            self.assistant: gr.update(choices=names, value=guess.assistant),
+            self.system: guess.system or "",
+            self.marker: guess.split or "",
+            self.confirmed: bool(dataset.mapping and guess.split),
+            self.remove: gr.update(visible=dataset.mapping is not None),
+        }
 
 
 def proposed(dataset: data.Dataset) -> data.Mapping | None:
@@ -106,24 +110,19 @@ def tried(dataset: data.Dataset, mapping: data.Mapping) -> str:
     try:
         mapping.check(dataset.columns)
     except DataError as error:
-        return _sorry(error)
+        return failed(str(error))
     for line, row in data.raw_rows(dataset.path, TRIED_ROWS):
         try:
             return as_chat(mapping.example(row, line)[0])
         except DataError as error:
             problem = problem or error
-    return _sorry(problem) if problem else ""
+    return failed(str(problem)) if problem else ""
 
 
-def named(columns: Sequence[str]) -> str:
+def named(columns: Sequence[str]) -> Markup:
     """The columns as a template names them."""
-    chips = " ".join(f"<code>{shown(_braced(name), 60)}</code>" for name in columns[:MOST_COLUMNS])
-    more = f" and {len(columns) - MOST_COLUMNS:,} more" if len(columns) > MOST_COLUMNS else ""
-    return f"<p class='ba-stats'>Columns of the file: {chips}{more}</p>"
-
-
-def _sorry(error: FinetuneError) -> str:
-    return card(f"<div class='ba-problem error'><i>✕</i><div>{shown(str(error))}</div></div>")
+    names = [cut(_braced(name), 60) for name in columns[:MOST_COLUMNS]]
+    return render(NAMES, names=names, more=len(columns) - MOST_COLUMNS)
 
 
 def _braced(column: str) -> str:

@@ -2,63 +2,47 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from finetune import data, models, train
 from finetune.errors import FinetuneError
 from finetune.services import Browser
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
-from finetune.ui.report import card, shown
+from finetune.ui.html import cut, macros, masked, render
 
-MOST = 20_000
-"""Characters of a message that are shown."""
-
+TEMPLATES = macros("data/rows.html")
 LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
 
 
-def as_chat(example: data.Example) -> str:
+def as_chat(example: data.Example) -> Markup:
     """One example as chat bubbles: what is read is slate, what is learned orange."""
-    offered = ", ".join(str(tool.get("function", tool).get("name", "?")) for tool in example.tools)
-    tools = f"<p class='ba-stats'>Tools on offer: {shown(offered, 300)}</p>" if offered else ""
-    return card(tools + "".join(map(_bubble, example.messages)), f"As chat <small>line {example.line}</small>")
+    tools = ", ".join(str(tool.get("function", tool).get("name", "?")) for tool in example.tools)
+    return TEMPLATES.as_chat(example.line, tools, list(map(_message, example.messages)))
 
 
-def _bubble(message: dict) -> str:
-    role = message["role"]
-    learned = role == "assistant" and message.get("weight") != 0
+def _message(message: dict[str, Any]) -> tuple[str, bool, str, str]:
+    """Role, whether it is learned, text, tool calls."""
+    learned = message["role"] == "assistant" and message.get("weight") != 0
     calls = message.get("tool_calls")
-    text = shown(message["content"], MOST)
-    if calls:
-        text += f"<code>{shown(json.dumps(calls, ensure_ascii=False), MOST)}</code>"
-    note = " · read, not learned" if role == "assistant" and not learned else ""
-    kind = "ba-after" if learned else "ba-before"
-    head = f"<small>{escape(role)}{note}</small>"
-    return f"<div class='ba-bubble {kind} {escape(role)}'>{head}<div dir='auto'>{text}</div></div>"
+    return message["role"], learned, message["content"], json.dumps(calls, ensure_ascii=False) if calls else ""
 
 
-def as_trained(example: data.Example, model: str, max_length: int | None = None) -> str:
+def as_trained(example: data.Example, model: str, max_length: int | None = None) -> Markup:
     """One example as the trainer will get it: every token in place, coloured by what becomes of it.
 
     Raises:
         ModelError: the model cannot be had, or its template refuses the example.
     """
     segments = data.preview(example, models.load_tokenizer(models.find(model)), max_length)
-    pieces = [
-        f"<span class='ba-{segment.kind}{' ba-learned' if segment.trained and segment.kind != 'cut' else ''}'>"
-        f"{escape(segment.shown)}</span>"
-        for segment in segments
-    ]
-    tokens = sum(len(segment.ids) for segment in segments)
-    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
-    cut = sum(len(segment.ids) for segment in segments if segment.kind == "cut")
-    count = f"{tokens} tokens: {trained} trained (orange), {tokens - trained - cut} only read"
-    count += f", <span class='ba-cut'>{cut} cut off</span>." if cut else "."
-    text = f"<div class='ba-rendered' dir='auto'>{''.join(pieces)}</div>"
-    return card(f"{text}<p class='ba-stats'>{count}</p>", "As trained")
+    counts = Counter[str]()
+    for segment in segments:
+        counts["cut" if segment.kind == "cut" else "trained" if segment.trained else "read"] += len(segment.ids)
+    return TEMPLATES.as_trained(segments, counts["trained"], counts["read"], counts["cut"])
 
 
 def found(examples: Sequence[data.Example], query: str, after: int) -> int | None:
@@ -152,11 +136,11 @@ class RowView:
                 return "", ""
             example = examples[_place(row, len(examples))]
         except FinetuneError as error:
-            return "", card(f"<span class='ba-masked'>No preview: {shown(str(error))}</span>")
+            return "", masked(f"No preview: {error}")
         try:
             trained = as_trained(example, model, max_length(length))
         except FinetuneError as error:
-            trained = card(f"<span class='ba-masked'>No preview: {shown(str(error))}</span>")
+            trained = masked(f"No preview: {error}")
         return as_chat(example), trained
 
     def _step(self, row: float | None, dataset_id: str | None, state: Browser, step: int) -> float:
@@ -182,15 +166,15 @@ class RowView:
 
 
 def _said(sentence: str) -> dict:
-    return gr.update(value=f"<p class='ba-stats'>{sentence}</p>", visible=True)
+    return gr.update(value=render("<p class='ba-stats'>{{ sentence }}</p>", sentence=sentence), visible=True)
 
 
 def _not_found(dataset: data.Dataset, query: str) -> str:
     line = LINE.fullmatch(query)
     rejected = next((row for row in dataset.rejected if line and row.line == int(line[1])), None)
     if rejected:
-        return f"Line {rejected.line} was rejected: {shown(rejected.message)}"
-    return f"No accepted row has “{shown(query, 60)}”."
+        return f"Line {rejected.line} was rejected: {rejected.message}"
+    return f"No accepted row has “{cut(query, 60)}”."
 
 
 def max_length(text: str) -> int:

@@ -1,12 +1,15 @@
 """What an evaluation found, as HTML: pure functions, without a component or an event."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
 
 from finetune.evaluate import LEFT_OUT
-from finetune.evaluate.arms import TITLES
-from finetune.ui.report import card, folded, shown
+from finetune.evaluate.arms import MODELS, TITLES
+from finetune.evaluate.findings import Arm, ArmAnswer, Judged, Report
+from finetune.ui.html import macros
 
+TEMPLATES = macros("results/verdict.html")
 WORDS = {
     "helped": ("✓", "It helped", "ba-helped"),
     "alternative_as_good": ("≈", "It helped, but an alternative may do as well", "ba-unsure"),
@@ -32,7 +35,6 @@ FILTERS = {
 }
 """How rows are chosen or sorted: by right and wrong, or by the change of the expected answer's loss."""
 
-COSTS = ("loss a token", "prompt tokens", "s an answer")
 MOST_ROWS = 10
 NOTHING = (
     "<div class='ba-card ba-masked'>Not evaluated yet. Every arm answers the same held-out rows: the base, the base "
@@ -40,63 +42,44 @@ NOTHING = (
 )
 
 
-def verdict(found: dict[str, Any]) -> str:
+def verdict(found: Report) -> str:
     """The answer to the one question, large, and the sentence with its numbers."""
-    said = found["verdict"]
-    if not said:
+    if not found.verdict:
         return ""
-    sign, words, kind = WORDS[said["code"]]
-    told = " As told by the bundle it came in: not all of it was asked here." if found.get("from") == "bundle" else ""
-    left_out = f" {found['excluded']} held-out rows were left out: training saw them." if found["excluded"] else ""
-    if found.get("left_out"):
-        left_out += f" {found['left_out']} held-out rows were not asked: they {LEFT_OUT}."
-    return (
-        f"<div class='ba-card ba-verdict {kind}'><b><i>{sign}</i> {words}</b>"
-        f"<p>{shown(said['sentence'])}{left_out}{told}</p></div>"
-    )
+    return TEMPLATES.verdict(found, *WORDS[found.verdict.code], LEFT_OUT)
 
 
-def arms(found: dict[str, Any]) -> str:
+def arms(found: Report) -> Markup:
     """Each arm with its score as a bar, its interval, and what its answers cost."""
-    graded = found["kind"] == "free"
-    most = max((arm["ci"][1] for arm in found["arms"].values() if arm["ci"]), default=0.0) or 1.0 if graded else 1.0
-    rows = "".join(_arm(name, arm, graded, most) for name, arm in found["arms"].items())
-    head = "".join(f"<th>{title}</th>" for title in ("", shown(found["metric"]), "", *COSTS))
-    note = "Bars with 95 % intervals" + (" (lower is better)." if graded else ".")
-    table = found["arms"].get("tuned", {}).get("confusion")
-    return card(
-        f"<table class='ba-rows ba-arms'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        f"<p class='ba-stats'>{found['n']} rows, the same for every arm. {note}</p>"
-        f"{_confusion(table) if table else ''}",
-        "Every arm",
-    )
+    graded = found.kind == "free"
+    most = max((arm.ci[1] for arm in found.arms.values() if arm.ci), default=0.0) or 1.0 if graded else 1.0
+    lines = [_arm(name, arm, graded, most) for name, arm in found.arms.items() if arm.score is not None]
+    tuned = found.arms.get("tuned")
+    confusion = (tuned.confusion if tuned else None) or {}
+    names = [*confusion, *sorted({label for row in confusion.values() for label in row} - set(confusion))]
+    return TEMPLATES.arms(found, lines, graded, confusion, names)
 
 
-def _arm(name: str, arm: dict[str, Any], graded: bool, most: float) -> str:
-    score, (low, high) = arm["score"], arm["ci"] or (0.0, 0.0)
-    if score is None:
-        return ""
-    text = f"{score:.3f}" if graded else f"{100 * score:.0f} %"
-    parts = " · ".join([f"{shown(part)} {value:.2f}" for part, value in arm["parts"].items()] + _odd(arm))
-    bar = (
-        f"<div class='ba-meter'><i style='width:{100 * score / most:.1f}%'></i>"
-        f"<u style='left:{100 * low / most:.1f}%;width:{100 * (high - low) / most:.1f}%'></u></div>"
-    )
-    model = name in ("base", "few_shot", "retrieval", "tuned")
-    cells = [
-        f"{TITLES[name]}<small>{parts}</small>",
-        f"<b>{text}</b>",
-        bar,
-        f"{arm['loss']:.3f}<small>perplexity {arm['perplexity']:.3g}</small>" if arm["loss"] is not None else "–",
-        f"{arm['prompt_tokens']:.0f}" if model else "–",
-        f"{arm['seconds']:.2f}" if model else "–",
-    ]
-    labels = ("", "", "", *COSTS)
-    drawn = "".join(f"<td data-label='{label}'>{cell}</td>" for label, cell in zip(labels, cells, strict=True))
-    return f"<tr class='{'ba-tuned' if name == 'tuned' else ''}'>{drawn}</tr>"
+def _arm(name: str, arm: Arm, graded: bool, most: float) -> dict[str, object]:
+    """A line of the template's table."""
+    score, (low, high) = arm.score or 0.0, arm.ci or (0.0, 0.0)
+    model = name in MODELS
+    return {
+        "tuned": name == "tuned",
+        "title": TITLES[name],
+        "parts": " · ".join([f"{part} {value:.2f}" for part, value in arm.parts.items()] + _odd(arm)),
+        "score": f"{score:.3f}" if graded else f"{100 * score:.0f} %",
+        "width": f"{100 * score / most:.1f}",
+        "low": f"{100 * low / most:.1f}",
+        "range": f"{100 * (high - low) / most:.1f}",
+        "loss": f"{arm.loss:.3f}" if arm.loss is not None else "–",
+        "perplexity": f"perplexity {arm.perplexity:.3g}" if arm.perplexity is not None else "",
+        "tokens": f"{arm.prompt_tokens:.0f}" if model else "–",
+        "seconds": f"{arm.seconds:.2f}" if model else "–",
+    }
 
 
-def _odd(arm: dict[str, Any]) -> list[str]:
+def _odd(arm: Arm) -> list[str]:
     """How many answers were empty, or ran on until they were cut, and how many questions did not fit as meant."""
     named = {
         "empty": "empty",
@@ -104,43 +87,12 @@ def _odd(arm: dict[str, Any]) -> list[str]:
         "too_long": "too long to ask",
         "fewer_examples": "without all examples, which did not fit",
     }
-    return [f"{arm[name]} {words}" for name, words in named.items() if arm.get(name)]
+    return [f"{count} {words}" for name, words in named.items() if (count := getattr(arm, name))]
 
 
-def _confusion(table: dict[str, dict[str, int]]) -> str:
-    """Expected labels down, answered ones across."""
-    names = [*table, *sorted({said for row in table.values() for said in row} - set(table))]
-    head = "".join(f"<th>{shown(name, 40)}</th>" for name in names)
-    lines = "".join(
-        f"<tr><th>{shown(label, 40)}</th>"
-        + "".join(f"<td{_shade(label == name, row.get(name, 0))}>{row.get(name, '')}</td>" for name in names)
-        + "</tr>"
-        for label, row in table.items()
-    )
-    drawn = f"<table class='ba-rows ba-confusion'><tr><th>expected ↓ answered →</th>{head}</tr>{lines}</table>"
-    return folded("Which label the tuned model takes for which", drawn)
-
-
-def _shade(same: bool, count: int) -> str:
-    return f" class='{'ba-yes' if same else 'ba-no'}'" if count else ""
-
-
-def forgetting(found: dict[str, Any]) -> str:
+def forgetting(found: Report) -> str:
     """What became of general ability: the loss on prompts of everyday kinds, and five answers."""
-    lost = found["forgetting"]
-    if not lost:
-        return ""
-    low, high = lost["ci"]
-    sentence = (
-        f"General ability: <b>{lost['said']}</b>. Loss on {lost['n']} general prompts {lost['base_loss']:.3f} → "
-        f"{lost['tuned_loss']:.3f} (95 % interval of the change {low:+.3f} to {high:+.3f})."
-    )
-    answers = "".join(
-        f"<div class='ba-bubble ba-before'><div dir='auto'>{shown(one['prompt'])}</div></div><div class='ba-change'>"
-        f"{_cell('base', one['base'])}{_cell('tuned', one['tuned'], 'ba-now')}</div>"
-        for one in lost["answers"]
-    )
-    return card(f"<p>{sentence}</p>{folded('Five answers, side by side', answers)}", "What it may have forgotten")
+    return TEMPLATES.forgetting(found.forgetting) if found.forgetting else ""
 
 
 def choices(kind: str) -> list[tuple[str, str]]:
@@ -149,39 +101,22 @@ def choices(kind: str) -> list[tuple[str, str]]:
     return [(label, name) for name, label in FILTERS.items() if name not in left_out]
 
 
-def rows(judged: Sequence[dict[str, Any]], chosen: str) -> str:
+def rows(judged: Sequence[Judged], chosen: str) -> Markup:
     """Row by row what each arm said; `chosen` is one of `FILTERS`."""
-    fitting = [row for row in judged if _fits(row["arms"], chosen)]
+    fitting = [row for row in judged if _fits(row.arms, chosen)]
     if chosen in ("gained", "lost"):
         fitting = sorted(fitting, key=_gained, reverse=chosen == "gained")
-    drawn = "".join(_row(row) for row in fitting[:MOST_ROWS])
-    more = f"<p class='ba-stats'>The first {MOST_ROWS} of {len(fitting)}.</p>" if len(fitting) > MOST_ROWS else ""
-    return card(drawn + more if drawn else "<span class='ba-masked'>No such row.</span>", f"{len(fitting)} rows")
+    return TEMPLATES.rows(fitting, MOST_ROWS, TITLES)
 
 
-def _fits(arms: dict[str, Any], chosen: str) -> bool:
-    base, tuned = (arms.get(name, {}).get("right") for name in ("base", "tuned"))
+def _fits(arms: Mapping[str, ArmAnswer], chosen: str) -> bool:
+    base, tuned = (arms[name].right if name in arms else None for name in ("base", "tuned"))
     return {"fixed": bool(tuned and not base), "broke": bool(base and not tuned), "wrong": tuned is False}.get(
         chosen, True
     )
 
 
-def _gained(row: dict[str, Any]) -> float:
+def _gained(row: Judged) -> float:
     """By how much tuning lowered the loss of the expected answer."""
-    base, tuned = (row["arms"][name]["loss"] for name in ("base", "tuned"))
+    base, tuned = (row.arms[name].loss or 0.0 for name in ("base", "tuned"))
     return base - tuned
-
-
-def _row(row: dict[str, Any]) -> str:
-    cells = [_cell("expected", row["expected"])]
-    for name, arm in row["arms"].items():
-        mark = {None: "", True: " <b class='ba-right'>✓</b>", False: " ✕"}[arm["right"]]
-        mark += f" · loss {arm['loss']:.2f}" if arm["loss"] is not None and arm["right"] is None else ""
-        cells.append(_cell(f"{TITLES[name].lower()}{mark}", arm["text"], "ba-now" if name == "tuned" else ""))
-    prompt = f"<div class='ba-bubble ba-before'><div dir='auto'>{shown(row['prompt'], 1500)}</div></div>"
-    return f"{prompt}<div class='ba-change ba-answers'>{''.join(cells)}</div>"
-
-
-def _cell(who: str, text: str, kind: str = "") -> str:
-    said = shown(text, 2000) if text.strip() else "<span class='ba-masked'>(nothing)</span>"
-    return f"<div class='{kind}'><small>{who}</small><div dir='auto'>{said}</div></div>"

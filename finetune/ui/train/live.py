@@ -11,6 +11,7 @@ from finetune import train
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
+from finetune.ui.errors import noticed
 from finetune.ui.train import measured
 
 MOST = 64
@@ -24,7 +25,7 @@ ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
     "pause": (train.pause, "Pausing after the next step; it can be resumed at any time."),
     "resume": (train.resume, "It goes on from its newest checkpoint as soon as it is its turn."),
 }
-"""What may be asked of a run, and what the person who asks is told."""
+"""What may be asked of a run, and what then appears as a notice."""
 
 
 class Tallies:
@@ -78,8 +79,8 @@ def offer(run: Run) -> str:
     """
     change = train.remedy(run) if run.state == "failed" else {}
     titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
-    told = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
-    return f"Try again with {told}" if told else ""
+    settings = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
+    return f"Try again with {settings}" if settings else ""
 
 
 class RunView:
@@ -185,20 +186,16 @@ class RunView:
         }
 
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
-        ask, said = ASKS[name]
-        try:
+        ask, answer = ASKS[name]
+        with noticed():
             ask(self.services.store, self.services.run(run_id, state).id)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        gr.Info(said)
+        gr.Info(answer)
 
     def _retry(self, run_id: str | None, state: Any) -> tuple:
         state = known(state)
-        try:
+        with noticed():
             failed = self.services.run(run_id, state)
             config = train.TrainConfig.parse({**failed.config, **train.remedy(failed)})
             record = self.services.store.dataset(failed.dataset)
             run = train.start(self.services.store, config, record, owner(state))
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}

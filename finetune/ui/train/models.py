@@ -1,44 +1,56 @@
 """The Models tab: which base to start from, and which copy of it is in use."""
 
 from collections.abc import Callable, Iterator
-from html import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from finetune import models
 from finetune.errors import FinetuneError
-from finetune.ui.progress import spoken
+from finetune.ui.html import masked, render
+from finetune.ui.progress import in_steps
 from finetune.ui.train import form
 
-HEADERS = ["Model", "Parameters", "Licence", "Gated", "Good to know"]
+CATALOGUE = """
+{% from "parts.html" import card, table %}
+{% call card() %}
+{% call table("ba-wide", ("Model", "Parameters", "Licence", "Gated", "Good to know")) %}
+{% for one in catalogue %}
+<tr>
+  <td><b>{{ one.name }}</b></td>
+  <td>{{ one.parameters }} M</td>
+  <td>{{ one.licence }}</td>
+  <td>{{ "yes" if one.gated else "no" }}</td>
+  <td>{{ one.note }}</td>
+</tr>
+{% endfor %}
+{% endcall %}
+{% endcall %}
+"""
+LOOKING = """<div class='ba-card'>
+{% if found %}<span class='ba-good'><b>✓ Ready:</b></span> {{ found.sentence }}.{% else %}Looking for it…{% endif %}
+{% for line in lines %}<br><span class='ba-masked'>{{ line }}</span>{% endfor %}
+</div>"""
+UNAVAILABLE = """
+<div class='ba-card'><span class='ba-problem error'><b>Not available.</b></span> {{ why }}</div>
+"""
 
 
-def table() -> str:
-    """The catalogue as an HTML table."""
-    head = "".join(f"<th>{name}</th>" for name in HEADERS)
-    rows = "".join(
-        f"<tr><td><b>{entry.name}</b></td><td>{entry.parameters} M</td><td>{entry.licence}</td>"
-        f"<td>{'yes' if entry.gated else 'no'}</td><td>{entry.note}</td></tr>"
-        for entry in models.CATALOGUE
-    )
-    return f"<table class='ba-rows ba-wide'><tr>{head}</tr>{rows}</table>"
-
-
-def locate(name: str) -> Iterator[str]:
+def locate(name: str) -> Iterator[Markup]:
     """Say which copy of a model is in use, fetching it when needed; each line as it comes."""
-    notes = ""
-    yield _card("Looking for it…")
-    steps = spoken(lambda say: _whole(name, say))
+    lines: list[str] = []
+    yield render(LOOKING, lines=lines, found=None)
+    steps = in_steps(lambda say: _whole(name, say))
     while True:
         try:
-            notes += f"<br><span class='ba-masked'>{escape(next(steps))}</span>"
+            lines.append(next(steps))
         except StopIteration as end:
-            yield _card(f"<span class='ba-good'><b>✓ Ready:</b></span> {escape(end.value.sentence)}.{notes}")
+            yield render(LOOKING, lines=lines, found=end.value)
             return
         except FinetuneError as error:
-            yield _card(f"<span class='ba-problem error'><b>Not available.</b></span> {escape(str(error))}")
+            yield render(UNAVAILABLE, why=str(error))
             return
-        yield _card(f"Looking for it…{notes}")
+        yield render(LOOKING, lines=lines, found=None)
 
 
 def _whole(name: str, say: Callable[[str], None]) -> models.Found:
@@ -48,19 +60,13 @@ def _whole(name: str, say: Callable[[str], None]) -> models.Found:
     return found
 
 
-def _card(html: str) -> str:
-    return f"<div class='ba-card'>{html}</div>"
-
-
 def build() -> gr.Dropdown:
     """Draw the tab and attach its listeners; returns the input that holds the model's name."""
     model = form.model_input()
     with gr.Row():
         check = gr.Button("Check this model", elem_id="check-model", scale=0, min_width=200)
-        status = gr.HTML(
-            _card("<span class='ba-masked'>Press to see which copy will be used.</span>"), elem_id="model-status"
-        )
-    gr.HTML(f"<div class='ba-card'>{table()}</div>")
+        status = gr.HTML(masked("Press to see which copy will be used."), elem_id="model-status")
+    gr.HTML(render(CATALOGUE, catalogue=models.CATALOGUE))
     gr.Markdown(
         "Any other Hub id or local folder works too. Only safetensors weights of built-in architectures are "
         "loaded; code that comes with a model is never run."

@@ -11,12 +11,13 @@ import gradio as gr
 from finetune import train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.services import Services, known
-from finetune.ui.report import shown
+from finetune.ui.html import card, render
 
 MOST = 16
 """Measurements that are kept: pressing again with another budget answers at once."""
 
 HINT = "<div class='ba-card ba-masked'>Measured by trying a few batches here, about half a minute.</div>"
+ANSWER = "<div class='ba-card'><b>{{ sentence }}</b> <span class='ba-masked'>{{ note }}</span></div>"
 BESIDE = "Measured while a run was training here; alone it would be faster."
 UNMEASURED = ("epochs", "max_steps", "learning_rate", "schedule", "warmup", "weight_decay", "eval_every", "save_every")
 """Settings that change no step's cost, so that a measurement holds for any value of them."""
@@ -63,14 +64,13 @@ class Plan:
             config, minutes = train.TrainConfig.parse(given), _minutes(values[self.minutes])
             measured, note = self.measure(config, state)
             if minutes is None:
-                said, steps = train.plan(config, measured).sentence, config.max_steps
+                sentence, steps = train.plan(config, measured).sentence, config.max_steps
             else:
-                fitted, said = train.within(config, measured, minutes)
+                fitted, sentence = train.within(config, measured, minutes)
                 steps = fitted.max_steps
         except FinetuneError as error:
-            return {self.answer: f"<div class='ba-card'>✕ {shown(str(error))}</div>"}
-        said = f"<div class='ba-card'><b>{shown(said)}</b> <span class='ba-masked'>{note}</span></div>"
-        return {self.answer: said, self.inputs["max_steps"]: steps or ""}
+            return {self.answer: card(f"✕ {error}")}
+        return {self.answer: render(ANSWER, sentence=sentence, note=note), self.inputs["max_steps"]: steps or ""}
 
     def latest(self, dataset_id: str, model: str) -> train.Plan | None:
         """The last plan that was measured for a dataset and a model here."""

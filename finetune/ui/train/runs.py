@@ -8,12 +8,13 @@ from typing import Any
 import gradio as gr
 
 from finetune import train
-from finetune.errors import FinetuneError
+from finetune.durations import clock
 from finetune.services import Browser, Services, known
 from finetune.store import Run
 from finetune.train.curve import Point
 from finetune.ui.chart import Line, draw
-from finetune.ui.report import card, shown
+from finetune.ui.errors import noticed
+from finetune.ui.html import card, masked, render, text
 from finetune.ui.train import measured
 from finetune.ui.train.live import choices
 from finetune.ui.train.tab import TrainTab
@@ -22,12 +23,13 @@ COLOURS = ("#ea580c", "#2563eb", "#15803d", "#9333ea", "#b91c1c", "#0e7490", "#a
 """Of the picked runs, in the order in which they were picked."""
 
 MOST = len(COLOURS)
-HEAD = ("", "state", "name", "data", "model", "steps", "best held-out", "duration", "started")
 EMPTY = (
     "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Choose a sample on the Data tab and press Train; "
     "the run appears here, and stays.</span></div>"
 )
 HINT = "<p class='ba-stats'>Click runs to compare their held-out loss, or to open, rename, copy or delete them.</p>"
+QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ run.name|cut(80) }}</b> ({{ run.id }})
+{% endfor %}, with adapter, checkpoints and log? This cannot be undone."""
 PICK = """element.addEventListener('click', event => {
   const row = event.target.closest('[data-run]');
   if (row) trigger('select', {run: row.dataset.run});
@@ -39,32 +41,21 @@ def table(rows: Sequence[tuple[Run, str, Point | None]], picked: Sequence[str], 
     """Runs with the name of their data and their best held-out point, newest first."""
     if not rows:
         return EMPTY
-    head = "".join(f"<th>{title}</th>" for title in HEAD)
-    body = "".join(_row(run, data, best, picked, now) for run, data, best in rows)
-    return card(f"<table class='ba-rows ba-runs'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    return measured.TEMPLATES.table([_line(*row, picked, now) for row in rows])
 
 
-def _row(run: Run, data: str, best: Point | None, picked: Sequence[str], now: float) -> str:
-    place = picked.index(run.id) if run.id in picked else None
-    colour = f" style='background:{COLOURS[place]};border-color:{COLOURS[place]}'" if place is not None else ""
-    name, model = shown(run.name, 120), str(run.config.get("model", ""))
-    pick = (
-        f"<button class='ba-pick' role='checkbox' aria-checked='{'false' if place is None else 'true'}'{colour} "
-        f"aria-label='Select {name}'>✓</button>"
-    )
-    cells = (
-        pick,
-        measured.state(run),
-        f"<b>{name}</b> <small class='ba-masked'>{run.id}</small>",
-        shown(data, 80),
-        f"<span title='{shown(model, 300)}'>{shown(model.rstrip('/').rsplit('/', 1)[-1], 60)}</span>",
-        f"{run.step:,} / {f'{run.steps:,}' if run.steps else '…'}",
-        f"{best[1]:.3f} <small class='ba-masked'>{f'step {best[0]:,}' if best[0] else 'base'}</small>" if best else "–",
-        measured.clock(train.duration(run)) if run.started else "–",
-        ago(now - (run.started or run.created)),
-    )
-    drawn = "".join(f"<td data-label='{title}'>{cell}</td>" for title, cell in zip(HEAD, cells, strict=True))
-    return f"<tr data-run='{run.id}' class='{'' if place is None else 'ba-picked'}'>{drawn}</tr>"
+def _line(run: Run, data: str, best: Point | None, picked: Sequence[str], now: float) -> dict[str, Any]:
+    """A line of the template's table."""
+    return {
+        "run": run,
+        "word": train.state_word(run),
+        "colour": COLOURS[picked.index(run.id)] if run.id in picked else "",
+        "data": data,
+        "model": str(run.config.get("model", "")),
+        "best": best,
+        "duration": clock(train.duration(run)) if run.started else "–",
+        "started": ago(now - (run.started or run.created)),
+    }
 
 
 def ago(seconds: float) -> str:
@@ -198,7 +189,7 @@ class RunsTab:
             for run, colour in zip(runs, COLOURS, strict=False)
         ]
         drawn = draw("Held-out loss by step (lower is better)", lines)
-        return card(drawn or "<span class='ba-masked'>No held-out loss was measured here yet.</span>")
+        return card(drawn) if drawn else masked("No held-out loss was measured here yet.")
 
     def _toggle(self, picked: list[str], state: Browser, event: gr.EventData) -> Any:
         run_id = str((event._data or {}).get("run"))
@@ -212,42 +203,31 @@ class RunsTab:
     # What is done to a run; `services.run` knows only the visitor's own
 
     def _rename(self, name: str, picked: list[str], state: Browser) -> Any:
-        try:
+        with noticed():
             train.rename(self.services.store, self._only(picked, state).id, name)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         return self._show(picked, state)
 
     def _ask(self, picked: list[str], state: Browser) -> tuple:
-        try:
+        with noticed():
             runs = [self.services.run(run_id, state) for run_id in picked]
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        names = ", ".join(f"<b>{shown(run.name, 80)}</b> ({run.id})" for run in runs)
-        return gr.update(visible=True), f"Delete {names}, with adapter, checkpoints and log? This cannot be undone."
+        return gr.update(visible=True), render(QUESTION, runs=runs)
 
     def _delete(self, picked: list[str], state: Browser) -> Any:
-        try:
+        with noticed():
             for run_id in picked:
                 train.delete(self.services.store, self.services.run(run_id, state).id)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         return self._show([], state)
 
     def _open(self, picked: list[str], state: Browser) -> tuple:
-        try:
+        with noticed():
             run = self._only(picked, state)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
         return gr.update(choices=choices(self.services.runs(state)), value=run.id), known(state) | {"run": run.id}
 
     def _clone(self, picked: list[str], state: Browser) -> dict[Any, Any]:
-        try:
+        with noticed():
             run = self._only(picked, state)
             config = train.TrainConfig.parse(run.config)
-        except FinetuneError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        gr.Info(f"The form has the settings of {run.name} now.")
+        gr.Info(text(f"The form has the settings of {run.name} now."))
         return self.train_tab.fill(config)
 
     def _only(self, picked: list[str], state: Browser) -> Run:

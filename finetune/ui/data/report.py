@@ -1,0 +1,84 @@
+"""What is known about a dataset, as HTML: pure functions, without a component or an event."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from finetune import data
+from finetune.ui.html import cut, failed, macros, text
+
+FIRST_ROWS = 4
+FIRST_REJECTED = 50
+TEMPLATES = macros("data/report.html")
+
+
+def summary(dataset: data.Dataset, split: data.Split | None = None) -> Markup:
+    """The dataset in numbers, what was done to it, and its problems."""
+    kind = (dataset.format or "unknown format").replace("_", " ")
+    changes = ["columns mapped"] if dataset.mapping else []
+    changes += [code.replace("_", " ") for code in dataset.applied]
+    held_out = dataset.validation.problems if dataset.validation else []
+    return TEMPLATES.summary(dataset, kind, changes, splitting(dataset.split or split), held_out)
+
+
+def splitting(split: data.Split | None) -> str:
+    """How rows are kept out of training, in a sentence."""
+    if split is None:
+        return ""
+    if split.by == "file":
+        return f"{split.train:,} rows are trained on; the held-out file has {split.validation:,}."
+    sentence = f"{split.train:,} rows will be trained on and {split.validation:,} held out, drawn by seed {split.seed}"
+    sentence += ", each label in proportion" if split.stratified else ""
+    groups = "1 group" if split.groups == 1 else f"{split.groups:,} groups"
+    return sentence + (f"; {groups} of near-identical rows kept on one side." if split.groups else ".")
+
+
+def problems(found: Sequence[data.Problem]) -> Markup:
+    """The list of problems: the first few, the others folded."""
+    return TEMPLATES.problems(found)
+
+
+def refused(sentence: str) -> Markup:
+    """A file that could not be read."""
+    return failed(sentence, "Not read.")
+
+
+def first_rows(dataset: data.Dataset) -> str:
+    """The first accepted rows as a table: line, prompt, answer."""
+    return TEMPLATES.first_rows(dataset.examples[:FIRST_ROWS]) if dataset.examples else ""
+
+
+def rejected(dataset: data.Dataset) -> str:
+    """The rejected rows as a folded table: line, why, what stood there."""
+    if not (count := len(dataset.rejected)):
+        return ""
+    title = f"{count:,} rejected {'row' if count == 1 else 'rows'}"
+    title += f", the first {FIRST_REJECTED} of them" if count > FIRST_REJECTED else ""
+    return TEMPLATES.rejected(title, dataset.rejected[:FIRST_REJECTED])
+
+
+def fix(one: data.Fix) -> Markup:
+    """What a fix would do to the first row concerned."""
+    return TEMPLATES.fix(_spaces(text(one.before, 400)), _spaces(text(one.after)))
+
+
+def _spaces(html: Markup) -> Markup:
+    """Show a space or line break at the start of an answer, which is what one of the fixes strips."""
+    space, line = Markup("assistant: <mark>␣</mark>"), Markup("assistant: <mark>⏎</mark>\n")
+    return html.replace("assistant:  ", space).replace("assistant: \n", line)
+
+
+def numbers(stats: data.TokenStats, model: str, estimate: str) -> Markup:
+    """The dataset in tokens of one model."""
+    labels = sorted((stats.labels or {}).items(), key=lambda item: -item[1])
+    name = model.rstrip("/").rsplit("/", 1)[-1]
+    return TEMPLATES.numbers(stats, labels, f"{estimate} {stats.sentence} Tokenizer of {cut(name, 80)}.")
+
+
+def estimate(steps: int, epochs: float, seconds: float | None) -> str:
+    """Steps with the default settings, and the time if something was measured."""
+    sentence = f"About {steps:,} steps with the default settings ({epochs:g} epochs)"
+    if seconds is None:
+        return f"{sentence}; the first run will measure how long that takes."
+    clock = f"{seconds / 60:,.0f} min" if seconds >= 90 else f"{max(1, round(seconds))} s"
+    return f"{sentence}: about {clock} at the speed your last run of this model measured."
