@@ -6,7 +6,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -17,12 +16,14 @@ from finetune.chat.votes import Vote
 from finetune.data.preview import Segment
 from finetune.data.tokens import Bin, Quantiles
 from finetune.errors import ModelError
+from finetune.evaluate.findings import ArmAnswer, Judged, Report
 from finetune.evaluate.guide import Advice, Item, Sheet
 from finetune.export import parity
 from finetune.export.formats import FORMATS
 from finetune.export.make import Exported
-from finetune.store import DatasetRecord, Run
+from finetune.store import DatasetRecord, Facts, Run
 from finetune.train import Progress, progress
+from finetune.train.events import Answer, Noted, Samples
 from finetune.ui import chart, html
 from finetune.ui.chat import blind, compare
 from finetune.ui.data import library, mapping, report, rows
@@ -97,7 +98,7 @@ def a_dataset(evil: str) -> data.Dataset:
 
 
 def a_record(evil: str) -> DatasetRecord:
-    return DatasetRecord("d1", "local", evil, 0.0, "folder", {})
+    return DatasetRecord("d1", "local", evil, 0.0, "folder", Facts())
 
 
 def a_run(evil: str) -> Run:
@@ -105,9 +106,9 @@ def a_run(evil: str) -> Run:
 
 
 def a_progress(evil: str) -> Progress:
-    answer = {"prompt": evil, "expected": evil, "text": evil}
-    parts = [evaluation(0), step(1), *(("samples", {"step": at, "answers": [answer] * 5}) for at in (0, 1))]
-    return progress(a_run(evil), series(*parts, ("note", {"code": "x", "text": evil})))
+    answer = Answer(prompt=evil, expected=evil, text=evil)
+    parts = [evaluation(0), step(1), *(Samples(step=at, answers=[answer] * 5) for at in (0, 1))]
+    return progress(a_run(evil), series(*parts, Noted(code="x", text=evil)))
 
 
 def a_turn(evil: str) -> Turn:
@@ -119,13 +120,14 @@ def a_talk(evil: str) -> Talk:
     return Talk(a_run(evil), columns, evil).answered(evil, a_turn(evil).replies, evil, SimpleNamespace())
 
 
-def an_evaluation(evil: str) -> dict[str, Any]:
+def an_evaluation(evil: str) -> Report:
     arm = {"score": 0.8, "ci": [0.7, 0.9], "correct": 8, "parts": {evil: 0.8}, "loss": 0.1, "perplexity": 1.1}
     arm |= {"prompt_tokens": 58.0, "seconds": 0.4, "confusion": {evil: {evil: 1, f"{evil}x": 2}}}
     answer = {"prompt": evil, "base": evil, "tuned": evil}
     lost = {"base_loss": 2.1, "tuned_loss": 2.4, "ci": [0.2, 0.4], "n": 64, "said": "worse", "answers": [answer]}
-    found = {"n": 100, "excluded": 2, "left_out": 3, "kind": "label", "metric": evil, "forgetting": lost}
-    return found | {"arms": {"base": arm, "tuned": arm}, "verdict": {"code": "helped", "sentence": evil}}
+    found = {"run": None, "model": evil, "n": 100, "excluded": 2, "left_out": 3, "kind": "label", "metric": "accuracy"}
+    found |= {"arms": {"base": arm, "tuned": arm}, "verdict": {"code": "helped", "sentence": evil}}
+    return Report(**found, difference=None, forgetting=lost)
 
 
 def an_export(evil: str) -> Exported:
@@ -133,8 +135,8 @@ def an_export(evil: str) -> Exported:
     return Exported("adapter", Path(evil.replace("/", "|")), 1, "0", replace(found, problem=evil))
 
 
-def a_row(evil: str) -> dict[str, Any]:
-    return {"prompt": evil, "expected": evil, "arms": {"tuned": {"text": evil, "right": True, "loss": 0.1}}}
+def a_row(evil: str) -> Judged:
+    return Judged(prompt=evil, expected=evil, arms={"tuned": ArmAnswer(text=evil, right=True, loss=0.1)})
 
 
 def a_sheet(evil: str) -> Sheet:
@@ -150,6 +152,11 @@ def a_blind_test(evil: str) -> blind.Blind:
     return blind.Blind(a_talk(evil), (evil, evil))
 
 
+def a_vote(evil: str) -> Vote:
+    messages = [{"role": "user", "content": evil}]
+    return Vote(choice="base", left="base", messages=messages, base=evil, tuned=evil, at=0.0)
+
+
 def some_stats(evil: str) -> data.TokenStats:
     some = Quantiles(1, 2, 3, 4, 5)
     labels = {f"{evil}{place}": place + 1 for place in range(12)}
@@ -160,9 +167,7 @@ Drawing = Callable[[str], str]
 DRAWN: dict[str, Drawing] = {
     "chart.draw": lambda evil: chart.draw(evil, [chart.Line(evil, [(0, 1.0), (5, 2.0)], "#fff", dots=True)] * 2),
     "blind.question": lambda evil: blind.question(a_blind_test(evil), a_turn(evil).replies),
-    "blind.revealed": lambda evil: blind.revealed(
-        [Vote("base", "base", [{"role": "user", "content": evil}], evil, evil, 0.0)], "Yours"
-    ),
+    "blind.revealed": lambda evil: blind.revealed([a_vote(evil)], "Yours"),
     "compare.talk": lambda evil: compare.talk(a_talk(evil), "free"),
     **{
         f"compare.turn {kind}": lambda evil, kind=kind: compare.turn(a_turn(evil), a_talk(evil).columns, kind)
