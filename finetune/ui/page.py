@@ -1,5 +1,7 @@
 """The page: its tabs in the order of the journey, and the wiring between them."""
 
+from typing import Any
+
 import gradio as gr
 
 from finetune.services import Browser, Services, browser_secret, known
@@ -45,19 +47,19 @@ def build(services: Services) -> gr.Blocks:
             with data_place:
                 data_tab = data.DataTab(services, browser, model)
 
-        def remember(state: Browser) -> tuple:
+        def remember(state: Browser) -> dict[Any, Any]:
             state = known(state)
             if services.chosen(state) is None:
                 state |= {"dataset": None}
             mine = services.runs(state)
             ids = [run.id for run in mine]
             chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
-            return (
-                state,
-                gr.update(choices=choices(mine), value=chosen),
-                chat_tab.refresh(state),
-                state["dataset"],
-            )
+            return {
+                browser: state,
+                train_tab.run: gr.update(choices=choices(mine), value=chosen),
+                chat_tab.run: chat_tab.refresh(state),
+                data_tab.dataset: state["dataset"],
+            }
 
         remembered = [browser, train_tab.run, chat_tab.run, data_tab.dataset]
         guide_tab.listen(model, train_tab.plan)

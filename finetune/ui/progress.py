@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 END = object()
 
 
-async def asked(task: evaluate.Task, engine: chat.Engine, stop: threading.Event) -> AsyncGenerator[str]:
+async def measuring(task: evaluate.Task, engine: chat.Engine, stop: threading.Event) -> AsyncGenerator[str]:
     """Ask what is left to ask; yields how far it is as HTML.
 
     Raises:
@@ -60,18 +60,18 @@ class Abandoned(RuntimeError):
     """Nobody listens any more."""
 
 
-def spoken(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
+def in_steps(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
     """Run `work` in a thread, with a function that takes sentences; yields those, returns (or raises) what it does.
 
     Closing the generator, as a page that is closed does, ends the work at its next sentence.
 
     Example:
-        >>> steps = spoken(lambda say: say("Counting.") or 3)
+        >>> steps = in_steps(lambda say: say("Counting.") or 3)
         >>> list(steps)
         ['Counting.']
     """
     lines: queue.Queue[Any] = queue.Queue()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="spoken")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="steps")
     closed = threading.Event()
 
     def say(line: str) -> None:

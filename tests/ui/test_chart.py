@@ -33,12 +33,5 @@ def test_nothing_measured_draws_nothing() -> None:
     assert draw("Loss", [Line("train", [], "#fff")]) == ""
 
 
-def test_names_are_text() -> None:
-    html = draw("<b>", [Line("<img src=x>", [(0, 1.0)], "#fff", dots=True)])
-    assert "<img" not in html
-    assert "<b><b>" not in html
-    assert html.count("&lt;img src=x&gt;") == 2
-
-
 def test_small_numbers_are_short() -> None:
     assert ">1.5e-4</span>" in draw("Rate", [Line("", [(0, 2e-4), (10, 0.0)], "#fff")])

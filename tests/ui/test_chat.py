@@ -26,12 +26,12 @@ def tab(store: Store) -> ChatTab:
 
 def test_a_run_whose_rows_did_not_come_along_can_be_talked_to(tab: ChatTab, store: Store, tiny: Path) -> None:
     run = read_bundle(store, world(tiny).bare)
-    _, examples, _, _, talk, *_ = tab._choose(run.id, STATE, REQUEST)
-    assert talk.run == run
-    assert examples["samples"] == []
+    changes = tab._choose(run.id, STATE, REQUEST)
+    assert changes[tab.talk].run == run
+    assert changes[tab.examples]["samples"] == []
 
 
 def test_nothing_of_another_run_stays_under_a_name_that_is_gone(tab: ChatTab) -> None:
     with pytest.warns(UserWarning, match="no such run"):
-        system, _, _, _, talk, *_ = tab._choose("r12345678", STATE, REQUEST)
-    assert (system, talk) == ("", None)
+        changes = tab._choose("r12345678", STATE, REQUEST)
+    assert (changes[tab.system], changes[tab.talk]) == ("", None)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import gradio as gr
@@ -14,46 +13,13 @@ from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui.data import report
-from finetune.ui.data import rows
-from finetune.ui.data.mapping import described, named, tried
+from finetune.ui import html as drawing
+from finetune.ui.data import report, rows
+from finetune.ui.data.mapping import described, tried
 from finetune.ui.data.opened import Opened
 from finetune.ui.data.sources import take
 from finetune.ui.data.tab import DataTab
-
-HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
-OURS = {
-    "div",
-    "b",
-    "i",
-    "small",
-    "span",
-    "p",
-    "h4",
-    "h5",
-    "table",
-    "tr",
-    "td",
-    "th",
-    "code",
-    "br",
-    "details",
-    "summary",
-}
-
-
-class Tags(HTMLParser):
-    """Collects every tag and attribute of a piece of HTML."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attributes}
+from tests.ui.test_hostile import HOSTILE, ours
 
 
 def load(tmp_path: Path, *values: object) -> data.Dataset:
@@ -72,26 +38,15 @@ def test_cells_of_a_file_are_never_html(tmp_path: Path, tiny: Path) -> None:
     asked = [{"role": "system", "content": HOSTILE}, {"role": "user", "content": HOSTILE}]
     hostile = {"messages": [*asked, {"role": "assistant", "content": f" {HOSTILE}"}]}
     dataset = load(tmp_path, *[hostile | {HOSTILE: 1}] * 2, hostile | {"tools": tools}, {HOSTILE: HOSTILE}, HOSTILE)
-    example = dataset.examples[0]
     mapping = data.Mapping(user=HOSTILE, assistant=f"{{{HOSTILE}}}")
     parts = [
         report.summary(dataset),
-        report.first_rows(dataset),
         report.rejected(dataset),
-        report.refused(HOSTILE),
         *map(report.fix, data.fixes(dataset)),
-        rows.as_trained(example, str(tiny)),
-        *map(rows.as_chat, dataset.examples),
-        rows._not_found(dataset, HOSTILE),
+        rows.as_trained(dataset.examples[0], str(tiny)),
         tried(dataset, mapping),
-        named(dataset.columns),
     ]
-    for html in parts:
-        tags = Tags(html)
-        assert tags.tags <= OURS | {"mark"}, html
-        assert tags.attributes <= {"class", "dir", "title", "style"}, html
-        assert "\u202e" not in html
-        assert "\x00" not in html
+    assert all(map(ours, parts))
     assert "[U+202E]txt.exe␀" in "".join(parts)
     assert "&lt;script&gt;alert(1)" in "".join(parts)
 
@@ -100,7 +55,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
     html = report.summary(dirty, data.held_out(dirty).split)
     for problem in dirty.problems:
         assert f"<code>{problem.code}</code>" in html
-        assert report.shown(problem.hint) in html
+        assert drawing.text(problem.hint) in html
     for severity in ("error", "warning", "note"):
         assert f"ba-problem {severity}" in html
     for text in (
@@ -117,7 +72,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
 
 def test_long_lists_are_folded() -> None:
     problem = data.Problem("duplicate", "warning", 1234, tuple(range(1, 21)), "Repeated.", "Drop them.")
-    html = report.problem(problem)
+    html = report.problems([problem])
     assert "<summary>lines 1, 2, 3, 4, 5, 6 …</summary>" in html
     assert "19, 20, and 1,214 more" in html
 
@@ -225,12 +180,11 @@ def test_files_that_go_while_they_are_in_view_are_one_sentence(store: Store) -> 
     with gr.Blocks():
         tab = DataTab(Services(store, chat.Engine()), gr.BrowserState(None), gr.Dropdown([]))
     record = tab.opened.keep(data.load("sample_data/voice"), None)
-    whole = tab._show(record.id, None)
+    tab._show(record.id, None)
     shutil.rmtree(record.folder)
     gone = tab._show(record.id, None)
-    assert len(gone) == len(whole)
-    assert gone[0] is None, "bringing the same again is a change, and drawn"
-    assert "Not read." in gone[1]
+    assert gone[tab.dataset] is None, "bringing the same again is a change, and drawn"
+    assert "Not read." in gone[tab.facts]
 
 
 def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) -> None:

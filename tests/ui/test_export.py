@@ -21,7 +21,7 @@ from finetune.services import Services
 from finetune.store import Run, Store
 from finetune.ui.export import cards
 from finetune.ui.export import tab as export
-from finetune.ui.progress import spoken
+from finetune.ui.progress import in_steps
 from tests.conftest import train_tiny
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
@@ -41,9 +41,9 @@ def tab(store: Store) -> export.ExportTab:
 
 def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]:
     """What Gradio hands over: each input's value."""
-    told = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE}
-    told |= {"repo": "", "what": "adapter", "public": False, "replace": False, **changed}
-    return {getattr(tab, name): value for name, value in told.items()}
+    given = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE}
+    given |= {"repo": "", "what": "adapter", "public": False, "replace": False, **changed}
+    return {getattr(tab, name): value for name, value in given.items()}
 
 
 def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:
@@ -55,7 +55,7 @@ def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run
     assert Path(file).name == f"{run.id}-adapter.zip"
     rows = tab._rows(run.id, STATE)
     assert len(rows) == len(FORMATS)
-    assert "the evidence" in rows[0]
+    assert "the evidence" in rows[tab.rows["adapter"]]
     assert tab.refresh(STATE)["value"] == run.id
 
 
@@ -63,13 +63,14 @@ def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp
     """There is one row for all kinds of a format, whatever its dropdown says now."""
     made = make.export(store, run, "merged", tmp_path, make.Choices("bfloat16", check=False))
     make.export(store, run, "bundle", tmp_path)
-    adapter, merged, _, _, bundle, _ = tab._rows(run.id, STATE)
+    rows = tab._rows(run.id, STATE)
+    adapter, merged, bundle = (rows[tab.rows[key]] for key in ("adapter", "merged", "bundle"))
     assert f"made: {run.id}-merged-bfloat16, " in merged
     assert f"made: {run.id}-bundle.zip, " in bundle
     assert ["not checked" in html for html in (adapter, merged, bundle, cards.done(made))] == [0, 1, 0, 1]
 
 
-def test_what_is_told_names_its_run(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_failure_name_their_run(tab: export.ExportTab, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another may be in view by then; the rows are drawn anew of that one, when the work has ended."""
     steps = tab._maker("adapter")(values(tab, run.id))
     assert run.id in next(steps)[0]
@@ -133,10 +134,10 @@ def test_what_is_pushed_goes_as_was_chosen(
 ) -> None:
     monkeypatch.setattr(make, "export", lambda *_: make.Exported("merged", tmp_path, 1, "0"))
     seen: dict[str, object] = {}
-    monkeypatch.setattr(export.hub, "push", lambda *_, **chosen: seen.update(chosen) or "https://hub/me/x")
+    monkeypatch.setattr(export.hub, "push", lambda *_, **how: seen.update(how) or "https://hub/me/x")
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    told = values(tab, run.id, repo="me/x", what="merged", public=not replace, replace=replace)
-    *_, (said, *_) = tab._push(told)
+    chosen = values(tab, run.id, repo="me/x", what="merged", public=not replace, replace=replace)
+    *_, (said, *_) = tab._push(chosen)
     assert "https://hub/me/x" in said
     assert (seen["private"], seen["replace"]) == (replace, replace)
 
@@ -157,7 +158,7 @@ def test_on_a_space_it_is_pushed_with_the_visitors_own_token(
 
 
 def test_work_speaks_and_fails_aloud() -> None:
-    steps = spoken(lambda say: say("one") or say("two") or 3)
+    steps = in_steps(lambda say: say("one") or say("two") or 3)
     assert [next(steps), next(steps)] == ["one", "two"]
     with pytest.raises(StopIteration) as end:
         next(steps)
@@ -172,9 +173,9 @@ def test_work_speaks_and_fails_aloud() -> None:
         finally:
             ended.set()
 
-    steps = spoken(goes_on)
+    steps = in_steps(goes_on)
     assert next(steps) == "still here"
     steps.close()
     assert ended.wait(10), "nobody listens, nobody works"
     with pytest.raises(ZeroDivisionError):
-        list(spoken(lambda say: 1 // 0))
+        list(in_steps(lambda say: 1 // 0))

@@ -13,7 +13,6 @@ from finetune.chat import Engine
 from finetune.services import Services
 from finetune.store import Store
 from finetune.ui.guide import tab as guide
-from finetune.ui.guide import worksheet
 from finetune.ui.train.plan import Plan
 from tests.conftest import said
 
@@ -31,21 +30,21 @@ def tab(store: Store) -> guide.GuideTab:
 
 def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny: Path, small_dataset: Any) -> None:
     state = {"owner": "0" * 32, "dataset": None, "run": None}
-    told = ("Sums", "Being right", "0,50", str(tiny), state)
-    assert "Bring data first" in tab._fill(*told)
+    values = ("Sums", "Being right", "0,50", str(tiny), state)
+    assert "Bring data first" in tab._fill(*values)
     assert "Bring data first" in tab._fill(None, None, None, str(tiny), state), "as the page begins"
     request: Any = SimpleNamespace(session_hash="s")
     with pytest.raises(gr.Error, match="no data yet"):
-        list(said(tab._measure(*told, request)))
+        list(said(tab._measure(*values, request)))
     state["dataset"] = data.save_dataset(store, small_dataset).id
-    assert "Measure the alternatives first" in tab._fill(*told)
-    steps = list(said(tab._measure(*told, request)))
+    assert "Measure the alternatives first" in tab._fill(*values)
+    steps = list(said(tab._measure(*values, request)))
     assert any("answers, about" in bar for bar, *_ in steps)
-    last = tab._fill(*told)
+    last = tab._fill(*values)
     assert "held-out rows" in last
     assert "GB of this machine" in last, "the plan was measured, too"
     assert "At 0.5 an hour" in last
-    page = tab._page(guide.markdown, *told)
+    page = tab._page(guide.markdown, *values)
     assert "Sums." in page
     assert "not a price" in tab._fill("", "", "cheap", str(tiny), state)
 
@@ -56,7 +55,6 @@ def test_what_people_type_stays_text(tab: guide.GuideTab, small_dataset: data.Da
     drawn = tab._fill(EVIL, EVIL, "", "some/<b>model", state)
     assert "<script" not in drawn
     assert "<b>model" not in drawn
-    assert "<script" not in worksheet.refused(EVIL)
 
 
 def test_another_visitors_data_is_not_looked_at(

@@ -92,11 +92,12 @@ def test_a_browser_that_remembers_what_was_deleted_has_no_data(tab: DataTab, tmp
     state, record = bring(tab, tmp_path, known(None))
     train.delete_dataset(store, record.id)
     shown = tab._show(record.id, state)
-    assert shown[:2] == [None, library.NO_DATA]
+    assert (shown[tab.dataset], shown[tab.facts]) == (None, library.NO_DATA)
     services = tab.services
     assert services.chosen(state) is None
     remember = next(fn.fn for fn in page.build(services).fns.values() if getattr(fn.fn, "__name__", "") == "remember")
-    assert (remember(state)[0]["dataset"], remember(state)[3]) == (None, None)
+    remembered = {type(component): value for component, value in remember(state).items()}
+    assert (remembered[gr.BrowserState]["dataset"], remembered[gr.State]) == (None, None)
 
 
 def test_training_on_what_was_deleted_asks_for_data(tab: DataTab, tmp_path: Path, store: Store) -> None:
@@ -114,19 +115,22 @@ def test_training_on_what_was_deleted_asks_for_data(tab: DataTab, tmp_path: Path
 def test_runs_that_use_it_are_asked_about_and_go_with_it(tab: DataTab, tmp_path: Path, store: Store) -> None:
     state, record = bring(tab, tmp_path, known(None))
     run = used(store, record, "running")
-    place, question, tick, sure = tab.kept._ask(record.id, state)
-    assert f"Stop {run.id} first: it is running." in question
-    assert (place["visible"], tick["visible"], sure["visible"]) == (True, False, False)
+    kept = tab.kept
+    changes = kept._ask(record.id, state)
+    assert f"Stop {run.id} first: it is running." in changes[kept.question]
+    visible = [changes[part]["visible"] for part in (kept.confirm, kept.with_runs, kept.sure)]
+    assert visible == [True, False, False]
     with pytest.raises(gr.Error, match="Stop it first"):
         tab.kept._delete(record.id, True, record.id, state)
     store.update(run.id, state="succeeded")
-    _, question, tick, sure = tab.kept._ask(record.id, state)
-    assert run.id in question
-    assert EVIL not in question
-    assert (tick["visible"], tick["value"], sure["visible"]) == (True, False, True)
-    with pytest.raises(gr.Error, match="1 run uses it") as told:
+    changes = kept._ask(record.id, state)
+    assert run.id in changes[kept.question]
+    assert EVIL not in changes[kept.question]
+    assert changes[kept.with_runs] == gr.update(value=False, visible=True)
+    assert changes[kept.sure]["visible"]
+    with pytest.raises(gr.Error, match="1 run uses it") as notice:
         tab.kept._delete(record.id, False, record.id, state)
-    assert EVIL not in str(told.value)
+    assert EVIL not in str(notice.value)
     tab.kept._delete(record.id, True, record.id, state)
     assert (store.datasets(), store.runs()) == ([], [])
 

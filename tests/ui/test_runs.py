@@ -13,7 +13,6 @@ from finetune.ui.train import models, runs
 from finetune.ui.train.live import choices
 from finetune.ui.train.tab import TrainTab
 from tests.train.events import evaluation
-from tests.ui.test_data import HOSTILE, OURS, Tags
 
 MINE, OTHER = {"owner": "a" * 32}, {"owner": "b" * 32}
 
@@ -100,33 +99,6 @@ def test_a_made_up_pick_picks_nothing(tab: runs.RunsTab, store: Store, claim: ob
     new_run(store)
     assert tab._toggle([], None, pick(claim))[tab.picked] == []
     assert tab._toggle([], None, gr.EventData(None, None))[tab.picked] == []
-
-
-def test_names_are_text() -> None:
-    run = Run(
-        "r1",
-        "local",
-        HOSTILE,
-        "d",
-        {"model": HOSTILE},
-        "failed",
-        1.0,
-        None,
-        None,
-        0,
-        0,
-        None,
-        None,
-        None,
-        None,
-        None,
-        {},
-    )
-    html = runs.table([(run, HOSTILE, (0, 1.0))], ["r1"], now=100.0)
-    tags = Tags(html)
-    assert tags.tags <= OURS | {"thead", "tbody", "button"}
-    assert not any(name.startswith("on") for name in tags.attributes)
-    assert "\u202e" not in html
 
 
 def test_renaming(tab: runs.RunsTab, store: Store) -> None:

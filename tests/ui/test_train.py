@@ -49,7 +49,7 @@ def test_what_is_wrong_is_said_in_place_of_the_command(page: tab.TrainTab) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("rr: 3", "Did you mean 'r'"), ("- 1", "not a mapping"), ("r: [", "cannot")]
+    ("text", "said"), [("rr: 3", "Did you mean &#39;r&#39;"), ("- 1", "not a mapping"), ("r: [", "cannot")]
 )
 def test_a_wrong_yaml_changes_nothing_and_says_why(page: tab.TrainTab, tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "wrong.yaml"
@@ -67,15 +67,15 @@ def test_why_no_run_is_queued_stays_beside_the_form(page: tab.TrainTab, store: S
     dataset = data.save_dataset(store, data.load("sample_data/recipes"))
     state = known(None) | {"dataset": dataset.id}
 
-    def press(layers: str) -> tuple:
+    def press(layers: str) -> dict:
         filled = page.fill(train.TrainConfig(model=str(tiny))) | {page.inputs["target_modules"]: layers}
         return page._begin(filled | {page.browser: state})
 
     for layers in ("embed_tokens", "zzz", "<b>"):
-        run, _, why = press(layers)
-        assert "value" not in run
-        assert "target_modules: " in why
-        assert "<b>" not in why
+        changes = press(layers)
+        assert set(changes) == {page.refused}
+        assert "target_modules: " in changes[page.refused]
+        assert "<b>" not in changes[page.refused]
     assert store.runs() == []
-    run, _, why = press("all-linear")
-    assert (run["value"], why) == (store.runs()[0].id, "")
+    changes = press("all-linear")
+    assert (changes[page.run]["value"], changes[page.refused]) == (store.runs()[0].id, "")

@@ -19,7 +19,8 @@ from finetune.services import Browser, Services, owner
 from finetune.ui import answers
 from finetune.ui.chat import columns, compare
 from finetune.ui.download import Download
-from finetune.ui.html import render
+from finetune.ui.errors import notice, noticed
+from finetune.ui.html import render, text
 from finetune.ui.train.live import with_adapter
 
 EXAMPLES = 5
@@ -125,67 +126,70 @@ class ChatTab:
                 gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p", info="With a temperature."),
                 gr.Slider(1, 2, value=1, step=0.05, label="Repetition penalty", info="1: none."),
             ]
+            self.seed = self.sampling[2]
 
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        shown = [self.talk, self.past, self.now, self.prompt, self.verified]
-        inputs = [self.talk, self.expected, self.system, *self.sampling]
-        streaming = {
+        streaming: dict[str, Any] = {
             "trigger_mode": "once",
             "concurrency_limit": None,
             **quiet,
-        }  # the line decides, and says who is before
-        gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], shown, **streaming)
-        self.again.click(self._again, [self.talk, self.system, *self.sampling], [*shown, self.sampling[2]], **streaming)
-        self.edit.click(self._edit, [self.talk], shown, **quiet)
-        self.undo.click(self._undo, [self.talk], shown, **quiet)
+        }  # the engine has a queue
+        conversation = [self.talk, self.past, self.now, self.prompt, self.verified]
+        inputs = [self.talk, self.expected, self.system, *self.sampling]
+        gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], conversation, **streaming)
+        self.again.click(self._again, [self.talk, self.system, *self.sampling], [*conversation, self.seed], **streaming)
+        self.edit.click(self._edit, [self.talk], conversation, **quiet)
+        self.undo.click(self._undo, [self.talk], conversation, **quiet)
         fresh = [self.run, self.beside, self.strength, self.system, self.browser]
         self.clear.click(self._clear, fresh, [self.talk, self.past, self.now], **quiet)
         for change in (self.beside.change, self.strength.release, self.system.blur):
-            change(self._columns, [*fresh, self.talk], [*shown, self.strength], **quiet)
-        self.run.change(
-            self._choose,
-            [self.run, self.browser],
-            [self.system, self.examples, self.expected, self.beside, *shown],
-            **quiet,
-        )
-        self.examples.click(
-            self._use_example, [self.examples, self.run, self.browser], [self.prompt, self.expected], **quiet
-        )
+            change(self._columns, [*fresh, self.talk], [*conversation, self.strength], **quiet)
+        chosen = [self.system, self.examples, self.expected, self.beside, *conversation]
+        self.run.change(self._choose, [self.run, self.browser], chosen, **quiet)
+        example = [self.examples, self.run, self.browser]
+        self.examples.click(self._use_example, example, [self.prompt, self.expected], **quiet)
         self.halt.click(_halt, None, None, queue=False, **quiet)
         self.save.listen(self._transcript, [self.talk, self.browser])
 
     # What is talked to
 
-    def _choose(self, run_id: str | None, state: Browser, request: gr.Request) -> tuple:
+    def _choose(self, run_id: str | None, state: Browser, request: gr.Request) -> dict[Any, Any]:
         answers.drop(request, HERE)
-        nobody = "", gr.update(samples=[]), None, gr.update(choices=[], value=[]), None, compare.EMPTY, "", "", ""
-        if not run_id:
-            return nobody
         try:
-            run = self.services.run(run_id, state)
-            talk = columns.begin(self.services, run, state, [], 1.0)
-            beside = columns.possible(self.services, run, state)
+            run = self.services.run(run_id, state) if run_id else None
+            talk = columns.begin(self.services, run, state, [], 1.0) if run else None
+            beside = columns.possible(self.services, run, state) if run else []
         except FinetuneError as error:  # the run was deleted: nothing of another one stays under its name
-            gr.Warning(str(error))
-            return nobody
+            gr.Warning(text(str(error)))
+            run, talk, beside = None, None, []
         rows: list[list[str]] = []
         with contextlib.suppress(FinetuneError):  # its rows did not come along, or are gone: it can be talked to
-            rows = [[example.asked] for example in columns.askable(self.services, run)[:EXAMPLES]]
-        more = gr.update(choices=beside, value=[])
-        return talk.system, gr.update(samples=rows), None, more, talk, compare.EMPTY, "", gr.skip(), ""
+            rows = [[example.asked] for example in columns.askable(self.services, run)[:EXAMPLES]] if run else []
+        changes = {
+            self.system: talk.system if talk else "",
+            self.examples: gr.update(samples=rows),
+            self.expected: None,
+            self.beside: gr.update(choices=beside, value=[]),
+            self.talk: talk,
+            self.past: compare.EMPTY,
+            self.now: "",
+            self.verified: "",
+        }
+        return changes if talk else changes | {self.prompt: ""}
 
     def _clear(
         self, run_id: str, keys: list[str], strength: float, system: str, state: Browser, request: gr.Request
-    ) -> tuple:
+    ) -> dict[Any, Any]:
         answers.drop(request, HERE)
-        return self._begin(run_id, keys, strength, system, state)
+        talk = self._begin(run_id, keys, strength, system, state)
+        return {self.talk: talk, self.past: "" if talk else compare.EMPTY, self.now: ""}
 
-    def _begin(self, run_id: str, keys: list[str], strength: float, system: str, state: Browser) -> tuple:
+    def _begin(self, run_id: str, keys: list[str], strength: float, system: str, state: Browser) -> Talk | None:
         if not run_id:
-            return None, compare.EMPTY, ""
-        with _told():
-            return columns.begin(self.services, self.services.run(run_id, state), state, keys, strength, system), "", ""
+            return None
+        with noticed():
+            return columns.begin(self.services, self.services.run(run_id, state), state, keys, strength, system)
 
     def _columns(
         self,
@@ -196,31 +200,32 @@ class ChatTab:
         state: Browser,
         talk: Talk | None,
         request: gr.Request,
-    ) -> tuple:
+    ) -> dict[Any, Any]:
         """Other columns, or another system prompt: the conversation begins anew, the last prompt stays to be asked."""
-        slider = gr.update(visible="strength" in keys)
-        fresh = self._begin(run_id, keys, strength, system, state)[0]
+        changes: dict[Any, Any] = {self.strength: gr.update(visible="strength" in keys)}
+        fresh = self._begin(run_id, keys, strength, system, state)
         if talk is not None and fresh is not None and talk.setting == fresh.setting:
-            return (*(gr.skip(),) * 5, slider)
+            return changes
         answers.drop(request, HERE)
-        last = talk.turns[-1].prompt if talk and talk.turns else gr.skip()
-        return fresh, compare.EMPTY, "", last, gr.skip(), slider
+        if talk and talk.turns:
+            changes[self.prompt] = talk.turns[-1].prompt
+        return changes | {self.talk: fresh, self.past: compare.EMPTY, self.now: ""}
 
     def _use_example(self, index: int, run_id: str, state: Browser) -> tuple:
-        with _told():
+        with noticed():
             example = columns.askable(self.services, self.services.run(run_id, state))[index]
         return example.asked, example
 
     # What is said
 
     async def _reply(
-        self, text: str, talk: Talk | None, expected: Any, system: str, request: gr.Request, *sampling: Any
-    ) -> AsyncGenerator[tuple]:
-        if not text.strip():
-            yield (gr.skip(),) * 5
+        self, prompt: str, talk: Talk | None, expected: Any, system: str, request: gr.Request, *sampling: Any
+    ) -> AsyncGenerator[dict[Any, Any]]:
+        if not prompt.strip():
+            yield gr.skip()
             return
         event = answers.begin(request, HERE)
-        answer = expected.answer if expected is not None and expected.asked == text else ""
+        answer = expected.answer if expected is not None and expected.asked == prompt else ""
         try:
             if talk is None:
                 raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
@@ -228,53 +233,53 @@ class ChatTab:
                 talk = replace(talk, system=system, turns=())
             kind, chosen = await run_sync(self._kind, talk), _sampling(sampling)
             replies: Sequence[Reply] = ()
-            stream = self.services.engine.astream(talk.asks(text), talk.run.config["model"], chosen, event)
+            stream = self.services.engine.astream(talk.asks(prompt), talk.run.config["model"], chosen, event)
             async with aclosing(stream):
                 async for replies in stream:
-                    turn = Turn(text, tuple(replies), answer)
+                    turn = Turn(prompt, tuple(replies), answer)
                     drawn = await run_sync(compare.turn, turn, talk.columns, kind)
                     if answers.counts(request, HERE, event):
-                        yield gr.skip(), gr.skip() if talk.turns else "", drawn, "", gr.skip()
+                        yield {self.now: drawn, self.prompt: ""} | ({} if talk.turns else {self.past: ""})
             if not answers.counts(request, HERE, event):  # the page has moved on
-                yield gr.skip(), gr.skip(), "", gr.skip(), gr.skip()
+                yield {self.now: ""}
             elif not replies[0].prompt:  # stopped while it waited
-                yield gr.skip(), await run_sync(compare.talk, talk, kind), "", text, gr.skip()
+                yield {self.past: await run_sync(compare.talk, talk, kind), self.now: "", self.prompt: prompt}
             else:
-                talk = talk.answered(text, replies, answer, chosen)
-                yield talk, await run_sync(compare.talk, talk, kind), "", gr.skip(), verified(replies[0])
+                talk = talk.answered(prompt, replies, answer, chosen)
+                past = await run_sync(compare.talk, talk, kind)
+                yield {self.talk: talk, self.past: past, self.now: "", self.verified: verified(replies[0])}
         except FinetuneError as error:
-            # the question goes back where it was typed
-            yield gr.skip(), gr.skip() if talk and talk.turns else compare.EMPTY, "", text, ""
-            raise gr.Error(str(error), print_exception=False) from error
+            empty = {} if talk and talk.turns else {self.past: compare.EMPTY}
+            yield {self.now: "", self.prompt: prompt, self.verified: "", **empty}  # it goes back where it was typed
+            raise notice(error) from error
 
     async def _again(
         self, talk: Talk | None, system: str, request: gr.Request, *sampling: Any
-    ) -> AsyncGenerator[tuple]:
+    ) -> AsyncGenerator[dict[Any, Any]]:
         """Ask the last prompt once more; with a temperature, with the next seed."""
         if talk is None or not talk.turns:
-            yield (gr.skip(),) * 6
+            yield gr.skip()
             return
         tokens, heat, seed, *others = sampling
         seed = int(seed or 0) + (1 if heat else 0)
         last, before = talk.turns[-1], talk.undone()
         past = await run_sync(lambda: compare.talk(before, self._kind(talk)))
-        yield before, past, gr.skip(), gr.skip(), gr.skip(), seed
+        yield {self.talk: before, self.past: past, self.seed: seed}
         rest = (tokens, heat, seed, *others)
-        async with aclosing(self._reply(last.prompt, before, _Expected(last), system, request, *rest)) as replies:
-            async for shown in replies:
-                yield (*shown, gr.skip())
+        async with aclosing(self._reply(last.prompt, before, _Expected(last), system, request, *rest)) as changes:
+            async for change in changes:
+                yield change
 
-    def _undo(self, talk: Talk | None, request: gr.Request) -> tuple:
+    def _undo(self, talk: Talk | None, request: gr.Request) -> dict[Any, Any]:
         answers.drop(request, HERE)
         if talk is None or not talk.turns:
-            return (gr.skip(),) * 5
+            return gr.skip()
         talk = talk.undone()
-        return talk, compare.talk(talk, self._kind(talk)), "", gr.skip(), gr.skip()
+        return {self.talk: talk, self.past: compare.talk(talk, self._kind(talk)), self.now: ""}
 
-    def _edit(self, talk: Talk | None, request: gr.Request) -> tuple:
-        last = talk.turns[-1].prompt if talk and talk.turns else gr.skip()
-        talk, past, now, _, verified = self._undo(talk, request)
-        return talk, past, now, last, verified
+    def _edit(self, talk: Talk | None, request: gr.Request) -> dict[Any, Any]:
+        changes = self._undo(talk, request)
+        return changes | {self.prompt: talk.turns[-1].prompt} if talk and talk.turns else changes
 
     def _kind(self, talk: Talk) -> str:
         try:
@@ -297,16 +302,6 @@ class _Expected:
 
     def __init__(self, turn: Turn):
         self.asked, self.answer = turn.prompt, turn.expected
-
-
-class _told:
-    """Errors of ours, shown where the person looks."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, FinetuneError):
-            raise gr.Error(str(error), print_exception=False) from error
 
 
 def _halt(request: gr.Request) -> None:

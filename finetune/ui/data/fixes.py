@@ -61,14 +61,18 @@ class Remedies:
         parts = [part for remedy in self.each.values() for part in (remedy.box, remedy.tick, remedy.change)]
         return [self.place, self.together, self.undo, self.more, *parts]
 
-    def offer(self, fixes: list[data.Fix], dataset: data.Dataset | None) -> list[Any]:
+    def offer(self, fixes: list[data.Fix], dataset: data.Dataset | None) -> dict[Any, Any]:
         """Updates that show these fixes, and nothing where there is no dataset."""
         found = {fix.code: fix for fix in fixes}
         applied = bool(dataset and dataset.applied)
-        updates: list[Any] = [gr.update(visible=bool(found) or applied), gr.update(visible=len(found) > 1)]
-        updates += [gr.update(visible=applied), gr.update(visible=bool(dataset and dataset.examples))]
-        for code in TITLES:
-            updates += self._shown(found.get(code))
+        updates: dict[Any, Any] = {
+            self.place: gr.update(visible=bool(found) or applied),
+            self.together: gr.update(visible=len(found) > 1),
+            self.undo: gr.update(visible=applied),
+            self.more: gr.update(visible=bool(dataset and dataset.examples)),
+        }
+        for code, remedy in self.each.items():
+            updates |= self._update(remedy, found.get(code))
         return updates
 
     def one(self, code: str) -> list[Any]:
@@ -76,13 +80,17 @@ class Remedies:
         remedy = self.each[code]
         return [self.place, remedy.box, remedy.tick, remedy.change]
 
-    def offer_one(self, fix: data.Fix | None) -> list[Any]:
-        """Updates that add one fix to those that are shown."""
-        return [gr.update(visible=True) if fix else gr.skip(), *self._shown(fix)]
+    def offer_one(self, code: str, fix: data.Fix | None) -> dict[Any, Any]:
+        """Updates that add one fix to those in view, or take it away."""
+        return ({self.place: gr.update(visible=True)} if fix else {}) | self._update(self.each[code], fix)
 
     @staticmethod
-    def _shown(fix: data.Fix | None) -> list[Any]:
+    def _update(remedy: Remedy, fix: data.Fix | None) -> dict[Any, Any]:
         if fix is None:
-            return [gr.update(visible=False), gr.update(value=False), ""]
+            return {remedy.box: gr.update(visible=False), remedy.tick: False, remedy.change: ""}
         rows = "1 row" if fix.rows_changed == 1 else f"{fix.rows_changed:,} rows"
-        return [gr.update(visible=True), gr.update(value=True, label=f"{fix.title} ({rows})"), report.fix(fix)]
+        return {
+            remedy.box: gr.update(visible=True),
+            remedy.tick: gr.update(value=True, label=f"{fix.title} ({rows})"),
+            remedy.change: report.fix(fix),
+        }

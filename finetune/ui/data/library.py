@@ -28,7 +28,7 @@ BETWEEN = 4.0
 
 
 def label(record: DatasetRecord) -> str:
-    """A dataset as a choice: every fix made a dataset of its own, so they are told apart by more than a name.
+    """A dataset as a choice: every fix made a dataset of its own, so a name does not tell them apart.
 
     Example:
         >>> label(record)

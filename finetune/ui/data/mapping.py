@@ -69,22 +69,22 @@ class MappingForm:
         """What `fill` sets."""
         return [self.box, self.columns, *self.fields, self.remove]
 
-    def fill(self, dataset: data.Dataset | None) -> list[Any]:
+    def fill(self, dataset: data.Dataset | None) -> dict[Any, Any]:
         """Updates that show the mapping of a dataset, or a guess; open when nothing can be trained without one."""
         guess = proposed(dataset) if dataset else None
         if dataset is None or guess is None:
-            return [gr.update(visible=False), *[gr.skip()] * 7]
+            return {self.box: gr.update(visible=False)}
         names = list(map(_braced, dataset.columns[:MOST_COLUMNS]))
-        return [
-            gr.update(visible=True, open=not dataset.examples),
-            named(dataset.columns),
-            guess.user,
-            gr.update(choices=names, value=guess.assistant),
-            guess.system or "",
-            guess.split or "",
-            bool(dataset.mapping and guess.split),
-            gr.update(visible=dataset.mapping is not None),
-        ]
+        return {
+            self.box: gr.update(visible=True, open=not dataset.examples),
+            self.columns: named(dataset.columns),
+            self.user: guess.user,
+            self.assistant: gr.update(choices=names, value=guess.assistant),
+            self.system: guess.system or "",
+            self.marker: guess.split or "",
+            self.confirmed: bool(dataset.mapping and guess.split),
+            self.remove: gr.update(visible=dataset.mapping is not None),
+        }
 
 
 def proposed(dataset: data.Dataset) -> data.Mapping | None:

@@ -37,9 +37,9 @@ class Opened:
             dataset = self._open.get(record.id)
         return dataset if dataset else self._put(record, data.reopen(record))
 
-    def keep(self, dataset: data.Dataset, browser: Browser, told: data.FixedWith | None = None) -> DatasetRecord:
+    def keep(self, dataset: data.Dataset, browser: Browser, settings: data.FixedWith | None = None) -> DatasetRecord:
         """Keep a dataset for good, and open."""
-        record = data.keep_dataset(self.services.store, dataset, owner(browser), told)
+        record = data.keep_dataset(self.services.store, dataset, owner(browser), settings)
         kept, held = data.originals(record)
         validation = replace(dataset.validation, path=held) if dataset.validation and held else None
         self._put(record, replace(dataset, path=kept, validation=validation))

@@ -16,7 +16,7 @@ from finetune.ui.data.opened import Opened
 
 
 def take(
-    opened: Opened, load: Callable[[], data.Dataset], state: Browser, told: data.FixedWith | None = None
+    opened: Opened, load: Callable[[], data.Dataset], state: Browser, settings: data.FixedWith | None = None
 ) -> tuple[Any, Any, str]:
     """Load and keep a dataset; returns what the browser remembers, the id, and why not.
 
@@ -24,7 +24,7 @@ def take(
     """
     state = known(state)
     try:
-        record = opened.keep(load(), state, told)
+        record = opened.keep(load(), state, settings)
     except FinetuneError as error:
         return gr.skip(), gr.skip(), report.refused(str(error))
     return state | {"dataset": record.id}, record.id, ""
@@ -74,9 +74,9 @@ class Sources:
             [self.fetch.click, self.hub.submit], self._fetch, [self.hub, self.config, self.split, self.browser], **taken
         )
 
-    def _read(self, path: str | None, held: str | None, state: Browser) -> tuple:
+    def _read(self, path: str | None, held: str | None, state: Browser) -> Any:
         if not path:
-            return (gr.skip(),) * 3
+            return gr.skip()
         return take(self.opened, lambda: replace(data.load(path, held), name=Path(path).stem), state)
 
     def _read_pasted(self, text: str, state: Browser) -> tuple:

@@ -20,6 +20,7 @@ from finetune.ui.errors import noticed
 from finetune.ui.html import masked
 
 TOO_LONG = "drop_too_long"
+EVERY_ROW = "<p class='ba-stats'>Every row has one already.</p>"
 
 
 class DataTab:
@@ -65,12 +66,12 @@ class DataTab:
         taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], **FEW_AT_ONCE}
         self.sources.listen(taken)
         remedies, here = self.remedies, [self.dataset, self.browser]
-        told = [self.model, self.length, remedies.system, *here]
+        settings = [self.model, self.length, remedies.system, *here]
         for code, remedy in remedies.each.items():
-            remedy.button.click(lambda *values, code=code: self._fix([code], *values), told, **taken)
+            remedy.button.click(lambda *values, code=code: self._fix([code], *values), settings, **taken)
         ticks = [remedy.tick for remedy in remedies.each.values()]
-        remedies.together.click(self._fix_ticked, [*ticks, *told], **taken)
-        remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), told, **taken)
+        remedies.together.click(self._fix_ticked, [*ticks, *settings], **taken)
+        remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), settings, **taken)
         remedies.undo.click(self._undo, here, **taken)
         self.mapping.remove.click(self._unmap, here, **taken)
         taken["outputs"] = [self.browser, self.dataset, self.refusal, self.mapping.example]
@@ -116,30 +117,32 @@ class DataTab:
 
     # Drawing
 
-    def _show(self, dataset_id: str | None, state: Browser) -> list[Any]:
-        hidden = gr.update(visible=False)
-        if not dataset_id:
-            nothing: list[Any] = [gr.skip(), gr.skip(), hidden, "", "", hidden, hidden, 1]
-            return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
+    def _show(self, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
         try:
-            return self._drawn(dataset_id, self.opened.get(dataset_id, state))
+            return self._drawn(dataset_id, self.opened.get(dataset_id, state)) if dataset_id else self._nothing()
         except FinetuneError as error:  # its files may go while it is open; None, so that bringing it again is a change
-            said = NO_DATA if error.code == "dataset_unknown" else report.refused(str(error))
-            nothing = [None, said, hidden, "", "", hidden, hidden, 1]
-            return [*nothing, *self.remedies.offer([], None), *self.mapping.fill(None)]
+            why = NO_DATA if error.code == "dataset_unknown" else report.refused(str(error))
+            return self._nothing() | {self.dataset: None, self.facts: why}
 
-    def _drawn(self, dataset_id: str, dataset: data.Dataset) -> list[Any]:
+    def _nothing(self) -> dict[Any, Any]:
+        hidden = dict.fromkeys((self.go, self.download, self.rows.box), gr.update(visible=False))
+        cleared = {self.table: "", self.rejected: "", self.rows.row: 1}
+        return {**hidden, **cleared, **self.remedies.offer([], None), **self.mapping.fill(None)}
+
+    def _drawn(self, dataset_id: str, dataset: data.Dataset) -> dict[Any, Any]:
         split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
         ready = gr.update(visible=bool(dataset.examples))
-        shown: list[Any] = [
-            gr.skip(),
-            report.summary(dataset, split),
-            ready,
-            report.first_rows(dataset),
-            report.rejected(dataset),
-        ]
-        shown += [self._download(dataset_id, dataset), ready, 1]
-        return [*shown, *self.remedies.offer(data.fixes(dataset), dataset), *self.mapping.fill(dataset)]
+        return {
+            self.facts: report.summary(dataset, split),
+            self.go: ready,
+            self.table: report.first_rows(dataset),
+            self.rejected: report.rejected(dataset),
+            self.download: self._download(dataset_id, dataset),
+            self.rows.box: ready,
+            self.rows.row: 1,
+            **self.remedies.offer(data.fixes(dataset), dataset),
+            **self.mapping.fill(dataset),
+        }
 
     def _download(self, dataset_id: str, dataset: data.Dataset) -> dict:
         if not dataset.rejected:
@@ -148,23 +151,23 @@ class DataTab:
         data.write_rejected(dataset, path)
         return gr.update(visible=True, value=str(path))
 
-    def _count(self, model: str, length: str, dataset_id: str | None, state: Browser) -> list[Any]:
-        nothing = self.remedies.offer_one(None)
+    def _count(self, model: str, length: str, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
+        nothing = self.remedies.offer_one(TOO_LONG, None)
         if not dataset_id:
-            return ["", *nothing]
+            return {self.numbers: "", **nothing}
         try:
             dataset = self.opened.get(dataset_id, state)
             if not dataset.examples:
-                return ["", *nothing]
+                return {self.numbers: "", **nothing}
             most, tokenizer = max_length(length), models.load_tokenizer(models.find(model))
         except FinetuneError as error:
-            return [masked(f"Not counted: {error}"), *nothing]
+            return {self.numbers: masked(f"Not counted: {error}"), **nothing}
         stats = data.token_stats(dataset, tokenizer, most)
         html = report.numbers(stats, model, self._estimate(dataset, stats, model, most, state))
         if all(problem.code != "truncated" for problem in stats.problems):
-            return [html, *nothing]
+            return {self.numbers: html, **nothing}
         offered = data.fixes(replace(dataset, problems=[]), data.Length(tokenizer, most))
-        return [html, *self.remedies.offer_one(next(iter(offered), None))]
+        return {self.numbers: html, **self.remedies.offer_one(TOO_LONG, next(iter(offered), None))}
 
     def _estimate(self, dataset: data.Dataset, stats: data.TokenStats, model: str, most: int, state: Browser) -> str:
         config = train.TrainConfig()
@@ -191,23 +194,23 @@ class DataTab:
         except FinetuneError as error:
             return report.refused(str(error))
         filled = [fix for fix in fixes if fix.code == "fill_system_prompt"]
-        return report.fix(filled[0]) if filled else "<p class='ba-stats'>Every row has one already.</p>"
+        return report.fix(filled[0]) if filled else EVERY_ROW
 
     # Changing
 
     def _fix(self, codes: list[str], model: str, length: str, system: str, dataset_id: str, state: Browser) -> tuple:
         with noticed():
-            told = data.fixed_with(self.services.dataset(dataset_id, state))
+            settings = data.fixed_with(self.services.dataset(dataset_id, state))
             if TOO_LONG in codes:
-                told = replace(told, model=model, most=max_length(length))
+                settings = replace(settings, model=model, most=max_length(length))
             if "fill_system_prompt" in codes:
-                told = replace(told, system=system.strip() or told.system)
-            fixed = data.apply(self.opened.get(dataset_id, state), codes, told.length(), told.system)
-        return take(self.opened, lambda: fixed, state, told)
+                settings = replace(settings, system=system.strip() or settings.system)
+            fixed = data.apply(self.opened.get(dataset_id, state), codes, settings.length(), settings.system)
+        return take(self.opened, lambda: fixed, state, settings)
 
-    def _fix_ticked(self, *values: Any) -> tuple:
+    def _fix_ticked(self, *values: Any) -> Any:
         codes = [code for code, ticked in zip(self.remedies.each, values, strict=False) if ticked]
-        return self._fix(codes, *values[len(self.remedies.each) :]) if codes else (gr.skip(),) * 3
+        return self._fix(codes, *values[len(self.remedies.each) :]) if codes else gr.skip()
 
     def _undo(self, dataset_id: str, state: Browser) -> tuple:
         return take(self.opened, lambda: self._unfixed(dataset_id, state), state)
@@ -218,7 +221,7 @@ class DataTab:
     def _unfixed(self, dataset_id: str, state: Browser) -> data.Dataset:
         return data.reload(self.services.dataset(dataset_id, state), self.opened.get(dataset_id, state).mapping)
 
-    def _map(self, *values: Any) -> tuple:
+    def _map(self, *values: Any) -> dict[Any, Any]:
         *fields, dataset_id, state = values
         try:
             record = self.services.dataset(dataset_id, state)
@@ -226,5 +229,6 @@ class DataTab:
             if not mapped.examples:
                 raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
         except FinetuneError as error:
-            return gr.skip(), gr.skip(), gr.skip(), report.refused(str(error))
-        return *take(self.opened, lambda: mapped, state, data.fixed_with(record)), gr.skip()
+            return {self.mapping.example: report.refused(str(error))}
+        taken = take(self.opened, lambda: mapped, state, data.fixed_with(record))
+        return dict(zip((self.browser, self.dataset, self.refusal), taken, strict=True))

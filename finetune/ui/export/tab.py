@@ -19,7 +19,7 @@ from finetune.export.hub import checks
 from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
 from finetune.ui.export import cards
-from finetune.ui.progress import spoken
+from finetune.ui.progress import in_steps
 from finetune.ui.train.live import with_adapter
 
 ON_A_SPACE = gr.utils.get_space() is not None
@@ -136,13 +136,13 @@ class ExportTab:
             **ONE_AT_A_TIME,
         )
 
-    def _rows(self, run_id: str | None, state: Browser) -> list[str]:
+    def _rows(self, run_id: str | None, state: Browser) -> dict[Any, Any]:
         """What was made of this run before; its files were handed over then."""
         try:
             kept = make.kept(self.services.run(run_id, state)) if run_id else {}
         except FinetuneError:
             kept = {}
-        return [cards.row(one, kept.get(one.key)) for one in FORMATS]
+        return {self.rows[one.key]: cards.row(one, kept.get(one.key)) for one in FORMATS}
 
     def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
         def made(values: dict[Any, Any]) -> Generator[tuple]:
@@ -150,7 +150,7 @@ class ExportTab:
             try:
                 (run, choices), place = self._chosen(values), _place()
                 who = cards.named(run)
-                done = yield from self._said(
+                done = yield from self._run(
                     who,
                     lambda say: make.export(self.services.store, run, key, place, choices, self.services.engine, say),
                 )
@@ -186,13 +186,13 @@ class ExportTab:
                     private, replace = not values[self.public], values[self.replace]
                     return hub.push(folder, repo, token, private=private, replace=replace, say=say)
 
-            url = yield from self._said(who, work)
+            url = yield from self._run(who, work)
         except FinetuneError as error:
             yield cards.failed(str(error), run=who), gr.skip()
             return
         yield cards.pushed(url), gr.skip()
 
-    def _said(self, who: str, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
+    def _run(self, who: str, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
         """Show each sentence as it comes; returns what the work made."""
         yield cards.working("Beginning.", who), gr.update(visible=False, value=None)
 
@@ -204,7 +204,7 @@ class ExportTab:
             finally:
                 ALONE.release()
 
-        steps = spoken(alone)
+        steps = in_steps(alone)
         while True:
             try:
                 line = next(steps)

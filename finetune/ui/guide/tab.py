@@ -16,9 +16,10 @@ from finetune.services import Browser, Services, known
 from finetune.store import DatasetRecord
 from finetune.ui import answers
 from finetune.ui.download import Download
+from finetune.ui.errors import notice
 from finetune.ui.guide import worksheet
 from finetune.ui.html import failed
-from finetune.ui.progress import asked
+from finetune.ui.progress import measuring
 from finetune.ui.train.plan import Plan
 
 HERE = "guide"
@@ -70,23 +71,23 @@ class GuideTab:
         """Tie it to the model chosen on the Models tab and to what the Train tab's plan measured."""
         self.plan = plan
         typed = [self.use_case, self.improve, self.price]
-        told = [*typed, model, self.browser]
+        inputs = [*typed, model, self.browser]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.entered: dict[str, Any] = {
             "fn": self._fill,
-            "inputs": told,
+            "inputs": inputs,
             "outputs": self.sheet,
             "trigger_mode": "always_last",
             **quiet,
         }
         shown = [self.progress, self.halt]
-        self.measure.click(self._measure, told, shown, trigger_mode="once", concurrency_limit=8, **quiet).then(
+        self.measure.click(self._measure, inputs, shown, trigger_mode="once", concurrency_limit=8, **quiet).then(
             **self.entered
         )
         self.halt.click(_halt, None, None, queue=False, **quiet)
         gr.on([part.blur for part in typed] + [part.submit for part in typed], **self.entered)
-        self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(markdown, *values)), told)
-        self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(html, *values)), told)
+        self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(markdown, *values)), inputs)
+        self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(html, *values)), inputs)
 
     def _facts(
         self, use_case: str | None, improve: str | None, price: str | None, model: str, state: Browser
@@ -128,7 +129,7 @@ class GuideTab:
             if not (record := await run_sync(self._record, state)):
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
             task = await run_sync(lambda: evaluate.of_dataset(model, record, limit=ROWS))
-            async with aclosing(asked(task, self.services.engine, stop)) as bars:
+            async with aclosing(measuring(task, self.services.engine, stop)) as bars:
                 async for bar in bars:
                     yield bar, gr.update(visible=True)
             await run_sync(evaluate.conclude, task, record.name)
@@ -139,7 +140,7 @@ class GuideTab:
             yield "", gr.update(visible=False)
         except FinetuneError as error:
             yield "", gr.update(visible=False)
-            raise gr.Error(str(error), print_exception=False) from error
+            raise notice(error) from error
 
 
 def _halt(request: gr.Request) -> None:

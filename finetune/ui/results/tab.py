@@ -13,8 +13,9 @@ from finetune import evaluate, settings
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.services import Browser, Services
 from finetune.ui import answers
+from finetune.ui.errors import notice
 from finetune.ui.html import card
-from finetune.ui.progress import asked
+from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
 from finetune.ui.train.live import with_adapter
 
@@ -76,34 +77,44 @@ class ResultsTab:
     def _listen(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [self.progress, self.verdict, self.arms, self.forgotten, self.filter, self.rows]
-        told = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
-        self.begin.click(self._evaluate, told, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
+        inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
+        self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
         self.halt.click(_halt, None, None, queue=False, **quiet)
         self.run.change(_drop, None, None, queue=False, **quiet)  # not input: a dropdown sends that whenever it is left
         for part in (self.run, self.kind, self.filter):
-            part.change(self._choose, told, drawn, **quiet)
-        self.schema.submit(self._choose, told, drawn, **quiet)
+            part.change(self._choose, inputs, drawn, **quiet)
+        self.schema.submit(self._choose, inputs, drawn, **quiet)
 
     def _choose(
         self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser
-    ) -> tuple:
+    ) -> dict[Any, Any]:
         """What was found of this run before; nothing is asked."""
         try:
             if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
-                return "", *self._found(task, chosen)
+                return self._found(task, chosen)
         except (ConfigError, NotAllowed) as error:
-            return card(f"✕ {error}"), "", "", "", gr.update(visible=False), ""
+            return self._nothing(card(f"✕ {error}"), "")
         except FinetuneError:  # pressing the button says what is wrong
             pass
-        return self._told(run_id, state)
+        return self._recorded(run_id, state)
 
-    def _told(self, run_id: str | None, state: Browser) -> tuple:
-        """What was found of other rows than are asked for now, or told by a bundle whose rows did not come along."""
+    def _nothing(self, progress: str = "", verdict: str = verdict.NOTHING) -> dict[Any, Any]:
+        cleared = dict.fromkeys((self.arms, self.forgotten, self.rows), "")
+        return {self.progress: progress, self.verdict: verdict, self.filter: gr.update(visible=False), **cleared}
+
+    def _recorded(self, run_id: str | None, state: Browser) -> dict[Any, Any]:
+        """What was found of other rows than are chosen now, or came in a bundle without its rows."""
         with contextlib.suppress(FinetuneError):
             if run_id and (found := evaluate.known(self.services.run(run_id, state))):
-                hidden = gr.update(visible=False)
-                return "", verdict.verdict(found), verdict.arms(found), verdict.forgetting(found), hidden, ""
-        return "", verdict.NOTHING, "", "", gr.update(visible=False), ""
+                return self._nothing() | self._drawn(found)
+        return self._nothing()
+
+    def _drawn(self, found: dict[str, Any]) -> dict[Any, Any]:
+        return {
+            self.verdict: verdict.verdict(found),
+            self.arms: verdict.arms(found),
+            self.forgotten: verdict.forgetting(found),
+        }
 
     async def _evaluate(
         self,
@@ -114,18 +125,18 @@ class ResultsTab:
         chosen: str,
         state: Browser,
         request: gr.Request,
-    ) -> AsyncGenerator[tuple]:
-        stop, skip = answers.begin(request, HERE), (gr.skip(),) * 5
+    ) -> AsyncGenerator[dict[Any, Any]]:
+        stop = answers.begin(request, HERE)
         try:
             task = await run_sync(self._task, run_id or "none", limit, kind, schema, state)
-            async with aclosing(asked(task, self.services.engine, stop)) as bars:
+            async with aclosing(measuring(task, self.services.engine, stop)) as bars:
                 async for bar in bars:
-                    yield bar, *skip
+                    yield {self.progress: bar}
             if answers.counts(request, HERE, stop):  # else the page shows another run by now
-                yield "", *await run_sync(self._found, task, chosen)
+                yield await run_sync(self._found, task, chosen)
         except FinetuneError as error:
-            yield "", *skip
-            raise gr.Error(str(error), print_exception=False) from error
+            yield {self.progress: ""}
+            raise notice(error) from error
 
     def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
         run = self.services.run(run_id, state)
@@ -137,21 +148,19 @@ class ResultsTab:
             raise ConfigError("This is no JSON.", where="JSON Schema", fix="Mend it, or leave it empty.") from error
         return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
 
-    def _found(self, task: evaluate.Task, chosen: str) -> tuple:
+    def _found(self, task: evaluate.Task, chosen: str) -> dict[Any, Any]:
         record = self.services.store.dataset(task.run.dataset) if task.run else None
         found = evaluate.conclude(task, record.name if record else "")
         if not found["verdict"]:
-            return verdict.NOTHING, "", "", gr.update(visible=False), ""
+            return self._nothing()
         judged = evaluate.judged(task, evaluate.answered(task))
         offered = verdict.choices(task.kind)
         chosen = chosen if chosen in [name for _, name in offered] else "all"
-        return (
-            verdict.verdict(found),
-            verdict.arms(found),
-            verdict.forgetting(found),
-            gr.update(visible=True, choices=offered, value=chosen),
-            verdict.rows(judged, chosen),
-        )
+        return self._drawn(found) | {
+            self.progress: "",
+            self.filter: gr.update(visible=True, choices=offered, value=chosen),
+            self.rows: verdict.rows(judged, chosen),
+        }
 
 
 def _drop(request: gr.Request) -> None:

@@ -1,12 +1,18 @@
-"""The settings form, drawn from `TrainConfig`: no default, label or bound is written twice."""
+"""The settings form, drawn from `TrainConfig`, so that nothing is written twice; the same as YAML and as a command."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
 from pydantic.fields import FieldInfo
 
+from finetune.errors import FinetuneError
 from finetune.models import CATALOGUE
 from finetune.train import TrainConfig
+from finetune.ui.errors import noticed
+
+DATA = "DATA"
+"""Stands for the visitor's own file, whose place on their machine we do not know."""
 
 
 def build(*, advanced: bool) -> dict[str, gr.components.Component]:
@@ -19,11 +25,11 @@ def build(*, advanced: bool) -> dict[str, gr.components.Component]:
     }
 
 
-def shown(config: TrainConfig) -> dict[str, Any]:
+def values_of(config: TrainConfig) -> dict[str, Any]:
     """The settings as the form holds them: a text field shows None as empty, which is "automatic".
 
     Example:
-        >>> shown(TrainConfig(epochs=1))["max_steps"]
+        >>> values_of(TrainConfig(epochs=1))["max_steps"]
         ''
     """
     return {name: "" if value is None else value for name, value in config.model_dump().items()}
@@ -56,3 +62,52 @@ def _component(name: str, field: FieldInfo) -> gr.components.Component:
     )
     precision = 0 if field.annotation is int else None
     return gr.Number(field.default, precision=precision, minimum=low, maximum=high, **common)
+
+
+class Elsewhere:
+    """Draws itself folded up; `listen` keeps it true to the form's inputs, by field name."""
+
+    def __init__(self) -> None:
+        with gr.Accordion("The same settings as a file or a command", open=False, elem_id="elsewhere"):
+            default = TrainConfig()
+            self.command = gr.Code(
+                default.to_command(DATA),
+                language="shell",
+                label="Command",
+                wrap_lines=True,
+                lines=2,
+                max_lines=8,
+                interactive=False,
+                elem_id="as-command",
+            )
+            self.yaml = gr.Code(
+                default.to_yaml(DATA), language="yaml", label="YAML", lines=2, interactive=False, elem_id="as-yaml"
+            )
+            self.load = gr.UploadButton(
+                "Load a YAML", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", type="filepath"
+            )
+
+    def listen(self, inputs: dict[str, gr.components.Component]) -> None:
+        """Write both anew when a setting changes; fill the form from a file."""
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        self.inputs = inputs
+        changes = [component.change for component in inputs.values()]  # type: ignore[attr-defined]
+        gr.on(
+            changes, self._write, set(inputs.values()), [self.command, self.yaml], trigger_mode="always_last", **quiet
+        )
+        self.load.upload(self._load, self.load, list(inputs.values()), **quiet)
+
+    def _write(self, values: dict[Any, Any]) -> tuple[str, str]:
+        try:
+            config = TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
+        except FinetuneError as error:
+            return f"# {error}", f"# {error}"
+        return config.to_command(DATA), config.to_yaml(DATA)
+
+    def _load(self, path: str | None) -> dict[Any, Any]:
+        with noticed():
+            config, places = TrainConfig.from_yaml(Path(path or ""))
+        if places:
+            gr.Info("The settings are in the form. Data is chosen on the Data tab, not by a file.")
+        values = values_of(config)
+        return {component: values[name] for name, component in self.inputs.items()}

@@ -25,7 +25,7 @@ ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
     "pause": (train.pause, "Pausing after the next step; it can be resumed at any time."),
     "resume": (train.resume, "It goes on from its newest checkpoint as soon as it is its turn."),
 }
-"""What may be asked of a run, and what the person who asks is told."""
+"""What may be asked of a run, and what then appears as a notice."""
 
 
 class Tallies:
@@ -79,8 +79,8 @@ def offer(run: Run) -> str:
     """
     change = train.remedy(run) if run.state == "failed" else {}
     titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
-    told = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
-    return f"Try again with {told}" if told else ""
+    settings = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
+    return f"Try again with {settings}" if settings else ""
 
 
 class RunView:
@@ -186,10 +186,10 @@ class RunView:
         }
 
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
-        ask, said = ASKS[name]
+        ask, answer = ASKS[name]
         with noticed():
             ask(self.services.store, self.services.run(run_id, state).id)
-        gr.Info(said)
+        gr.Info(answer)
 
     def _retry(self, run_id: str | None, state: Any) -> tuple:
         state = known(state)

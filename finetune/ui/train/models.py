@@ -8,7 +8,7 @@ from markupsafe import Markup
 from finetune import models
 from finetune.errors import FinetuneError
 from finetune.ui.html import masked, render
-from finetune.ui.progress import spoken
+from finetune.ui.progress import in_steps
 from finetune.ui.train import form
 
 CATALOGUE = """
@@ -40,7 +40,7 @@ def locate(name: str) -> Iterator[Markup]:
     """Say which copy of a model is in use, fetching it when needed; each line as it comes."""
     lines: list[str] = []
     yield render(LOOKING, lines=lines, found=None)
-    steps = spoken(lambda say: _whole(name, say))
+    steps = in_steps(lambda say: _whole(name, say))
     while True:
         try:
             lines.append(next(steps))

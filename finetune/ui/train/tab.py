@@ -9,7 +9,6 @@ from finetune.errors import ConfigError, FinetuneError
 from finetune.services import Services, known, owner
 from finetune.ui.html import card
 from finetune.ui.train import form
-from finetune.ui.train.as_text import Elsewhere
 from finetune.ui.train.live import RunView, choices
 from finetune.ui.train.plan import Plan
 
@@ -36,7 +35,7 @@ class TrainTab:
                 self.basic = form.build(advanced=False)
                 with gr.Accordion("Advanced", open=False):
                     self.advanced = form.build(advanced=True)
-                self.elsewhere = Elsewhere()
+                self.elsewhere = form.Elsewhere()
                 self.plan = Plan(self.services, self.browser)
                 self.refused = gr.HTML(elem_id="not-started")
                 self.begin = gr.Button("Train", variant="primary", elem_id="train")
@@ -68,7 +67,7 @@ class TrainTab:
         filled = self.fill(train.TrainConfig.parse(chosen.values)) | {self.inputs["model"]: model}
         return {self.preset: gr.update(info=chosen.sentence), **filled}
 
-    def _begin(self, values: dict[Any, Any]) -> tuple:
+    def _begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Queue a run; why none is queued stays beside the form, where the setting is."""
         state = known(values[self.browser])
         try:
@@ -77,10 +76,14 @@ class TrainTab:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
             run = train.start(self.services.store, config, record, owner(state))
         except FinetuneError as error:
-            return gr.skip(), gr.skip(), card(f"✕ {error}")
-        return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}, ""
+            return {self.refused: card(f"✕ {error}")}
+        return {
+            self.run: gr.update(choices=choices(self.services.runs(state)), value=run.id),
+            self.browser: state | {"run": run.id},
+            self.refused: "",
+        }
 
     def fill(self, config: train.TrainConfig) -> dict[Any, Any]:
         """These settings in the form: updates by component, with `inputs` (and `model`) as the event's outputs."""
-        values = form.shown(config)
+        values = form.values_of(config)
         return {component: values[name] for name, component in self.inputs.items()}
