@@ -95,7 +95,7 @@ def test_half_an_adapter_is_not_merged(store: Store, tmp_path: Path) -> None:
     tensors = load_file(file)
     del tensors[sorted(tensors)[0]]
     save_file(tensors, file)
-    with pytest.raises(RunError, match="not whole"):
+    with pytest.raises(RunError, match="is incomplete"):
         write_merged(gather(store, run), tmp_path / "merged")
 
 

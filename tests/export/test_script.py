@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 from finetune import data, models, train
 from finetune.data.fixes import Length
+from finetune.export.facts import base_of
 from finetune.export.script import notebook, script, write_script
 from finetune.export.script import recipe as recipes
-from finetune.export.script.recipe import Recipe, literal, model_name, recipe
+from finetune.export.script.recipe import Recipe, literal, recipe
 from finetune.export.subject import gather
 from finetune.models import packaged
 from finetune.store import Run, Store
@@ -220,7 +221,7 @@ def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dat
     run = train.start(store, train.TrainConfig(model=str(tiny)), data.save_dataset(store, small_dataset))
     folder = exported(store, run, tmp_path / "out")
     names = {"requirements.txt", "settings.yaml", "train.ipynb", "train.py"}
-    names |= {"train.jsonl", "validation.jsonl", "order.json"}
+    names |= {"train.jsonl", "validation.jsonl", "train.tokens.jsonl", "validation.tokens.jsonl", "order.json"}
     assert {file.name for file in folder.iterdir()} == names
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     assert settings == {"data": "train.jsonl", "model": tiny.name, "validation": "validation.jsonl"}
@@ -237,7 +238,7 @@ def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dat
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_from_people_stays_text(text: str) -> None:
     model = "/somewhere/" + text.replace("/", " ").replace("\ud800", "")
-    hostile = Recipe(train.TrainConfig(model=model), dataset=text, system=text * 20)
+    hostile = Recipe(train.TrainConfig(), model, dataset=text, system=text * 20)
     for code in (
         script(hostile),
         "\n".join(c["source"] for c in notebook(hostile)["cells"] if c["cell_type"] == "code"),
@@ -270,11 +271,11 @@ def test_a_literal_is_one_printable_line(text: str) -> None:
         ("owner/model", "local", "model"),
         ("/home/someone/my model/", None, "my model"),
         (r"C:\Users\someone\tiny", None, "tiny"),
-        ("/", None, "model"),
+        ("/", None, "model_"),
     ],
 )
 def test_a_model_is_called_by_its_name_only(model: str, source: str | None, name: str) -> None:
-    assert model_name(model, source) == name
+    assert base_of(model, source).name == name
 
 
 def test_every_setting_is_in_the_script_or_named() -> None:
@@ -314,14 +315,14 @@ def test_what_the_settings_need(store: Store, tiny: Path, small_dataset: data.Da
 @pytest.mark.parametrize("rows", [questions, thoughts, texts, tools, alone])
 def test_the_ids_are_those_the_run_reads(store: Store, tiny: Path, tmp_path: Path, rows) -> None:
     record = data.save_dataset(store, varied(tmp_path, rows()))
-    for most in (None, 40):
+    for most in (None, 130):
         run = train.start(store, train.TrainConfig(model=str(tiny), max_length=most), record)
         folder = exported(store, run, tmp_path / f"out-{most}")
         learned, held = train.rows_of_run(store, run)
         read = render_rows(learned, held, tokenizer_of(tiny), most, lambda line: None)
         for name, ids in (("train", read.train), ("validation", read.held_out)):
-            written = [json.loads(line) for line in (folder / f"{name}.jsonl").open()]
-            assert [{key: row[key] for key in ("input_ids", "labels")} for row in written] == ids
+            assert [json.loads(line) for line in (folder / f"{name}.tokens.jsonl").open()] == ids
+            assert len((folder / f"{name}.jsonl").read_text().splitlines()) == len(ids)
 
 
 def test_ids_hold_nothing_that_the_rows_beside_them_do_not(store: Store, tiny: Path, tmp_path: Path) -> None:
@@ -336,11 +337,14 @@ def test_ids_hold_nothing_that_the_rows_beside_them_do_not(store: Store, tiny: P
     record = data.save_dataset(store, checked)
     run = train.start(store, train.TrainConfig(model=str(tiny), held_out=0.1), record)
     folder = exported(store, run, tmp_path / "out")
-    written = [json.loads(line) for name in ("train", "validation") for line in (folder / f"{name}.jsonl").open()]
-    assert len(written) == 21
-    for row in written:
-        said = tokenizer.decode(row["input_ids"])
-        assert "example.org" not in said + tokenizer.decode([label for label in row["labels"] if label != -100])
+    texts, ids = (
+        [json.loads(line) for name in ("train", "validation") for line in (folder / f"{name}{kind}.jsonl").open()]
+        for kind in ("", ".tokens")
+    )
+    assert len(texts) == len(ids) == 21
+    for row, tokens in zip(texts, ids, strict=True):
+        said = tokenizer.decode(tokens["input_ids"])
+        assert "example.org" not in said + tokenizer.decode([label for label in tokens["labels"] if label != -100])
         assert all(message["content"] in said for message in row["messages"])
     assert all(b"example.org" not in file.read_bytes() for file in folder.iterdir())
 
@@ -348,7 +352,7 @@ def test_ids_hold_nothing_that_the_rows_beside_them_do_not(store: Store, tiny: P
 def test_the_exported_rows_can_be_trained_on_here(
     store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
 ) -> None:
-    """settings.yaml names them for this app, which reads the conversations and leaves the ids alone."""
+    """settings.yaml names them for this app."""
     run = train.start(store, train.TrainConfig(model=str(tiny)), data.save_dataset(store, small_dataset))
     folder = exported(store, run, tmp_path / "out")
     again = data.load(folder / "train.jsonl")

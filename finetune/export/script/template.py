@@ -88,20 +88,19 @@ model.print_trainable_parameters()
 # %% [markdown]
 # ## The rows
 #
-# Each row holds its conversation and the token ids that the model's chat template made of it.
+# `train.tokens.jsonl` holds the token ids that the model's chat template made of each conversation in `train.jsonl`.
 # The loss falls on what the assistant says and on its end of turn (`labels`), not on the rest (-100).
 
 # %%
 
 
 def read(name: str) -> list[dict]:
-    """The rows of a JSONL file: what is learned from, without the conversation beside it."""
+    """The rows of a JSONL file."""
     with (HERE / name).open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    return [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows]
+        return [json.loads(line) for line in file]
 
 
-train_rows, held_out_rows = read("train.jsonl"), read("validation.jsonl")
+train_rows, held_out_rows = read("train.tokens.jsonl"), read("validation.tokens.jsonl")
 print(f"{DATASET}: {len(train_rows)} rows to train on, {len(held_out_rows)} held out, at most {LENGTH} tokens each.")
 
 # %% [markdown]

@@ -13,7 +13,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from finetune.data import Example
 
-Row = dict[str, Any]
-"""A row of OpenAI's chat format, with its ``input_ids`` and ``labels``."""
+Row = tuple["Example", dict[str, list[int]]]
+"""A row as text, and its ``input_ids`` and ``labels``."""
 
 TEMPLATE = Path(__file__).with_name("template.py")
 MARK = re.compile(r"^ *# %%(?: \[(?P<markdown>markdown)\])?(?P<same> \+)?(?: (?P<rule>when|unless) (?P<what>\w+))?$")
@@ -164,8 +164,10 @@ def _files(subject: Subject) -> dict[str, str]:
     return {
         "train.py": script(about),
         "train.ipynb": json.dumps(notebook(about), indent=1) + "\n",
-        "train.jsonl": _lines(learned),
-        "validation.jsonl": _lines(held),
+        "train.jsonl": _lines(example.as_row() for example, _ in learned),
+        "validation.jsonl": _lines(example.as_row() for example, _ in held),
+        "train.tokens.jsonl": _lines(tokens for _, tokens in learned),
+        "validation.tokens.jsonl": _lines(tokens for _, tokens in held),
         "order.json": json.dumps(order) + "\n",
         "requirements.txt": requirements(subject.config),
         "settings.yaml": settings + ("validation: validation.jsonl\n" if held else ""),
@@ -181,21 +183,21 @@ def rendered(
     """The rows to train on and the held-out rows as the run read them, and the length they are cut to.
 
     Like the run (`train.tokenized.render_rows`), it leaves out rows that the template refuses or that teach nothing
-    within the length. Ids are made of the very text beside them, so they hold nothing that the text does not.
+    within the length. The ids are made of the text that is exported, and hold nothing else.
 
     Raises:
         DataError: no row is left.
 
     Example:
-        >>> rendered(examples, [], tokenizer, None)[0][0].keys()
-        dict_keys(['messages', 'input_ids', 'labels'])
+        >>> rendered(examples, [], tokenizer, None)[0][0][1].keys()
+        dict_keys(['input_ids', 'labels'])
     """
     whole = [[(example, one) for example in part if (one := _render(example, tokenizer))] for part in (learned, held)]
     longest = max((len(one.input_ids) for part in whole for _, one in part), default=1)
     length = max_length or min(LONGEST, longest)
     parts = [
         [
-            example.as_row() | {"input_ids": one.input_ids[:length], "labels": one.labels[:length]}
+            (example, {"input_ids": one.input_ids[:length], "labels": one.labels[:length]})
             for example, one in part
             if any(label != models.IGNORED for label in one.labels[:length])
         ]
@@ -218,14 +220,14 @@ def _order(config: TrainConfig, rows: list[Row], length: int) -> tuple[int, list
     from finetune.train.packing import pack
     from finetune.train.sampler import Order
 
-    lengths = [len(row["input_ids"]) for row in rows]
+    lengths = [len(tokens["input_ids"]) for _, tokens in rows]
     if config.packing:
-        lengths = [len(ids) for ids in pack(rows, length)["input_ids"]]
+        lengths = [len(ids) for ids in pack([tokens for _, tokens in rows], length)["input_ids"]]
     steps, order = config.steps_for(len(lengths)), Order(lengths, config.batch_size, config.seed)
     return steps, [order.epoch(number) for number in range(math.ceil(steps / order.steps))]
 
 
-def _lines(rows: list[Row]) -> str:
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
