@@ -132,7 +132,7 @@ def test_an_adapter_with_tensors_missing_is_refused(store: Store, tiny: Path) ->
     run, engine = drawn(store, tiny), Engine()
     file = train.adapter_folder(run.id) / "adapter_model.safetensors"
     save_file(dict(list(load_file(file).items())[:4]), file)
-    with pytest.raises(RunError, match="is not whole"):
+    with pytest.raises(RunError, match="is incomplete"):
         engine.answer([Ask(ASKED, run)], str(tiny), SHORT)
     assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].tokens > 0
 
