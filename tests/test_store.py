@@ -184,7 +184,7 @@ def test_a_missing_run_is_one_sentence(store: Store) -> None:
 
 def test_a_record_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "finetune.db").write_text("this was never a database, and it is longer than a header " * 9)
-    with pytest.raises(ConfigError, match="The record cannot be opened"):
+    with pytest.raises(ConfigError, match="The database cannot be opened"):
         Store(tmp_path)
 
 

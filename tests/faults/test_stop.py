@@ -79,6 +79,8 @@ def test_a_worker_that_hangs_is_ended_and_the_run_goes_on(trial: Trial) -> None:
     run = trial.until(trial.begin(max_steps=60, save_every=5), lambda now: now.step > 10)
     assert run.pid
     os.kill(run.pid, signal.SIGSTOP)
+    trial.until(run, lambda now: now.attempt > 1)
+    trial.supervisor.silence = 120  # a busy machine may take longer than 12 s to start the next
     ended = trial.end(run)
     assert (ended.state, ended.attempt) == ("succeeded", 2)
     assert any("did not respond for 12 s" in line for line in trial.lines(ended))

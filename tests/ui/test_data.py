@@ -12,7 +12,7 @@ import pytest
 from finetune import chat, data, models, train
 from finetune.errors import ConfigError, RunError
 from finetune.services import Services
-from finetune.store import Facts, Store
+from finetune.store import Facts, Result, Store
 from finetune.ui import html as drawing
 from finetune.ui.data import report, rows
 from finetune.ui.data.mapping import described, tried
@@ -116,7 +116,7 @@ def test_the_newest_run_of_the_model_tells_the_speed(store: Store) -> None:
         ("b", "succeeded", 2),
     ):
         run = store.add_run(owner="local", name="r", dataset=dataset.id, config={"model": model})
-        store.move(run.id, state, only_from=("validating",), result={"tokens_per_second": speed})
+        store.update(run.id, state=state, result=Result(tokens_per_second=speed))
     assert train.seconds_for(1000, store.runs(), "a") == 10
     assert train.seconds_for(1000, store.runs(), "c") is None
 

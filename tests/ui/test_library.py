@@ -1,6 +1,7 @@
 """The visitor's own datasets: listed, opened, deleted after a question, and gone from every page that shows them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,5 +139,5 @@ def test_runs_that_use_it_are_asked_about_and_go_with_it(tab: DataTab, tmp_path:
 def test_a_choice_tells_fixes_apart(tab: DataTab, tmp_path: Path) -> None:
     _, record = bring(tab, tmp_path, known(None))
     assert library.label(record) == f"mine · 12 rows · {record.id}"
-    record.facts.applied = ["a", "b"]
+    record = replace(record, facts=record.facts.model_copy(update={"applied": ["a", "b"]}))
     assert library.label(record) == f"mine · 12 rows · 2 fixes · {record.id}"
