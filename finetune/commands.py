@@ -14,10 +14,11 @@ from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import talk
 from finetune.durations import roughly
 from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.records import Json
 from finetune.store import Run, Store
 from finetune.train.follow import follow
 
-Answer = tuple[int, dict[str, Any]]
+Answer = tuple[int, Json]
 
 
 def _log(text: str) -> None:
@@ -48,7 +49,7 @@ def check(options: argparse.Namespace) -> Answer:
     return (0 if dataset.examples else 1), answer
 
 
-def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
+def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[Json, list[dict]]:
     if not models.here(options.model):  # a check should be quick; models are downloaded for training
         print(f"  Tokens were not counted: {options.model} is not downloaded yet (train, preview and serve do that).")
         return {}, []
@@ -82,9 +83,7 @@ def preview(options: argparse.Namespace) -> Answer:
 
 def train_verb(options: argparse.Namespace) -> Answer:
     """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
-    answer: dict[str, Any] = dict.fromkeys(
-        ("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter")
-    )
+    answer: Json = dict.fromkeys(("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter"))
     try:
         config, places = _settings(options)
         dataset = data.load(places["data"], places.get("validation"))
@@ -112,7 +111,7 @@ def plan(options: argparse.Namespace) -> Answer:
     return 0, {**found.as_dict(), "set": config.changed()}
 
 
-def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str, Any]]:
+def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, Json]:
     pairs = [pair.partition("=") for pair in options.set]
     if wrong := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError("Settings must be written as key=value.", where=wrong[0], fix="Example: --set epochs=1")
@@ -132,7 +131,7 @@ def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, dict[str,
     return train.TrainConfig.parse({**start, **config.changed(), **changes}), beside
 
 
-def outcome(run: Run) -> dict[str, Any]:
+def outcome(run: Run) -> Json:
     """A run's result for ``--json``, with `code` and `reason` unless it succeeded."""
     folder = train.adapter_folder(run.id)
     answer = {"run": run.id, "state": run.state, "steps": run.step, "adapter": str(folder) if folder.is_dir() else None}
@@ -167,7 +166,7 @@ def chat_verb(options: argparse.Namespace) -> Answer:
 def evaluate_verb(options: argparse.Namespace) -> Answer:
     """`evaluate RUN` or `evaluate --model NAME --data FILE`: the score of every arm, and the verdict."""
     arms = tuple(options.arms.split(",")) if options.arms else None
-    more: dict[str, Any] = {"limit": options.limit, "kind": options.metric, "schema": _schema(options.schema)}
+    more: Json = {"limit": options.limit, "kind": options.metric, "schema": _schema(options.schema)}
     more |= {"arms": arms} if arms else {}
     if options.run:
         store = Store(settings.read().home)

@@ -12,6 +12,7 @@ from typing import Any
 from finetune import settings, train
 from finetune.commands import Answer, outcome
 from finetune.errors import ConfigError
+from finetune.records import Json
 from finetune.store import ENDED, Run, Store
 
 LONGEST = 20.0
@@ -23,7 +24,7 @@ def runs(options: argparse.Namespace) -> Answer:
     store = _store()
     train.Supervisor(store).watch()  # a crashed server may have left runs that only appear to be running
     found = store.runs()
-    rows: list[dict[str, Any]] = [
+    rows: list[Json] = [
         {
             "run": r.id,
             "name": r.name,
@@ -91,7 +92,7 @@ def datasets(options: argparse.Namespace) -> Answer:
     """`datasets`: every stored dataset, newest first, with the number of runs that use it."""
     store = _store()
     every = store.runs()
-    rows: list[dict[str, Any]] = [
+    rows: list[Json] = [
         {
             "dataset": one.id,
             "name": one.name,

@@ -3,11 +3,11 @@
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 from finetune import settings
 from finetune.chat import Engine
 from finetune.errors import RunError
+from finetune.records import Json
 from finetune.store import DatasetRecord, Run, Store
 
 LOCAL = "local"
@@ -15,7 +15,7 @@ OWNER = re.compile("[0-9a-f]{32}")
 """The secret that identifies a browser as owner of its data: 128 random bits."""
 
 
-Browser = dict[str, Any] | None
+Browser = Json | None
 """The state stored in the browser between visits; None until the page has loaded for the first time."""
 
 
@@ -59,7 +59,7 @@ def owner(browser: Browser) -> str:
     return known(browser)["owner"] if settings.read().shared else LOCAL
 
 
-def known(browser: Browser) -> dict[str, Any]:
+def known(browser: Browser) -> Json:
     """The browser's state; a new one for a first visit or if it was tampered with."""
     if isinstance(browser, dict) and OWNER.fullmatch(str(browser.get("owner"))):
         return {"dataset": None, "run": None, **browser}

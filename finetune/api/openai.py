@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from anyio import create_task_group
 from pydantic import BaseModel, FailFast, Field, ValidationError
@@ -28,6 +28,7 @@ from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.chat.engine import MOST_MESSAGES
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.models import DEFAULT
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from finetune.services import Services
@@ -185,7 +186,7 @@ def _cut(reply: Reply, stops: list[str]) -> Reply:
     return replace(reply, text=reply.text[: max(0, len(reply.text) - held)])
 
 
-def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+def _body(question: Question, kind: str, choice: Json) -> Json:
     created = int(time.time())
     return {
         "id": f"chatcmpl-{created}",
@@ -196,7 +197,7 @@ def _body(question: Question, kind: str, choice: dict[str, Any]) -> dict[str, An
     }
 
 
-async def _whole(question: Question, reply: Reply, rest: AsyncIterator[Reply]) -> dict[str, Any]:
+async def _whole(question: Question, reply: Reply, rest: AsyncIterator[Reply]) -> Json:
     async for reply in rest:  # noqa: B007 - the last one counts
         pass
     message = {"message": {"role": "assistant", "content": reply.text}, "finish_reason": STOPS[reply.stop]}
@@ -221,7 +222,7 @@ async def _events(question: Question, first: Reply, rest: AsyncIterator[Reply]) 
     yield "data: [DONE]\n\n"
 
 
-def _envelope(error: FinetuneError) -> dict[str, Any]:
+def _envelope(error: FinetuneError) -> Json:
     kind = "rate_limit_error" if STATUS.get(error.code) == 429 else "invalid_request_error"
     return {"error": {"message": str(error), "type": kind, "param": error.where or None, "code": error.code}}
 

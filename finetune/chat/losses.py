@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import models
 from finetune.models.render import IGNORED
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ class Loss:
 def answer_losses(
     model: Any,
     tokenizer: "PreTrainedTokenizerBase",
-    conversations: Sequence[Sequence[dict[str, Any]]],
+    conversations: Sequence[Sequence[Json]],
     adapters: Sequence[str],
     context: int,
     stop: threading.Event,
@@ -45,7 +46,7 @@ def answer_losses(
     # prompt, a row of the vocabulary per token can take more memory than the model.
     kept = 1 + max(len(ids) - _first(labels) for ids, labels in rows)
     pad = min(models.end_tokens(model, tokenizer))
-    inputs: dict[str, Any] = models.left_padded([ids for ids, _ in rows], pad, model.device)
+    inputs: Json = models.left_padded([ids for ids, _ in rows], pad, model.device)
     if hasattr(model, "peft_config"):
         inputs["adapter_names"] = list(adapters)
     with torch.inference_mode():
@@ -59,7 +60,7 @@ def answer_losses(
 
 
 def _rendered(
-    messages: Sequence[dict[str, Any]], tokenizer: "PreTrainedTokenizerBase", context: int
+    messages: Sequence[Json], tokenizer: "PreTrainedTokenizerBase", context: int
 ) -> tuple[list[int], list[int]]:
     turns = [{**message, "weight": 0} if message["role"] == "assistant" else message for message in messages[:-1]]
     while True:

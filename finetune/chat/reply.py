@@ -1,7 +1,8 @@
 """Sampling settings and replies."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from finetune.records import Json
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Reply:
     def prompt_tokens(self) -> int:
         return len(self.prompt)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """For JSON: the number of prompt tokens, not their ids."""
         names = ("text", "tokens", "prompt_tokens", "seconds", "first", "stop", "dropped")
         return {name: getattr(self, name) for name in names}

@@ -5,11 +5,11 @@ All typed or generated text is escaped by jinja2; the page runs no scripts and l
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from finetune.chat.reply import Sampling
 from finetune.chat.talk import Talk
 from finetune.chat.votes import Vote, score
+from finetune.records import Json
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -36,7 +36,7 @@ small { color: #64748b; }</style></head><body>
 """
 
 
-def transcript(talk: Talk, votes: Sequence[dict[str, Any]] = (), verdict: str | None = None) -> str:
+def transcript(talk: Talk, votes: Sequence[Json] = (), verdict: str | None = None) -> str:
     """The page. `votes` are this person's, from blind tests of this run; `verdict` is the sentence of its evaluation.
 
     Example:

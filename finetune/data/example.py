@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from finetune.records import Json
 
 Severity = Literal["error", "warning", "note"]
 
@@ -24,9 +26,9 @@ class Example:
         'Hello'
     """
 
-    messages: tuple[dict[str, Any], ...]
+    messages: tuple[Json, ...]
     line: int
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[Json, ...] = ()
     label: str | None = None
 
     @property
@@ -36,7 +38,7 @@ class Example:
         return first["content"] if first["role"] == "system" else None
 
     @property
-    def prompt(self) -> tuple[dict[str, Any], ...]:
+    def prompt(self) -> tuple[Json, ...]:
         """Everything before the last assistant turn."""
         return self.messages[: self._last_answer]
 
@@ -50,7 +52,7 @@ class Example:
         """The last assistant turn: the expected answer ("" when it only calls a tool)."""
         return self.messages[self._last_answer]["content"]
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> Json:
         """The example as a row in OpenAI's chat format, which `load` reads back."""
         return {"messages": list(self.messages)} | ({"tools": list(self.tools)} if self.tools else {})
 

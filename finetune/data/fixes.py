@@ -11,7 +11,7 @@ Example:
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
@@ -22,6 +22,7 @@ from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_or
 from finetune.data.load import with_validation
 from finetune.data.split import fingerprints_of, leaks
 from finetune.errors import DataError, ModelError
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ class Fix:
     before: str
     after: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """For JSON."""
         return asdict(self)
 
@@ -218,7 +219,7 @@ def _stripped(example: Example) -> Example:
     )
 
 
-def _leads_with_space(message: dict[str, Any]) -> bool:
+def _leads_with_space(message: Json) -> bool:
     return message["role"] == "assistant" and message["content"][:1].isspace()
 
 
@@ -226,7 +227,7 @@ def _shown(example: Example) -> str:
     return "\n".join(f"{m['role']}: {m['content']}" for m in _last(example.messages))[:1_000]
 
 
-def _last(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+def _last(messages: Sequence[Json]) -> Sequence[Json]:
     """The system prompt and the last three messages: enough to recognise a row."""
     head = messages[:1] if messages[0]["role"] == "system" and len(messages) > 3 else ()
     return (*head, *messages[-3:])

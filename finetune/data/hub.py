@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from finetune import settings
 from finetune.errors import DataError
 from finetune.models import hub
+from finetune.records import Json
 
 DAY = 24 * 3600
 """Age in seconds at which a download folder must have been left by a killed process."""
@@ -149,18 +150,18 @@ def _config(wanted: Request, folder: Path) -> str:
     return chosen
 
 
-def _stream(wanted: Request, config: str, folder: Path) -> Iterable[dict[str, Any]]:
+def _stream(wanted: Request, config: str, folder: Path) -> Iterable[Json]:
     from datasets import get_dataset_split_names, load_dataset
 
     name, split = wanted.name, wanted.split
-    own: dict[str, Any] = {"token": wanted.token, "cache_dir": str(folder)}
+    own: Json = {"token": wanted.token, "cache_dir": str(folder)}
     known = [str(found) for found in get_dataset_split_names(name, config, **own)]
     if split not in known:
         raise _unavailable(name, f"There is no split {split!r}.", f"Choose one of: {', '.join(known)[:300]}.")
     return load_dataset(name, config, split=split, streaming=True, **own)
 
 
-def _write(name: str, rows: Iterable[dict[str, Any]], path: Path, most: int) -> str | None:
+def _write(name: str, rows: Iterable[Json], path: Path, most: int) -> str | None:
     """Write the first rows; return the limit that cut them off (in rows or MB), or None."""
     room = settings.read().max_upload_mb
     with path.open("w", encoding="utf-8") as file:

@@ -24,6 +24,7 @@ from finetune.data.shapes.content import bad, is_missing, text_of
 from finetune.data.shapes.not_sft import not_sft
 from finetune.data.shapes.pairs import ANSWERS, LABELS, marker_in
 from finetune.errors import DataError
+from finetune.records import Json
 
 NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
 """A column in a template. JSON in a template is left alone: its braces contain quotes."""
@@ -90,7 +91,7 @@ class Mapping:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Mapping":
+    def from_dict(cls, values: Json) -> "Mapping":
         """Back from JSON.
 
         Raises:
@@ -144,7 +145,7 @@ class Mapping:
             parts.insert(0, ("system", self._filled(self.system, row, "system prompt", remarks)))
         return finished(tuple({"role": role, "content": text} for role, text in parts), line, remarks)
 
-    def _filled(self, template: str, row: dict[str, Any], where: str, remarks: Remarks) -> str:
+    def _filled(self, template: str, row: Json, where: str, remarks: Remarks) -> str:
         """One part, filled in for one row. Some of its columns may be empty, but not all of them."""
         if template in row:
             return text_of(row[template], where, remarks)

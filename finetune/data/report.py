@@ -8,13 +8,13 @@ Example:
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from finetune.data.dataset import Dataset
 from finetune.data.fixes import fixes
+from finetune.records import Json
 
 
-def report(dataset: Dataset) -> dict[str, Any]:
+def report(dataset: Dataset) -> Json:
     """Everything known about a dataset, as plain JSON values."""
     return {
         "name": dataset.name,

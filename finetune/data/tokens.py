@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from finetune.data.dataset import Dataset
 from finetune.data.example import Example, Findings, Problem
 from finetune.data.split import label_rows
 from finetune.errors import ModelError
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +83,7 @@ class TokenStats:
             return f"Measured on {self.looked_at:,} of {self.rows:,} examples, drawn at random."
         return f"Measured on all {self.rows:,} examples."
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """For JSON."""
         problems = [problem.as_dict() for problem in self.problems]
         return {**asdict(self), "sampled": self.sampled, "sentence": self.sentence, "problems": problems}

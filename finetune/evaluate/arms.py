@@ -11,6 +11,7 @@ from typing import Any
 from finetune.chat.talk import SHOTS, shots, single
 from finetune.data import Example
 from finetune.evaluate.kinds import plain
+from finetune.records import Json
 
 MODELS = ("base", "few_shot", "retrieval", "tuned")
 REFERENCES = ("majority", "nearest")
@@ -27,7 +28,7 @@ CJK = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 WORD = rf"{CJK}|\w+"
 """What is looked for: words of any length; where a script writes no spaces, its characters."""
 
-Messages = list[dict[str, Any]]
+Messages = list[Json]
 
 
 class Asking:

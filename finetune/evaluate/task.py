@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from finetune import data, models, settings, train
 from finetune.chat.talk import single
@@ -22,6 +21,7 @@ from finetune.errors import ConfigError, DataError
 from finetune.evaluate import scores
 from finetune.evaluate.arms import MODELS, REFERENCES
 from finetune.evaluate.kinds import KINDS, kind_of
+from finetune.records import Json
 from finetune.store import DatasetRecord, Run, Store
 
 MOST_ROWS = 100
@@ -59,7 +59,7 @@ class Task:
     seed: int
     place: Path
     thinking: bool = False
-    schema: dict[str, Any] | None = None
+    schema: Json | None = None
     left_out: int = 0
     usual: bool = True
 
@@ -129,7 +129,7 @@ def of_run(
     arms: Sequence[str] = ARMS,
     limit: int = MOST_ROWS,
     kind: str | None = None,
-    schema: dict[str, Any] | None = None,
+    schema: Json | None = None,
 ) -> Task:
     """The evaluation of a run on its held-out rows, or on those of a file.
 
@@ -158,7 +158,7 @@ def of_data(
     arms: Sequence[str] = BEFORE,
     limit: int = MOST_ROWS,
     kind: str | None = None,
-    schema: dict[str, Any] | None = None,
+    schema: Json | None = None,
     place: Path | None = None,
 ) -> Task:
     """The evaluation of a base model with what could be done instead of fine-tuning it: is there need for it?

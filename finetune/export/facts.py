@@ -10,11 +10,12 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune import data, models, train
 from finetune.errors import FinetuneError
 from finetune.models.source import HUB_ID
+from finetune.records import Json
 from finetune.store import Run
 from finetune.train.build import every
 
@@ -153,7 +154,7 @@ def resolved(subject: "Subject") -> Resolved:
     )
 
 
-def environment(run: Run | None = None) -> dict[str, Any]:
+def environment(run: Run | None = None) -> Json:
     """This machine and its packages, without its host name; for an imported `run`, what its bundle recorded.
 
     Example:
@@ -182,7 +183,7 @@ def licence(subject: "Subject") -> str | None:
     return found.strip()[:100] if isinstance(found, str) and found.strip() else None
 
 
-def base_card(subject: "Subject") -> dict[str, Any]:
+def base_card(subject: "Subject") -> Json:
     """The front matter of the base's own card, with the licence in its config; empty if the base is not here."""
     import yaml
     from huggingface_hub.repocard import metadata_load

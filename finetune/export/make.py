@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from finetune import chat, train
 from finetune.errors import DataError, ModelError, RunError
@@ -25,6 +24,7 @@ from finetune.export.parity import Parity
 from finetune.export.subject import DEFAULTS, Say, Subject, gather, quiet
 from finetune.export.subject import Choices as Choices
 from finetune.files import aside
+from finetune.records import Json
 from finetune.store import Run, Store
 
 
@@ -43,7 +43,7 @@ class Exported:
         """Why it must not be shipped; "" unless its check was red."""
         return self.parity.sentence if self.parity and self.parity.status == "red" else ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """For programs."""
         made = {"path": str(self.path), "bytes": self.bytes, "sha256": self.sha256}
         return made | {"parity": self.parity.as_dict() if self.parity else None}
@@ -148,7 +148,7 @@ def _asked_again(
     return found
 
 
-def kept(run: Run) -> dict[str, dict[str, Any]]:
+def kept(run: Run) -> dict[str, Json]:
     """Earlier exports of this very adapter, by format: size, hash, parity with its evidence.
 
     Example:

@@ -7,7 +7,6 @@ red     the score left its interval, too many answers differ, or answers no long
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from finetune import chat, evaluate, train
 from finetune.errors import DataError, ModelError
@@ -17,6 +16,7 @@ from finetune.evaluate.stats import difference, mean_interval, share_interval
 from finetune.evaluate.task import Task
 from finetune.export.subject import ROWS
 from finetune.models.render import Messages
+from finetune.records import Json
 from finetune.store import Run, Store
 
 ALIKE = 0.7
@@ -71,7 +71,7 @@ class Parity:
     endless: int = 0
     problem: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """For programs, without the evidence."""
         return {name: value for name, value in asdict(self).items() if name != "rows"}
 

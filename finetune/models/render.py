@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a token that is read but not learned (PyTorch's cross-entropy default)."""
 
-Messages = Sequence[dict[str, Any]]
-Tools = Sequence[dict[str, Any]]
+Messages = Sequence[Json]
+Tools = Sequence[Json]
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _ids(
     return list(encoded["input_ids"])
 
 
-def _with_reasoning(message: dict[str, Any], template: str) -> dict[str, Any]:
+def _with_reasoning(message: Json, template: str) -> Json:
     """Move reasoning to its own field if the template has one: in the content its tags would stay plain text."""
     kept = {key: value for key, value in message.items() if key != "weight"}
     if message["role"] == "assistant" and "</think>" in message["content"] and "reasoning_content" in template:

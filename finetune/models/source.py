@@ -15,7 +15,7 @@ from finetune import settings
 from finetune.errors import ModelError, NotAllowed
 from finetune.models import hub, packaged
 from finetune.models.catalogue import DEFAULT
-from finetune.records import Source
+from finetune.records import Json, Source
 
 PART = re.compile(r"(.+)-\d{2,}-of-(\d{2,5})\.safetensors")
 """The name of a weight shard, with the number of shards."""
@@ -170,7 +170,7 @@ def _shards(folder: Path, index: Path) -> set[str]:
     }
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> Json:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

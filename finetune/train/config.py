@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 
 from finetune.errors import ConfigError
 from finetune.models.catalogue import DEFAULT
+from finetune.records import Json
 
-ADVANCED: dict[str, Any] = {"advanced": True}
+ADVANCED: Json = {"advanced": True}
 
 LONGEST = 2048
 """Tokens of an example that are used when no max length is set, however long the longest is."""
@@ -260,7 +261,7 @@ class TrainConfig(BaseModel):
         return self.max_steps or max(1, math.ceil(per_epoch * self.epochs))
 
     @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
+    def parse(cls, values: Json) -> Self:
         """Check settings from a form, a YAML file or ``--set``; empty text means the default.
 
         Raises:
@@ -272,7 +273,7 @@ class TrainConfig(BaseModel):
             raise _explain(error.errors()[0]) from error
 
     @classmethod
-    def from_yaml(cls, path: Path) -> tuple[Self, dict[str, Any]]:
+    def from_yaml(cls, path: Path) -> tuple[Self, Json]:
         """Read a YAML file of settings; returns the config and the keys ``data`` and ``validation`` beside it.
 
         Raises:
@@ -293,7 +294,7 @@ class TrainConfig(BaseModel):
         places = {key: place for key, place in places.items() if place}
         return cls.parse({str(key): value for key, value in values.items()}), places
 
-    def changed(self) -> dict[str, Any]:
+    def changed(self) -> Json:
         """The settings that differ from the defaults.
 
         Example:

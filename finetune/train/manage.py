@@ -11,11 +11,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from finetune import settings
 from finetune.data.library import DELETED, KEEPING
 from finetune.errors import ConfigError, RunError
+from finetune.records import Json
 from finetune.store import ENDED, DatasetRecord, Run, Store
 from finetune.train.start import run_folder
 
@@ -182,7 +182,7 @@ def _exists(store: Store, run_id: str) -> bool:
     return True
 
 
-def imported(run: Run) -> dict[str, Any] | None:
+def imported(run: Run) -> Json | None:
     """What came beside a run that was imported; None for one that was trained here.
 
     Example:

@@ -1,9 +1,9 @@
 """Named starting points: plain sets of settings, each with a sentence."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from finetune.errors import ConfigError
+from finetune.records import Json
 from finetune.train.config import TrainConfig
 
 
@@ -14,7 +14,7 @@ class Preset:
     name: str
     title: str
     sentence: str
-    values: dict[str, Any]
+    values: Json
 
     @property
     def config(self) -> TrainConfig:

@@ -6,6 +6,7 @@ from typing import Any
 from finetune.data.read.decode import RowDecoder
 from finetune.data.read.table import MOST_COLUMNS, Notes
 from finetune.errors import DataError
+from finetune.records import Json
 
 STRUCTURED = frozenset(
     (
@@ -66,7 +67,7 @@ def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple
     return tuple(names)
 
 
-def unpack(cells: dict[str, Any], line: int, decoder: RowDecoder) -> dict[str, Any]:
+def unpack(cells: Json, line: int, decoder: RowDecoder) -> Json:
     """Parse the cells that contain messages or similar; leave all other text unchanged.
 
     Example:

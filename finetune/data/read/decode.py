@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from finetune.data.read.table import MOST_DEPTH, ROW_CHARS, ROW_VALUES, Notes, Row, bad_row, too_large
+from finetune.records import Json
 
 PYTHON = re.compile(r"[{\[,:]\s*(?:'|True\b|False\b|None\b)")
 PYTHON_CHARS, PYTHON_VALUES = 1_000_000, 50_000
@@ -91,7 +92,7 @@ class RowDecoder:
             strict=strict, object_pairs_hook=self._object, parse_constant=self._constant, parse_float=self._float
         )
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def _object(self, pairs: list[tuple[str, Any]]) -> Json:
         value = dict(pairs)
         if len(value) != len(pairs):
             self._odd.add("duplicate_key")

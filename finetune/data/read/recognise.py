@@ -10,6 +10,7 @@ from finetune.data.read.decode import RowDecoder
 from finetune.data.read.delimited import Cells, recognise_cells
 from finetune.data.read.table import Notes
 from finetune.errors import DataError
+from finetune.records import Json
 
 LINES, JSON = (".jsonl", ".ndjson"), (".json",)
 TABLES = (".csv", ".tsv", ".tab")
@@ -131,7 +132,7 @@ def _value(head: str, at: int) -> tuple[Any, int]:
         return None, -1
 
 
-def _refuse_columns(value: dict[str, Any], name: str) -> None:
+def _refuse_columns(value: Json, name: str) -> None:
     """Reject what pandas' to_json and Dataset.to_dict write: {"prompt": {"0": …}} or {"prompt": […, …]}."""
     columns = list(value.values())
     numbered = all(isinstance(column, dict) and "0" in column for column in columns)

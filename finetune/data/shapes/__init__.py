@@ -20,6 +20,7 @@ from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
 from finetune.data.shapes.pairs import label_of, messages_of, names_used, shape_of
 from finetune.data.shapes.tools import tools_of
 from finetune.errors import DataError
+from finetune.records import Json
 
 __all__ = ["Remark", "Remarks", "error_of", "fields_of", "finished", "recognise", "to_example"]
 
@@ -32,7 +33,7 @@ TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "tur
 KNOWN_BESIDE_TURNS = {*TURNS, "tools", "functions", "system", "parallel_tool_calls"}
 
 
-def fields_of(value: Any) -> dict[str, Any] | None:
+def fields_of(value: Any) -> Json | None:
     """A row's columns under normalised names, or None when it is not an object.
 
     Example:
@@ -43,7 +44,7 @@ def fields_of(value: Any) -> dict[str, Any] | None:
         return {"messages": value}
     if not isinstance(value, dict):
         return None
-    fields: dict[str, Any] = {}
+    fields: Json = {}
     for key, item in value.items():
         fields.setdefault(str(key).strip().lower().replace(" ", "_").replace("-", "_"), item)
     return fields
@@ -115,7 +116,7 @@ def _check_characters(text: str) -> None:
         )
 
 
-def _turns(fields: dict[str, Any], shape: str, remarks: Remarks) -> tuple[Message, ...]:
+def _turns(fields: Json, shape: str, remarks: Remarks) -> tuple[Message, ...]:
     name = next((name for name in TURNS if name in fields), "messages")
     turns = parsed(fields.get(name))
     system = fields.get("system")

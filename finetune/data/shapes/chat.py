@@ -13,8 +13,9 @@ from typing import Any
 
 from finetune.data.shapes.content import Remarks, as_json, bad, is_missing, text_of
 from finetune.data.shapes.tools import calls_of
+from finetune.records import Json
 
-Message = dict[str, Any]
+Message = Json
 
 ROLES = {
     "system": "system",

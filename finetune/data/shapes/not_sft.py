@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune.data.shapes.content import bad, is_missing
 from finetune.errors import DataError
+from finetune.records import Json
 
 PREFERENCE = (
     ("chosen", "rejected"),
@@ -39,7 +40,7 @@ PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .]{0,40}\}\}")
 ONLY_PLACEHOLDER = re.compile(r"\s*(\{\{\s*[A-Za-z_][\w .]{0,40}\}\}|\{[A-Za-z_]\w{2,40}\})\s*")
 
 
-def not_sft(fields: dict[str, Any]) -> DataError | None:
+def not_sft(fields: Json) -> DataError | None:
     """The error for a row made for another kind of training, or None."""
     if NAMES.isdisjoint(fields):
         return None
@@ -76,7 +77,7 @@ def not_sft(fields: dict[str, Any]) -> DataError | None:
     return None
 
 
-def unfilled(messages: tuple[dict[str, Any], ...]) -> DataError | None:
+def unfilled(messages: tuple[Json, ...]) -> DataError | None:
     """The error for a message that is only a placeholder such as ``{{name}}``, or None."""
     if any(ONLY_PLACEHOLDER.fullmatch(message["content"]) for message in messages):
         return bad(
@@ -87,7 +88,7 @@ def unfilled(messages: tuple[dict[str, Any], ...]) -> DataError | None:
     return None
 
 
-def _all(fields: dict[str, Any], names: tuple[str, ...]) -> bool:
+def _all(fields: Json, names: tuple[str, ...]) -> bool:
     return all(name in fields and not is_missing(fields[name]) for name in names)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from finetune.data.shapes.chat import Message, conversation
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
+from finetune.records import Json
 
 ANSWERS = ("completion", "response", "answer", "output", "target", "answers", "reply")
 OTHER_PAIRS = (
@@ -42,7 +43,7 @@ MARKERS = (
 EMPTY_INPUTS = ("<noinput>", "<no input>", "nan", "n/a")
 """What generated Alpaca datasets contain in place of an empty input."""
 
-Fields = dict[str, Any]
+Fields = Json
 
 
 def shape_of(fields: Fields) -> str | None:

@@ -14,9 +14,10 @@ import json
 from typing import Any
 
 from finetune.data.shapes.content import Remarks, bad, is_missing, parsed
+from finetune.records import Json
 
 
-def tools_of(row: dict) -> tuple[dict[str, Any], ...]:
+def tools_of(row: dict) -> tuple[Json, ...]:
     """The functions available in a row, each as ``{"type": "function", "function": {…}}``.
 
     Raises:
@@ -31,7 +32,7 @@ def tools_of(row: dict) -> tuple[dict[str, Any], ...]:
     return tuple(_tool(tool) for tool in tools)
 
 
-def _tool(tool: Any) -> dict[str, Any]:
+def _tool(tool: Any) -> Json:
     if isinstance(tool, dict):
         function = tool.get("function", tool)
         if isinstance(function, dict) and isinstance(function.get("name"), str):
@@ -39,7 +40,7 @@ def _tool(tool: Any) -> dict[str, Any]:
     raise bad("data_type", "A tool has no function name.", 'Write {"type": "function", "function": {"name": …}}.')
 
 
-def calls_of(message: dict, remarks: Remarks) -> list[dict[str, Any]]:
+def calls_of(message: dict, remarks: Remarks) -> list[Json]:
     """The tool calls of an assistant message, with arguments as objects: chat templates serialise them themselves.
 
     Raises:
@@ -54,7 +55,7 @@ def calls_of(message: dict, remarks: Remarks) -> list[dict[str, Any]]:
     return [_call(call, remarks) for call in calls]
 
 
-def _call(call: Any, remarks: Remarks) -> dict[str, Any]:
+def _call(call: Any, remarks: Remarks) -> Json:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise bad("data_type", "A tool call has no function name.", 'Write {"function": {"name": …, "arguments": …}}.')

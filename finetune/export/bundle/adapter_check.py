@@ -7,6 +7,7 @@ from typing import Any
 from finetune.errors import DataError
 from finetune.export.bundle.strict_json import parse, refused
 from finetune.export.bundle.write import AS_THEY_ARE
+from finetune.records import Json
 from finetune.train import TrainConfig
 
 CODE = ("auto_map", "auto_mapping", "trust_remote_code", "custom_pipelines", "auto_class", "custom_generate")
@@ -76,7 +77,7 @@ def _refuse_binary(file: Path) -> None:
         raise refused("This is no text.", file.name)
 
 
-def _check_config(found: dict[str, Any], base: str, config: TrainConfig) -> None:
+def _check_config(found: Json, base: str, config: TrainConfig) -> None:
     import dataclasses
 
     from peft import LoraConfig

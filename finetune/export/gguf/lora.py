@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.chat.adapters import Adapter
 from finetune.errors import RunError
 from finetune.export.gguf.tensors import Family, family_of
 from finetune.export.subject import Subject
 from finetune.files import aside
+from finetune.records import Json
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def write_gguf_lora(subject: Subject, out: Path) -> Path:
     return out
 
 
-def _tensors(folder: Path, family: Family, config: dict[str, Any], run: Run) -> "Iterator[tuple[str, torch.Tensor]]":
+def _tensors(folder: Path, family: Family, config: Json, run: Run) -> "Iterator[tuple[str, torch.Tensor]]":
     """A and B of each layer: (rank, inputs) and (outputs, rank), float32."""
     for layer, (a, b) in sorted(_pairs(folder, run).items()):
         theirs = f"{layer}.weight"
@@ -93,7 +94,7 @@ def _pairs(folder: Path, run: Run) -> "dict[str, tuple[torch.Tensor, torch.Tenso
     return {layer: (both["A"], both["B"]) for layer, both in parts.items()}
 
 
-def _strength(config: dict[str, Any], layer: str, rank: int) -> float:
+def _strength(config: Json, layer: str, rank: int) -> float:
     """The factor by which PEFT scales this layer's B·A."""
     from peft.utils.other import get_pattern_key
 
@@ -102,7 +103,7 @@ def _strength(config: dict[str, Any], layer: str, rank: int) -> float:
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
-def _config(folder: Path, run: Run) -> dict[str, Any]:
+def _config(folder: Path, run: Run) -> Json:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         plain = config["peft_type"] == "LORA" and not config.get("use_dora") and config["lora_alpha"] > 0

@@ -15,6 +15,7 @@ from finetune.export.gguf.tensors import COMMAND, Family, family_of, frequencies
 from finetune.export.gguf.vocab import add_vocabulary
 from finetune.export.subject import Quant
 from finetune.files import aside
+from finetune.records import Json
 
 if TYPE_CHECKING:
     import numpy
@@ -141,7 +142,7 @@ def _add_gemma(writer: "GGUFWriter", config: Any) -> None:
     _add_rope(writer, far)
 
 
-def _add_rope(writer: "GGUFWriter", rope: dict[str, Any]) -> None:
+def _add_rope(writer: "GGUFWriter", rope: Json) -> None:
     import gguf
 
     _refuse_rope(rope)
@@ -156,7 +157,7 @@ def _add_rope(writer: "GGUFWriter", rope: dict[str, Any]) -> None:
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
 
 
-def _refuse_rope(rope: dict[str, Any]) -> None:
+def _refuse_rope(rope: Json) -> None:
     """A setting that is not written would be lost silently, and the model would answer differently."""
     kind = rope.get("rope_type", "default")
     if kind not in ROPES:

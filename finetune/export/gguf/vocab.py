@@ -9,11 +9,12 @@ normalise text: where the tokenizer composes characters (NFC, as Qwen's does), d
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.errors import ModelError
 from finetune.export.gguf.tensors import COMMAND
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -33,7 +34,6 @@ SPLITS = {
 
 SPACE = "▁"
 
-Json = dict[str, Any]
 """tokenizer.json, or a part of it."""
 
 

@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from finetune import settings
 from finetune.errors import NotAllowed, RunError
+from finetune.records import Json
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md", ".gguf", ".model", ".py", ".ipynb")
 NAMES = ("Modelfile", "SHA256SUMS")
@@ -81,7 +81,7 @@ def valid(repo: str) -> str:
     return name
 
 
-def refuse_readers(who: dict[str, Any]) -> None:
+def refuse_readers(who: Json) -> None:
     """Refuse a read-only token at once, not after the upload. `who` is the Hub's ``whoami``.
 
     Raises:

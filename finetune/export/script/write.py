@@ -24,6 +24,7 @@ from finetune.errors import ModelError
 from finetune.export.script.recipe import Recipe, recipe, settings
 from finetune.export.subject import Choices, Say, Subject
 from finetune.files import aside
+from finetune.records import Json
 from finetune.train.check import nothing_to_learn
 from finetune.train.config import LONGEST, TrainConfig
 
@@ -70,14 +71,14 @@ def script(recipe: Recipe) -> str:
     return "\n".join(parts)
 
 
-def notebook(recipe: Recipe) -> dict[str, Any]:
+def notebook(recipe: Recipe) -> Json:
     """The same as a Jupyter notebook (nbformat 4.5), not yet run.
 
     Example:
         >>> json.dumps(notebook(recipe))[:20]
         '{"nbformat": 4, "nbf'
     """
-    not_run: dict[str, Any] = {"execution_count": None, "outputs": []}
+    not_run: Json = {"execution_count": None, "outputs": []}
     return {
         "nbformat": 4,
         "nbformat_minor": 5,

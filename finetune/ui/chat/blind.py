@@ -24,6 +24,7 @@ from finetune.ui.chat import columns
 from finetune.ui.chat import tab as chat
 from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
+from finetune.ui.events import QUIET
 from finetune.ui.html import macros, text
 
 HERE = "blind"
@@ -125,9 +126,8 @@ class BlindTest:
             self.pairs = Download("Preference pairs (DPO)", "blind-pairs", 200)
 
     def _listen(self) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
-        streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": None, **quiet}
+        streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": None, **QUIET}
         self.begin.click(
             self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
         )
@@ -135,8 +135,8 @@ class BlindTest:
         streaming["trigger_mode"] = "multiple"
         for side, button in self.sides.items():
             button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
-        self.end.click(self._end, [self.blind], drawn, **quiet)
-        self.tab.run.change(self._leave, None, [self.blind, self.view, self.ballot], **quiet)
+        self.end.click(self._end, [self.blind], drawn, **QUIET)
+        self.tab.run.change(self._leave, None, [self.blind, self.view, self.ballot], **QUIET)
         here = [self.tab.run, self.browser]
         self.votes.listen(self._votes, here)
         self.pairs.listen(self._pairs, here)

@@ -20,6 +20,7 @@ from finetune.ui import answers
 from finetune.ui.chat import columns, compare
 from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
+from finetune.ui.events import QUIET
 from finetune.ui.html import render, text
 from finetune.ui.train.live import with_adapter
 
@@ -129,27 +130,26 @@ class ChatTab:
             self.seed = self.sampling[2]
 
     def _listen(self) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         streaming: dict[str, Any] = {
             "trigger_mode": "once",
             "concurrency_limit": None,
-            **quiet,
+            **QUIET,
         }  # the engine has a queue
         conversation = [self.talk, self.past, self.now, self.prompt, self.verified]
         inputs = [self.talk, self.expected, self.system, *self.sampling]
         gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], conversation, **streaming)
         self.again.click(self._again, [self.talk, self.system, *self.sampling], [*conversation, self.seed], **streaming)
-        self.edit.click(self._edit, [self.talk], conversation, **quiet)
-        self.undo.click(self._undo, [self.talk], conversation, **quiet)
+        self.edit.click(self._edit, [self.talk], conversation, **QUIET)
+        self.undo.click(self._undo, [self.talk], conversation, **QUIET)
         fresh = [self.run, self.beside, self.strength, self.system, self.browser]
-        self.clear.click(self._clear, fresh, [self.talk, self.past, self.now], **quiet)
+        self.clear.click(self._clear, fresh, [self.talk, self.past, self.now], **QUIET)
         for change in (self.beside.change, self.strength.release, self.system.blur):
-            change(self._columns, [*fresh, self.talk], [*conversation, self.strength], **quiet)
+            change(self._columns, [*fresh, self.talk], [*conversation, self.strength], **QUIET)
         chosen = [self.system, self.examples, self.expected, self.beside, *conversation]
-        self.run.change(self._choose, [self.run, self.browser], chosen, **quiet)
+        self.run.change(self._choose, [self.run, self.browser], chosen, **QUIET)
         example = [self.examples, self.run, self.browser]
-        self.examples.click(self._use_example, example, [self.prompt, self.expected], **quiet)
-        self.halt.click(_halt, None, None, queue=False, **quiet)
+        self.examples.click(self._use_example, example, [self.prompt, self.expected], **QUIET)
+        self.halt.click(_halt, None, None, queue=False, **QUIET)
         self.save.listen(self._transcript, [self.talk, self.browser])
 
     # What is talked to

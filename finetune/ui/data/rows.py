@@ -4,13 +4,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
 from finetune import data, models, train
 from finetune.errors import FinetuneError
+from finetune.records import Json
 from finetune.services import Browser
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.html import cut, macros, masked, render
@@ -25,7 +25,7 @@ def as_chat(example: data.Example) -> Markup:
     return TEMPLATES.as_chat(example.line, tools, list(map(_message, example.messages)))
 
 
-def _message(message: dict[str, Any]) -> tuple[str, bool, str, str]:
+def _message(message: Json) -> tuple[str, bool, str, str]:
     """Role, whether it is learned, text, tool calls."""
     learned = message["role"] == "assistant" and message.get("weight") != 0
     calls = message.get("tool_calls")
@@ -116,7 +116,7 @@ class RowView:
         self.query.submit(self._search, [self.query, *here], [self.row, self.said], **FEW_AT_ONCE)
         gr.on([self.row.change, self.model.change, self.length.submit, self.length.blur], **self.refresh())
 
-    def refresh(self) -> dict[str, Any]:
+    def refresh(self) -> Json:
         """How to draw the row anew: arguments for an event."""
         inputs = [self.row, self.length, self.model, self.dataset, self.browser]
         return {

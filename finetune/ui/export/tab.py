@@ -18,6 +18,7 @@ from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.hub import checks
 from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
+from finetune.ui.events import QUIET
 from finetune.ui.export import cards
 from finetune.ui.progress import in_steps
 from finetune.ui.train.live import with_adapter
@@ -110,15 +111,14 @@ class ExportTab:
 
     def _listen(self) -> None:
         chosen: set[Any] = {self.run, *self.options.values(), self.browser}
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         rows: dict[str, Any] = {"fn": self._rows, "inputs": [self.run, self.browser], "outputs": [*self.rows.values()]}
         working: dict[str, Any] = {"outputs": [self.progress, self.files], "show_progress": "hidden", **ONE_AT_A_TIME}
         made = [button.click(self._maker(key), chosen, **working) for key, button in self.buttons.items()]
         made.append(self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working))
         for event in made:  # of the run in view by then
-            event.then(**rows, **quiet)
-        self.run.change(**rows, **quiet)
-        self.run.change(lambda: ("", gr.update(visible=False, value=None)), None, working["outputs"], **quiet)
+            event.then(**rows, **QUIET)
+        self.run.change(**rows, **QUIET)
+        self.run.change(lambda: ("", gr.update(visible=False, value=None)), None, working["outputs"], **QUIET)
         self.bundle.upload(
             self._import,
             [self.bundle, self.browser],

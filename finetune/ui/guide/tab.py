@@ -17,6 +17,7 @@ from finetune.store import DatasetRecord
 from finetune.ui import answers
 from finetune.ui.download import Download
 from finetune.ui.errors import notice
+from finetune.ui.events import QUIET
 from finetune.ui.guide import worksheet
 from finetune.ui.html import failed
 from finetune.ui.progress import measuring
@@ -72,19 +73,18 @@ class GuideTab:
         self.plan = plan
         typed = [self.use_case, self.improve, self.price]
         inputs = [*typed, model, self.browser]
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.entered: dict[str, Any] = {
             "fn": self._fill,
             "inputs": inputs,
             "outputs": self.sheet,
             "trigger_mode": "always_last",
-            **quiet,
+            **QUIET,
         }
         shown = [self.progress, self.halt]
-        self.measure.click(self._measure, inputs, shown, trigger_mode="once", concurrency_limit=8, **quiet).then(
+        self.measure.click(self._measure, inputs, shown, trigger_mode="once", concurrency_limit=8, **QUIET).then(
             **self.entered
         )
-        self.halt.click(_halt, None, None, queue=False, **quiet)
+        self.halt.click(_halt, None, None, queue=False, **QUIET)
         gr.on([part.blur for part in typed] + [part.submit for part in typed], **self.entered)
         self.markdown.listen(lambda *values: ("should-i-fine-tune.md", self._page(markdown, *values)), inputs)
         self.page.listen(lambda *values: ("should-i-fine-tune.html", self._page(html, *values)), inputs)

@@ -14,6 +14,7 @@ from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.services import Browser, Services
 from finetune.ui import answers
 from finetune.ui.errors import notice
+from finetune.ui.events import QUIET
 from finetune.ui.html import card
 from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
@@ -75,15 +76,14 @@ class ResultsTab:
         self.rows = gr.HTML(elem_id="judged-rows")
 
     def _listen(self) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [self.progress, self.verdict, self.arms, self.forgotten, self.filter, self.rows]
         inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
-        self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **quiet)
-        self.halt.click(_halt, None, None, queue=False, **quiet)
-        self.run.change(_drop, None, None, queue=False, **quiet)  # not input: a dropdown sends that whenever it is left
+        self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **QUIET)
+        self.halt.click(_halt, None, None, queue=False, **QUIET)
+        self.run.change(_drop, None, None, queue=False, **QUIET)  # not input: a dropdown sends that whenever it is left
         for part in (self.run, self.kind, self.filter):
-            part.change(self._choose, inputs, drawn, **quiet)
-        self.schema.submit(self._choose, inputs, drawn, **quiet)
+            part.change(self._choose, inputs, drawn, **QUIET)
+        self.schema.submit(self._choose, inputs, drawn, **QUIET)
 
     def _choose(
         self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser

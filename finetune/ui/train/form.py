@@ -8,8 +8,10 @@ from pydantic.fields import FieldInfo
 
 from finetune.errors import FinetuneError
 from finetune.models import CATALOGUE
+from finetune.records import Json
 from finetune.train import TrainConfig
 from finetune.ui.errors import noticed
+from finetune.ui.events import QUIET
 
 DATA = "DATA"
 """Stands for the visitor's own file, whose place on their machine we do not know."""
@@ -25,7 +27,7 @@ def build(*, advanced: bool) -> dict[str, gr.components.Component]:
     }
 
 
-def values_of(config: TrainConfig) -> dict[str, Any]:
+def values_of(config: TrainConfig) -> Json:
     """The settings as the form holds them: a text field shows None as empty, which is "automatic".
 
     Example:
@@ -49,7 +51,7 @@ def model_input() -> gr.Dropdown:
 
 
 def _component(name: str, field: FieldInfo) -> gr.components.Component:
-    common: dict[str, Any] = {"label": field.title, "info": field.description, "elem_id": f"setting-{name}"}
+    common: Json = {"label": field.title, "info": field.description, "elem_id": f"setting-{name}"}
     kinds = get_args(field.annotation)
     if kinds and all(isinstance(kind, str) for kind in kinds):
         return gr.Dropdown(list(kinds), value=field.default, **common)
@@ -89,13 +91,12 @@ class Elsewhere:
 
     def listen(self, inputs: dict[str, gr.components.Component]) -> None:
         """Write both anew when a setting changes; fill the form from a file."""
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.inputs = inputs
         changes = [component.change for component in inputs.values()]  # type: ignore[attr-defined]
         gr.on(
-            changes, self._write, set(inputs.values()), [self.command, self.yaml], trigger_mode="always_last", **quiet
+            changes, self._write, set(inputs.values()), [self.command, self.yaml], trigger_mode="always_last", **QUIET
         )
-        self.load.upload(self._load, self.load, list(inputs.values()), **quiet)
+        self.load.upload(self._load, self.load, list(inputs.values()), **QUIET)
 
     def _write(self, values: dict[Any, Any]) -> tuple[str, str]:
         try:

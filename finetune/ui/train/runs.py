@@ -14,6 +14,7 @@ from finetune.store import Run
 from finetune.train.curve import Point
 from finetune.ui.chart import Line, draw
 from finetune.ui.errors import noticed
+from finetune.ui.events import QUIET
 from finetune.ui.html import card, masked, render, text
 from finetune.ui.train import measured
 from finetune.ui.train.live import choices
@@ -112,7 +113,6 @@ class RunsTab:
         self.picked, self.seen = gr.State([]), gr.State(None)
 
     def _listen(self) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         here = [self.picked, self.browser]
         drawn = self.drawn = [
             self.seen,
@@ -125,15 +125,15 @@ class RunsTab:
             self.confirm,
             self.train_tab.run,
         ]
-        self.timer.tick(self._tick, [self.seen, *here], drawn, **quiet)
-        self.table.select(self._toggle, here, drawn, concurrency_limit=1, **quiet)
-        self.rename.click(self._rename, [self.name, *here], drawn, **quiet)
-        self.name.submit(self._rename, [self.name, *here], drawn, **quiet)
-        self.delete.click(self._ask, here, [self.confirm, self.question], **quiet)
-        self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **quiet)
-        self.sure.click(self._delete, here, drawn, **quiet)
-        self.open.click(self._open, here, [self.train_tab.run, self.browser], **quiet)
-        self.clone.click(self._clone, here, [*self.train_tab.inputs.values()], **quiet)
+        self.timer.tick(self._tick, [self.seen, *here], drawn, **QUIET)
+        self.table.select(self._toggle, here, drawn, concurrency_limit=1, **QUIET)
+        self.rename.click(self._rename, [self.name, *here], drawn, **QUIET)
+        self.name.submit(self._rename, [self.name, *here], drawn, **QUIET)
+        self.delete.click(self._ask, here, [self.confirm, self.question], **QUIET)
+        self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **QUIET)
+        self.sure.click(self._delete, here, drawn, **QUIET)
+        self.open.click(self._open, here, [self.train_tab.run, self.browser], **QUIET)
+        self.clone.click(self._clone, here, [*self.train_tab.inputs.values()], **QUIET)
 
     def enter(self) -> dict[str, Any]:
         """What to do when the tab is opened: arguments for its event."""
