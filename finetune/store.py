@@ -294,7 +294,7 @@ class Store:
         return bool(changed)
 
     def ask(self, run_id: str, what: str, *, unless: tuple[str, ...] = (), attempt: int | None = None) -> bool:
-        """Tell the worker of a run to ``stop``, ``pause`` or end for ``timeout``, `unless` it was told one of these.
+        """Ask the worker of a run to ``stop``, ``pause`` or end for ``timeout``, `unless` it already was.
 
         One that waits hears it when it begins. False when the run has ended (or is not at `attempt`) by now.
         """

@@ -3,53 +3,15 @@
 <out>/<run>-merged-float32/    SHA256SUMS names every other file; any other folder is not ours
 """
 
-import errno
 import json
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.errors import FinetuneError, RunError
-from finetune.train.failures import translate
+from finetune.errors import RunError
 
 SUMS = "SHA256SUMS"
 SPARE = 64 * 2**20
-NOT_WRITABLE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-)
-
-
-@contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """Turn the system's errors about the disk into ours, which name no folder but the last.
-
-    Raises:
-        RunError: the disk is full (code ``disk_full``), or the folder is not writable (``not_writable``).
-
-    Example:
-        >>> with disk_errors(Path("out")):
-        ...     Path("out").mkdir()
-    """
-    try:
-        yield
-    except FinetuneError:  # `NotAllowed` is an OSError too
-        raise
-    except Exception as error:
-        if (found := translate(error)) and found.code == "disk_full":
-            raise RunError("The disk is full.", fix="Free some space.", code="disk_full") from error
-        if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-            raise RunError(
-                "This cannot be written.", where=place.name, fix="Choose another folder.", code="not_writable"
-            ) from error
-        raise
 
 
 def refuse_others(place: Path, folder: bool) -> None:

@@ -23,7 +23,7 @@ from finetune.export.formats import Format, format_of
 from finetune.export.parity import Parity
 from finetune.export.subject import DEFAULTS, Say, Subject, gather, quiet
 from finetune.export.subject import Choices as Choices
-from finetune.files import aside
+from finetune.files import aside, disk_errors, sha256
 from finetune.records import Json
 from finetune.store import Run, Store
 
@@ -75,7 +75,7 @@ def export(
     if not train.adapter_folder(run.id).is_dir():
         raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
     place = out / format.name(run.id, choices)
-    with destination.disk_errors(out):
+    with disk_errors(out.name):
         out.mkdir(parents=True, exist_ok=True)
         destination.refuse_others(place, folder=not format.zipped)
         _record(run, to).unlink(missing_ok=True)  # the earlier check says nothing of this export
@@ -85,7 +85,7 @@ def export(
             made = _checked(subject, format, place, choices, asked, engine or chat.Engine(), say)
         else:
             format.make(subject, place, choices, say)
-            made = Exported(to, place, place.stat().st_size, _sha256(place))
+            made = Exported(to, place, place.stat().st_size, sha256(place))
     return _keep(run, made)
 
 
@@ -109,12 +109,12 @@ def _checked(
         names = sorted(file.name for file in folder.iterdir())
         (folder / "README.md").write_text(card(subject, format, names, found), encoding="utf-8")
         privacy.refuse_private(folder, subject.masks)
-        sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
+        sums = "".join(f"{sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
         (folder / destination.SUMS).write_text(sums, encoding="ascii")
         size = sum(file.stat().st_size for file in folder.iterdir())
         if format.zipped:
             _zip(folder, writing)
-            size, digest = writing.stat().st_size, _sha256(writing)
+            size, digest = writing.stat().st_size, sha256(writing)
         else:
             digest = hashlib.sha256(sums.encode()).hexdigest()
             shutil.move(folder, writing)
@@ -183,11 +183,6 @@ def _zip(folder: Path, place: Path) -> None:
         for file in sorted(folder.iterdir()):
             method = zipfile.ZIP_STORED if file.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
             archive.write(file, file.name, compress_type=method)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpacked(made: Exported, folder: Path) -> Path:

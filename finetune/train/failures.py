@@ -1,19 +1,15 @@
 """Why a run failed, from the exception or the exit status: a code, a cause, and the smallest fix."""
 
 import errno
-from collections.abc import Iterator
 from typing import Any
 
 from finetune.errors import FinetuneError, RunError
+from finetune.files import chain, is_full
 from finetune.models.catalogue import DEFAULT
 from finetune.store import Run
 from finetune.train.config import LONGEST, TrainConfig
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
-DISK_WORDS = ("no space left on device", "disk quota exceeded")
-TORCH_TORN = ("pytorchstreamwriter failed", "unexpected pos", "basic_ios::clear: iostream error")
-"""How PyTorch's file writer says that a write did not go through; on a local file that is a full disk."""
-
 EXITS = {"disk_full": errno.ENOSPC, "out_of_memory": errno.ENOMEM}
 """Exit status of a worker by the code of its end: it may not have had the room to record it."""
 
@@ -25,13 +21,13 @@ def translate(error: BaseException) -> FinetuneError | None:
         >>> translate(MemoryError()).code
         'out_of_memory'
     """
-    for one in _chain(error):
+    for one in chain(error):
         if isinstance(one, FinetuneError):
             return one
         text = str(one).lower()
         if isinstance(one, MemoryError) or any(words in text for words in MEMORY_WORDS):
             return out_of_memory()
-        if _is_disk(one, text):
+        if is_full(one):
             return disk_full()
     return None
 
@@ -83,17 +79,3 @@ def remedy(run: Run) -> dict[str, Any]:
     if run.code == "no_such_layer":
         return {"target_modules": "all-linear"}
     return {}
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        yield error
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-
-
-def _is_disk(error: BaseException, text: str) -> bool:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(words in text for words in (*DISK_WORDS, *TORCH_TORN))

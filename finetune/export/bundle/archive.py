@@ -10,8 +10,6 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import settings
@@ -64,31 +62,6 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
         raise refused("This is no whole zip file.", path.name) from error
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """What the system says of files that cannot be written becomes an error of ours, without the names of folders.
-
-    Raises:
-        RunError: the disk is full (code ``disk_full``), or does not let us write (code ``not_writable``).
-
-    Example:
-        >>> with told():
-        ...     Path("/proc/here").mkdir()
-    """
-    try:
-        yield
-    except FinetuneError:  # NotAllowed is an OSError, too
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError("The disk is full.", fix="Free some space.", code="disk_full") from error
-        raise RunError(
-            f"The folder where the app keeps its data cannot be written ({error.strerror or type(error).__name__}).",
-            fix="Set FINETUNE_HOME to a folder you may write to.",
-            code="not_writable",
-        ) from error
-
-
 def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place: Path) -> dict[str, Path]:
     first = infos.pop(schema.MANIFEST)
     _copy(bundle, first, place)
@@ -98,8 +71,8 @@ def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place:
     answers = {f"evaluations/{name.split('/')[1]}/answers.jsonl" for name in infos if name.startswith("evaluations/")}
     if missing := sorted((manifest.files.keys() | answers | set(schema.NEEDED)) - infos.keys()):
         raise refused("This file is missing.", missing[0])
-    for name, told in manifest.files.items():
-        if (told.bytes, told.sha256) != (infos[name].file_size, _copy(bundle, infos[name], place)):
+    for name, entry in manifest.files.items():
+        if (entry.bytes, entry.sha256) != (infos[name].file_size, _copy(bundle, infos[name], place)):
             raise refused("The file is not the one that the manifest names (its SHA-256 or size differs).", name)
     return {name: place / name for name in infos}
 

@@ -30,9 +30,10 @@ from finetune.evaluate.task import BROUGHT, adapter_hash
 from finetune.export import facts
 from finetune.export.bundle import schema
 from finetune.export.bundle.adapter_check import check_adapter
-from finetune.export.bundle.archive import told, unpack
+from finetune.export.bundle.archive import unpack
 from finetune.export.bundle.strict_json import as_record, read_json, read_lines, refused
 from finetune.export.bundle.write import PARTS, json_file, weights_hash
+from finetune.files import disk_errors
 from finetune.models.source import HUB_ID
 from finetune.records import Json
 from finetune.store import DatasetRecord, Event, Facts, Run, Store, new_id
@@ -68,7 +69,7 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
         >>> read_bundle(store, Path("run-r06ebe670.zip"), model="/models/tiny").config["model"]
         '/models/tiny'
     """
-    with told(), _scratch() as scratch:
+    with disk_errors("The data folder", "Set FINETUNE_HOME to a folder you may write to."), _scratch() as scratch:
         place = Path(scratch)
         incoming = _opened(place, unpack(path, place))
         check_adapter(place / "adapter", incoming.run.base.name, incoming.config)
@@ -227,7 +228,7 @@ def _check_rows(incoming: Incoming) -> Json:
 
 
 def split_of(incoming: Incoming) -> data.RowSplit:
-    """Which rows are held out: as told, or, in a bundle made before that was, as its settings draw them."""
+    """Which rows are held out: as recorded or, in older bundles, as drawn from its settings."""
     chosen = incoming.config
     return incoming.data.split or data.choose_split(incoming.folder / "data", chosen.held_out, chosen.seed)
 

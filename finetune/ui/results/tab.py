@@ -48,7 +48,7 @@ class ResultsTab:
             self.halt = gr.Button("Stop", scale=1, min_width=90, elem_id="stop-evaluation")
         with gr.Accordion("How answers are judged", open=False, elem_id="judging"), gr.Row():
             self.kind = gr.Dropdown(
-                [("told from the data", ""), *((words, kind) for kind, words in verdict.KINDS.items())],
+                [("recognised from the data", ""), *((words, kind) for kind, words in verdict.KINDS.items())],
                 value="",
                 label="Kind of answer",
                 info="Decides what counts as right.",
