@@ -215,7 +215,7 @@ class Scorer:
 
 def _json_parts(found: Look, answer: str, expected: str, schema: Json | None) -> dict[str, float]:
     parts = {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected)}
-    return parts | ({"keeps to the schema": float(bool(found.valid) and keeps(answer, schema))} if schema else {})
+    return parts | ({"conforms to the schema": float(bool(found.valid) and keeps(answer, schema))} if schema else {})
 
 
 SCORERS = {

@@ -66,10 +66,10 @@ def test_sums_are_means_and_what_is_missing_counts_as_nothing() -> None:
 
 def test_json_is_held_to_a_schema() -> None:
     schema = {"type": "array", "items": {"type": "string"}}
-    assert scores.scored('["egg"]', '["milk"]', "json", schema).parts["keeps to the schema"] == 1.0
-    assert scores.scored("[1]", '["milk"]', "json", schema).parts["keeps to the schema"] == 0.0
-    assert scores.scored("[", '["milk"]', "json", schema).parts["keeps to the schema"] == 0.0
-    assert "keeps to the schema" not in scores.scored('["egg"]', '["milk"]', "json").parts
+    assert scores.scored('["egg"]', '["milk"]', "json", schema).parts["conforms to the schema"] == 1.0
+    assert scores.scored("[1]", '["milk"]', "json", schema).parts["conforms to the schema"] == 0.0
+    assert scores.scored("[", '["milk"]', "json", schema).parts["conforms to the schema"] == 0.0
+    assert "conforms to the schema" not in scores.scored('["egg"]', '["milk"]', "json").parts
     scores.refuse_schema(schema, "json")
     for wrong, kind in (({"type": "nonsense"}, "json"), ([], "json"), (schema, "label")):
         with pytest.raises(ConfigError):

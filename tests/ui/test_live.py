@@ -48,7 +48,7 @@ def test_a_finished_run_keeps_its_page() -> None:
     ended = replace(made, state="succeeded", seconds=341.0)
     view = progress(ended, events)
     card = measured.card(ended, view)
-    for text in ("ba-state succeeded", "87 / 87", "5 min 41 s", "1.698 → 0.281", "tokens a second"):
+    for text in ("ba-state succeeded", "87 / 87", "5 min 41 s", "1.698 → 0.281", "tokens per second"):
         assert text in card
     assert "left, measured" not in card
     assert measured.loss(view).count("ba-dot") == 6

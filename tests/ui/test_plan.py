@@ -48,7 +48,7 @@ def test_the_plan_is_said_and_measured_once(
     record = data.save_dataset(store, small_dataset)
     html, steps = ask(page, record.id)
     assert "About 3 min for 15 steps, 2.0 GB of" in html
-    assert "From a few batches tried on this machine." in html
+    assert "Estimated from a few batches on this machine." in html
     assert steps == 15
     html, steps = ask(page, record.id, "1,5")
     assert "of 15 steps, which read the data" in html

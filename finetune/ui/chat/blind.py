@@ -44,7 +44,7 @@ KEYS = """document.addEventListener('keydown', event => {
 });"""
 INTRO = (
     "<p class='ba-masked'>Base and tuned answer the same prompts; which of them is left changes at random, and you "
-    "are not told before the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
+    "are hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
 )
 
 
@@ -157,7 +157,7 @@ class BlindTest:
         talk = columns.begin(self.services, run, state, [], 1.0, system)
         prompts = _prompts(own) or self._drawn(run, int(count))
         if not prompts:
-            raise RunError("This run holds no prompts out.", where=run.id, fix="Type your own.")
+            raise RunError("This run has no held-out prompts.", where=run.id, fix="Type your own.")
         return Blind(talk, prompts, random.choice(("base", "tuned")))
 
     def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ class BlindTest:
             except FinetuneError as error:
                 if error.code == "busy":  # so will the next prompt be
                     raise notice(error) from error
-                gr.Warning(text(f"A prompt was passed over: {error}"))
+                gr.Warning(text(f"A prompt was skipped: {error}"))
                 blind = blind.skipped()
         yield await run_sync(self._reveal, blind)
 
@@ -229,7 +229,7 @@ class BlindTest:
         before = self.services.store.votes(blind.talk.run.id, blind.talk.run.owner)
         ever = [Vote(**vote) for vote in before]
         scores = revealed(blind.votes, "This blind test")
-        scores += revealed(ever, "All your votes about this run") if len(ever) > len(blind.votes) else ""
+        scores += revealed(ever, "All your votes on this run") if len(ever) > len(blind.votes) else ""
         return {self.blind: None, self.view: scores, self.ballot: gr.update(visible=False), **self._votable(False)}
 
     def _votable(self, yes: bool) -> dict[Any, Any]:
@@ -244,7 +244,7 @@ class BlindTest:
         """All votes about the run, to take away."""
         run = self.services.run(run_id, state)
         if not (votes := self.services.store.votes(run.id, owner(state))):
-            raise RunError("There are no votes about this run yet.", where=run.id, fix="Begin a blind test.")
+            raise RunError("There are no votes on this run yet.", where=run.id, fix="Begin a blind test.")
         return f"{run.id}-votes.json", json.dumps(votes, indent=1)
 
     def _pairs(self, run_id: str | None, state: Browser) -> tuple[str, str]:
@@ -252,7 +252,7 @@ class BlindTest:
         run = self.services.run(run_id, state)
         pairs = preferences([Vote(**vote) for vote in self.services.store.votes(run.id, owner(state))])
         if not pairs:
-            raise RunError("No vote decided between the two yet.", where=run.id, fix="Vote left or right.")
+            raise RunError("No decided votes yet.", where=run.id, fix="Vote left or right.")
         return f"{run.id}-preferences.jsonl", "".join(f"{json.dumps(pair)}\n" for pair in pairs)
 
 

@@ -78,7 +78,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
 
 def _waiting(reply: Reply) -> str:
     if reply.ahead:
-        return f"{reply.ahead} answer{'s' * (reply.ahead > 1)} before yours …"
+        return f"{reply.ahead} answer{'s' * (reply.ahead > 1)} ahead of yours …"
     return "(nothing)" if reply.stop else "…"
 
 
@@ -116,9 +116,9 @@ def _alike(base: str, text: str) -> int:
 
 def _difference(base: str, text: str) -> Markup:
     if max(len(base), len(text)) > LONGEST or _alike(base, text) > MOST_ALIKE:
-        return render(NOT_COMPARED, why="Too long, or too often the same words, to compare word by word.")
+        return render(NOT_COMPARED, why="Too long or too repetitive to compare word by word.")
     if base == text:
-        return render(NOT_COMPARED, why="The same words as the first column.")
+        return render(NOT_COMPARED, why="Same text as the first column.")
     return TEMPLATES.differences(difference(base, text))
 
 

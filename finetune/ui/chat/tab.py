@@ -58,7 +58,7 @@ class ChatTab:
             )
             self.system = gr.Textbox(
                 label="System prompt",
-                info="As the run was trained with; every column gets it.",
+                info="The one used in training; all columns use it.",
                 lines=1,
                 max_lines=6,
                 elem_id="chat-system",
@@ -76,15 +76,15 @@ class ChatTab:
                 label="More columns",
                 elem_id="beside",
                 scale=3,
-                info="Examples in the prompt, another strength, an earlier checkpoint, another run: two at most.",
+                info="Few-shot examples, another adapter strength, an earlier checkpoint or another run; at most two.",
             )
             self.strength = gr.Slider(
                 0,
                 1.5,
                 value=0.5,
                 step=0.05,
-                label="Strength of the adapter",
-                info="0 is the base, 1 as trained.",
+                label="Adapter strength",
+                info="0 is the base, 1 is as trained.",
                 visible=False,
                 scale=2,
                 elem_id="strength",
@@ -116,13 +116,15 @@ class ChatTab:
             samples=[],
             samples_per_page=EXAMPLES,
             type="index",
-            label="Try a held-out example: the model was never trained on it",
+            label="Try a held-out example (not used in training)",
             elem_id="chat-examples",
         )
         with gr.Accordion("Sampling", open=False), gr.Row():
             self.sampling: list[gr.components.Component] = [
                 gr.Slider(16, 1024, value=256, step=16, label="Max tokens"),
-                gr.Slider(0, 2, value=0, step=0.1, label="Temperature", info="0 is greedy: honest to compare."),
+                gr.Slider(
+                    0, 2, value=0, step=0.1, label="Temperature", info="0 is greedy decoding, best for comparing."
+                ),
                 gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31),
                 gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p", info="With a temperature."),
                 gr.Slider(1, 2, value=1, step=0.05, label="Repetition penalty", info="1: none."),
@@ -317,5 +319,5 @@ def _sampling(values: Sequence[Any]) -> Sampling:
     tokens, heat, seed, top_p, penalty = values
     seed = seed or 0  # an emptied field
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in (*values[:2], seed, *values[3:])):
-        raise ConfigError("Each of these is a number.", where="Sampling", fix="Fill in what is empty.")
+        raise ConfigError("Each of these must be a number.", where="Sampling", fix="Fill in what is empty.")
     return Sampling(int(tokens), heat, int(seed), top_p, penalty)

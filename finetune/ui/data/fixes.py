@@ -34,12 +34,12 @@ class Remedies:
     def draw_system(self) -> None:
         """The form for a system prompt of one's own, wherever it should stand."""
         with gr.Accordion(
-            "Give every row a system prompt", open=False, visible=False, elem_id="fix-system"
+            "Add a system prompt to every row", open=False, visible=False, elem_id="fix-system"
         ) as self.more:
             self.system = gr.Textbox(
                 "",
                 label="System prompt",
-                info="For rows that have none; chat starts with it too.",
+                info="Added to rows without one; chat uses it too.",
                 lines=2,
                 elem_id="fix-system-text",
             )

@@ -59,7 +59,7 @@ class Kept:
                 self.question = gr.HTML(elem_id="kept-question")
                 self.with_runs = gr.Checkbox(
                     False,
-                    label="Delete these runs, too, with adapters and logs",
+                    label="Also delete these runs, with their adapters and logs",
                     container=False,
                     elem_id="kept-with-runs",
                 )

@@ -60,7 +60,7 @@ class MappingForm:
         )
         self.confirmed = gr.Checkbox(
             False,
-            label="Split at the marker: what stands before it is asked, what follows is learned",
+            label="Split at the marker: text before it is the prompt, text after it is learned",
             elem_id="mapping-split",
         )
 

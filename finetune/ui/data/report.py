@@ -79,6 +79,6 @@ def estimate(steps: int, epochs: float, seconds: float | None) -> str:
     """Steps with the default settings, and the time if something was measured."""
     sentence = f"About {steps:,} steps with the default settings ({epochs:g} epochs)"
     if seconds is None:
-        return f"{sentence}; the first run will measure how long that takes."
+        return f"{sentence}; your first run will measure how long this takes."
     clock = f"{seconds / 60:,.0f} min" if seconds >= 90 else f"{max(1, round(seconds))} s"
-    return f"{sentence}: about {clock} at the speed your last run of this model measured."
+    return f"{sentence}: about {clock} at the speed of your last run of this model."

@@ -63,9 +63,7 @@ class ExportTab:
             self._draw(one)
         self._draw_hub()
         with gr.Accordion("Import a run bundle", open=False):
-            self.bundle = gr.File(
-                label="A bundle that was exported elsewhere", file_types=[".zip"], height=120, elem_id="import-bundle"
-            )
+            self.bundle = gr.File(label="Import a run bundle", file_types=[".zip"], height=120, elem_id="import-bundle")
             self.brought = gr.HTML(elem_id="import-progress")
         self._listen()
 
@@ -160,7 +158,7 @@ class ExportTab:
         token, repo, who = oauth.token if oauth else None, (values[self.repo] or "").strip(), ""
         try:
             if not repo:
-                raise ConfigError("The repository has no name.", where="Repository", fix="Write recipes-lora, say.")
+                raise ConfigError("The repository needs a name.", where="Repository", fix="For example: recipes-lora.")
             run, choices = self._chosen(values)
             who = cards.named(run)
             checks.usable(token)

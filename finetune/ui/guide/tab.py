@@ -60,7 +60,7 @@ class GuideTab:
             elem_id="improve",
         )
         self.price = gr.Textbox(
-            label="Price of an hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
+            label="Price per hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
         )
         self.measure = gr.Button("Measure the alternatives", variant="primary", elem_id="measure-alternatives")
         self.halt = gr.Button("Stop", size="sm", visible=False, elem_id="stop-alternatives")

@@ -56,7 +56,7 @@ class ResultsTab:
             )
             self.schema = gr.Textbox(
                 label="JSON Schema",
-                info="For JSON answers: how many keep to it.",
+                info="For JSON answers: how many conform to it.",
                 lines=1,
                 max_lines=8,
                 placeholder='{"type": "array"}',
@@ -141,11 +141,11 @@ class ResultsTab:
     def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
         run = self.services.run(run_id, state)
         if schema and schema.strip() and settings.read().shared:  # a few lines of one can keep a server busy for hours
-            raise NotAllowed("JSON Schemas are closed on a shared server.", fix="Run this app yourself.")
+            raise NotAllowed("JSON Schemas are disabled on a shared server.", fix="Run this app yourself.")
         try:
             wanted = json.loads(schema) if schema and schema.strip() else None  # None: its accordion was never opened
         except (ValueError, RecursionError) as error:
-            raise ConfigError("This is no JSON.", where="JSON Schema", fix="Mend it, or leave it empty.") from error
+            raise ConfigError("This is no JSON.", where="JSON Schema", fix="Correct it, or leave it empty.") from error
         return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
 
     def _found(self, task: evaluate.Task, chosen: str) -> dict[Any, Any]:

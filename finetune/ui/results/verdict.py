@@ -84,8 +84,8 @@ def _odd(arm: Arm) -> list[str]:
     named = {
         "empty": "empty",
         "over_long": "cut off",
-        "too_long": "too long to ask",
-        "fewer_examples": "without all examples, which did not fit",
+        "too_long": "prompt too long",
+        "fewer_examples": "without all examples (they did not fit)",
     }
     return [f"{count} {words}" for name, words in named.items() if (count := getattr(arm, name))]
 

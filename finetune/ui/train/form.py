@@ -109,6 +109,6 @@ class Elsewhere:
         with noticed():
             config, places = TrainConfig.from_yaml(Path(path or ""))
         if places:
-            gr.Info("The settings are in the form. Data is chosen on the Data tab, not by a file.")
+            gr.Info("The settings are now in the form. Data is chosen on the Data tab, not in the file.")
         values = values_of(config)
         return {component: values[name] for name, component in self.inputs.items()}

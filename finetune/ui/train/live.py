@@ -21,9 +21,9 @@ LOG_LINES = 300
 """Newest lines of the log that are shown; all are in the record."""
 
 ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
-    "stop": (train.stop, "Stopping at the next step; what was learned so far is kept."),
+    "stop": (train.stop, "Stopping at the next step; progress so far is kept."),
     "pause": (train.pause, "Pausing after the next step; it can be resumed at any time."),
-    "resume": (train.resume, "It goes on from its newest checkpoint as soon as it is its turn."),
+    "resume": (train.resume, "It will continue from its newest checkpoint when its turn comes."),
 }
 """What may be asked of a run, and what then appears as a notice."""
 

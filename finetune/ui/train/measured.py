@@ -30,7 +30,7 @@ def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
     if run.state == "running":
         cells.append((clock(progress.eta) if progress.eta is not None else "measuring…", "left, measured"))
     if progress.tokens_per_second:
-        cells.append((f"{progress.tokens_per_second:,.0f}", "tokens a second"))
+        cells.append((f"{progress.tokens_per_second:,.0f}", "tokens per second"))
     if progress.held_out:
         before, now = progress.held_out[0], progress.held_out[-1]
         if now[0] > before[0]:

@@ -65,7 +65,7 @@ def build() -> gr.Dropdown:
     model = form.model_input()
     with gr.Row():
         check = gr.Button("Check this model", elem_id="check-model", scale=0, min_width=200)
-        status = gr.HTML(masked("Press to see which copy will be used."), elem_id="model-status")
+        status = gr.HTML(masked("Press the button to see which copy will be used."), elem_id="model-status")
     gr.HTML(render(CATALOGUE, catalogue=models.CATALOGUE))
     gr.Markdown(
         "Any other Hub id or local folder works too. Only safetensors weights of built-in architectures are "

@@ -35,7 +35,7 @@ class Plan:
             with gr.Row(equal_height=True):
                 self.minutes = gr.Textbox(
                     label="Finish within",
-                    info="Minutes. Empty: take as long as it needs.",
+                    info="In minutes. Empty: no limit.",
                     max_lines=1,
                     min_width=150,
                     elem_id="minutes",
@@ -93,7 +93,7 @@ class Plan:
                 while len(self._measured) > MOST:
                     self._measured.popitem(last=False)
         self._plans[record.id, config.model] = train.plan(config, self._measured[key])
-        return self._measured[key], BESIDE if busy else "From a few batches tried on this machine."
+        return self._measured[key], BESIDE if busy else "Estimated from a few batches on this machine."
 
 
 def _minutes(text: str | None) -> float | None:

@@ -189,7 +189,7 @@ class RunsTab:
             for run, colour in zip(runs, COLOURS, strict=False)
         ]
         drawn = draw("Held-out loss by step (lower is better)", lines)
-        return card(drawn) if drawn else masked("No held-out loss was measured here yet.")
+        return card(drawn) if drawn else masked("No held-out loss has been measured yet.")
 
     def _toggle(self, picked: list[str], state: Browser, event: gr.EventData) -> Any:
         run_id = str((event._data or {}).get("run"))
@@ -227,7 +227,7 @@ class RunsTab:
         with noticed():
             run = self._only(picked, state)
             config = train.TrainConfig.parse(run.config)
-        gr.Info(text(f"The form has the settings of {run.name} now."))
+        gr.Info(text(f"The form now has the settings of {run.name}."))
         return self.train_tab.fill(config)
 
     def _only(self, picked: list[str], state: Browser) -> Run:
