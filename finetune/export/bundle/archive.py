@@ -40,7 +40,7 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
         RunError: the disk is too full (code ``disk_full``).
 
     Example:
-        >>> unpack(Path("run-r06ebe670.zip"), place)["run.json"].name
+        >>> unpack(Path("r06ebe670-bundle.zip"), place)["run.json"].name
         'run.json'
     """
     try:

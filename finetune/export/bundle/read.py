@@ -5,7 +5,7 @@ and one transaction; a refusal leaves nothing behind and says why. Nothing in it
 and texts are read (chat templates are rendered by transformers, in its sandbox).
 
 Example:
-    >>> run = read_bundle(store, Path("run-r06ebe670.zip"))
+    >>> run = read_bundle(store, Path("r06ebe670-bundle.zip"))
     >>> run.state
     'succeeded'
 """
@@ -66,7 +66,7 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
         RunError: the disk is full, or cannot be written.
 
     Example:
-        >>> read_bundle(store, Path("run-r06ebe670.zip"), model="/models/tiny").config["model"]
+        >>> read_bundle(store, Path("r06ebe670-bundle.zip"), model="/models/tiny").config["model"]
         '/models/tiny'
     """
     with disk_errors("The data folder", "Set FINETUNE_HOME to a folder you may write to."), _scratch() as scratch:

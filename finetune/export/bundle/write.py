@@ -4,8 +4,8 @@
 keys, and everything that belongs to other owners are left out.
 
 Example:
-    >>> write_bundle(subject, Path("run-r06ebe670.zip"))
-    PosixPath('run-r06ebe670.zip')
+    >>> write_bundle(subject, Path("r06ebe670-bundle.zip"))
+    PosixPath('r06ebe670-bundle.zip')
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def write_bundle(subject: Subject, out: Path, *, with_data: bool = False) -> Pat
         DataError: its rows are asked for and are not here.
 
     Example:
-        >>> write_bundle(subject, Path("out/run-r06ebe670.zip"), with_data=True).stat().st_size
+        >>> write_bundle(subject, Path("out/r06ebe670-bundle.zip"), with_data=True).stat().st_size
         1873004
     """
     run = subject.run
