@@ -62,7 +62,7 @@ def _parser() -> _Parser:
 
     for name, function, text in (
         ("check", commands.check, "Check a dataset and report every problem."),
-        ("preview", commands.preview, "Show one example as it will be trained."),
+        ("preview", commands.preview, "Show one example exactly as the model will be trained on it."),
     ):
         sub = verb(name, function, text)
         sub.add_argument("data", help="a file, a folder with a train.* file, or hub:owner/name[:config[:split]]")
@@ -111,10 +111,10 @@ def _parser() -> _Parser:
             "export", commands.export_verb, "Export a run; the export is loaded again and checked on held-out prompts."
         )
     )
-    sub = verb("import", commands.import_verb, "Import a run bundle that was exported elsewhere.")
+    sub = verb("import", commands.import_verb, "Import a run from a bundle that this app exported on another machine.")
     sub.add_argument("bundle", help="the bundle's zip file")
     sub.add_argument("--model", help="the base model's folder, for a run that was trained on a local folder")
-    sub = verb("serve", commands.serve, "Serve the page and the OpenAI-compatible API.")
+    sub = verb("serve", commands.serve, "Start the web app and the OpenAI-compatible API.")
     sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
     sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
     return parser

@@ -51,7 +51,9 @@ def check(options: argparse.Namespace) -> Answer:
 
 def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[Json, list[dict]]:
     if not models.here(options.model):  # a check should be quick; models are downloaded for training
-        print(f"  Tokens were not counted: {options.model} is not downloaded yet (train, preview and serve do that).")
+        print(
+            f"  Tokens were not counted: {options.model} is not downloaded yet (train, preview and serve download it)."
+        )
         return {}, []
     try:
         tokenizer = models.load_tokenizer(models.find(options.model, _log))
@@ -177,7 +179,9 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
     elif options.model and options.data:
         task, source = evaluate.of_data(options.model, Path(options.data), **more), options.data
     else:
-        raise ConfigError("There is nothing to evaluate.", fix="Give a run, or --model and --data.", code="usage")
+        raise ConfigError(
+            "There is nothing to evaluate.", fix="Specify a run, or both --model and --data.", code="usage"
+        )
     _ask_all(task)
     found = evaluate.conclude(task, source)
     _print_arms(found)

@@ -1,13 +1,13 @@
 """Settings of the server, read from environment variables only.
 
-| variable                 | meaning                                                     | default             |
-|--------------------------|-------------------------------------------------------------|---------------------|
-| `FINETUNE_HOME`          | folder for all stored data: record, datasets, models, runs  | ~/.before-and-after |
-| `FINETUNE_SHARED`        | 1: shared server; visitors see only their own data and runs | 1 on a Space        |
-| `FINETUNE_MAX_UPLOAD_MB` | largest upload in MB, all its files together                | 2048, shared: 100   |
-| `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                | none, shared: 3     |
-| `FINETUNE_MAX_MINUTES`   | longest training time of a run, over all its attempts       | none, shared: 30    |
-| `FINETUNE_WORKERS`       | number of runs trained at the same time                     | 1                   |
+| variable                 | meaning                                                         | default             |
+|--------------------------|-----------------------------------------------------------------|---------------------|
+| `FINETUNE_HOME`          | folder for all stored data: database, datasets, models and runs | ~/.before-and-after |
+| `FINETUNE_SHARED`        | 1: shared server; visitors see only their own data and runs     | 1 on a Space        |
+| `FINETUNE_MAX_UPLOAD_MB` | maximum total size of one upload, in MB                         | 2048, shared: 100   |
+| `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                    | none, shared: 3     |
+| `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, without pauses      | none, shared: 30    |
+| `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 """
 
 import math

@@ -91,7 +91,7 @@ class Store:
             raise ConfigError(
                 f"The database cannot be opened ({error}).",
                 where=str(self.path),
-                fix="Set FINETUNE_HOME to a folder you may write to; move a damaged file away first.",
+                fix="If the file is damaged, move it away; otherwise set FINETUNE_HOME to a folder you can write to.",
             ) from error
 
     def _grow(self) -> None:

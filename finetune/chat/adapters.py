@@ -67,7 +67,7 @@ class Adapter:
             if checkpoint.step == self.step:
                 return checkpoint.folder
         raise RunError(
-            f"The checkpoint of step {self.step} no longer exists.", where=self.run.id, fix="Choose another."
+            f"The checkpoint from step {self.step} no longer exists.", where=self.run.id, fix="Choose another."
         )
 
 
@@ -148,7 +148,7 @@ class Resident:
             raise ModelError(
                 f"With adapters off, the base no longer answers as before (logits differ by {difference:.2g}).",
                 where=self.found.name,
-                fix="Ask again: the base is reloaded for the next prompt.",
+                fix="Ask again; the base model is reloaded first.",
                 code="base_changed",
             )
 

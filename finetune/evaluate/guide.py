@@ -195,7 +195,7 @@ def _effort(facts: Facts) -> Item:
         return Item("Costs", "Effort", f"{before}The data report found nothing to fix.", mark="good")
     kinds = "; ".join(f"{one['code'].replace('_', ' ')} ({one['count']:,})" for one in worth[:4])
     more = f" and {len(worth) - 4} more kinds" if len(worth) > 4 else ""
-    return Item("Costs", "Effort", f"{before}Still to check, by rows: {kinds}{more}.", mark="unsure")
+    return Item("Costs", "Effort", f"{before}Still to check: {kinds}{more}.", mark="unsure")
 
 
 def _compute(facts: Facts) -> Item:

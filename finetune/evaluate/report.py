@@ -236,7 +236,8 @@ def _more(found: Report) -> str:
         words += "model is needed."
     if found.kind == "free":
         words += (
-            " This measures how likely the expected answers became, not whether its own answers are right: read some."
+            " This measures how likely the model finds the expected answers, not whether the answers it writes are "
+            "right: read a few."
         )
     if against := next((arm for arm in ("few_shot", "retrieval") if arm in arms), None):
         few = arms[against].prompt_tokens

@@ -91,7 +91,7 @@ def keeps(answer: str, schema: Json) -> bool:
         return False
     except Unresolvable as error:
         raise ConfigError(
-            "The JSON Schema refers to another one, which is not fetched.",
+            "The JSON Schema refers to an external schema; these are not fetched.",
             where=str(error.ref)[:100],
             fix="Put what it refers to under $defs.",
         ) from error

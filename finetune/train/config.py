@@ -56,7 +56,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=512,
         title="LoRA rank",
-        description="Size of the adapter. A higher rank can learn more and takes more space.",
+        description="Rank of the adapter, which sets its size. A higher rank can learn more but takes more space.",
     )
     batch_size: int = Field(8, ge=1, le=512, title="Batch size", description="Examples per optimiser step.")
     max_steps: int | None = Field(
@@ -64,7 +64,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=1_000_000,
         title="Steps",
-        description="Stop after this many steps. Empty: set by the epochs.",
+        description="Stop after this many steps. If not set, the epochs decide.",
     )
     alpha: int = Field(
         32,
@@ -85,7 +85,7 @@ class TrainConfig(BaseModel):
         ge=0,
         lt=1,
         title="LoRA dropout",
-        description="Fraction of the adapter's inputs to drop, against overfitting.",
+        description="Fraction of the adapter's inputs to drop at random, to reduce overfitting.",
         json_schema_extra=ADVANCED,
     )
     target_modules: str = Field(
@@ -119,7 +119,7 @@ class TrainConfig(BaseModel):
         ge=0.1,
         le=100,
         title="NEFTune alpha",
-        description="Noise added to the embeddings in training, to reduce overfitting; 5 is common. Empty: none.",
+        description="Noise added to the embeddings in training, to reduce overfitting; 5 is common. If not set: none.",
         json_schema_extra=ADVANCED,
     )
     micro_batch: int | None = Field(
@@ -127,7 +127,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=512,
         title="Micro-batch",
-        description="Examples per forward pass; a larger batch is accumulated over several. Empty: at most 8.",
+        description="Examples per forward pass; larger batches accumulate gradients over several. If not set: up to 8.",
         json_schema_extra=ADVANCED,
     )
     max_length: int | None = Field(
@@ -135,13 +135,13 @@ class TrainConfig(BaseModel):
         ge=16,
         le=131_072,
         title="Max length",
-        description="Longest example, in tokens; longer ones are cut. Empty: the longest row, up to 2048.",
+        description="Longest example allowed, in tokens; longer ones are cut. If not set: the longest row, up to 2048.",
         json_schema_extra=ADVANCED,
     )
     packing: bool = Field(
         False,
         title="Packing",
-        description="Join short rows up to the max length; attention stays within each. A batch counts joined rows.",
+        description="Join short rows up to the max length; attention never crosses rows. Batches count joined rows.",
         json_schema_extra=ADVANCED,
     )
     gradient_checkpointing: bool = Field(
@@ -161,7 +161,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=1_000_000,
         title="Evaluate every",
-        description="Steps between evaluations on the held-out rows. Empty: five times a run.",
+        description="Steps between evaluations on the held-out rows. If not set, a run is evaluated five times.",
         json_schema_extra=ADVANCED,
     )
     save_every: int | None = Field(
@@ -169,7 +169,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=1_000_000,
         title="Save every",
-        description="Steps between checkpoints. Empty: at every evaluation.",
+        description="Steps between checkpoints. If not set: at every evaluation.",
         json_schema_extra=ADVANCED,
     )
     best: bool = Field(
@@ -183,7 +183,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=1000,
         title="Early stopping",
-        description="Stop after this many evaluations without a lower held-out loss; keep the best. Empty: never.",
+        description="Stop after this many evaluations without a lower held-out loss; keep the best. If not set: never.",
         json_schema_extra=ADVANCED,
     )
     samples: int = Field(
@@ -191,7 +191,7 @@ class TrainConfig(BaseModel):
         ge=0,
         le=5,
         title="Sample prompts",
-        description="Held-out prompts answered at every evaluation, next to the base model's answers.",
+        description="Number of held-out prompts answered at every evaluation, shown beside the base model's answers.",
         json_schema_extra=ADVANCED,
     )
     held_out: float = Field(
@@ -207,7 +207,7 @@ class TrainConfig(BaseModel):
         ge=0,
         le=2**31 - 1,
         title="Seed",
-        description="The same seed and data reproduce the run.",
+        description="Random seed. The same seed, data and settings reproduce the run.",
         json_schema_extra=ADVANCED,
     )
     report_to: Literal["none", "trackio"] = Field(

@@ -195,7 +195,7 @@ class Supervisor:
                 f"The training process was killed by the system, most often for lack of memory{used}.",
             )
         if status is not None and status < 0:
-            return "worker_died", f"The training process was ended by signal {-status} ({signal.strsignal(-status)})."
+            return "worker_died", f"The training process was killed by signal {-status} ({signal.strsignal(-status)})."
         return "worker_died", "The training process ended without giving a reason; its last lines are in the log."
 
     def _again(self, run: Run, why: str, step: int) -> None:

@@ -114,7 +114,7 @@ class Worker:
         )
         first = not self.store.events_of(self.run.id, "eval", "checkpoint")
         if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-            self.say(f"{processes} processes share each step.")
+            self.say(f"{processes} processes split each step.")
         held = {"eval_strategy": "steps", "eval_steps": between, "eval_on_start": first} if rows.held_out else {}
         saves = {"save_strategy": "steps", "save_steps": config.save_every or between}
         trainer = SupervisedTrainer(
@@ -142,7 +142,7 @@ class Worker:
             return
         figures = keep(self.store, self.store.run(self.run.id))
         if figures is None:
-            raise RunError("No checkpoint of this run can be read.", fix="Resume it.", code="checkpoint_damaged")
+            raise RunError("None of this run's checkpoints can be read.", fix="Resume it.", code="checkpoint_damaged")
         if asked in CANCELS:
             after = f" {time_limit(self.store.run(self.run.id))}" if asked == "timeout" else ""
             reason = f"Stopped at step {step}{after}; the adapter was kept."

@@ -198,7 +198,7 @@ def test_refusals_are_sentences(
 def test_a_silent_hub_is_given_up(server: Hub, folder: Path) -> None:
     server.fail["info"] = "silence"
     error = refused(folder, seconds=0.6)
-    assert str(error) == "The Hub did not answer within 0.6 s. Try again; nothing was committed."
+    assert str(error) == "The Hub did not answer within 0.6 s. Nothing was uploaded to the repository. Try again."
     server.fail = {"commit": "silence"}
     assert "whether the commit arrived" in str(refused(folder, "me/other", seconds=1.5))
     server.fail = {"whoami": "silence"}

@@ -41,7 +41,7 @@ def test_two_processes_learn_what_one_does(store: Store, tiny: Path, small_datas
     one = run_to_end(store, train.start(store, config, record))
     two, said = launched(store, train.start(store, config, record))
     assert two.state == "succeeded", said[-3000:]
-    assert "2 processes share each step." in train.progress(two, store.events(two.id)).lines
+    assert "2 processes split each step." in train.progress(two, store.events(two.id)).lines
     alone, together = (store.events_of(run.id, "step") for run in (one, two))
     assert [e.data["step"] for e in together] == list(range(1, 9))  # each once: only one process writes
     for before, now in zip(alone, together, strict=True):

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_a_sentence(
     assert "Nobody is logged in to the Hub on this machine." in said
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
     *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"))
-    assert "a b: This cannot be the name of a repository." in said
+    assert "a b: This is not a valid repository name." in said
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     *_, (said, *_) = tab._maker("adapter")(values(tab, run.id))
     assert "no such run" in said, "another visitor's"

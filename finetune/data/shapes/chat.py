@@ -67,7 +67,7 @@ def conversation(turns: Any, remarks: Remarks, roles: dict[str, str] = ROLES) ->
     if messages[-1]["role"] != "assistant":
         remarks.add(
             "unanswered_tail",
-            "Messages after the last answer are not used.",
+            "Messages after the last assistant reply are ignored.",
             "Add the missing answer, if there is one.",
         )
     return tuple(messages)

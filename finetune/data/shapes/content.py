@@ -80,7 +80,7 @@ def text_of(value: Any, where: str, remarks: Remarks) -> str:
         remarks.add(
             "object_as_json",
             f"The {where} is {_kind(value)}; the model will learn to write it as JSON.",
-            "Nothing to do if JSON is what you want.",
+            "No change is needed if you want JSON answers.",
         )
         return as_json(value)
     return str(value)

@@ -73,7 +73,7 @@ def valid(repo: str) -> str:
         fits = None
     if not fits:
         raise RunError(
-            "This cannot be the name of a repository.",
+            "This is not a valid repository name.",
             where=name[:100],
             fix="Use letters, digits, - _ and . (at most 96), as in me/recipes.",
             code="hub_name",

@@ -10,7 +10,7 @@ import re
 from finetune.errors import FinetuneError, NotAllowed, RunError
 
 SIGNED = re.compile(r"\?[^\s'\"]*")
-AGAIN = "Try again; nothing was committed."
+AGAIN = "Nothing was uploaded to the repository. Try again."
 
 BY_STATUS = {
     401: ("hub_token", "The Hub does not know this token.", "Log in again: it may have expired or been revoked."),

@@ -210,7 +210,11 @@ def _api(token: str) -> "HfApi":
 
 
 def _silent(seconds: float, in_time: bool = True) -> RunError:
-    fix = "Try again; nothing was committed." if in_time else "Look there whether the commit arrived before you retry."
+    fix = (
+        "Nothing was uploaded to the repository. Try again."
+        if in_time
+        else "Look there whether the commit arrived before you retry."
+    )
     return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
 
 
