@@ -59,7 +59,7 @@ import gradio as gr
 from finetune import settings, train
 from finetune.chat import Engine
 from finetune.store import Store
-from finetune.ui import models as tab
+from finetune.ui.train import models as tab
 from finetune.ui.data.opened import Opened
 from finetune.services import Services, known, owner
 from finetune.ui.data.sources import Sources
@@ -204,7 +204,7 @@ def test_a_library_call_that_was_overlooked_sends_nothing(hub: Hub, tmp_path: Pa
 def test_the_server_forgets_its_login_before_anything_else(hub: Hub, tmp_path: Path) -> None:
     """And the processes that it starts never knew it; at home both have it."""
     code = (
-        "import os\nfrom finetune.ui import launch as door\nfrom finetune.models import hub\n"
+        "import os\nfrom finetune import server as door\nfrom finetune.models import hub\n"
         "tell([name in hub.environment() for name in ('HF_TOKEN', hub.NO_TOKEN)])\n"
         "def stop(*arguments): raise SystemExit\ndoor.Store = stop\n"
         "try:\n    door.launch()\nexcept SystemExit:\n    tell('HF_TOKEN' in os.environ)\n"

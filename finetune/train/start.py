@@ -223,7 +223,7 @@ def _refuse_used(run: Run) -> None:
     raise RunError(
         f"It was stopped {time_limit(run)}."
         if run.code == "timed_out"
-        else f"It has trained for {run.seconds / 60:.3g} minutes, the limit of this server.",
+        else f"It has used all its training time on this server ({run.seconds / 60:.3g} minutes).",
         where=run.id,
         fix=f"{take} away on the Export tab, and train for longer on your own machine.",
         code="minutes_used",

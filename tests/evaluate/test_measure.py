@@ -152,7 +152,7 @@ def test_rows_that_chose_the_checkpoint_are_said_to_flatter(
     """The best of several checkpoints by these rows' loss, measured on these rows, looks better than it is."""
     picked = train_tiny(store, tiny, many, early_stopping=2, eval_every=2)
     assert (
-        "picked by the loss on these very rows"
+        "chosen by the loss on these same rows"
         in done(evaluate.of_run(picked, store, limit=20), Engine()).verdict.sentence
     )
     other = tmp_path / "other.jsonl"
@@ -230,7 +230,7 @@ def test_one_row_of_free_text_is_too_few_and_a_loss_is_not_called_right(store: S
     found = done(evaluate.of_run(run, store, limit=1, kind="free"), Engine())
     assert found.verdict.code == "too_few_rows"
     assert found.difference.ci is found.arms["tuned"].ci is None
-    assert "not that its own are right" in found.verdict.sentence
+    assert "not whether the answers it writes are right" in found.verdict.sentence
 
 
 def test_every_arm_is_asked_of_the_copy_that_the_run_was_trained_on(

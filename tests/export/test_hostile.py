@@ -428,14 +428,17 @@ def test_histories_that_cannot_be(store: Store, files: Files, tmp_path: Path) ->
     def written(events: list[Any]) -> Files:
         return sealed({**files, "events.jsonl": "".join(f"{json.dumps(one)}\n" for one in events).encode()})
 
-    step = next(place for place, one in enumerate(lines) if one.kind == "step")
+    step = next(place for place, one in enumerate(lines) if one["kind"] == "step")
     for wrong, says in (
         (lines[1:], "numbered"),
         ([*lines, lines[-1]], "numbered"),
         ([one | ({"kind": "exec"} if place == step else {}) for place, one in enumerate(lines)], "kind"),
         ([one | ({"data": {"step": 1}} if place == step else {}) for place, one in enumerate(lines)], "field"),
         (
-            [one | ({"data": one.data | {"loss": 1e308}} if place == step else {}) for place, one in enumerate(lines)],
+            [
+                one | ({"data": one["data"] | {"loss": 1e308}} if place == step else {})
+                for place, one in enumerate(lines)
+            ],
             "loss",
         ),
         ([one | ({"run": "r1"} if place == step else {}) for place, one in enumerate(lines)], "run"),

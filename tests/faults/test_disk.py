@@ -15,7 +15,7 @@ from finetune import data, train
 from finetune.errors import FinetuneError
 from finetune.store import Run, Store
 from finetune.train.checkpoints import Checkpoints
-from tests.faults.conftest import Trial
+from tests.faults.conftest import WORKER, Trial
 from tests.zygote import Forked, Zygote
 
 SHORT = {"max_steps": 2, "save_every": 1, "eval_every": 2, "samples": 0}
@@ -34,6 +34,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fill(trial: Trial, shim: Path, at: int, reserve: bool) -> tuple[Run, int]:
     """A run whose disk is full at its n-th write (0: never); it and the writes that were made."""
+    trial.supervisor = train.Supervisor(trial.store, worker=WORKER)  # a library is only preloaded into a new process
     count = trial.store.path.parent.parent / f"count-{time.monotonic_ns()}"
     faults = {"LD_PRELOAD": str(shim), "FULL_AT": str(at), "FULL_COUNT": str(count)}
     with pytest.MonkeyPatch.context() as patch:

@@ -33,7 +33,7 @@ def test_a_run_that_needs_more_memory_than_there_is(trial: Trial, megabytes: int
     trial.fault(memory=megabytes)
     run = trial.end(trial.begin(batch_size=512, micro_batch=512, epochs=100))
     assert (run.state, run.code) == ("failed", "out_of_memory"), run.reason
-    assert "Memory ran out. Lower the micro-batch first" in (run.reason or "")
+    assert "Memory ran out. Lower the micro-batch, then" in (run.reason or "")
     assert train.remedy(run) == {"micro_batch": 256}
     assert not train.adapter_folder(run.id).exists()
     trial.whole(run)
@@ -45,7 +45,7 @@ def test_a_run_that_is_killed_again_and_again(trial: Trial) -> None:
     run = trial.end(trial.begin())
     assert (run.state, run.code, run.attempt, run.tries) == ("failed", "worker_killed", 4, 3)
     assert "killed by the system, most often for lack of memory" in (run.reason or "")
-    assert "Lower the micro-batch first" in (run.reason or "")
+    assert "Lower the micro-batch, then" in (run.reason or "")
     assert train.remedy(run) == {"micro_batch": 4}
     trial.whole(run)
     next_run_starts_soon(trial)

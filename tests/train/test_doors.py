@@ -68,7 +68,7 @@ def test_flags_lead_back(config: TrainConfig) -> None:
 def test_the_form_leads_back(config: TrainConfig) -> None:
     from finetune.ui.train import form
 
-    shown = form.shown(config)
+    shown = form.values_of(config)
     assert TrainConfig.parse(shown) == config
     as_typed = {name: str(value) if isinstance(value, float) else value for name, value in shown.items()}
     assert TrainConfig.parse(as_typed) == config

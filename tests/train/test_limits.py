@@ -46,7 +46,7 @@ def test_pausing_and_resuming_leads_round_no_limit(store: Store, mine: DatasetRe
     for run in paused[:3]:
         train.resume(store, run)
     for run in paused[3:]:
-        with pytest.raises(NotAllowed, match="3 runs waiting or running here already"):
+        with pytest.raises(NotAllowed, match="already have 3 runs waiting or running"):
             train.resume(store, run)
         assert store.run(run).state == "paused"
     assert active(store) == 3
@@ -55,7 +55,7 @@ def test_pausing_and_resuming_leads_round_no_limit(store: Store, mine: DatasetRe
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_what_ended_counts_when_it_is_resumed(store: Store, mine: DatasetRecord, state: str) -> None:
     ended = begun(store, mine)[0]
-    store.move(ended, state, only_from=("queued",), code="x", reason="It ended.")
+    store.update(ended, state=state, code="x", reason="It ended.")
     others = begun(store, mine, 3)
     before = store.events(ended)
     with pytest.raises(NotAllowed):
@@ -221,7 +221,9 @@ def test_the_owner_may_still_stop_it_and_not_pause_it(store: Store, dead: Run) -
 
 def test_a_paused_run_that_has_used_its_minutes_keeps_its_adapter_when_stopped(store: Store, dead: Run) -> None:
     store.update(dead.id, state="paused", seconds=61.0)
-    with pytest.raises(RunError, match="It has trained 1.02 minutes.*Stop it to keep its adapter") as told:
+    with pytest.raises(
+        RunError, match="used all its training time .*1.02 minutes.*Stop it to keep its adapter"
+    ) as told:
         train.resume(store, dead.id)
     assert told.value.code == "minutes_used"
     train.stop(store, dead.id)

@@ -8,9 +8,10 @@ import pytest
 
 from finetune import data, train
 from finetune.data import write_examples
+from finetune.durations import roughly
 from finetune.errors import ConfigError, RunError
 from finetune.store import Store
-from finetune.train.plan import measure, plan, told, within
+from finetune.train.plan import measure, plan, within
 from finetune.train.probe import Measured, padded
 from tests.conftest import train_tiny
 
@@ -62,7 +63,7 @@ def test_a_budget_too_small_for_one_step_says_so() -> None:
     ("seconds", "said"), [(2, "5 s"), (44, "45 s"), (58, "1 min"), (372, "6 min"), (9000, "2.5 h")]
 )
 def test_times_are_told_as_roughly_as_they_are_known(seconds: float, said: str) -> None:
-    assert told(seconds) == said
+    assert roughly(seconds) == said
 
 
 def test_a_container_has_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ def test_samples_are_answered_at_every_evaluation(store: Store, tiny: Path, smal
     assert [one.step for one in view.answers] == [0, 2, 4]
     _, held = train.rows_of_run(store, run)
     for one in view.answers:
-        assert [answer["prompt"] for answer in one.answers] == [e.messages[0]["content"] for e in held]
-        assert [answer["expected"] for answer in one.answers] == [e.messages[1]["content"] for e in held]
+        assert [answer.prompt for answer in one.answers] == [e.messages[0]["content"] for e in held]
+        assert [answer.expected for answer in one.answers] == [e.messages[1]["content"] for e in held]
     assert view.answers[0].answers != view.answers[-1].answers or view.train[0][1] < 0.01
 
 

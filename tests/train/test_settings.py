@@ -84,7 +84,7 @@ def test_a_model_that_mixes_packed_rows_is_found_out(tiny: Path, monkeypatch: py
     model = base(tiny)
     check(model, rows(), 0)
     monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", lambda positions: None)
-    with pytest.raises(RunError, match="does not keep packed rows apart"):
+    with pytest.raises(RunError, match="cannot keep packed rows apart"):
         check(model, rows(), 0)
 
 
@@ -93,7 +93,7 @@ def test_what_this_machine_cannot_do_is_refused_before_the_queue(
 ) -> None:
     record = data.save_dataset(store, small_dataset)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="load_in_4bit: Training in 4 bits needs an NVIDIA GPU"):
+    with pytest.raises(ConfigError, match="load_in_4bit: 4-bit training needs an NVIDIA GPU"):
         train.start(store, train.TrainConfig(model=str(tiny), load_in_4bit=True), record)
     assert store.runs() == []
 
