@@ -98,7 +98,7 @@ def test_numbers_with_labels(tiny: Path) -> None:
     ):
         assert text in html
     assert "100 steps" in html
-    assert "the first run will measure" in html
+    assert "your first run will measure" in html
     assert html.count("height:") == len(stats.histogram)
 
 

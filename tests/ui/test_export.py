@@ -103,7 +103,7 @@ def test_what_is_wrong_is_a_sentence(
     *_, (said, *_) = tab._maker("adapter")(values(tab, "r0"))
     assert "no such run" in said
     *_, (said, *_) = tab._push(values(tab, run.id, repo=" "))
-    assert "has no name" in said
+    assert "needs a name" in said
     *_, (said, *_) = tab._push(values(tab, run.id, repo="a b"))
     assert "Nobody is logged in to the Hub on this machine." in said
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
