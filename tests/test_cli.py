@@ -97,7 +97,7 @@ def test_train_then_runs_then_chat(tiny: Path, small_dataset: data.Dataset) -> N
     assert code == 0
     code, said, _ = call("chat", answer["run"], "--prompt", "Hi", "--checkpoint", "2")
     assert code == 2
-    assert "checkpoint of step 2 no longer exists" in said["error"]["message"]
+    assert "checkpoint from step 2 no longer exists" in said["error"]["message"]
     for wrong in (["--strength", "nan"], ["--strength", "-1"], []):
         assert call("chat", answer["run"], *wrong)[0] == 2
 

@@ -108,7 +108,7 @@ def within(config: TrainConfig, measured: Measured, minutes: float) -> tuple[Tra
     steps = next((count for count in range(whole.steps - 1, 0, -1) if seconds(count) <= 60 * minutes), 0)
     if not steps:
         raise ConfigError(
-            f"Not one step fits in {minutes:g} min: with loading and evaluations one takes {roughly(seconds(1))}.",
+            f"Not one step fits in {minutes:g} min: with loading and evaluation one takes about {roughly(seconds(1))}.",
             fix="Give it more time, lower the number of sample prompts, or choose a smaller model.",
         )
     a_pass = math.ceil(len(measured.lengths) / config.batch_size)

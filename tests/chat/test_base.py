@@ -162,5 +162,5 @@ def test_an_adapter_that_was_published_again_is_read_again(store: Store, tiny: P
 
 def test_a_checkpoint_that_is_gone_is_one_sentence(store: Store, tiny: Path) -> None:
     engine, run = Engine(), drawn(store, tiny)
-    with pytest.raises(RunError, match="checkpoint of step 7 no longer exists"):
+    with pytest.raises(RunError, match="checkpoint from step 7 no longer exists"):
         engine.answer([Ask(ASKED, run, step=7)], str(tiny), SHORT)

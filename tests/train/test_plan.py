@@ -103,7 +103,7 @@ def test_a_packed_run_is_planned_packed(tiny: Path, folder: Path) -> None:
 
 
 def test_what_would_stop_the_run_stops_the_plan(tiny: Path, folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no layers named nowhere"):
+    with pytest.raises(ConfigError, match="no layer named nowhere"):
         measure(train.TrainConfig(model=str(tiny), target_modules="nowhere"), folder)
 
 
@@ -111,7 +111,7 @@ def test_a_probe_that_is_killed_names_memory(tiny: Path, folder: Path, monkeypat
     monkeypatch.setattr("sys.executable", str(killed := folder / "killed.sh"))
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
-    with pytest.raises(RunError, match="Memory ran out. Lower the micro-batch first") as caught:
+    with pytest.raises(RunError, match="Memory ran out. Lower the micro-batch, then") as caught:
         measure(train.TrainConfig(model=str(tiny)), folder)
     assert caught.value.code == "out_of_memory"
 

@@ -144,7 +144,7 @@ def test_sampling_that_is_no_number_is_a_sentence(page: Page, run: Run, wrong: A
     for place in range(5) if wrong is not None else (0, 1, 3, 4):  # an emptied seed is 0
         values: list[Any] = [64, 0, 0, 1, 1]
         values[place] = wrong
-        with pytest.raises(gr.Error, match="is a number"):
+        with pytest.raises(gr.Error, match="must be a number"):
             list(said(page.chat._reply("Hi", talk, None, "", page.request, *values)))
 
 

@@ -24,7 +24,7 @@ def test_details_say_whether_the_prompts_are_the_same() -> None:
 
 def test_who_waits_is_told_and_the_expected_answer_comes_last() -> None:
     waiting = compare.turn(Turn("Hi", (Reply(ahead=2), Reply(ahead=2)), "Hello"), COLUMNS, "free")
-    assert "2 answers before yours" in waiting
+    assert "2 answers ahead of yours" in waiting
     assert "Hello" not in waiting
     half = Turn("Hi", (Reply("a", stop="length"), Reply("b")), "Hello")
     assert "Hello" not in compare.turn(half, COLUMNS, "free")
