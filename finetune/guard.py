@@ -21,6 +21,7 @@ from pathlib import Path
 
 from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,7 +91,12 @@ class Guard:
         if refusal:
             await refusal(scope, receive, sender)
             return
-        await self.app(scope, counted(receive, limit) if uploads else receive, sender)
+        try:
+            await self.app(scope, counted(receive, limit) if uploads else receive, sender)
+        except RuntimeError as error:  # Gradio raises "404" into a stream it has begun, when its page has gone
+            if not isinstance(error.__cause__, HTTPException):
+                raise
+            await send({"type": "http.response.body", "body": b""})
 
     def _refusal(self, scope: Scope, headers: Headers, uploads: bool, limit: int) -> Response | None:
         method, path = scope["method"], scope["path"]

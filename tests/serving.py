@@ -36,7 +36,8 @@ def serving(home: Path, log: Path, *arguments: str, **environment: str) -> Itera
     finally:
         process.terminate()
         process.wait(20)
-    assert "Traceback" not in log.read_text()
+    said = log.read_text()
+    assert "Traceback" not in said, said[said.find("Traceback") :]
 
 
 def _wait(address: str, process: subprocess.Popen) -> None:

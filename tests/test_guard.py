@@ -2,14 +2,16 @@
 
 import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from anyio import run, sleep
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
@@ -243,6 +245,24 @@ def test_every_answer_carries_the_headers(shared: bool) -> None:
 def test_websockets_are_closed() -> None:
     with pytest.raises(WebSocketDisconnect), client().websocket_connect("/gradio_api/anything"):
         pass
+
+
+@pytest.mark.parametrize(("error", "survives"), [(HTTPException(404), True), (ValueError("a bug"), False)])
+def test_a_stream_whose_page_has_gone_ends_without_a_traceback(error: Exception, survives: bool) -> None:
+    async def stream(request: Request) -> Response:
+        async def parts() -> AsyncIterator[str]:
+            yield "first"
+            raise error
+
+        return StreamingResponse(parts())
+
+    app = Starlette(routes=[Route("/", stream)])
+    visitor = TestClient(Guard(app, shared=True, max_upload=1))
+    if survives:
+        assert visitor.get("/").text == "first"
+        return
+    with pytest.raises(ValueError, match="a bug"):
+        visitor.get("/")
 
 
 def test_old_parts_of_uploads_are_swept(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_a_run_is_judged_taken_away_and_brought_in(
     expect(page.locator("#worksheet")).to_contain_text("Use case")
 
     tab(page, "Results")
+    expect(page.locator("#results-run input")).not_to_have_value("")
     page.click("#evaluate")
     expect(page.locator("#verdict")).to_contain_text("Too few rows to tell", timeout=120_000)
     expect(page.locator("#judged-rows")).to_contain_text("What is")
