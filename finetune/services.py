@@ -8,7 +8,7 @@ from finetune import settings
 from finetune.chat import Engine
 from finetune.errors import RunError
 from finetune.records import Json
-from finetune.store import DatasetRecord, Run, Store
+from finetune.store import DatasetRecord, Run, Store, no_dataset, no_run
 
 LOCAL = "local"
 OWNER = re.compile("[0-9a-f]{32}")
@@ -28,16 +28,20 @@ class Services:
 
     def run(self, run_id: str | None, browser: Browser) -> Run:
         """One of the visitor's runs. Raises the same `RunError` for a missing run and for another visitor's."""
-        run = self.store.run(run_id or "none")
+        if not run_id:
+            raise RunError("No run is chosen.", fix="Choose one, or train one on the Train tab.", code="run_unknown")
+        run = self.store.run(run_id)
         if run.owner != owner(browser):
-            raise RunError("There is no such run.", where=run.id, code="run_unknown")
+            raise no_run(run_id)
         return run
 
     def dataset(self, dataset_id: str | None, browser: Browser) -> DatasetRecord:
         """One of the visitor's datasets. Raises the same `RunError` for a missing one and for another visitor's."""
-        record = self.store.dataset(dataset_id or "none")
+        if not dataset_id:
+            raise RunError("No dataset is chosen.", fix="Bring one on the Data tab.", code="dataset_unknown")
+        record = self.store.dataset(dataset_id)
         if record.owner != owner(browser):
-            raise RunError("There is no such dataset.", where=record.id, code="dataset_unknown")
+            raise no_dataset(dataset_id)
         return record
 
     def chosen(self, browser: Browser) -> DatasetRecord | None:

@@ -152,7 +152,7 @@ class Store:
         with self._connect() as db:
             row = db.execute("SELECT * FROM datasets WHERE id=?", (_text(dataset_id),)).fetchone()
         if row is None:
-            raise _no_dataset(dataset_id)
+            raise no_dataset(dataset_id)
         return schema.as_dataset(row)
 
     def datasets(self, *, owner: str | None = None) -> list[DatasetRecord]:
@@ -209,7 +209,7 @@ class Store:
         with self._write() as db:
             _refuse_more(db, owner, most)
             if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
-                raise _no_dataset(dataset)
+                raise no_dataset(dataset)
             db.execute(
                 "INSERT INTO runs (id, owner, name, dataset, config, state, created, split) VALUES (?,?,?,?,?,?,?,?)",
                 (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split)),
@@ -247,8 +247,7 @@ class Store:
         with self._connect() as db:
             row = db.execute("SELECT * FROM runs WHERE id=?", (_text(run_id),)).fetchone()
         if row is None:
-            known = "See the list with: python -m finetune runs"
-            raise RunError("There is no such run.", where=_text(run_id), fix=known, code="run_unknown")
+            raise no_run(run_id)
         return schema.as_run(row)
 
     def runs(self, *, owner: str | None = None, states: tuple[str, ...] = STATES) -> list[Run]:
@@ -432,8 +431,15 @@ def _delete_run(db: sqlite3.Connection, run_id: str) -> None:
         db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))
 
 
-def _no_dataset(dataset_id: str) -> RunError:
+def no_dataset(dataset_id: str) -> RunError:
+    """Said of a missing dataset, and in the same words of somebody else's."""
     return RunError("There is no such dataset.", where=_text(dataset_id), code="dataset_unknown")
+
+
+def no_run(run_id: str) -> RunError:
+    """Said of a missing run, and in the same words of somebody else's."""
+    known = "See the list with: python -m finetune runs"
+    return RunError("There is no such run.", where=_text(run_id), fix=known, code="run_unknown")
 
 
 def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: int = 0) -> None:

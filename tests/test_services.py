@@ -29,6 +29,26 @@ def test_a_made_up_owner_sees_nothing(store: Store, shared: None, claim: object)
         services.run(mine, claim)  # type: ignore[arg-type]
 
 
+def test_somebody_elses_is_refused_in_the_words_of_a_missing_one(store: Store, shared: None) -> None:
+    services, theirs = Services(store, Engine()), run_of(store, "a" * 32)
+    dataset = store.run(theirs).dataset
+    for look, id_, gone in ((services.run, theirs, "r0"), (services.dataset, dataset, "d0")):
+        said = []
+        for asked in (id_, gone):
+            with pytest.raises(RunError) as error:
+                look(asked, known(None))
+            said.append(str(error.value).replace(asked, "ID"))
+        assert said[0] == said[1]
+
+
+def test_nothing_chosen_is_said(store: Store) -> None:
+    services = Services(store, Engine())
+    with pytest.raises(RunError, match=r"No run is chosen\. Choose one, or train one"):
+        services.run(None, None)
+    with pytest.raises(RunError, match=r"No dataset is chosen\. Bring one"):
+        services.dataset("", None)
+
+
 def test_a_browser_sees_its_own(store: Store, shared: None) -> None:
     browser = known(None)
     services, mine = Services(store, Engine()), run_of(store, browser["owner"])

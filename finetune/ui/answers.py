@@ -17,7 +17,7 @@ def begin(request: gr.Request, place: str) -> threading.Event:
 
 def halt(request: gr.Request, place: str) -> None:
     """End the answer at its next token; what there is of it counts."""
-    if event := _going.get((request.session_hash or "", place)):
+    if event := current(request, place):
         event.set()
 
 
@@ -27,9 +27,14 @@ def drop(request: gr.Request, place: str) -> None:
         event.set()
 
 
+def current(request: gr.Request, place: str) -> threading.Event | None:
+    """What ends the answer that was begun last, unless it was dropped."""
+    return _going.get((request.session_hash or "", place))
+
+
 def counts(request: gr.Request, place: str, event: threading.Event) -> bool:
     """Whether this answer is still the one that the page waits for."""
-    return _going.get((request.session_hash or "", place)) is event
+    return current(request, place) is event
 
 
 def forget(request: gr.Request) -> None:

@@ -105,6 +105,20 @@ def test_what_is_revealed_stays_revealed(page: Page, run: Run) -> None:
     assert all(not (test and test.replies) for test in later), "no ballot comes after the end"
 
 
+def test_what_is_revealed_while_a_vote_is_kept_stays_revealed(
+    page: Page, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = begin(page, run, "one\ntwo")
+    keep = page.blind._keep
+
+    def revealing(*arguments: Any) -> bool:
+        page.blind._end(held, page.request)
+        return keep(*arguments)
+
+    monkeypatch.setattr(page.blind, "_keep", revealing)
+    assert vote(page, held, "left") == [gr.skip()]
+
+
 def test_the_ballot_opens_only_when_both_answers_are_there(page: Page, run: Run) -> None:
     steps = list(said(page.blind._begin(run.id, "", 10, "one", STATE, page.request)))
     ready = [step[page.blind.end]["interactive"] for step in steps]

@@ -3,6 +3,7 @@
 import json
 import random
 import secrets
+import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -169,10 +170,11 @@ class BlindTest:
 
     async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
         """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
+        stop = answers.begin(request, HERE)
         yield {self.blind: blind, self.ballot: gr.update(visible=True), **self._votable(False)}
         while not blind.over:
             try:
-                async with aclosing(self._stream(blind, request)) as changes:
+                async with aclosing(self._stream(blind, request, stop)) as changes:
                     async for change in changes:
                         yield change
                 return
@@ -183,8 +185,7 @@ class BlindTest:
                 blind = blind.skipped()
         yield await run_sync(self._reveal, blind)
 
-    async def _stream(self, blind: Blind, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
-        stop = answers.begin(request, HERE)
+    async def _stream(self, blind: Blind, request: gr.Request, stop: threading.Event) -> AsyncGenerator[dict[Any, Any]]:
         base, tuned = blind.talk.asks(blind.prompt)
         asks = [base, tuned] if blind.left == "base" else [tuned, base]
         replies: list[Reply] = []
@@ -202,10 +203,12 @@ class BlindTest:
             if blind is None or not blind.replies:
                 yield gr.skip()
                 return
+            turn = answers.current(request, HERE)
             ballot, blind = blind.ballot, blind.voted(side)
             with noticed():
                 new = await run_sync(self._keep, blind, ballot, state)
-            if not new:  # a second key, before the first one was heard
+            # a second key, before the first one was heard; or revealed while the vote was being kept
+            if not new or answers.current(request, HERE) is not turn:
                 yield gr.skip()
             elif blind.over:
                 yield await run_sync(self._reveal, blind)

@@ -128,7 +128,7 @@ class ResultsTab:
     ) -> AsyncGenerator[dict[Any, Any]]:
         stop = answers.begin(request, HERE)
         try:
-            task = await run_sync(self._task, run_id or "none", limit, kind, schema, state)
+            task = await run_sync(self._task, run_id, limit, kind, schema, state)
             async with aclosing(measuring(task, self.services.engine, stop)) as bars:
                 async for bar in bars:
                     yield {self.progress: bar}
@@ -138,7 +138,7 @@ class ResultsTab:
             yield {self.progress: ""}
             raise notice(error) from error
 
-    def _task(self, run_id: str, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
+    def _task(self, run_id: str | None, limit: float, kind: str, schema: str | None, state: Browser) -> evaluate.Task:
         run = self.services.run(run_id, state)
         if schema and schema.strip() and settings.read().shared:  # a few lines of one can keep a server busy for hours
             raise NotAllowed("JSON Schemas are disabled on a shared server.", fix="Run this app yourself.")
