@@ -102,7 +102,10 @@ def _parser() -> _Parser:
     )
     sub.add_argument("--arms", help="comma-separated, from " + ",".join(evaluate.ARMS) + "; default: all that apply")
     sub.add_argument(
-        "--limit", type=_positive, default=evaluate.MOST_ROWS, help="most rows to evaluate, sampled by seed"
+        "--limit",
+        type=_positive,
+        default=evaluate.MOST_ROWS,
+        help="maximum number of rows to evaluate, sampled with the run's seed",
     )
     sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: inferred from the data")
     sub.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
@@ -155,7 +158,9 @@ def _action(actions: Any, name: str, function: Any, text: str) -> argparse.Argum
     """A subcommand of a verb. Its --json has no default, which would overwrite a --json given before the action."""
     sub: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
     sub.set_defaults(verb=function)
-    sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as for the verb")
+    sub.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object to stdout"
+    )
     return sub
 
 

@@ -119,7 +119,7 @@ def delete_dataset(options: argparse.Namespace) -> Answer:
     store = _store()
     theirs = [run.id for run in store.runs() if run.dataset == options.dataset]
     train.delete_dataset(store, options.dataset, with_runs=options.with_runs)
-    print(f"{options.dataset}  deleted{f', with {len(theirs)} of its runs' if theirs else ''}.")
+    print(f"{options.dataset}  deleted{f', with its runs ({len(theirs)})' if theirs else ''}.")
     return 0, {"dataset": options.dataset, "deleted": True, "runs": theirs}
 
 

@@ -6,7 +6,7 @@
 | `FINETUNE_SHARED`        | 1: shared server; visitors see only their own data and runs     | 1 on a Space        |
 | `FINETUNE_MAX_UPLOAD_MB` | maximum total size of one upload, in MB                         | 2048, shared: 100   |
 | `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                    | none, shared: 3     |
-| `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, without pauses      | none, shared: 30    |
+| `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 """
 

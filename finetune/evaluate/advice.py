@@ -67,9 +67,9 @@ def _before(rows: Json, before: Report, few: int) -> Advice:
     said = f"Without training, {TITLES[best].lower()} is right on {right} of {n}."
     if score >= ENOUGH and n >= FEWEST:
         return Advice(
-            "alternatives_suffice", "An alternative may be all you need", (said, "There is little left to win.")
+            "alternatives_suffice", "An alternative may be all you need", (said, "There is little left to gain.")
         )
-    reasons: tuple[str, ...] = (said, f"That leaves {n - right} of {n} to win.")
+    reasons: tuple[str, ...] = (said, f"That leaves {n - right} of {n} to gain.")
     if n < FEWEST:
         reasons += (f"Only {n} rows are held out: too few to tell afterwards whether it helped.",)
     return Advice("try_it", "Worth a try", reasons)

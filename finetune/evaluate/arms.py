@@ -16,7 +16,7 @@ from finetune.records import Json
 MODELS = ("base", "few_shot", "retrieval", "tuned")
 REFERENCES = ("majority", "nearest")
 TITLES = {
-    "base": "Base, zero-shot",
+    "base": "Base (zero-shot)",
     "few_shot": "Few-shot",
     "retrieval": "Retrieval",
     "tuned": "Tuned",

@@ -187,7 +187,7 @@ def _tunability(facts: Facts) -> Item:
 
 def _effort(facts: Facts) -> Item:
     if not facts.rows:
-        return Item("Costs", "Effort", None, "Bring data on the Data tab; its report says what there is to mend.")
+        return Item("Costs", "Effort", None, "Load data on the Data tab; its report shows what needs fixing.")
     worth = [one for one in facts.rows["problems"] if one["severity"] != "note"]
     done = len(facts.rows["applied"])
     before = f"{done} {'fix was' if done == 1 else 'fixes were'} made. " if done else ""
@@ -221,7 +221,8 @@ def _data(facts: Facts) -> Item:
     said += f", and {held['accepted']:,} held out in a file of their own." if held else ", some of them to be held out."
     if accepted < FEW:
         rows = "1 row is" if accepted == 1 else f"{accepted} rows are"
-        said += f" {rows} unlikely to have a noticeable effect; OpenAI's guide sees improvements from {FEW} to 100 on."
+        said += f" {rows} unlikely to have a noticeable effect; "
+        said += f"OpenAI's guide reports improvements from {FEW} to 100 examples upwards."
     return Item("Costs", "Data", said, mark="good" if accepted >= FEW else "bad")
 
 
@@ -261,7 +262,7 @@ def _cost(facts: Facts) -> Item:
         said += (
             f" Against {TITLES[best].lower()}, training pays for itself after {calls:,} calls."
             if calls is not None
-            else f" It is not clearly faster than {TITLES[best].lower()}: training does not pay for itself."
+            else f" The tuned model is not clearly faster than {TITLES[best].lower()}: training does not pay off."
         )
     if facts.price is not None:
         costs = [f"{TITLES[name].lower()} {facts.price * arm.seconds / 3.6:.3f}" for name, arm in arms.items()]
@@ -274,7 +275,7 @@ def _extensibility(facts: Facts) -> Item:
     if not facts.run:
         return Item("Benefits", "Extensibility", None, "Known once a run has an adapter.", words=("adapter",))
     size = sum(file.stat().st_size for file in train.adapter_folder(facts.run.id).glob("*.safetensors"))
-    said = f"The adapter weighs {size / 1e6:.1f} MB beside the base, and can be removed again."
+    said = f"The adapter adds {size / 1e6:.1f} MB to the base, and can be removed again."
     others = f"{facts.siblings} other run{'s' if facts.siblings > 1 else ''} of yours" if facts.siblings else ""
     said += f" {others} can share the same base in memory." if others else ""
     lost = facts.found.forgetting if facts.found else None

@@ -241,7 +241,7 @@ def _more(found: Report) -> str:
         )
     if against := next((arm for arm in ("few_shot", "retrieval") if arm in arms), None):
         few = arms[against].prompt_tokens
-        words += f" It answers with {arms['tuned'].prompt_tokens:.0f} prompt tokens instead of {few:.0f}."
+        words += f" The tuned model needs {arms['tuned'].prompt_tokens:.0f} prompt tokens instead of {few:.0f}."
     if lost := found.forgetting:
         words += f" General ability: {lost.said}"
         words += "." if lost.said == "unchanged" else f" (loss {lost.base_loss:.2f} → {lost.tuned_loss:.2f})."

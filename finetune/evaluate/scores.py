@@ -110,7 +110,7 @@ def refuse_schema(schema: Any, kind: str) -> None:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         raise ConfigError(
-            f"This is not a JSON Schema: {error.message[:200]}.", where="schema", fix="Mend it."
+            f"This is not a JSON Schema: {error.message[:200]}.", where="schema", fix="Correct it."
         ) from error
 
 

@@ -34,7 +34,7 @@ BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
 BROUGHT = "brought"
 """Beside answers that came in a bundle."""
 
-LEFT_OUT = "are unreadable, duplicate, tool-calling, or not answered with text"
+LEFT_OUT = "are unreadable, are duplicates, use tools, or have no text answer"
 """Of held-out rows: why such are not asked."""
 
 NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
@@ -193,7 +193,7 @@ def _settled(draft: Task, limit: int, kind: str | None) -> Task:
     """Which of the draft's rows are asked, in which of its arms, judged as what."""
     for name, known, given in (("arm", ARMS, draft.arms), ("kind", KINDS, [kind] if kind else [])):
         if wrong := [one for one in given if one not in known]:
-            raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Known are: {', '.join(known)}.")
+            raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Choose from: {', '.join(known)}.")
     unseen = _not_trained(draft.train, draft.rows)
     fresh = _asked(unseen)
     if not fresh:

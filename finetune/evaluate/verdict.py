@@ -53,7 +53,7 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
         said += f"{TITLES[best].lower()}."
     elif worse:
         code = "no_difference"
-        said = f"No clear difference to the base; an alternative does better: {TITLES[best].lower()}."
+        said = f"No clear difference from the base; an alternative does better: {TITLES[best].lower()}."
     else:
         code, said = "no_difference", "No clear difference."
     return Verdict(code, f"{said} {numbers}", best, gaps[best])
@@ -63,7 +63,11 @@ def _more(values: Mapping[str, Sequence[float]], best: str, sign: int) -> str:
     gaps = [sign * (a - b) for a, b in zip(values["tuned"], values[best], strict=True)]
     if needed := rows_needed(gaps):
         return f"about {needed} would be needed"
-    return "on these rows it wins as often as it loses" if any(gaps) else "on these rows the answers do not differ"
+    return (
+        "on these rows the tuned model wins as often as it loses"
+        if any(gaps)
+        else "on these rows the answers do not differ"
+    )
 
 
 def _gain(tuned: Sequence[float], other: Sequence[float], sign: int) -> Difference:
@@ -93,4 +97,4 @@ def _numbers(values: Mapping[str, Sequence[float]], best: str, gap: Difference, 
     ):
         against = f"the best alternative ({against})"
     alone = "" if {"few_shot", "retrieval", "nearest"} & set(arms) else " No alternative was measured."
-    return f"{first}, {', '.join(counts)}; the difference to {against} is {found}{sure}.{alone}"
+    return f"{first}, {', '.join(counts)}; the difference from {against} is {found}{sure}.{alone}"

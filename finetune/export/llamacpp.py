@@ -100,7 +100,7 @@ def _run(job: Job, gguf: Path, lora: Path | None, seconds: float) -> list[tuple[
             raise ModelError(
                 f"llama.cpp did not finish within {seconds:.0f} s and was stopped.",
                 where=gguf.name,
-                fix="Ask fewer rows, or for fewer tokens.",
+                fix="Use fewer rows or fewer tokens.",
                 code="llamacpp_timeout",
             ) from error
         if ended.returncode or not result.is_file():

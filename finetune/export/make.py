@@ -129,7 +129,7 @@ def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Ques
         say(f"Not checked: {error}")
         return None
     if asked.skipped:
-        say(f"Skipped {asked.skipped} held-out rows that are whole texts: they hold no question.")
+        say(f"Skipped {asked.skipped} held-out rows that are plain text without a prompt: there is nothing to ask.")
     return asked
 
 

@@ -80,7 +80,7 @@ class Parity:
         """For people."""
         if self.score_after is None:
             return f"Do not ship this. {self.problem}"
-        runs_on = f"{self.endless} of them no longer end; " if self.endless else ""
+        runs_on = f"{self.endless} now run on to the token limit; " if self.endless else ""
         numbers = (
             f"{self.same} of {self.n} answers are the same; {runs_on}score {self.score_before:.2f} before, "
             f"{self.score_after:.2f} after"
@@ -105,7 +105,9 @@ def question(store: Store, run: Run, rows: int = ROWS) -> Question:
     task = evaluate.of_run(run, store)
     places = [place for place, row in enumerate(task.rows) if row.prompt]
     if not places:
-        raise DataError("The held-out rows are whole texts: they hold no question.", code="no_question")
+        raise DataError(
+            "The held-out rows are plain text without a prompt: there is nothing to ask.", code="no_question"
+        )
     return Question(task, tuple(places[:rows]), len(task.rows) - len(places))
 
 

@@ -64,7 +64,7 @@ def answers(
             )
         except subprocess.TimeoutExpired as error:
             raise ModelError(
-                "Loading it again took too long.", where=folder.name, fix="Ask fewer rows.", code="reload_timeout"
+                "Loading it again took too long.", where=folder.name, fix="Use fewer rows.", code="reload_timeout"
             ) from error
         if done.returncode or not result.is_file():
             private = privacy.of_this_machine(folder, *([base] if base else []))

@@ -91,4 +91,4 @@ def _ollama(files: Sequence[str]) -> list[str]:
 
 
 def _others(names: Sequence[str], files: Sequence[str]) -> list[str]:
-    return [f"Beside it: {inline(', '.join(files))}."] if len(names) > 1 else []
+    return [f"Files: {inline(', '.join(files))}."] if len(names) > 1 else []

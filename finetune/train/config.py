@@ -141,7 +141,7 @@ class TrainConfig(BaseModel):
     packing: bool = Field(
         False,
         title="Packing",
-        description="Join short rows up to the max length; attention never crosses rows. Batches count joined rows.",
+        description="Join short rows up to the max length; attention never crosses them. Batch size counts joined rows.",
         json_schema_extra=ADVANCED,
     )
     gradient_checkpointing: bool = Field(
@@ -191,7 +191,7 @@ class TrainConfig(BaseModel):
         ge=0,
         le=5,
         title="Sample prompts",
-        description="Number of held-out prompts answered at every evaluation, shown beside the base model's answers.",
+        description="Number of held-out prompts to answer at every evaluation, for comparison with the base model.",
         json_schema_extra=ADVANCED,
     )
     held_out: float = Field(
@@ -285,7 +285,7 @@ class TrainConfig(BaseModel):
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Mend the file.") from error
+            raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Correct the file.") from error
         if not isinstance(values, dict):
             raise ConfigError(
                 "The YAML does not hold settings.", where=path.name, fix="Write one setting per line, as key: value."
@@ -346,7 +346,7 @@ def _explain(error: Any) -> ConfigError:
     key = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, TrainConfig.model_fields, n=1, cutoff=0.5)
-        known = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(TrainConfig.model_fields)}."
+        known = f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(TrainConfig.model_fields)}."
         return ConfigError("There is no such setting.", where=key[:100], fix=known)
     field = TrainConfig.model_fields[key]
     return ConfigError(

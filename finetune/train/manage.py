@@ -109,9 +109,9 @@ def _in_use(record: DatasetRecord, runs: Sequence[Run], with_runs: bool) -> RunE
     more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
     use = "1 run uses it" if len(runs) == 1 else f"{len(runs)} runs use it"
     return RunError(
-        f"{use}: {named}{more}. Evaluating them needs its rows.",
+        f"{use}: {named}{more}. The dataset's rows are needed to evaluate them.",
         where=record.name,
-        fix="Delete them first, or together with it (--with-runs).",
+        fix="Delete the runs first, or delete them with the dataset (--with-runs).",
         code="dataset_in_use",
     )
 

@@ -52,4 +52,4 @@ def preset(name: str) -> Preset:
         if name == one.name:
             return one
     known = ", ".join(one.name for one in PRESETS)
-    raise ConfigError("There is no such preset.", where=name[:60], fix=f"Known are: {known}.")
+    raise ConfigError("There is no such preset.", where=name[:60], fix=f"Choose from: {known}.")

@@ -219,12 +219,12 @@ def state_word(run: Run) -> str:
 def _refuse_used(run: Run) -> None:
     if run.state not in RESUMABLE or not used_up(run):
         return
-    take = "Stop it to keep its adapter, take that" if run.state == "paused" else "Take its adapter or a bundle"
+    take = "Stop it to keep its adapter, download that" if run.state == "paused" else "Download its adapter or a bundle"
     raise RunError(
         f"It was stopped {time_limit(run)}."
         if run.code == "timed_out"
         else f"It has used all its training time on this server ({run.seconds / 60:.3g} minutes).",
         where=run.id,
-        fix=f"{take} away on the Export tab, and train for longer on your own machine.",
+        fix=f"{take} on the Export tab, and train for longer on your own machine.",
         code="minutes_used",
     )

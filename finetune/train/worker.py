@@ -110,7 +110,8 @@ class Worker:
 
         config, between = self.config, every(self.config.eval_every, steps)
         self.say(
-            f"{len(rows.train)} rows, {len(rows.held_out)} held out; {steps} steps of {config.batch_size} examples."
+            f"{len(rows.train)} rows to train on, {len(rows.held_out)} held out; "
+            f"{steps} steps of {config.batch_size} examples."
         )
         first = not self.store.events_of(self.run.id, "eval", "checkpoint")
         if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:

@@ -58,7 +58,7 @@ def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) ->
         shows(page, "#data-facts", text)
     shows(page, "#fix-drop-duplicates", "(3 rows)")
     shows(page, "#fix-strip-leading-space", "␣Two metres")
-    shows(page, "#data-numbers", "tokens lose nothing")
+    shows(page, "#data-numbers", "max length that cuts nothing")
     shot(page, "data-dirty")
 
     page.click("#apply-drop-duplicates")

@@ -170,7 +170,7 @@ def test_it_fills_itself_in_as_one_goes(store: Store, tiny: Path, small_dataset:
     said = {item.title: item.said or "" for item in after.items}
     assert "At 2 an hour" in said["Compute"]
     assert "A thousand calls" in said["Cost per call"]
-    assert "MB beside the base" in said["Extensibility"]
+    assert "MB to the base" in said["Extensibility"]
     assert said["What for"] == "Adding up."
     assert set(WORDS) >= {word for item in after.items for word in item.words}
 

@@ -85,7 +85,7 @@ def test_losses_are_better_when_lower() -> None:
 
 def test_the_sentence_has_the_numbers() -> None:
     said = verdict({"tuned": share(83), "base": share(4), "few_shot": share(31)}, "right").sentence
-    assert "Tuned is right on 83 of 100, base, zero-shot on 4, few-shot on 31" in said
+    assert "Tuned is right on 83 of 100, base (zero-shot) on 4, few-shot on 31" in said
     assert "+52 points (95 % interval" in said
     few = verdict({"tuned": share(8, 8), "base": share(0, 8)}, "right").sentence
     assert "8 were measured; about 20 would be needed" in few
@@ -135,7 +135,7 @@ def test_every_alternative_must_be_beaten_not_only_the_one_that_looks_best() -> 
     said = verdict(arms | {"nearest": [0.0] * 20 + [1.0] * 31 + [0.0] * 9}, "right")
     assert (said.code, said.against) == ("alternative_as_good", "nearest")
     assert "may do as well: nearest training row's answer" in said.sentence
-    assert "the difference to nearest training row's answer is +15 points" in said.sentence
+    assert "the difference from nearest training row's answer is +15 points" in said.sentence
 
 
 def test_an_alternative_that_is_as_good_is_seldom_called_beaten() -> None:
@@ -166,4 +166,4 @@ def test_as_often_better_as_worse_is_not_the_same_answers() -> None:
 def test_a_constant_answer_is_no_alternative_that_was_tried() -> None:
     said = verdict({"tuned": share(83), "base": share(4), "majority": share(12)}, "right").sentence
     assert "No alternative was measured" in said
-    assert "the difference to the most common answer is" in said
+    assert "the difference from the most common answer is" in said

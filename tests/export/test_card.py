@@ -69,7 +69,7 @@ def test_it_says_what_was_measured(tiny: Path) -> None:
     )
     assert data.base_model is None
     assert made.report.verdict.sentence.split(",")[0] in text
-    for title in ("Base, zero-shot", "Few-shot", "Retrieval", "Tuned", "Most common answer"):
+    for title in ("Base (zero-shot)", "Few-shot", "Retrieval", "Tuned", "Most common answer"):
         assert f"| {title} |" in text
     assert "General ability: " in text
     assert "licence is unknown" in text

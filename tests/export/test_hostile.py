@@ -79,14 +79,14 @@ def test_the_same_bundle_untouched_is_accepted(store: Store, files: Files, tmp_p
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("../evil.json", "leads out"),
-        ("adapter/../../evil.json", "leads out"),
-        ("/etc/evil.json", "leads out"),
-        ("C:/evil.json", "leads out"),
-        ("C:evil.json", "leads out"),
-        ("adapter\\..\\evil.json", "leads out"),
-        ("./run.json", "leads out"),
-        ("adapter/./x.json", "leads out"),
+        ("../evil.json", "points outside"),
+        ("adapter/../../evil.json", "points outside"),
+        ("/etc/evil.json", "points outside"),
+        ("C:/evil.json", "points outside"),
+        ("C:evil.json", "points outside"),
+        ("adapter\\..\\evil.json", "points outside"),
+        ("./run.json", "points outside"),
+        ("adapter/./x.json", "points outside"),
         ("adapter/adapter_model.bin", "no such file"),
         ("adapter/evil.pkl", "no such file"),
         ("adapter/model.pt", "no such file"),
@@ -112,7 +112,7 @@ def test_names_that_no_bundle_has(store: Store, files: Files, tmp_path: Path, na
 def test_a_name_with_a_nul_is_not_cut_short(store: Store, files: Files, tmp_path: Path) -> None:
     place = zipped(sealed({**files, "adapter/aXb.json": b"{}"}), tmp_path / "b.zip")
     place.write_bytes(place.read_bytes().replace(b"adapter/aXb.json", b"adapter/a\0b.json"))
-    refused(store, place, "leads out")
+    refused(store, place, "points outside")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
@@ -209,7 +209,7 @@ def test_places_that_no_file_has(store: Store, files: Files, tmp_path: Path, pla
     with zipfile.ZipFile(held, "a") as bundle:
         bundle.infolist()[place].header_offset = offset
         bundle._didModify = True  # so that the table is written again
-    refused(store, held, "b.zip: This is no whole zip file")
+    refused(store, held, "b.zip: This is not a valid zip file")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
@@ -217,12 +217,12 @@ def test_torn_and_other_files(store: Store, tiny: Path, tmp_path: Path, kept: fl
     whole = world(tiny).full.read_bytes()
     place = tmp_path / "b.zip"
     place.write_bytes(whole[: int(kept * len(whole))])
-    refused(store, place, "no whole zip file")
+    refused(store, place, "not a valid zip file")
 
 
 def test_no_zip_no_manifest_no_file(store: Store, files: Files, tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(b"PK\x03\x04 this was never a zip")
-    refused(store, tmp_path / "b.zip", "b.zip: This is no whole zip file")
+    refused(store, tmp_path / "b.zip", "b.zip: This is not a valid zip file")
     refused(store, tmp_path / "none.zip", "There is no such file")
     refused(store, tmp_path, "There is no such file")
     del files["manifest.json"]
@@ -254,7 +254,7 @@ DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
 @pytest.mark.parametrize(
     ("name", "held", "says"),
     [
-        ("run.json", b"[1]", "no JSON object"),
+        ("run.json", b"[1]", "not a JSON object"),
         ("run.json", b"{", "not valid JSON"),
         ("run.json", b"\xff", "not valid JSON"),
         ("run.json", b'{"a": NaN}', "not valid JSON"),
@@ -265,7 +265,7 @@ DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
         ("run.json", b'{"a": ' + b"9" * 5000 + b"}", "not valid"),
         ("environment.json", b"{}", "field"),
         ("adapter/tokenizer_config.json", DEEP, "levels deep"),
-        ("adapter/tokenizer.json", b"[]", "no JSON object"),
+        ("adapter/tokenizer.json", b"[]", "not a JSON object"),
         ("adapter/chat_template.jinja", b"\x80\x04", "no text"),
         ("adapter/chat_template.jinja", b"a\0b", "no text"),
         ("events.jsonl", b"{}\n", "field"),
@@ -295,15 +295,15 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
         ("run.json", {"result": {"source": "elsewhere"}}, "source"),
         ("run.json", {"result": {"adapter": "x"}}, "adapter"),
         ("adapter/adapter_config.json", {"auto_mapping": {"base_model_class": "X"}}, "refers to code"),
-        ("adapter/adapter_config.json", {"peft_type": "IA3"}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"peft_type": None}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"use_dora": True}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"bias": "all"}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"modules_to_save": ["lm_head"]}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"init_lora_weights": "pissa"}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"megatron_core": "os"}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"something": "new"}, "no plain LoRA"),
-        ("adapter/adapter_config.json", {"base_model_name_or_path": "/etc"}, "another base"),
+        ("adapter/adapter_config.json", {"peft_type": "IA3"}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"peft_type": None}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"use_dora": True}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"bias": "all"}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"modules_to_save": ["lm_head"]}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"init_lora_weights": "pissa"}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"megatron_core": "os"}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"something": "new"}, "not a plain LoRA"),
+        ("adapter/adapter_config.json", {"base_model_name_or_path": "/etc"}, "different base"),
         ("adapter/adapter_config.json", {"r": 8}, "rank"),
         ("adapter/adapter_config.json", {"lora_alpha": 1}, "rank"),
         ("adapter/adapter_config.json", {"target_modules": "(a+)+$"}, "target modules"),
@@ -314,7 +314,7 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
         ("adapter/adapter_config.json", {"inference_mode": "no"}, "type"),
         ("adapter/adapter_config.json", {"fan_in_fan_out": 1}, "type"),
         ("adapter/adapter_config.json", {"peft_version": ["x"]}, "type"),
-        ("adapter/adapter_config.json", {"revision": "main"}, "no plain LoRA"),
+        ("adapter/adapter_config.json", {"revision": "main"}, "not a plain LoRA"),
         ("run.json", {"result": {"eval_loss": -1e308}}, "eval_loss"),
         ("adapter/tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}, "refers to code"),
         ("adapter/tokenizer_config.json", {"a": [{"b": {"trust_remote_code": True}}]}, "refers to code"),
@@ -335,7 +335,7 @@ def test_settings_and_bases_that_cannot_be(store: Store, files: Files, tmp_path:
     for wrong, says in (
         ({"lerning_rate": 1}, "no such setting"),
         ({"epochs": -1}, "not allowed"),
-        ({"model": "other"}, "another base"),
+        ({"model": "other"}, "different base"),
     ):
         bad = sealed(changed(files, "run.json", {"config": config | wrong}))
         refused(store, zipped(bad, tmp_path / "b.zip"), says)
@@ -379,7 +379,7 @@ def test_pages_stand_without_what_a_report_may_leave_out(store: Store, tiny: Pat
     arms = {name: {key: held for key, held in arm.items() if key != field} for name, arm in report["arms"].items()}
     bundle = zipped(sealed(changed(files, "report.json", {"arms": arms})), tmp_path / "b.zip")
     if field == "answer_tokens":
-        refused(store, bundle, "need their length")
+        refused(store, bundle, "needs answer_tokens")
         return
     run = read_bundle(store, bundle)
     found = evaluate.known(run)
@@ -417,7 +417,7 @@ def test_weights_that_are_none(store: Store, files: Files, tmp_path: Path) -> No
         struct.pack("<Q", 2**60) + real[8:],
         struct.pack("<Q", len(lying)) + lying + real[8 + length :],
     ):
-        cases.append((sealed({**files, "adapter/adapter_model.safetensors": held}), "no whole safetensors"))
+        cases.append((sealed({**files, "adapter/adapter_model.safetensors": held}), "not a valid safetensors"))
     for case, says in cases:
         refused(store, zipped(case, tmp_path / "b.zip"), says)
 
@@ -461,7 +461,7 @@ def test_answers_to_rows_that_there_are_not(store: Store, files: Files, tmp_path
     beyond = json.dumps(json.loads(lines[0]) | {"row": 9}).encode()
     long = json.dumps(json.loads(lines[0]) | {"text": "a " * 50_001}).encode()
     for held, says in (
-        ([*lines, beyond], "a row that there is not"),
+        ([*lines, beyond], "a row that does not exist"),
         ([*lines, lines[0]], "answered twice"),
         ([*lines, b'{"row": 1}'], "field"),
         ([long, *lines[1:]], "'text'"),

@@ -80,7 +80,7 @@ def test_a_preset_is_a_plain_set_of_values() -> None:
     for one in PRESETS:
         assert one.config.changed().keys() == one.values.keys()
         assert one.sentence.endswith(".")
-    with pytest.raises(ConfigError, match="fast: There is no such preset. Known are: quick, balanced, thorough."):
+    with pytest.raises(ConfigError, match="fast: There is no such preset. Choose from: quick, balanced, thorough."):
         preset("fast")
 
 

@@ -64,7 +64,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
         "<b>12</b>",
         "line 7",
         "lines 37, 38, 41",
-        "drawn by seed 0",
+        "drawn at random with seed 0",
         "18 more: 4 errors, 11 warnings, 3 notes</summary>",
     ):
         assert text in html

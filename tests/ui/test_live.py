@@ -50,7 +50,7 @@ def test_a_finished_run_keeps_its_page() -> None:
     card = measured.card(ended, view)
     for text in ("ba-state succeeded", "87 / 87", "5 min 41 s", "1.698 → 0.281", "tokens per second"):
         assert text in card
-    assert "left, measured" not in card
+    assert "left (measured)" not in card
     assert measured.loss(view).count("ba-dot") == 6
     assert "2e-4" in measured.beside(view)
 

@@ -72,9 +72,9 @@ def _refuse_binary(file: Path) -> None:
     try:
         text = file.read_text(encoding="utf-8")
     except ValueError as error:
-        raise refused("This is no text.", file.name) from error
+        raise refused("This is not a text file.", file.name) from error
     if "\0" in text:
-        raise refused("This is no text.", file.name)
+        raise refused("This is not a text file.", file.name)
 
 
 def _check_config(found: Json, base: str, config: TrainConfig) -> None:
@@ -87,22 +87,22 @@ def _check_config(found: Json, base: str, config: TrainConfig) -> None:
     plain["peft_type"] = "LORA"
     for key, value in found.items():
         if key not in FREE and value not in (plain.get(key), None, False, {}, []):
-            raise refused(f"This is no plain LoRA: {key[:40]} is not as usual.", where)
+            raise refused(f"This is not a plain LoRA: {key[:40]} has an unsupported value.", where)
         if key in FREE and type(value) not in FREE[key]:
-            raise refused(f"In its settings, {key} is not of the usual type.", where)
+            raise refused(f"{key} has the wrong type.", where)
     if not 0 <= found.get("lora_dropout", 0) < 1:
-        raise refused("Its dropout is no share.", where)
+        raise refused("Its dropout is not between 0 and 1.", where)
     if found.get("peft_type") != "LORA":
-        raise refused("This is no plain LoRA: peft_type is not as usual.", where)
+        raise refused("This is not a plain LoRA: peft_type is not LORA.", where)
     if found.get("base_model_name_or_path") != base:
-        raise refused("It names another base than the run.", where)
+        raise refused("It names a different base from the run's.", where)
     wanted = (config.r, config.alpha, config.rslora)
     if (found.get("r"), found.get("lora_alpha"), found.get("use_rslora", False)) != wanted:
         raise refused("Its rank or strength is not the one in the run's settings.", where)
     modules = found.get("target_modules")
     named = isinstance(modules, list) and all(isinstance(one, str) and MODULE.fullmatch(one) for one in modules)
     if modules != "all-linear" and not (named and modules):
-        raise refused("Its target modules are no list of names.", where)
+        raise refused("Its target modules are not a list of names.", where)
 
 
 def _check_weights(file: Path, rank: int) -> None:
@@ -118,7 +118,7 @@ def _check_weights(file: Path, rank: int) -> None:
                 found, part = WEIGHT.fullmatch(name), opened.get_slice(name)
                 shape = part.get_shape()
                 if not found or part.get_dtype() not in DTYPES or len(shape) != 2:
-                    raise refused("It holds something else than a LoRA's weights.", where)
+                    raise refused("It contains something other than LoRA weights.", where)
                 if shape[0 if found[1] == "A" else 1] != rank:
                     raise refused("A weight's shape does not fit the rank.", where)
                 if not torch.isfinite(opened.get_tensor(name)).all():
@@ -126,6 +126,6 @@ def _check_weights(file: Path, rank: int) -> None:
     except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
-        raise refused("This is no whole safetensors file.", where) from error
+        raise refused("This is not a valid safetensors file.", where) from error
     if not names:
         raise refused("It holds no weights.", where)

@@ -46,7 +46,9 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
     try:
         opened = path.open("rb")
     except OSError as error:
-        raise refused("There is no such file, or it may not be read.", path.name, "Name a bundle.") from error
+        raise refused(
+            "There is no such file, or it cannot be read.", path.name, "Give the path of a bundle."
+        ) from error
     try:
         with opened as file:
             _refuse_long_directory(file)
@@ -59,7 +61,7 @@ def unpack(path: Path, place: Path) -> dict[str, Path]:
     except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place no file has
             raise
-        raise refused("This is no whole zip file.", path.name) from error
+        raise refused("This is not a valid zip file.", path.name) from error
 
 
 def _unpacked(bundle: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], place: Path) -> dict[str, Path]:
@@ -93,7 +95,7 @@ def _checked(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipIn
         raise refused(f"It would unpack to more than {RATIO} times its size, as only a zip bomb does.")
     named = {info.filename: info for info in infos}
     if schema.MANIFEST not in named:
-        raise refused("The zip has no manifest, so it is no run bundle.")
+        raise refused("The zip has no manifest, so it is not a run bundle.")
     return named
 
 
@@ -102,16 +104,16 @@ def _check(info: zipfile.ZipInfo) -> None:
     name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
     parts = name.replace("\\", "/").split("/")
     if "\\" in name or "\0" in name or ":" in name or name.startswith("/") or ".." in parts or "." in parts:
-        raise refused("The name leads out of the bundle, or cannot be a file's.", name)
+        raise refused("The name points outside the bundle, or is not a valid file name.", name)
     if kind not in (0, stat.S_IFREG) or info.external_attr & 0x10:
         raise refused("Links, folders and special files are not accepted.", name)
     if info.flag_bits & 0x1:
         raise refused("The file is encrypted.", name)
     if info.compress_type not in METHODS:
-        raise refused("The file is compressed in a way that a bundle is not.", name)
+        raise refused("The file uses a compression method that bundles do not use.", name)
     most = schema.most_bytes(name)
     if most is None or name != info.filename:
-        raise refused("A bundle holds no such file; only safetensors, JSON and texts are read.", name)
+        raise refused("This file does not belong in a bundle; only safetensors, JSON and text files are read.", name)
     if info.file_size > most:
         raise refused(
             f"The file would be {info.file_size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} are accepted.", name

@@ -97,7 +97,7 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
         raise refused(f"Its settings are not valid: {error}", "run.json") from error
     _check_base(run, config)
     if counted.included != ("data/train.jsonl" in files):
-        raise refused("The rows are said to be there and are not, or the other way round.", "data.json")
+        raise refused("This says the rows are included when they are not, or the reverse.", "data.json")
     return Incoming(
         place,
         files,
@@ -115,7 +115,7 @@ def _check_base(run: schema.RunRecord, config: train.TrainConfig) -> None:
 
     name = run.base.name
     if config.model != name:
-        raise refused("The settings name another base than the run.", "run.json")
+        raise refused("The settings and the run name different bases.", "run.json")
     if run.base.local:
         fits = bool(facts.NAME.fullmatch(name))
     else:
@@ -274,9 +274,11 @@ def _evaluations(incoming: Incoming, run: Run, record: DatasetRecord) -> None:
             try:
                 task = evaluate.of_run(run, here, limit=limit)
             except DataError as error:
-                raise refused("It holds answers, and no row that they could be of.", "evaluations") from error
+                raise refused(
+                    "It contains answers but no held-out rows they could belong to.", "evaluations"
+                ) from error
             if any(one.row >= len(general() if one.arm.startswith("general") else task.rows) for one in answers):
-                raise refused("It holds an answer to a row that there is not.", "evaluations")
+                raise refused("It contains an answer to a row that does not exist.", "evaluations")
             place = task.folder
         place.parent.mkdir(exist_ok=True)
         if place.exists():

@@ -146,9 +146,9 @@ class ReportRecord(Report):
         if any(arm not in self.arms or self.arms[arm].score is None for arm in ("base", "tuned")):
             raise ValueError("base and tuned need a score")
         if any("answer_tokens" not in arm.model_fields_set for name, arm in self.arms.items() if name in MODELS):
-            raise ValueError("a model's answers need their length")
+            raise ValueError("a model's arm needs answer_tokens")
         if self.model_fields_set & KEPT_HERE:
-            raise ValueError("what is noted when a report is kept does not belong in a bundle")
+            raise ValueError("data, origin, adapter and at do not belong in a bundle's report")
 
 
 KEPT_HERE = {"data", "origin", "adapter", "at"}

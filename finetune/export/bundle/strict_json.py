@@ -53,7 +53,7 @@ def parse(text: bytes, where: str, most: int = MOST_VALUES) -> Json:
     except (ValueError, RecursionError) as error:
         raise refused("This is not valid JSON.", where) from error
     if not isinstance(value, dict):
-        raise refused("This holds no JSON object.", where)
+        raise refused("This is not a JSON object.", where)
     _check(value, where)
     return value
 
@@ -85,7 +85,7 @@ def as_record(value: Json, record: type[Record], where: str) -> Record:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(map(str, first["loc"]))[:80]
-        raise refused(f"The field {field!r} is not as it must be: {first['msg'][:100]}.", where) from error
+        raise refused(f"The field {field!r} is not valid: {first['msg'][:100]}.", where) from error
 
 
 def _check(value: Any, where: str) -> None:

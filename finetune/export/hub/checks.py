@@ -121,5 +121,5 @@ def pushable(folder: Path, say: Callable[[str], None] = lambda sentence: None) -
     if not files:
         raise RunError("There is nothing to push.", where=folder.name, fix="Export first.", code="hub_nothing")
     if others:
-        say(f"{others} other {'file stays' if others == 1 else 'files stay'} here.")
+        say(f"{others} other {'file is' if others == 1 else 'files are'} not pushed.")
     return files

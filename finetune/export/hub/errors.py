@@ -15,16 +15,24 @@ AGAIN = "Nothing was uploaded to the repository. Try again."
 BY_STATUS = {
     401: ("hub_token", "The Hub does not know this token.", "Log in again: it may have expired or been revoked."),
     402: ("hub_quota", "The account's storage on the Hub is used up.", "Free some there, or upgrade."),
-    403: ("hub_forbidden", "This token may not write there.", "Choose your own name, or a token that may write."),
+    403: (
+        "hub_forbidden",
+        "This token has no write access there.",
+        "Choose a repository in your own namespace, or a token with write access.",
+    ),
     404: ("hub_forbidden", "There is no such repository, or this token may not see it.", "Check owner and name."),
     409: (
         "hub_taken",
-        "There is a repository of this name that this token cannot reach.",
+        "A repository of this name exists, but this token has no access to it.",
         "Choose another name.",
     ),
-    412: ("hub_busy", "Somebody else committed there meanwhile.", "Look at it, and push again; nothing was committed."),
+    412: (
+        "hub_busy",
+        "Somebody else has committed there in the meantime.",
+        "Check that commit, then push again; nothing of yours was committed.",
+    ),
     413: ("hub_quota", "This is too large for the Hub.", "Free some of the account's storage, or push less."),
-    429: ("hub_busy", "This account has sent the Hub too many requests.", "Wait some minutes and push again."),
+    429: ("hub_busy", "This account has sent the Hub too many requests.", "Wait a few minutes and push again."),
 }
 
 

@@ -151,7 +151,7 @@ class _Job:
         done, total = 0, sum(sizes.values())
         for addition in additions:
             name, here = addition.path_in_repo, sizes[addition.path_in_repo]
-            self._say(f"Uploading {name} ({size(here)}); {size(done)} of {size(total)} are there.")
+            self._say(f"Uploading {name} ({size(here)}); {size(done)} of {size(total)} uploaded so far.")
             self.uploading = True
             api.preupload_lfs_files(self.repo, [addition], free_memory=False)
             self.uploading, done = False, done + here
@@ -213,7 +213,7 @@ def _silent(seconds: float, in_time: bool = True) -> RunError:
     fix = (
         "Nothing was uploaded to the repository. Try again."
         if in_time
-        else "Look there whether the commit arrived before you retry."
+        else "Check there whether the commit arrived before you try again."
     )
     return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
 

@@ -89,7 +89,7 @@ model.print_trainable_parameters()
 # ## The rows
 #
 # `train.tokens.jsonl` holds the token ids that the model's chat template made of each conversation in `train.jsonl`.
-# The loss falls on what the assistant says and on its end of turn (`labels`), not on the rest (-100).
+# The loss is computed on what the assistant says and its end-of-turn token (`labels`), not on the rest (-100).
 
 # %%
 

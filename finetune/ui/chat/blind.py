@@ -44,8 +44,8 @@ KEYS = """document.addEventListener('keydown', event => {
   if (button && button.offsetParent && !button.disabled) button.click();
 });"""
 INTRO = (
-    "<p class='ba-masked'>Base and tuned answer the same prompts; which of them is left changes at random, and you "
-    "are hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
+    "<p class='ba-masked'>The base and the tuned model answer the same prompts; which one is on the left is random and "
+    "stays hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
 )
 
 
@@ -112,7 +112,7 @@ class BlindTest:
         with gr.Row(elem_classes="ba-controls"):
             self.count = gr.Slider(1, MOST_PROMPTS, value=10, step=1, label="Held-out prompts", elem_id="blind-count")
             self.own = gr.Textbox(
-                label="Or your own prompts", info="One a line.", lines=1, max_lines=6, scale=2, elem_id="blind-own"
+                label="Or your own prompts", info="One per line.", lines=1, max_lines=6, scale=2, elem_id="blind-own"
             )
             self.begin = gr.Button("Begin", variant="primary", scale=0, min_width=110, elem_id="blind-begin")
         self.view = gr.HTML(INTRO, js_on_load=KEYS, elem_id="blind-view")

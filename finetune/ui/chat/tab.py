@@ -26,9 +26,9 @@ from finetune.ui.train.live import with_adapter
 
 EXAMPLES = 5
 VERIFIED = (
-    "<p class='ba-stats ba-verified' title='Checked after each adapter was loaded: with all adapters off, the logits "
-    "of three fixed probes against those of the base before any adapter came.'>✓ base verified: with adapters off, "
-    "its logits differ by at most {{ difference }} from the untouched base's</p>"
+    "<p class='ba-stats ba-verified' title='Checked after each adapter was loaded: with all adapters off, the "
+    "logits for three fixed prompts are compared with the base from before any adapter was loaded.'>✓ base verified: "
+    "with adapters off, its logits differ by at most {{ difference }} from the untouched base's</p>"
 )
 
 HERE = "chat"
@@ -126,7 +126,9 @@ class ChatTab:
                     0, 2, value=0, step=0.1, label="Temperature", info="0 is greedy decoding, best for comparing."
                 ),
                 gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31),
-                gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p", info="With a temperature."),
+                gr.Slider(
+                    0.05, 1, value=1, step=0.05, label="Top-p", info="Only used when the temperature is above 0."
+                ),
                 gr.Slider(1, 2, value=1, step=0.05, label="Repetition penalty", info="1: none."),
             ]
             self.seed = self.sampling[2]

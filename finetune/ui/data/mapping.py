@@ -53,7 +53,7 @@ class MappingForm:
         self.marker = gr.Textbox(
             "",
             label="Marker",
-            info="For one text column that holds both.",
+            info="For a single text column that holds both prompt and answer.",
             placeholder="### Response:",
             max_lines=1,
             elem_id="mapping-marker",

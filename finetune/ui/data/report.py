@@ -27,7 +27,8 @@ def splitting(split: data.Split | None) -> str:
         return ""
     if split.by == "file":
         return f"{split.train:,} rows are trained on; the held-out file has {split.validation:,}."
-    sentence = f"{split.train:,} rows will be trained on and {split.validation:,} held out, drawn by seed {split.seed}"
+    sentence = f"{split.train:,} rows will be trained on and {split.validation:,} held out, "
+    sentence += f"drawn at random with seed {split.seed}"
     sentence += ", each label in proportion" if split.stratified else ""
     groups = "1 group" if split.groups == 1 else f"{split.groups:,} groups"
     return sentence + (f"; {groups} of near-identical rows kept on one side." if split.groups else ".")

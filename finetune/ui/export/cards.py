@@ -39,7 +39,7 @@ def working(line: str, run: str = "") -> Markup:
     return card(render("<span class='ba-busy'></span> {{ line }} {{ run }}", line=line, run=run))
 
 
-def failed(sentence: str, what: str = "Not made.", run: str = "") -> Markup:
+def failed(sentence: str, what: str = "Failed.", run: str = "") -> Markup:
     """Why nothing was made, or brought in."""
     return html.failed(sentence, what, run)
 
@@ -65,4 +65,4 @@ def _badge(one: Format, parity: dict[str, Any] | None) -> tuple[str, str] | None
     if not parity:
         return ("", "not checked") if one.loads else None
     kind, words = BADGES[parity["status"]]
-    return f" {kind}", f"{words}: {parity['same']} of {parity['n']}"
+    return f" {kind}", f"{words} ({parity['same']} of {parity['n']} identical)"

@@ -66,7 +66,7 @@ class GuideTab:
         self.halt = gr.Button("Stop", size="sm", visible=False, elem_id="stop-alternatives")
         with gr.Row():
             self.markdown = Download("Save as Markdown", "guide-markdown")
-            self.page = Download("Save to print", "guide-page")
+            self.page = Download("Save for printing", "guide-page")
 
     def listen(self, model: gr.Dropdown, plan: Plan) -> None:
         """Tie it to the model chosen on the Models tab and to what the Train tab's plan measured."""
@@ -155,5 +155,5 @@ def _price(text: str | None) -> float | None:
     except ValueError:
         price = -1.0
     if not 0 <= price < 1e6:
-        raise ConfigError(f"{str(text)[:40]!r} is not a price.", where="Price of an hour", fix="Write 0.50, say.")
+        raise ConfigError(f"{str(text)[:40]!r} is not a price.", where="Price per hour", fix="For example: 0.50.")
     return price

@@ -42,7 +42,13 @@ class ResultsTab:
                 [], label="Run", info="A run with an adapter.", elem_id="results-run", scale=3, min_width=280
             )
             self.limit = gr.Slider(
-                20, 200, value=evaluate.MOST_ROWS, step=10, label="Rows at most", info="Drawn by seed.", scale=2
+                20,
+                200,
+                value=evaluate.MOST_ROWS,
+                step=10,
+                label="Maximum rows",
+                info="Sampled with the run's seed.",
+                scale=2,
             )
             self.begin = gr.Button("Did it help?", variant="primary", scale=1, min_width=130, elem_id="evaluate")
             self.halt = gr.Button("Stop", scale=1, min_width=90, elem_id="stop-evaluation")
@@ -145,7 +151,9 @@ class ResultsTab:
         try:
             wanted = json.loads(schema) if schema and schema.strip() else None  # None: its accordion was never opened
         except (ValueError, RecursionError) as error:
-            raise ConfigError("This is no JSON.", where="JSON Schema", fix="Correct it, or leave it empty.") from error
+            raise ConfigError(
+                "This is not valid JSON.", where="JSON Schema", fix="Correct it, or leave it empty."
+            ) from error
         return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
 
     def _found(self, task: evaluate.Task, chosen: str) -> dict[Any, Any]:

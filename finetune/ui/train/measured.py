@@ -28,7 +28,7 @@ def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
     cells = [(f"{progress.step:,} / {f'{run.steps:,}' if run.steps else '…'}", "steps")]
     cells.append((clock(progress.seconds), "elapsed"))
     if run.state == "running":
-        cells.append((clock(progress.eta) if progress.eta is not None else "measuring…", "left, measured"))
+        cells.append((clock(progress.eta) if progress.eta is not None else "measuring…", "time left (measured)"))
     if progress.tokens_per_second:
         cells.append((f"{progress.tokens_per_second:,.0f}", "tokens per second"))
     if progress.held_out:

@@ -109,5 +109,5 @@ def _minutes(text: str | None) -> float | None:
     except ValueError:
         minutes = 0.0
     if not 0 < minutes < 1e6:
-        raise ConfigError(f"{text!r} is not a number of minutes.", where="Finish within", fix="Write 10, say.")
+        raise ConfigError(f"{text!r} is not a number of minutes.", where="Finish within", fix="For example: 10.")
     return minutes
