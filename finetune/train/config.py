@@ -141,7 +141,7 @@ class TrainConfig(BaseModel):
     packing: bool = Field(
         False,
         title="Packing",
-        description="Join short rows up to the max length; attention never crosses them. Batch size counts joined rows.",
+        description="Join short rows up to the max length; attention never crosses them. Batches count joined rows.",
         json_schema_extra=ADVANCED,
     )
     gradient_checkpointing: bool = Field(

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
 
+from finetune.train import prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.sampler import Order
 
@@ -35,11 +36,11 @@ def only_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def summed_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def summed_loss(model: Any, inputs: dict[str, torch.Tensor], shared: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy summed over the supervised tokens of a batch, and how many those are.
 
     `inputs` are (rows, length): ``input_ids``, ``labels``, and ``attention_mask``, or for packed rows
-    ``position_ids`` that begin again with each row.
+    ``position_ids`` that begin again with each row. The first `shared` tokens, alike in all rows, are read once.
 
     Example:
         >>> total, count = summed_loss(model, batch)
@@ -47,9 +48,13 @@ def summed_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tens
     targets = inputs["labels"][:, 1:]
     learned = targets != -100
     where = "position_ids" if "position_ids" in inputs else "attention_mask"
+    plain = {"input_ids": inputs["input_ids"], where: inputs[where], "use_cache": False}
+    predicting = nn.functional.pad(learned, (0, 1), value=False)
     head = extract_model_from_parallel(model).get_output_embeddings()
-    with only_positions(head, nn.functional.pad(learned, (0, 1), value=False)):
-        logits = model(input_ids=inputs["input_ids"], **{where: inputs[where]}, use_cache=False).logits[0]
+    with only_positions(head, predicting[:1, :shared]):
+        rest = prefix.split(model, inputs, shared) if shared else plain
+    with only_positions(head, predicting[:, shared:]):
+        logits = model(**rest).logits[0]
     return nn.functional.cross_entropy(logits.float(), targets[learned], reduction="sum"), learned.sum()
 
 
@@ -66,6 +71,7 @@ class SupervisedTrainer(SFTTrainer):
     def __init__(self, *args: Any, checkpoints: Checkpoints | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.checkpoints = checkpoints
+        self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
         self.tokens_read = 0
         self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
         self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took
@@ -75,7 +81,7 @@ class SupervisedTrainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Cross-entropy over the supervised tokens, divided by their count in the whole effective batch."""
-        total, count = summed_loss(model, inputs)
+        total, count = summed_loss(model, inputs, self._shared(inputs))
         loss = total / torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
@@ -96,7 +102,8 @@ class SupervisedTrainer(SFTTrainer):
                 if self.stopping():
                     sums[2] = 1
                     break
-                total, count = summed_loss(model, self._prepare_inputs(batch))
+                inputs = self._prepare_inputs(batch)
+                total, count = summed_loss(model, inputs, self._shared(inputs))
                 sums[:2] += torch.tensor([float(total), float(count)], dtype=torch.float64)
         model.train()
         loss, tokens, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
@@ -109,6 +116,14 @@ class SupervisedTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _shared(self, inputs: dict[str, Any]) -> int:
+        """Tokens of a batch to read once; 0 where that saves little, or was seen not to be exact."""
+        tokens = prefix.worthwhile(inputs)
+        if tokens and self.shares is None:
+            alone = self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
+            self.shares = alone and prefix.exact(self.model, inputs)
+        return tokens if self.shares else 0
+
     def _held_out_batches(self, rows: Any) -> DataLoader:
         """This process's share of the held-out rows, each row once; the Trainer's own shares repeat some.
 
@@ -117,6 +132,7 @@ class SupervisedTrainer(SFTTrainer):
         rows = self.eval_dataset if rows is None else rows
         processes, mine = self.accelerator.num_processes, self.accelerator.process_index
         share = rows.select(range(mine, len(rows), processes)) if processes > 1 else rows
+        share = share.select(sorted(range(len(share)), key=lambda row: len(share[row]["input_ids"])))  # less padding
         size = self.args.per_device_eval_batch_size
         return DataLoader(share, batch_size=size, collate_fn=self.data_collator, generator=torch.Generator())
 
