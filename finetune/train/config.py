@@ -141,7 +141,8 @@ class TrainConfig(BaseModel):
     packing: bool = Field(
         False,
         title="Packing",
-        description="Join short rows up to the max length; attention never crosses them. Batches count joined rows.",
+        description="Join short rows up to the max length, with no attention between them. "
+        "The batch size counts joined rows.",
         json_schema_extra=ADVANCED,
     )
     gradient_checkpointing: bool = Field(
