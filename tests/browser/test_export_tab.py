@@ -86,6 +86,7 @@ def test_a_run_is_judged_taken_away_and_brought_in(
     expect(page.locator("#judged-rows")).to_contain_text("What is")
 
     tab(page, "Export")
+    expect(page.locator("#export-run input")).not_to_have_value("")
     page.click("#make-adapter")
     expect(page.locator("#format-adapter")).to_contain_text("answers the same", timeout=120_000)
     page.click("#make-bundle")

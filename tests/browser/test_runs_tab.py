@@ -79,6 +79,7 @@ def test_compare_open_copy_rename_delete(app: str, page: Page, chromium: Browser
     page.set_viewport_size({"width": 1440, "height": 1000})
 
     rows.nth(1).click()
+    expect(page.locator("#run-name textarea, #run-name input").first).to_have_value(EVIL)
     fill(page, "#run-name", "second run")
     page.click("#rename-run")
     shows(page, "#runs-table", "second run")
