@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from finetune import settings, train
 from finetune.chat import Ask, Engine, Reply, Sampling
-from finetune.chat.engine import MOST_MESSAGES
+from finetune.chat.prompts import MOST_MESSAGES
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.models import DEFAULT
 from finetune.records import Json

@@ -7,12 +7,14 @@ logits after every load. An adapter whose method modifies the base is refused wi
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import models, train
+from finetune.chat.per_row import BASE, PerRow
+from finetune.chat.prefixes import Prefixes
 from finetune.errors import ModelError, RunError
 from finetune.store import Run
 from finetune.train.checkpoints import Checkpoints
@@ -20,9 +22,6 @@ from finetune.train.checkpoints import Checkpoints
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
-
-BASE = "__base__"
-"""PEFT's name for "no adapter" in a batch of several adapters."""
 
 ADAPTER_BYTES = 2**30
 """Bytes of adapters kept in memory; above that the least recently used are unloaded."""
@@ -87,14 +86,16 @@ class Resident:
     def __init__(self, found: models.Found):
         self.found = found
         self.tokenizer: PreTrainedTokenizerBase = models.load_tokenizer(found)
-        self.model: Any = models.load_model(found).eval()
-        _reset_generation_config(self.model)
+        self.base: Any = models.load_model(found).eval()
+        _reset_generation_config(self.base)
+        self.per_row, self.prefixes = PerRow(), Prefixes()
+        self._peft: Any = None  # PEFT's view of the base, once there is an adapter; its layers are the base's
         self._loaded: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._pristine = self._probe()
         self.difference, self.whole = 0.0, True
 
-    def load(self, wanted: Sequence[Adapter]) -> None:
-        """Load these adapters unless they are in memory, and verify the base after each.
+    def load(self, wanted: Sequence[Adapter], in_use: Collection[str] = ()) -> None:
+        """Load these adapters unless they are in memory, and verify the base after each; those `in_use` stay.
 
         Raises:
             RunError: an adapter is missing or damaged, or modifies the base.
@@ -111,7 +112,7 @@ class Resident:
                 self._verify()
                 self.whole = True
             self._loaded.move_to_end(adapter.name)
-        self._evict({adapter.name for adapter in wanted})
+        self._evict({*in_use, *(adapter.name for adapter in wanted)})
 
     def _load(self, adapter: Adapter, folder: Path) -> None:
         from peft import PeftModel
@@ -120,11 +121,12 @@ class Resident:
         try:
             if adapter.name in self._loaded:
                 self._drop(adapter.name)
-            if isinstance(self.model, PeftModel):
-                self.model.load_adapter(str(folder), adapter_name=adapter.name, use_safetensors=True)
+            if self._peft is not None:
+                self._peft.load_adapter(str(folder), adapter_name=adapter.name, use_safetensors=True)
             else:
-                self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=adapter.name)
-            self.model.eval()
+                self._peft = PeftModel.from_pretrained(self.base, str(folder), adapter_name=adapter.name)
+            self._peft.eval()
+            self.per_row.install(self.base)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"The adapter cannot be loaded ({type(error).__name__}).",
@@ -132,14 +134,14 @@ class Resident:
                 fix="Train the run again.",
                 code="adapter_damaged",
             ) from error
-        if _tensors(folder) != sum(adapter.name in key.split(".") for key, _ in self.model.named_parameters()):
+        if _tensors(folder) != sum(adapter.name in key.split(".") for key, _ in self.base.named_parameters()):
             raise RunError(
                 "The adapter cannot be loaded (it is incomplete).",
                 where=adapter.run.id,
                 fix="Train the run again.",
                 code="adapter_damaged",
             )
-        _scale(self.model, adapter)
+        _scale(self.base, adapter)
 
     def _verify(self) -> None:
         difference = float((self._probe() - self._pristine).abs().max())
@@ -157,13 +159,10 @@ class Resident:
         import torch
 
         ids = [self.tokenizer.encode(text) for text in PROBES]
-        inputs: dict[str, Any] = models.left_padded(
-            ids, min(models.end_tokens(self.model, self.tokenizer)), self.model.device
-        )
-        if hasattr(self.model, "peft_config"):
-            inputs["adapter_names"] = [BASE] * len(ids)
-        with torch.inference_mode():
-            return self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+        inputs = models.left_padded(ids, min(models.end_tokens(self.base, self.tokenizer)), self.base.device)
+        with torch.inference_mode(), self.per_row.using([BASE] * len(ids)):
+            logits: torch.Tensor = self.base(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+        return logits
 
     def _evict(self, needed: set[str]) -> None:
         while len(self._loaded) > 1 and sum(size for _, size in self._loaded.values()) > ADAPTER_BYTES:
@@ -173,7 +172,8 @@ class Resident:
             self._drop(oldest)
 
     def _drop(self, name: str) -> None:
-        self.model.delete_adapter(name)
+        self._peft.delete_adapter(name)
+        self.prefixes.forget(name)
         del self._loaded[name]
 
 

@@ -1,64 +1,46 @@
-"""The chat engine: one base model in memory with its adapters, and a queue of requests.
+"""The chat engine: questions for one base model in memory, with or without its adapters.
 
-All columns of a comparison are rows of one batched `generate`, each with its own adapter
-(``adapter_names=["__base__", …]``), so they use the same weights and stream together. The queue admits one request
-at a time, for its whole answer: PEFT installs hooks on the shared model for each `generate`, so calls must not
-interleave. This is the only place that keeps a model in memory for chat.
+All columns of a comparison, and those of several visitors, are rows of one batch (`chat.driver`), each with its own
+adapter: they use the same weights and stream together. The queue admits `TOGETHER` requests at a time. This is the
+only place that keeps a model in memory for chat.
 """
 
 import threading
-from bisect import bisect_left
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune import models
-from finetune.chat.adapters import BASE, Adapter, Resident
-from finetune.chat.losses import Loss
+from finetune.chat.adapters import Resident
+from finetune.chat.per_row import BASE
+from finetune.chat.prompts import Ask, context, expected, fit, refuse_long
 from finetune.chat.queue import Turns
 from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.chat.steps import in_thread
 from finetune.errors import ModelError, RunError
-from finetune.store import Run
+from finetune.models.render import IGNORED
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from finetune.chat.driver import Driver, Job
+    from finetune.chat.line import Line
 
-DEFAULT_CONTEXT = 2048
-"""Context length in tokens if a model's config does not give one (Bloom's does not)."""
+TOGETHER = 8
+"""Requests that are answered at the same time."""
+
+AT_ONCE = 16
+"""Rows of an evaluation that are answered at the same time."""
 
 MOST_WAITING = 32
-"""Most requests in the queue: at ten seconds per answer, the last one waits five minutes."""
-
-MOST_TEXT = 200_000
-"""Most characters of a conversation: more than a CPU can process in reasonable time, yet quick to tokenise. A prompt
-of 2 MB once blocked all others for a minute, only to be refused."""
-
-MOST_MESSAGES = 2_000
-"""Most messages of a conversation; the template takes time for each, even for empty ones."""
-
-Messages = Sequence[dict[str, str]]
+"""Most requests in the engine: at ten seconds per answer, the last one waits under a minute."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A conversation for one column; `run` is None for the base model.
+class Loss:
+    """Cross-entropy in nats, summed over the tokens of an answer including its end of turn, and their number."""
 
-    `step` selects an earlier checkpoint of the run, `strength` scales its adapter (0: off, 1: as trained).
-    `thinking` uses the template's reasoning mode, and should be set if the run was trained in it.
-    """
-
-    messages: Messages
-    run: Run | None = None
-    thinking: bool = False
-    step: int | None = None
-    strength: float = 1.0
-
-    @property
-    def adapter(self) -> Adapter | None:
-        """The adapter for this column; None for the base."""
-        return Adapter(self.run, self.step, self.strength) if self.run else None
+    total: float
+    tokens: int
 
 
 class Engine:
@@ -71,8 +53,8 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        self._turns = Turns()
-        self._resident: Resident | None = None
+        self._turns = Turns(TOGETHER)
+        self._driver: Driver | None = None
 
     def stream(
         self,
@@ -92,7 +74,7 @@ class Engine:
             ModelError: the base cannot be loaded or has changed, or the prompt does not fit its context.
             RunError: a run has no adapter, or its adapter cannot be loaded or compared with the base.
         """
-        _refuse_long(asks)
+        refuse_long(asks)
         stop = stop or threading.Event()
         turn = self._turns.join()
         try:
@@ -112,7 +94,7 @@ class Engine:
         Raises:
             RunError: `MOST_WAITING` requests are queued already (code ``busy``); otherwise as `stream`.
         """
-        _refuse_long(asks)
+        refuse_long(asks)
         if (waiting := len(self._turns)) >= MOST_WAITING:
             raise RunError(
                 f"The server is busy: {waiting} requests are ahead of yours.",
@@ -132,18 +114,30 @@ class Engine:
     def _answers(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
-        """Generate the replies. Only for the request whose turn it is: this uses the shared model."""
-        from finetune.chat.streaming import generate
-
+        """Generate the replies. Only for a request whose turn it is."""
         if stop.is_set():
             yield [Reply(stop="stopped")] * len(asks)
             return
-        resident = self._ready(model, asks, source)
-        prompts, dropped = _fit(asks, resident.tokenizer, resident.model, sampling)
-        names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
-        for rows in generate(resident.model, resident.tokenizer, prompts, names, sampling, stop):
-            beside = resident.difference
-            yield [replace(row, dropped=count, difference=beside) for row, count in zip(rows, dropped, strict=True)]
+        dropped: list[int] = []
+
+        def prepare(resident: Resident) -> "list[Line]":
+            prompts, counts = fit(asks, resident.tokenizer, resident.base, sampling)
+            dropped[:] = counts
+            return [
+                _line(resident, ask, prompt, sampling, place=place, remember=True)
+                for place, (ask, prompt) in enumerate(zip(asks, prompts, strict=True))
+            ]
+
+        job = _job(asks, model, source, prepare, stop)
+        with closing(self._running(job)) as news:
+            for _ in news:
+                if job.lines:
+                    yield [
+                        replace(line.reply(), dropped=count, difference=job.difference)
+                        for line, count in zip(job.lines, dropped, strict=True)
+                    ]
+        if not job.lines:
+            yield [Reply(stop="stopped")] * len(asks)
 
     def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY) -> list[Reply]:
         """The finished replies, one per ask."""
@@ -152,119 +146,128 @@ class Engine:
             pass
         return replies
 
-    def losses(
+    def judge(
         self,
         asks: Sequence[Ask],
         answers: Sequence[str],
         model: str,
-        stop: threading.Event | None = None,
+        sampling: Sequence[Sampling],
+        stop: threading.Event,
         source: str | None = None,
-    ) -> list[Loss]:
-        """The loss of a given answer to each ask; empty if `stop` was set.
+    ) -> Generator[tuple[int, Reply, Loss]]:
+        """Answer every ask, and find the loss of the answer that is expected; yields (place, reply, loss) as they end.
+
+        A prompt is read once for both. `Reply.seconds` is the row's share of the time. With ``max_tokens`` of 0 there
+        is only the loss; a prompt that does not fit has the stop reason ``too_long``. Ends early when `stop` is set.
 
         Raises:
             ModelError, RunError: as `stream`.
 
         Example:
-            >>> engine.losses([Ask(messages), Ask(messages, run)], ["4", "4"], model)[1]
-            Loss(total=0.41, tokens=2)
+            >>> for place, reply, loss in engine.judge(asks, answers, model, [GREEDY] * len(asks), stop): ...
         """
-        from finetune.chat.losses import answer_losses
+        found: list[_Judged] = []
 
-        stop = stop or threading.Event()
-        turn = self._turns.join()
-        try:
-            for _ in turn.wait(stop):
-                pass
-            if stop.is_set():
-                return []
-            resident = self._ready(model, asks, source)
-            names = [ask.adapter.name if ask.adapter else BASE for ask in asks]
-            conversations = [
-                [*ask.messages, {"role": "assistant", "content": answer}]
-                for ask, answer in zip(asks, answers, strict=True)
-            ]
-            context = _context(resident.model)
-            return answer_losses(resident.model, resident.tokenizer, conversations, names, context, stop)
-        finally:
-            turn.leave()
+        def prepare(resident: Resident) -> "list[Line]":
+            found.extend(_Judged.of(resident, *one) for one in zip(asks, answers, sampling, strict=True))
+            return [line for judged in found for line in judged.lines]
 
-    def _ready(self, name: str, asks: Sequence[Ask], source: str | None) -> Resident:
-        wanted = [ask.adapter for ask in asks if ask.adapter]
-        sources: set[str] = {adapter.run.result.source for adapter in wanted if adapter.run.result.source}
-        sources |= {source} if source else set()
-        if len(sources) > 1:
-            raise RunError(
-                f"These runs were trained on different copies of {name} ({', '.join(sorted(sources))}).",
-                fix="Compare them one at a time.",
-                code="different_bases",
-            )
-        found = models.find(name, source=next(iter(sources), None))
-        if self._resident is None or self._resident.found != found or not self._resident.whole:
-            self._resident = None  # free the previous model first
-            self._resident = Resident(found)
-        self._resident.load(wanted)
-        return self._resident
+        job, told = _job(asks, model, source, prepare, stop, width=AT_ONCE), set[int]()
+        with closing(self._running(job)) as news:
+            for _ in news:
+                for place, judged in enumerate(list(found)):
+                    if place not in told and all(line.stop for line in judged.lines):
+                        if stop.is_set():
+                            return
+                        told.add(place)
+                        yield place, judged.reply, judged.loss
+
+    def _running(self, job: "Job") -> Generator[None]:
+        from finetune.chat.driver import Driver
+
+        self._driver = self._driver or Driver()
+        return self._driver.run(job)
 
 
-def _fit(
-    asks: Sequence[Ask], tokenizer: "PreTrainedTokenizerBase", model: Any, sampling: Sampling
-) -> tuple[list[list[int]], list[int]]:
-    context = _context(model)
-    room = context - sampling.max_tokens
-    if room < 1:
-        raise ModelError(
-            f"An answer of {sampling.max_tokens:,} tokens does not fit the model's context of {context:,}.",
-            fix="Lower max tokens.",
-        )
-    fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
-    return [ids for ids, _ in fitted], [count for _, count in fitted]
+def _job(
+    asks: Sequence[Ask],
+    model: str,
+    source: str | None,
+    prepare: "Callable[[Resident], list[Line]]",
+    stop: threading.Event,
+    **more: Any,
+) -> "Job":
+    """A job on the base that the runs were trained on.
 
-
-def _context(model: Any) -> int:
-    return (
-        getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
-    )  # GPT-2's config maps its own name to this one
-
-
-def _refuse_long(asks: Sequence[Ask]) -> None:
-    """Refuse an overlong conversation before it is queued, without tokenising it."""
-    most = max((len(ask.messages) for ask in asks), default=0)
-    if most > MOST_MESSAGES:
-        raise ModelError(
-            f"The conversation is too long: {most:,} messages, the limit is {MOST_MESSAGES:,}.",
-            fix="Start a new one.",
-            code="too_long",
-        )
-    longest = max((sum(len(message["content"]) for message in ask.messages) for ask in asks), default=0)
-    if longest > MOST_TEXT:
-        raise ModelError(
-            f"The conversation is too long: {longest:,} characters, the limit is {MOST_TEXT:,}.",
-            fix="Shorten it, or start a new one.",
-            code="too_long",
-        )
-
-
-def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
-    """Prompt ids that fit in `room` tokens, and the number of oldest messages dropped to make them fit.
-
-    Conversations are cut before a user message; the system prompt is kept. The cut is found by bisection: rendering
-    the rest for every possible cut would take minutes with thousands of messages.
+    Raises:
+        RunError: they were trained on different copies of it.
     """
-    system = [message for message in ask.messages[:1] if message["role"] == "system"]
-    turns = list(ask.messages[len(system) :])
-    cuts = [0, *(place for place, turn in enumerate(turns) if place and turn["role"] == "user")]
+    from finetune.chat.driver import Job
 
-    def after(cut: int) -> list[int]:
-        return models.prompt_ids([*system, *turns[cut:]], tokenizer, thinking=ask.thinking)
-
-    if len(ids := after(0)) <= room:
-        return ids, 0
-    if len(ids := after(cuts[-1])) > room:
-        raise ModelError(
-            f"The message is too long: {len(ids):,} tokens, but only {room:,} fit.",
-            fix="Shorten it, or split it up.",
-            code="too_long",
+    adapters = list({ask.adapter.name: ask.adapter for ask in asks if ask.adapter}.values())
+    sources: set[str] = {adapter.run.result.source for adapter in adapters if adapter.run.result.source}
+    sources |= {source} if source else set()
+    if len(sources) > 1:
+        raise RunError(
+            f"These runs were trained on different copies of {model} ({', '.join(sorted(sources))}).",
+            fix="Compare them one at a time.",
+            code="different_bases",
         )
-    kept = bisect_left(cuts, True, key=lambda cut: len(after(cut)) <= room)
-    return after(cuts[kept]), cuts[kept]
+    return Job((model, next(iter(sources), None)), adapters, prepare, stop, **more)
+
+
+def _line(resident: Resident, ask: Ask, prompt: list[int], sampling: Sampling, **more: Any) -> "Line":
+    from finetune.chat.line import Line
+
+    name = ask.adapter.name if ask.adapter else BASE
+    ends = models.end_tokens(resident.base, resident.tokenizer)
+    return Line(prompt, name, resident.tokenizer, ends, sampling, **more)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The line of an answer, and that of its loss: the same one unless the template opens the two differently."""
+
+    said: "Line"
+    expected: "Line"
+    dropped: int
+
+    @classmethod
+    def of(cls, resident: Resident, ask: Ask, answer: str, sampling: Sampling) -> "_Judged":
+        """Both lines of one ask."""
+        prompt, dropped, why = _fitted(resident, ask, sampling)
+        most = context(resident.base)
+        ids, labels = (part[-most:] for part in expected(ask, dropped, answer, resident.tokenizer))
+        if not why and ids[: len(prompt)] == prompt and set(labels[: len(prompt)]) <= {IGNORED}:
+            rest = {"expected": ids[len(prompt) :], "labels": labels[len(prompt) :]}
+            line = _line(resident, ask, prompt, sampling, **rest)
+            return cls(line, line, dropped)
+        said = _line(resident, ask, prompt, sampling)
+        said.stop = why
+        first = max(1, next(place for place, label in enumerate(labels) if label != IGNORED))
+        silent = replace(sampling, max_tokens=0)
+        loss = _line(resident, ask, ids[:first], silent, expected=ids[first:], labels=labels[first:])
+        return cls(said, loss, dropped)
+
+    @property
+    def lines(self) -> "list[Line]":
+        return [self.said] if self.said is self.expected else [self.said, self.expected]
+
+    @property
+    def reply(self) -> Reply:
+        return replace(self.said.reply(), seconds=self.said.share, dropped=self.dropped)
+
+    @property
+    def loss(self) -> Loss:
+        return Loss(self.expected.loss, sum(label != IGNORED for label in self.expected.labels or ()))
+
+
+def _fitted(resident: Resident, ask: Ask, sampling: Sampling) -> tuple[list[int], int, str | None]:
+    """The prompt, how many messages it is without, and whether it is too long to be asked."""
+    try:
+        (prompt,), (dropped,) = fit([ask], resident.tokenizer, resident.base, sampling)
+    except ModelError as error:
+        if error.code != "too_long":
+            raise
+        return [], 0, error.code
+    return prompt, dropped, None

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune import models, train
+from finetune.chat.engine import AT_ONCE
 from finetune.durations import roughly
 from finetune.evaluate.advice import ENOUGH, Advice, advise, best_alternative
 from finetune.evaluate.arms import MODELS, TITLES
 from finetune.evaluate.findings import Arm, Report
-from finetune.evaluate.measure import AT_ONCE
 from finetune.evaluate.report import known, known_before
 from finetune.evaluate.stats import FEWEST
 from finetune.records import Json
@@ -255,7 +255,7 @@ def _cost(facts: Facts) -> Item:
         for name, arm in arms.items()
     )
     source = "According to the run's bundle" if _brought(facts) else "Measured"
-    said, calls = f"{source}, per answer in batches of {AT_ONCE}: {each}.", None
+    said, calls = f"{source}, per answer, {AT_ONCE} at a time: {each}.", None
     if not _brought(facts) and facts.found.verdict and facts.found.verdict.code in PAYS:
         best = best_alternative(facts.found.kind, arms)
         calls = break_even(train.duration(facts.run), arms["tuned"], arms[best])

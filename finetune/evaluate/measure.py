@@ -1,6 +1,6 @@
 """Asks every arm every row, and keeps each answer at once: what was asked is never asked again.
 
-    <task folder>/answers.jsonl    one `Answered` a line, appended and synced batch by batch
+    <task folder>/answers.jsonl    one `Answered` a line, appended and synced one by one
 
 Example:
     >>> for done, of in measure(task, Engine()): print(f"{done} of {of}")
@@ -14,22 +14,20 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from finetune import chat, models
-from finetune.chat.losses import Loss
+from finetune.chat.engine import Loss
 from finetune.data import Example
-from finetune.errors import ModelError, RunError
+from finetune.errors import RunError
 from finetune.evaluate.arms import MODELS, Asking
 from finetune.evaluate.findings import Answered
 from finetune.evaluate.stats import batched_interval
 from finetune.evaluate.task import Task
 from finetune.records import Json
-
-AT_ONCE = 8
-"""Rows in one batch."""
+from finetune.store import Run
 
 SPARE = 1.5
 """An answer may be so many times as long as the longest expected one; what runs on is cut there."""
@@ -68,33 +66,29 @@ def answered(task: Task) -> list[Answered]:
 
 
 def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None) -> Generator[tuple[int, int]]:
-    """Ask what has not been asked yet; yields (done, of) after each batch. Ends early when `stop` is set.
+    """Ask what has not been asked yet; yields (done, of) after each answer. Ends early when `stop` is set.
 
     Raises:
         FinetuneError: the model or the adapter cannot be used.
     """
     stop = stop or threading.Event()
-    asking = Asking(task.train, task.seed)
     most = longest(task)
     done = {(one.arm, one.row) for one in answered(task)}
-    batches = list(_batches(task, asking, done))
-    of = sum(len(batch) for _, batch in batches) + len(done)
+    parts = [part for part in _parts(task, most, done) if part.rows]
+    of = sum(len(part.rows) for part in parts) + len(done)
     count = len(done)
     yield count, of
     with _answers(task) as file:
-        for arm, batch in batches:
-            rows = (
-                _general(task, engine, arm, batch, stop)
-                if arm.startswith("general")
-                else _ask(task, engine, asking, arm, batch, most, stop)
-            )
+        for part in parts:
+            with closing(engine.judge(*part.questions, stop, task.source)) as steps:
+                for place, reply, loss in steps:
+                    file.write(f"{_kept(part, place, reply, loss).model_dump_json()}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                    count += 1
+                    yield count, of
             if stop.is_set():
                 return
-            file.writelines(f"{row.model_dump_json()}\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-            count += len(rows)
-            yield count, of
 
 
 def paced(steps: Generator[tuple[int, int]]) -> Generator[tuple[int, int, float | None]]:
@@ -129,81 +123,48 @@ def _answers(task: Task) -> Iterator[TextIO]:
         ) from error
 
 
-def _batches(task: Task, asking: Asking, done: set[tuple[str, int]]) -> Iterator[tuple[str, list[int]]]:
-    """Rows of like length together: a batch is as slow as its longest."""
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one arm that are still to be asked, and what the engine is to be given for them."""
+
+    arm: str
+    rows: list[int]
+    questions: tuple[list[chat.Ask], list[str], str, list[chat.Sampling]]
+
+
+def _parts(task: Task, most: int, done: set[tuple[str, int]]) -> Iterator[_Part]:
+    """Long prompts first: prompts of like length are read together, and the last rows to be answered are short."""
+    asking, model = Asking(task.train, task.seed), task.model
     for arm in (arm for arm in MODELS if arm in task.arms):
-        left = [row for row in range(len(task.rows)) if (arm, row) not in done]
-        left.sort(key=lambda row: len(str(asking.messages(arm, task.rows[row]))))
-        for start in range(0, len(left), AT_ONCE):
-            yield arm, left[start : start + AT_ONCE]
+        left = {row: asking.messages(arm, task.rows[row]) for row in range(len(task.rows)) if (arm, row) not in done}
+        rows = sorted(left, key=lambda row: len(str(left[row])), reverse=True)
+        run = task.run if arm == "tuned" else None
+        asks = [chat.Ask(left[row], run, task.thinking) for row in rows]
+        answers = [task.rows[row].answer for row in rows]
+        yield _Part(arm, rows, (asks, answers, model, [chat.Sampling(max_tokens=most)] * len(rows)))
     if task.run and "tuned" in task.arms:
-        for arm in ("general_base", "general_tuned"):
-            left = [row for row in range(len(general())) if (arm, row) not in done]
-            for start in range(0, len(left), AT_ONCE):
-                yield arm, left[start : start + AT_ONCE]
+        for arm, run in (("general_base", None), ("general_tuned", task.run)):
+            yield _general(arm, model, run, [row for row in range(len(general())) if (arm, row) not in done])
 
 
-def _ask(
-    task: Task, engine: chat.Engine, asking: Asking, arm: str, batch: Sequence[int], most: int, stop: threading.Event
-) -> list[Answered]:
-    run = task.run if arm == "tuned" else None
-    asks = [chat.Ask(asking.messages(arm, task.rows[row]), run, task.thinking) for row in batch]
-    replies = _replies(task, engine, asks, most, stop)
-    losses = engine.losses(asks, [task.rows[row].answer for row in batch], task.model, stop, task.source)
-    return [
-        _kept(row, arm, reply, loss)
-        for row, reply, loss in zip(batch, replies, losses, strict=False)  # no losses when it was stopped
-    ]
-
-
-def _replies(
-    task: Task, engine: chat.Engine, asks: Sequence[chat.Ask], most: int, stop: threading.Event
-) -> Sequence[chat.Reply]:
-    """The answers, each with its share of the seconds; where a question does not fit, the others are asked without it.
-
-    Seconds are without loading the model, or waiting in line.
-    """
-    replies: Sequence[chat.Reply] = ()
-    try:
-        for replies in engine.stream(asks, task.model, chat.Sampling(max_tokens=most), stop, task.source):  # noqa: B007
-            pass
-    except ModelError as error:
-        if error.code != "too_long":
-            raise
-        if len(asks) == 1:
-            return [chat.Reply(stop="too_long")]
-        half = len(asks) // 2
-        return [one for part in (asks[:half], asks[half:]) for one in _replies(task, engine, part, most, stop)]
-    seconds = max((reply.seconds for reply in replies), default=0.0) / len(asks)
-    return [replace(reply, seconds=seconds) for reply in replies]
-
-
-def _general(task: Task, engine: chat.Engine, arm: str, batch: Sequence[int], stop: threading.Event) -> list[Answered]:
+def _general(arm: str, model: str, run: Run | None, rows: list[int]) -> _Part:
     """Losses of the general answers; the first few prompts are answered too, to be looked at."""
-    rows = general()
-    run = task.run if arm == "general_tuned" else None
-    asks = [chat.Ask([dict(message) for message in rows[row].prompt], run) for row in batch]
-    replies = [chat.Reply() for _ in batch]
-    if batch[0] < GENERAL_SHOWN:
-        shown = [ask for row, ask in zip(batch, asks, strict=True) if row < GENERAL_SHOWN]
-        for found in engine.stream(shown, task.model, chat.Sampling(max_tokens=64), stop, task.source):
-            replies[: len(found)] = found
-    losses = engine.losses(asks, [rows[row].answer for row in batch], task.model, stop, task.source)
-    return [
-        _kept(row, arm, replace(reply, seconds=0.0), loss)
-        for row, reply, loss in zip(batch, replies, losses, strict=False)
-    ]
+    examples = general()
+    asks = [chat.Ask([dict(message) for message in examples[row].prompt], run) for row in rows]
+    sampling = [chat.Sampling(max_tokens=64 if row < GENERAL_SHOWN else 0) for row in rows]
+    return _Part(arm, rows, (asks, [examples[row].answer for row in rows], model, sampling))
 
 
-def _kept(row: int, arm: str, reply: chat.Reply, loss: Loss) -> Answered:
+def _kept(part: _Part, place: int, reply: chat.Reply, loss: Loss) -> Answered:
+    general = part.arm.startswith("general")
     return Answered(
-        row=row,
-        arm=arm,
+        row=part.rows[place],
+        arm=part.arm,
         text=reply.text,
         tokens=reply.tokens,
-        prompt_tokens=reply.prompt_tokens,
-        seconds=reply.seconds,
-        stop=reply.stop,
+        prompt_tokens=0 if general and not reply.tokens else reply.prompt_tokens,
+        seconds=0.0 if general else reply.seconds,
+        stop=None if general and not reply.tokens else reply.stop,
         loss=loss.total,
         loss_tokens=loss.tokens,
         dropped=reply.dropped,

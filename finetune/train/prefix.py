@@ -43,7 +43,7 @@ def worthwhile(batch: Batch) -> int:
     return prefix if prefix * (rows - 1) >= SHARE * rows * length else 0
 
 
-def split(model: Any, batch: Batch, prefix: int) -> Batch:
+def split(model: Any, batch: Batch, prefix: int) -> dict[str, object]:
     """Read the first `prefix` tokens once; returns what to call the model with for the rest of each row."""
     rows, length = batch["input_ids"].shape
     cache = DynamicCache(config=model.config)

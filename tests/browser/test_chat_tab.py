@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
+from finetune.chat.queue import Turns
 from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page as pages
@@ -164,6 +165,7 @@ def test_a_closed_tab_gives_the_engine_back(
 
     train_tiny(store, tiny, small_dataset)
     engine, forward = Engine(), LlamaForCausalLM.forward
+    engine._turns = Turns(at_once=1)
 
     def slow(*arguments: object, **named: object) -> object:
         time.sleep(0.1)

@@ -43,10 +43,11 @@ def test_the_base_beside_an_adapter_is_the_base(store: Store, tiny: Path) -> Non
 def test_a_base_that_changed_is_refused_and_loaded_anew(store: Store, tiny: Path) -> None:
     engine, first, second = Engine(), drawn(store, tiny), drawn(store, tiny, seed=1)
     pristine = engine.answer([Ask(ASKED), Ask(ASKED, first)], str(tiny), SHORT)[0]
-    resident = engine._resident
+    assert engine._driver
+    resident = engine._driver.resident
     assert resident
     with torch.no_grad():  # as a merge that was never undone would
-        resident.model.get_base_model().model.layers[0].mlp.down_proj.base_layer.weight.add_(0.05)
+        resident.base.model.layers[0].mlp.down_proj.base_layer.weight.add_(0.05)
     with pytest.raises(ModelError, match="no longer answers as before") as caught:
         engine.answer([Ask(ASKED), Ask(ASKED, second)], str(tiny), SHORT)
     assert caught.value.code == "base_changed"
@@ -69,10 +70,11 @@ def test_an_adapter_that_changes_the_base_is_refused(store: Store, tiny: Path, s
     file = train.adapter_folder(run.id) / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     pristine = engine.answer([Ask(ASKED)], str(tiny), SHORT)[0]
-    resident = engine._resident
+    assert engine._driver
+    resident = engine._driver.resident
     with pytest.raises(RunError, match=reason):
         engine.answer([Ask(ASKED), Ask(ASKED, run)], str(tiny), SHORT)
-    assert engine._resident is resident, "nothing was touched"
+    assert engine._driver.resident is resident, "nothing was touched"
     assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].text == pristine.text
 
 
@@ -84,15 +86,14 @@ def test_strength_is_how_much_of_the_adapter_acts(store: Store, tiny: Path) -> N
     ids = torch.tensor([[5, 6, 7, 8]])
 
     def logits(name: str) -> torch.Tensor:
-        with torch.inference_mode():
-            return resident.model(input_ids=ids, adapter_names=[name]).logits
+        with torch.inference_mode(), resident.per_row.using([name]):
+            return resident.base(input_ids=ids).logits
 
     base = logits("__base__")
     assert torch.equal(logits(Adapter(run, strength=0.0).name), base)
     whole = logits(Adapter(run).name)
     assert not torch.allclose(whole, base, atol=1e-2)
-    resident.model.set_adapter(Adapter(run).name)
-    for name, weight in resident.model.named_parameters():
+    for name, weight in resident.base.named_parameters():
         if "lora_B" in name and f".{Adapter(run).name}." in name:
             weight.data *= 0.5
     assert torch.allclose(logits(Adapter(run, strength=0.5).name), logits(Adapter(run).name), atol=1e-5)
@@ -109,8 +110,9 @@ def test_adapters_go_when_there_is_no_room(store: Store, tiny: Path, monkeypatch
     for _ in range(2):
         again = [engine.answer([Ask(ASKED, run)], str(tiny), SHORT)[0].text for run in runs]
         assert again == said
-        assert engine._resident
-        assert len(engine._resident.model.peft_config) == 2
+        assert engine._driver
+        assert engine._driver.resident
+        assert len(engine._driver.resident.base.peft_config) == 2
 
 
 def test_the_last_adapter_stays_however_little_room_there_is(

@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM
 from finetune import data, models, train
 from finetune.chat import Ask, Engine, Sampling
 from finetune.chat.adapters import Resident
-from finetune.chat.engine import _fit
+from finetune.chat.line import Line
+from finetune.chat.per_row import BASE
+from finetune.chat.prompts import _drop_oldest, fit
 from finetune.errors import ModelError, RunError
 from finetune.store import Run, Store
 from tests.conftest import conversation, said, train_tiny
@@ -70,26 +72,40 @@ def test_replies_grow_and_end_with_a_reason(tiny: Path, run: Run) -> None:
     assert all(reply.first is not None and reply.first <= reply.seconds for reply in steps[-1])
 
 
-def test_a_row_stops_at_its_own_end_of_turn(tiny: Path, run: Run) -> None:
+def line(tiny: Path, **more: int) -> Line:
     tokenizer = models.load_tokenizer(models.find(str(tiny)))
-    from finetune.chat.streaming import _Row
+    return Line([5, 6], BASE, tokenizer, {2}, Sampling(**more))
 
-    row = _Row(tokenizer, {2}, [5, 6])
-    for token in [*tokenizer.encode("done", add_special_tokens=False), 2, *tokenizer.encode("more")]:
-        row.add(token, 0.1)
-    assert (row.reply.text, row.reply.stop) == ("done", "end_of_turn")
+
+def test_a_row_stops_at_its_own_end_of_turn(tiny: Path) -> None:
+    row = line(tiny)
+    for token in [*row.tokenizer.encode("done", add_special_tokens=False), 2]:
+        assert row.stop is None
+        row.add(token)
+    assert (row.reply().text, row.reply().stop) == ("done", "end_of_turn")
 
 
 def test_half_a_character_is_not_shown(tiny: Path) -> None:
-    tokenizer = models.load_tokenizer(models.find(str(tiny)))
-    from finetune.chat.streaming import _Row
-
-    row, seen = _Row(tokenizer, {2}, [1]), []
-    for token in tokenizer.encode("é🙂", add_special_tokens=False):
-        row.add(token, 0.1)
-        seen.append(row.reply.text)
+    row, seen = line(tiny), []
+    for token in row.tokenizer.encode("é🙂", add_special_tokens=False):
+        row.add(token)
+        seen.append(row.reply().text)
     assert seen[-1] == "é🙂"
     assert all("\ufffd" not in text for text in seen)
+
+
+def test_an_answer_of_no_tokens_is_over_at_once(tiny: Path) -> None:
+    row = line(tiny, max_tokens=0)
+    row.choose()
+    assert (row.stop, row.ids) == ("length", [])
+
+
+def test_repetition_is_punished_within_the_answer_only(tiny: Path) -> None:
+    row = Line([5, 6], BASE, line(tiny).tokenizer, {2}, Sampling(repetition_penalty=2.0))
+    row.logits = torch.tensor([0.0, 0.0, 0.0, 3.0, 0.0, 4.0, 0.0])
+    row.choose()
+    row.choose()
+    assert row.ids == [5, 3], "5 is in the prompt, which costs nothing, and then in the answer"
 
 
 def test_stop_ends_the_answer_soon(tiny: Path) -> None:
@@ -166,8 +182,6 @@ def test_thinking_opens_the_answer_as_it_was_trained(tiny: Path) -> None:
     opening = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
     thought = opening + "{% if not enable_thinking %}{{ '<think></think>' }}{% endif %}"
     tokenizer.chat_template = tokenizer.chat_template.replace(opening, thought)
-    from finetune.chat.engine import _drop_oldest
-
     plain, _ = _drop_oldest(Ask(ask("Hi")), tokenizer, 500)
     aloud, _ = _drop_oldest(Ask(ask("Hi"), thinking=True), tokenizer, 500)
     assert tokenizer.decode(plain).endswith("<think></think>")
@@ -231,7 +245,7 @@ def test_a_torn_adapter_config_is_one_sentence(tiny: Path, run: Run) -> None:
         Engine().answer([Ask(ask("Hi"), run)], str(tiny), SHORT)
 
 
-def test_stopping_leaves_no_hooks_on_the_model(tiny: Path, run: Run) -> None:
+def test_stopping_leaves_nothing_behind(tiny: Path, run: Run) -> None:
     engine = Engine()
     asks = [Ask(ask("Hi")), Ask(ask("Hi"), run)]
     whole = [reply.text for reply in engine.answer(asks, str(tiny), SHORT)]
@@ -241,7 +255,6 @@ def test_stopping_leaves_no_hooks_on_the_model(tiny: Path, run: Run) -> None:
         next(stream)
         stop.set()
         assert list(stream)[-1][0].stop == "stopped"
-    assert sum(len(module._forward_pre_hooks) for module in engine._resident.model.modules()) == 0
     assert [reply.text for reply in engine.answer(asks, str(tiny), SHORT)] == whole
 
 
@@ -251,8 +264,8 @@ def test_the_oldest_turns_go_until_the_rest_fits_and_no_more_than_that(tiny: Pat
     turns = [message for i in range(400) for message in conversation(f"What is {i}?", f"It is {i}.")]
     system = {"role": "system", "content": "Count."}
     asked = Ask([system, *turns, {"role": "user", "content": "And now?"}])
-    (prompt,), (dropped,) = _fit([asked], resident.tokenizer, resident.model, SHORT)
-    room = resident.model.config.max_position_embeddings - SHORT.max_tokens
+    (prompt,), (dropped,) = fit([asked], resident.tokenizer, resident.base, SHORT)
+    room = resident.base.config.max_position_embeddings - SHORT.max_tokens
     assert dropped % 2 == 0
     assert models.prompt_ids([system, *asked.messages[1 + dropped :]], resident.tokenizer) == prompt
     assert len(prompt) <= room

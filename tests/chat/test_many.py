@@ -87,6 +87,7 @@ def test_a_line_may_serve_several_at_once() -> None:
 
 def test_one_who_waits_is_told_how_many_are_ahead_and_can_leave(tiny: Path) -> None:
     engine, stop = Engine(), threading.Event()
+    engine._turns = Turns(at_once=1)
     busy = engine.stream([Ask(asked("Hi"))], str(tiny), Sampling(max_tokens=300))
     next(busy)
     waiting = engine.stream([Ask(asked("Hi"))], str(tiny), SHORT, stop)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from finetune import data, evaluate, models, train
-from finetune.chat import Ask, Engine
+from finetune.chat import Ask, Engine, Sampling
 from finetune.data import Example
 from finetune.errors import ConfigError, DataError
 from finetune.evaluate.arms import Asking
@@ -83,7 +83,9 @@ def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store
 def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
     messages = [{"role": "user", "content": "What is 3 plus 3?"}]
     longer = [*conversation("What is 1 plus 1?", "2"), {"role": "user", "content": "What is 2 plus 20?"}]
-    found = Engine().losses([Ask(messages), Ask(longer)], ["6", "22"], str(tiny))
+    silent, stop = [Sampling(max_tokens=0)] * 2, threading.Event()
+    judged = Engine().judge([Ask(messages), Ask(longer)], ["6", "22"], str(tiny), silent, stop)
+    found = [loss for _, _, loss in sorted(judged, key=lambda one: one[0])]
     tokenizer, model = models.load_tokenizer(models.find(str(tiny))), AutoModelForCausalLM.from_pretrained(tiny)
     for asked, answer, loss in ((messages, "6", found[0]), (longer, "22", found[1])):
         prompt = models.prompt_ids(asked, tokenizer)

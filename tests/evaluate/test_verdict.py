@@ -124,7 +124,7 @@ def test_what_was_not_measured_and_what_does_better_is_said() -> None:
     assert "No alternative was measured" in verdict({"tuned": share(83), "base": share(4)}, "right").sentence
     said = verdict({"tuned": share(25, 50), "base": share(24, 50), "few_shot": share(45, 50)}, "right")
     assert said.code == "no_difference"
-    assert "to the base; an alternative does better: few-shot" in said.sentence
+    assert "from the base; an alternative does better: few-shot" in said.sentence
     assert "the answers do not differ" in verdict({"tuned": share(4, 8), "base": share(4, 8)}, "right").sentence
 
 

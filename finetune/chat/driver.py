@@ -1,0 +1,198 @@
+"""The thread that runs the model for everybody: all answers in progress are rows of one batch.
+
+Requests for the base in memory join between two tokens, each with its own adapters. One for another base waits until
+the batch is empty, and nobody passes it meanwhile.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from finetune import models
+from finetune.chat.adapters import Adapter, Resident
+from finetune.chat.batch import Batch, PlainBatch, Stopped
+from finetune.chat.cache import RoomyCache
+from finetune.chat.line import Line
+
+SWAP = 4
+"""Rows of an evaluation that end before they are replaced: each change of rows copies the cache."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Rows to be answered; `prepare` makes them once the base (name and source) and the adapters are in memory.
+
+    All rows join at once (a comparison); with a `width` so many of them, after everybody who waits, and the others
+    as rows end (an evaluation).
+    """
+
+    base: tuple[str, str | None]
+    adapters: Sequence[Adapter]
+    prepare: Callable[[Resident], list[Line]]
+    stop: threading.Event
+    width: int | None = None
+    lines: list[Line] = field(default_factory=list)
+    difference: float = 0.0
+    """The base's, as `Resident` has it."""
+    waiting: list[Line] | None = None
+    """Those of `lines` that have not joined; None before there are any."""
+    left: bool = False
+    """Nobody reads the news any more."""
+    news: "queue.Queue[Job | BaseException | None]" = field(default_factory=queue.Queue)
+    """None after each token; in the end the job itself, or what went wrong."""
+
+    def asked(self) -> bool:
+        """Whether it is to end early."""
+        return self.left or self.stop.is_set()
+
+
+class Driver:
+    """Runs jobs until there are none; then its thread ends.
+
+    Example:
+        >>> for _ in Driver().run(job): print([line.reply().text for line in job.lines])
+    """
+
+    def __init__(self) -> None:
+        self.resident: Resident | None = None
+        self.batch: Batch | PlainBatch | None = None
+        self._jobs: list[Job] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def run(self, job: Job) -> Generator[None]:
+        """Yield after every token of this job (or several of them), and when it is over; raises what went wrong."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True, name="chat")
+                self._thread.start()
+        try:
+            while (news := _latest(job.news)) is not job:
+                if isinstance(news, BaseException):
+                    raise news
+                yield
+            yield
+        finally:
+            job.left = True
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._thread = None
+                    return
+                jobs = list(self._jobs)
+            try:
+                self._round(jobs)
+            except BaseException as error:
+                logging.exception("The batch failed")
+                self.batch = None
+                for job in jobs:
+                    self._end(job, error)
+
+    def _round(self, jobs: list[Job]) -> None:
+        """Let rows in, choose a token for each, let those that end go, and read the tokens."""
+        import torch
+
+        with torch.inference_mode():
+            for job in sorted(jobs, key=lambda job: job.width is not None):
+                if job.asked():
+                    self._end(job, job)
+                elif not self._let_in(job):
+                    break
+            began, rows = time.monotonic(), [row for row in self._rows() if not row.stop]
+            for row in rows:
+                row.choose()
+            for job in jobs:
+                if job.waiting == [] and all(line.stop for line in job.lines):
+                    self._end(job, job)
+                job.news.put(None)
+            self._let_go()
+            if self.batch and any(not row.stop for row in self._rows()):
+                self.batch.step()
+            for row in rows:
+                row.share += (time.monotonic() - began) / len(rows)
+
+    def _rows(self) -> list[Line]:
+        return self.batch.rows if self.batch else []  # type: ignore[return-value]
+
+    def _let_in(self, job: Job) -> bool:
+        """Let the job's next rows in; False when the batch must be empty first, so that nobody may pass."""
+        try:
+            if job.waiting is None or (job.waiting and self._room(job)):
+                return self._ready(job) and self._join(job)
+        except Stopped:
+            self._end(job, job)
+        except BaseException as error:  # noqa: BLE001 - raised again by who asked
+            self._end(job, error)
+        return True
+
+    def _room(self, job: Job) -> int:
+        """How many of the job's rows may join now."""
+        waiting = len(job.waiting or ())
+        present = len(job.lines) - waiting - sum(bool(line.stop) for line in job.lines)
+        room = waiting if job.width is None else min(waiting, job.width - present)
+        return room if room >= min(SWAP, waiting) or not present else 0
+
+    def _ready(self, job: Job) -> bool:
+        """Base and adapters in memory, and the rows made; False while there are rows of another base."""
+        found, rows = models.find(job.base[0], source=job.base[1]), self._rows()
+        if self.resident is None or self.resident.found != found or not self.resident.whole:
+            if rows:
+                return False
+            self.resident = self.batch = None  # the memory of the one before
+            self.resident = Resident(found)
+        self.resident.load(job.adapters, in_use={row.adapter for row in rows})
+        if self.batch is None:
+            base, per_row = self.resident.base, self.resident.per_row
+            fits = RoomyCache.fits(base)
+            self.batch = Batch(base, per_row, self.resident.prefixes) if fits else PlainBatch(base, per_row)
+        if job.waiting is None:
+            job.difference, job.lines = self.resident.difference, job.prepare(self.resident)
+            job.waiting = [line for line in job.lines if not line.stop]
+        return True
+
+    def _join(self, job: Job) -> bool:
+        batch, waiting = self.batch, job.waiting or []
+        assert batch is not None
+        if isinstance(batch, PlainBatch) and batch.rows:
+            return False
+        began, rows = time.monotonic(), waiting[: self._room(job)]
+        for row in rows:
+            row.began = began
+        if rows:
+            batch.join(rows, job.asked)
+        for row in rows:
+            row.share += (time.monotonic() - began) / len(rows)
+        job.waiting = waiting[len(rows) :]
+        return True
+
+    def _let_go(self) -> None:
+        rows = self._rows()
+        over = [row for row in rows if row.stop]
+        enough = len(over) >= min(SWAP, len(rows)) or any(row.remember for row in over)
+        if self.batch and over and enough:
+            self.batch.leave(lambda row: isinstance(row, Line) and row.stop is not None)
+
+    def _end(self, job: Job, news: Job | BaseException) -> None:
+        with self._lock:
+            if job in self._jobs:
+                self._jobs.remove(job)
+        for line in job.lines:
+            line.stop = line.stop or "stopped"
+        job.news.put(news)
+
+
+def _latest(news: "queue.Queue[Job | BaseException | None]") -> Job | BaseException | None:
+    """The newest of the news: the last of all is never passed over."""
+    latest = news.get()
+    while latest is None:
+        try:
+            latest = news.get_nowait()
+        except queue.Empty:
+            break
+    return latest

@@ -1,0 +1,139 @@
+"""One batch for everybody: who joins, who waits, and what an error ends."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.chat import Ask, Engine, Sampling
+from finetune.chat.batch import Batch
+from finetune.store import Store
+from tests.chat.test_base import ASKED, drawn
+from tests.chat.test_many import together
+
+SHORT, LONG = Sampling(max_tokens=12), Sampling(max_tokens=400)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that takes its time over a token, so that others can come meanwhile."""
+    step = Batch.step
+
+    def slowly(self: Batch) -> None:
+        time.sleep(0.01)
+        step(self)
+
+    monkeypatch.setattr(Batch, "step", slowly)
+
+
+def widest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each step."""
+    rows, step = [], Batch.step
+
+    def counted(self: Batch) -> None:
+        rows.append(len(self.rows))
+        step(self)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    return rows
+
+
+def test_five_visitors_are_answered_together(store: Store, tiny: Path, slow: None, monkeypatch: Any) -> None:
+    runs, engine = [drawn(store, tiny, seed) for seed in range(5)], Engine()
+    alone = [[reply.text for reply in Engine().answer([Ask(ASKED), Ask(ASKED, run)], str(tiny), SHORT)] for run in runs]
+    engine.answer([Ask(ASKED)], str(tiny), SHORT)
+    rows, said = widest(engine, monkeypatch), dict[int, list[str]]()
+    start = threading.Barrier(5)
+
+    def visitor(place: int) -> None:
+        start.wait()
+        columns = [Ask(ASKED), Ask(ASKED, runs[place])]
+        said[place] = [reply.text for reply in engine.answer(columns, str(tiny), SHORT)]
+
+    together(visitor, 5)
+    assert [said[place] for place in range(5)] == alone
+    assert max(rows) > 2, "they were in one batch"
+    assert sum(rows) < 2.5 * len(rows) * 5
+
+
+def test_who_wants_another_base_waits_for_an_empty_batch_and_is_not_passed(
+    tiny: Path, tmp_path: Path, slow: None
+) -> None:
+    other, engine, order = tmp_path / "other", Engine(), []
+    shutil.copytree(tiny, other)
+    first = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=60))
+    next(first)
+
+    def ask(name: str, model: Path, tokens: int) -> None:
+        stop = threading.Event()
+        for _ in engine.stream([Ask(ASKED)], str(model), Sampling(max_tokens=tokens), stop):
+            pass
+        order.append(name)
+
+    second = threading.Thread(target=ask, args=("second", other, 40))
+    second.start()
+    while len(engine._driver._jobs) < 2:  # type: ignore[union-attr]
+        time.sleep(0.01)
+    third = threading.Thread(target=ask, args=("third", tiny, 2))
+    third.start()
+    assert list(first)[-1][0].stop
+    second.join()
+    third.join()
+    assert order == ["second", "third"]
+
+
+def test_an_evaluation_lets_a_visitor_in_between(tiny: Path, tmp_path: Path, slow: None) -> None:
+    other, engine, stop = tmp_path / "other", Engine(), threading.Event()
+    shutil.copytree(tiny, other)
+    asks = [Ask([{"role": "user", "content": f"What is {n} plus {n}?"}]) for n in range(60)]
+    want = {place: reply.text for place, reply, _ in Engine().judge(asks, ["4"] * 60, str(tiny), [SHORT] * 60, stop)}
+    judged = engine.judge(asks, ["4"] * 60, str(tiny), [SHORT] * 60, stop)
+    found = dict([next(judged)[:2]])
+    assert engine.answer([Ask(ASKED)], str(other), SHORT)[0].tokens
+    assert sum(line.stop is not None for line in engine._driver._jobs[0].lines) < 60, "it was not over yet"  # type: ignore[union-attr]
+    found.update((place, reply) for place, reply, _ in judged)
+    assert {place: reply.text for place, reply in found.items()} == want
+
+
+def test_an_evaluation_ends_when_it_is_told_to(tiny: Path, slow: None) -> None:
+    engine, stop = Engine(), threading.Event()
+    asks = [Ask(ASKED)] * 40
+    judged = engine.judge(asks, ["6"] * 40, str(tiny), [SHORT] * 40, stop)
+    next(judged)
+    stop.set()
+    assert len(list(judged)) < 39
+    assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].tokens
+
+
+def test_what_does_not_fit_does_not_end_an_evaluation(tiny: Path) -> None:
+    asks = [Ask(ASKED), Ask([{"role": "user", "content": "word " * 600}])]
+    judged = Engine().judge(asks, ["6", "7"], str(tiny), [SHORT] * 2, threading.Event())
+    (_, good, loss), (_, long, other) = sorted(judged, key=lambda one: one[0])
+    assert (good.stop in ("length", "end_of_turn"), long.stop, long.tokens) == (True, "too_long", 0)
+    assert loss.tokens == other.tokens
+    assert other.total > 0
+
+
+def test_an_error_in_a_step_reaches_everybody_and_the_next_one_is_answered(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, step = Engine(), Batch.step
+    monkeypatch.setattr(Batch, "step", lambda self: (_ for _ in ()).throw(MemoryError("no room")))
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            engine.answer([Ask(ASKED)], str(tiny), SHORT)
+    monkeypatch.setattr(Batch, "step", step)
+    assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].tokens
+
+
+def test_nothing_runs_when_nobody_asks(tiny: Path) -> None:
+    engine = Engine()
+    engine.answer([Ask(ASKED)], str(tiny), SHORT)
+    for _ in range(100):
+        if not any(thread.name == "chat" for thread in threading.enumerate()):
+            return
+        time.sleep(0.05)
+    pytest.fail("the engine's thread is still there")
