@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.data.example import Example
+from finetune.records import Json
 
 NEAR_ROWS = 100_000
 """Number of rows, from the start, checked for near-duplicates; all rows are checked for exact ones."""
@@ -39,9 +40,13 @@ HASHES, BANDS = 32, 8
 LONGEST = 4_096
 """Bytes of a text that are shingled; the rest is ignored."""
 
+BATCH = 1 << 16
+"""Bytes of text whose signatures are computed at once: enough to make numpy's calls few, and small enough for the
+processor's cache."""
+
 _random = np.random.default_rng(0)
-_FACTORS = (_random.integers(1, 2**31, HASHES, dtype=np.uint32) * 2 + 1).astype(np.uint32)[:, None]
-_SHIFTS = _random.integers(0, 2**32, HASHES, dtype=np.uint32)[:, None]
+_FACTORS = (_random.integers(1, 2**31, HASHES, dtype=np.uint32) * 2 + 1).astype(np.uint32)
+_SHIFTS = _random.integers(0, 2**32, HASHES, dtype=np.uint32)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FIVE_BYTES = np.uint64(0xFFFFFFFFFF)
 
@@ -86,23 +91,36 @@ class Fingerprinter:
     """Fingerprints examples one at a time, as they are read."""
 
     def __init__(self) -> None:
-        self._hashes = (array("Q"), array("Q"), array("Q"))
+        self._prompts, self._answers = array("Q"), array("Q")
+        self._starts: list[bytes] = []  # the shingled part of the texts whose signatures are still to be computed
+        self._bytes = 0
         self._signatures: list[Numbers] = []
 
     def add(self, example: Example) -> None:
-        prompt, answer = _prompt(example), _answer(example)
-        values = (_hash(prompt) if prompt else 0, _hash(answer), _hash(prompt + "\x00" + answer))
-        for hashes, value in zip(self._hashes, values, strict=True):
-            hashes.append(value)
-        if len(self._signatures) < NEAR_ROWS:
-            self._signatures.append(signature(shingles(words_of(example))))
+        """Fingerprint one example."""
+        asked = example.prompt
+        self._prompts.append(_hash(_prompt(asked)) if asked else 0)
+        self._answers.append(_hash(_said(example.messages[len(asked)])))
+        if len(self._answers) <= NEAR_ROWS:
+            start = _start(example)
+            self._starts.append(start)
+            self._bytes += len(start)
+            if self._bytes > BATCH:
+                self._sign()
+
+    def _sign(self) -> None:
+        if self._starts:
+            self._signatures.append(signatures_of(self._starts))
+        self._starts.clear()
+        self._bytes = 0
 
     def prints(self, examples: Sequence[Example]) -> Fingerprints:
         """The fingerprints of all examples added. `examples` must be those same examples: candidates are compared."""
-        signatures = np.array(self._signatures, dtype=np.uint32).reshape(-1, HASHES)
-        prompts, answers, wholes = (np.frombuffer(hashes, dtype=np.uint64) for hashes in self._hashes)
+        self._sign()
+        signatures = np.concatenate([np.empty((0, HASHES), np.uint32), *self._signatures])
+        prompts, answers = (np.frombuffer(hashes, dtype=np.uint64) for hashes in (self._prompts, self._answers))
         near = near_groups(signatures, answers, examples)
-        return Fingerprints(prompts, answers, wholes, signatures, near)
+        return Fingerprints(prompts, answers, prompts * _SPREAD + answers, signatures, near)
 
 
 def fingerprint(examples: Sequence[Example]) -> Fingerprints:
@@ -113,29 +131,69 @@ def fingerprint(examples: Sequence[Example]) -> Fingerprints:
     return fingerprinter.prints(examples)
 
 
-def shingles(text: str) -> Numbers:
-    """A text's 5-byte windows, each hashed to 32 bits (in order, with repeats).
+def signatures_of(starts: Sequence[bytes]) -> Numbers:
+    """The MinHash signatures of some texts, a row of `HASHES` numbers for each.
 
-    Padded to at least five bytes, and by three more: each window is read as a 64-bit number and then masked.
+    The texts are shingled and hashed end to end, which costs numpy one call where it would cost one for each text.
+    A text has as many shingles as bytes, less four; the four windows that reach into the next text are left out.
+
+    Example:
+        >>> signatures_of([b"hello there", b"hello there"]).shape
+        (2, 32)
     """
-    data = text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ") + b"\0\0\0"
-    windows = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,)).copy()
-    return ((windows & _FIVE_BYTES) * _SPREAD >> np.uint64(32)).astype(np.uint32)
+    hashes = _windows(b"".join(starts))
+    ends = np.cumsum([len(start) for start in starts])
+    edges = np.stack([np.concatenate([[0], ends[:-1]]), ends - 4], axis=1).ravel()
+    lowest = np.empty((HASHES, len(starts)), dtype=np.uint32)
+    mixed = np.empty_like(hashes)
+    for row, factor, shift in zip(lowest, _FACTORS, _SHIFTS, strict=True):
+        np.multiply(hashes, factor, out=mixed)
+        np.add(mixed, shift, out=mixed)
+        row[:] = np.minimum.reduceat(mixed, edges)[::2]  # the odd ones are of the windows in between
+    return lowest.T
 
 
-def signature(hashes: Numbers) -> Numbers:
-    """A MinHash signature of `HASHES` numbers."""
-    return (hashes[None, :] * _FACTORS + _SHIFTS).min(axis=1)
+def shingles(text: str) -> Numbers:
+    """A text's 5-byte windows, each hashed to 32 bits (in order, with repeats)."""
+    data = _shingled(text)
+    return _windows(data)[: len(data) - 4]
+
+
+def _shingled(text: str) -> bytes:
+    """The part of a text that is shingled, at least five bytes."""
+    return text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ")
+
+
+def _windows(data: bytes) -> Numbers:
+    """The 5-byte windows at each byte of `data`, hashed; each is read as a 64-bit number and then masked."""
+    windows = np.ndarray(len(data), dtype="<u8", buffer=data + bytes(7), strides=(1,)) & _FIVE_BYTES
+    windows *= _SPREAD
+    windows >>= np.uint64(32)
+    return windows.astype(np.uint32)
+
+
+def _start(example: Example) -> bytes:
+    """The part of an example that is shingled. Of a long one, only as much is normalised as is likely to be needed."""
+    text = _words(example)
+    start = _shingled(plain(text[: 2 * LONGEST]))
+    return start if len(start) == LONGEST or len(text) <= 2 * LONGEST else _shingled(plain(text))
 
 
 def words_of(example: Example) -> str:
     """The text that near-duplicates are compared by: all messages except the system prompt."""
-    return plain(" ".join(message["content"] for message in example.messages if message["role"] != "system"))
+    return plain(_words(example))
+
+
+def _words(example: Example) -> str:
+    return " ".join([message["content"] for message in example.messages if message["role"] != "system"])
 
 
 def plain(text: str) -> str:
     """A text case-folded, with every run of white space as one space."""
-    return " ".join(text.casefold().split())
+    text = text.casefold()
+    if text.isprintable() and "  " not in text:  # the only printable white space is the space
+        return text.strip()
+    return " ".join(text.split())
 
 
 def overlap(a: str, b: str) -> float:
@@ -230,16 +288,15 @@ def _band_keys(part: Numbers) -> Numbers:
     return keys
 
 
-def _prompt(example: Example) -> str:
-    return "\x00".join([f"{m['role']}:{_said(m)}" for m in example.prompt])
+def _prompt(messages: Sequence[Json]) -> str:
+    return "\x00".join([f"{m['role']}:{_said(m)}" for m in messages])
 
 
 def _answer(example: Example) -> str:
-    last = len(example.prompt)
-    return _said(example.messages[last])
+    return _said(example.messages[len(example.prompt)])
 
 
-def _said(message: dict) -> str:
+def _said(message: Json) -> str:
     text = message["content"].strip()
     return text + json.dumps(message["tool_calls"], sort_keys=True) if "tool_calls" in message else text
 
