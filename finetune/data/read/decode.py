@@ -82,7 +82,7 @@ class RowDecoder:
         self._say_forgiven(line)
         if text.count("{") + text.count("[") > MOST_DEPTH and _depth(value) > MOST_DEPTH:
             return _too_deep(line, text)
-        if ("\\ud" in text or "\\uD" in text) and not _encodable(value):
+        if "\\" in text and ("\\ud" in text or "\\uD" in text) and not _encodable(value):
             what = "The text contains half a character (a lone surrogate), often part of an emoji."
             return bad_row(line, text, "broken_character", what, "Replace the broken character.")
         return Row(line, value, text)
