@@ -1,8 +1,7 @@
 """Fingerprints: how duplicates, leaks and conflicts are found without keeping the rows in memory.
 
 Each example is reduced to three 64-bit hashes (of its prompt, its answer, and both) and, for the first
-100,000, a MinHash signature: 32 numbers, of which two texts share about the fraction by which their sets of
-5-byte shingles overlap (their Jaccard index). The signatures only propose candidate pairs (locality-sensitive
+100,000, a signature (see `finetune.data.minhash`). The signatures only propose candidate pairs (locality-sensitive
 hashing in bands); each pair is then compared text by text, so a reported near-duplicate is certain: the whole
 text and the answer each share at least 80 % of their shingles, ignoring system prompt, case and spacing.
 
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.data.example import Example
+from finetune.data.minhash import HASHES, SPREAD, Numbers, beginning, overlap, plain, signatures_of
 from finetune.records import Json
 
 NEAR_ROWS = 100_000
@@ -34,23 +34,12 @@ SAME = 0.8
 SHORT = 7
 """Different answers of up to this many characters (labels, numbers) have too few shingles to be compared."""
 
-HASHES, BANDS = 32, 8
-"""Eight bands of four hashes: two texts with a Jaccard index of 0.8 share a whole band with a probability of 98 %."""
-
-LONGEST = 4_096
-"""Bytes of a text that are shingled; the rest is ignored."""
+BANDS = 8
+"""Bands of four hashes: two texts with a Jaccard index of 0.8 share a whole band with a probability of 98 %."""
 
 BATCH = 1 << 16
 """Bytes of text whose signatures are computed at once: enough to make numpy's calls few, and small enough for the
 processor's cache."""
-
-_random = np.random.default_rng(0)
-_FACTORS = (_random.integers(1, 2**31, HASHES, dtype=np.uint32) * 2 + 1).astype(np.uint32)
-_SHIFTS = _random.integers(0, 2**32, HASHES, dtype=np.uint32)
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_FIVE_BYTES = np.uint64(0xFFFFFFFFFF)
-
-Numbers = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ class Fingerprinter:
         self._prompts.append(_hash(_prompt(asked)) if asked else 0)
         self._answers.append(_hash(_said(example.messages[len(asked)])))
         if len(self._answers) <= NEAR_ROWS:
-            start = _start(example)
+            start = beginning(_words(example))
             self._starts.append(start)
             self._bytes += len(start)
             if self._bytes > BATCH:
@@ -120,7 +109,7 @@ class Fingerprinter:
         signatures = np.concatenate([np.empty((0, HASHES), np.uint32), *self._signatures])
         prompts, answers = (np.frombuffer(hashes, dtype=np.uint64) for hashes in (self._prompts, self._answers))
         near = near_groups(signatures, answers, examples)
-        return Fingerprints(prompts, answers, prompts * _SPREAD + answers, signatures, near)
+        return Fingerprints(prompts, answers, prompts * SPREAD + answers, signatures, near)
 
 
 def fingerprint(examples: Sequence[Example]) -> Fingerprints:
@@ -131,54 +120,6 @@ def fingerprint(examples: Sequence[Example]) -> Fingerprints:
     return fingerprinter.prints(examples)
 
 
-def signatures_of(starts: Sequence[bytes]) -> Numbers:
-    """The MinHash signatures of some texts, a row of `HASHES` numbers for each.
-
-    The texts are shingled and hashed end to end, which costs numpy one call where it would cost one for each text.
-    A text has as many shingles as bytes, less four; the four windows that reach into the next text are left out.
-
-    Example:
-        >>> signatures_of([b"hello there", b"hello there"]).shape
-        (2, 32)
-    """
-    hashes = _windows(b"".join(starts))
-    ends = np.cumsum([len(start) for start in starts])
-    edges = np.stack([np.concatenate([[0], ends[:-1]]), ends - 4], axis=1).ravel()
-    lowest = np.empty((HASHES, len(starts)), dtype=np.uint32)
-    mixed = np.empty_like(hashes)
-    for row, factor, shift in zip(lowest, _FACTORS, _SHIFTS, strict=True):
-        np.multiply(hashes, factor, out=mixed)
-        np.add(mixed, shift, out=mixed)
-        row[:] = np.minimum.reduceat(mixed, edges)[::2]  # the odd ones are of the windows in between
-    return lowest.T
-
-
-def shingles(text: str) -> Numbers:
-    """A text's 5-byte windows, each hashed to 32 bits (in order, with repeats)."""
-    data = _shingled(text)
-    return _windows(data)[: len(data) - 4]
-
-
-def _shingled(text: str) -> bytes:
-    """The part of a text that is shingled, at least five bytes."""
-    return text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ")
-
-
-def _windows(data: bytes) -> Numbers:
-    """The 5-byte windows at each byte of `data`, hashed; each is read as a 64-bit number and then masked."""
-    windows = np.ndarray(len(data), dtype="<u8", buffer=data + bytes(7), strides=(1,)) & _FIVE_BYTES
-    windows *= _SPREAD
-    windows >>= np.uint64(32)
-    return windows.astype(np.uint32)
-
-
-def _start(example: Example) -> bytes:
-    """The part of an example that is shingled. Of a long one, only as much is normalised as is likely to be needed."""
-    text = _words(example)
-    start = _shingled(plain(text[: 2 * LONGEST]))
-    return start if len(start) == LONGEST or len(text) <= 2 * LONGEST else _shingled(plain(text))
-
-
 def words_of(example: Example) -> str:
     """The text that near-duplicates are compared by: all messages except the system prompt."""
     return plain(_words(example))
@@ -186,23 +127,6 @@ def words_of(example: Example) -> str:
 
 def _words(example: Example) -> str:
     return " ".join([message["content"] for message in example.messages if message["role"] != "system"])
-
-
-def plain(text: str) -> str:
-    """A text case-folded, with every run of white space as one space."""
-    text = text.casefold()
-    if text.isprintable() and "  " not in text:  # the only printable white space is the space
-        return text.strip()
-    return " ".join(text.split())
-
-
-def overlap(a: str, b: str) -> float:
-    """The Jaccard index of two normalised texts' shingles, 0 to 1."""
-    if a == b:
-        return 1.0
-    first, second = np.unique(shingles(a)), np.unique(shingles(b))
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return shared / (len(first) + len(second) - shared)
 
 
 def nearly_same(a: Example, b: Example) -> bool:
@@ -268,7 +192,7 @@ def _buckets(signatures: Numbers, answers: Numbers) -> Iterator[Numbers]:
     for band in range(BANDS):
         keys = _band_keys(signatures[:, band * width : (band + 1) * width])
         yield keys
-        yield keys * _SPREAD ^ answers[: len(keys)]
+        yield keys * SPREAD ^ answers[: len(keys)]
 
 
 def _candidates(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Iterator[tuple[int, int]]:
@@ -284,7 +208,7 @@ def _candidates(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Ite
 def _band_keys(part: Numbers) -> Numbers:
     keys = np.zeros(len(part), dtype=np.uint64)
     for column in part.T:
-        keys = keys * _SPREAD + column + np.uint64(1)
+        keys = keys * SPREAD + column + np.uint64(1)
     return keys
 
 
