@@ -67,12 +67,14 @@ class Fingerprints:
 
     def repeats(self) -> Numbers:
         """Indices of rows that repeat an earlier row exactly, in ascending order."""
-        return np.setdiff1d(np.arange(len(self.wholes)), np.unique(self.wholes, return_index=True)[1])
+        again = np.ones(len(self.wholes), dtype=bool)
+        again[np.unique(self.wholes, return_index=True)[1]] = False
+        return np.flatnonzero(again)
 
     def conflicts(self) -> Numbers:
         """Indices of rows whose prompt also occurs with another answer."""
-        pairs = np.unique(np.stack([self.prompts, self.wholes]), axis=1)[0]
-        prompts, answers = np.unique(pairs, return_counts=True)
+        different = np.unique(self.wholes, return_index=True)[1]
+        prompts, answers = np.unique(self.prompts[different], return_counts=True)
         return np.flatnonzero(np.isin(self.prompts, prompts[(answers > 1) & (prompts != 0)]))
 
 
@@ -148,7 +150,8 @@ def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Exampl
     compared: set[tuple[int, int]] = set()
     for keys in _buckets(signatures, answers):
         order = np.argsort(keys, kind="stable")
-        _, start, size = np.unique(keys[order], return_index=True, return_counts=True)
+        start = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
+        size = np.diff(start, append=len(order))
         # Comparing all pairs of a large bucket would take quadratic time. Each row is compared with two others: the
         # first of its bucket, and the one before it, which finds the chains whose ends no longer match the first.
         heads = np.repeat(order[start], size)
