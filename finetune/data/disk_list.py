@@ -42,7 +42,7 @@ class Spool(Sequence[T], Generic[T]):
     Several threads may read it; a lock keeps each seek together with its read.
     """
 
-    def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T]):
+    def __init__(self, encode: Callable[[T], list], decode: Callable[[list], T]):
         self._encode, self._decode = encode, decode
         self._file = tempfile.TemporaryFile(prefix="rows-")  # noqa: SIM115 - lives as long as the sequence
         self._ends = array("q", [0])
@@ -129,7 +129,7 @@ def take(items: Sequence[T], indices: Iterable[int]) -> Sequence[T]:
 class Keeper(Generic[T]):
     """Collects items: in a list at first, in a `Spool` when they grow many or large."""
 
-    def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T], size: Callable[[T], int]):
+    def __init__(self, encode: Callable[[T], list], decode: Callable[[list], T], size: Callable[[T], int]):
         self._encode, self._decode, self._size = encode, decode, size
         self._list: list[T] = []
         self._characters = 0
