@@ -69,10 +69,10 @@ def run_side(side: str, path: Path) -> dict[str, float]:
     start = time.perf_counter()
     rows = {"ours": ours, "plain": plain}[side](path)
     seconds = time.perf_counter() - start
-    return {"rows": rows, "seconds": round(seconds, 3), "peak_mb": _peak_mb()}
+    return {"rows": rows, "seconds": round(seconds, 3), "peak_mb": peak_mb()}
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Linux's high-water mark; a child's ``ru_maxrss`` would begin at its parent's."""
     status = Path("/proc/self/status")
     if not status.exists():

@@ -9,13 +9,26 @@ Example:
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
-from finetune.data.texts import has_control, has_personal, has_secret, has_special, script_of
+from finetune.data.texts import (
+    has_control,
+    has_leading_space,
+    has_personal,
+    has_secret,
+    has_special,
+    may_have_control,
+    may_have_leading_space,
+    may_have_personal,
+    may_have_secret,
+    may_have_special,
+    script_of,
+)
 
 FEW = 10
 """Below this many examples a fine-tune is unlikely to have a noticeable effect."""
@@ -33,6 +46,65 @@ CODES = {
 MOST_SYSTEMS = 1_000
 """Distinct system prompts that are counted; the rest are lumped together."""
 
+BATCH = 100_000
+"""Characters of text that are tested at once: most rows are clean, and one quick test says so for hundreds of them."""
+
+
+class TextCheck(NamedTuple):
+    """A warning about a single message, found by `hit`.
+
+    `suspect` is a quick test of many texts joined by line breaks: it may be true without a hit, never false with one.
+    """
+
+    code: str
+    suspect: Callable[[str], bool]
+    hit: Callable[[str], bool]
+    message: str
+    hint: str
+    severity: Severity = "warning"
+    answers_only: bool = False
+
+
+TEXT_CHECKS = (
+    TextCheck(
+        "leading_space",
+        may_have_leading_space,
+        has_leading_space,
+        "An answer begins with a space or line break.",
+        "Strip it with one click.",
+        answers_only=True,
+    ),
+    TextCheck(
+        "control_character",
+        may_have_control,
+        has_control,
+        "A text contains invisible, bidirectional-control or replacement characters.",
+        "Find them in the preview, which makes them visible, and remove them.",
+    ),
+    TextCheck(
+        "secret",
+        may_have_secret,
+        has_secret,
+        "A text seems to contain a key, token or password; a tuned model can repeat it to anyone.",
+        "Remove it, and revoke the key if the file was shared.",
+    ),
+    TextCheck(
+        "personal_data",
+        may_have_personal,
+        has_personal,
+        "A text contains an e-mail address or phone number; a tuned model may repeat it.",
+        "If it belongs to a real person, replace it with an invented one.",
+        "note",
+    ),
+    TextCheck(
+        "special_token_in_text",
+        may_have_special,
+        has_special,
+        "A text contains a chat control token such as <|im_end|>; it is learned as ordinary characters.",
+        "Remove it: the model's own template adds these tokens.",
+    ),
+)
+
 
 class Checks:
     """Collects the findings of one dataset."""
@@ -43,57 +115,41 @@ class Checks:
         self._lines = array("q")
         self._systems = _Kinds()
         self._scripts = _Kinds()
+        self._batch: list[Example] = []
+        self._texts: list[str] = []
+        self._characters = 0
 
     def add(self, example: Example) -> None:
-        """Check one example."""
+        """Check one example, now or with the next ones."""
         self._lines.append(example.line)
         self._fingerprinter.add(example)
         self._systems.add(example.system or "", example.line)
-        answer = example.answer
-        if script := script_of(answer):
+        if script := script_of(example.answer):
             self._scripts.add(script, example.line)
-        if any(m["role"] == "assistant" and m["content"][:1].isspace() for m in example.messages):
-            self._warn(
-                "leading_space", example, "An answer begins with a space or line break.", "Strip it with one click."
-            )
-        self._check_text("\n".join(message["content"] for message in example.messages), example)
-        if any(has_special(message["content"]) for message in example.messages):
-            self._warn(
-                "special_token_in_text",
-                example,
-                "A text contains a chat control token such as <|im_end|>; it is learned as ordinary characters.",
-                "Remove it: the model's own template adds these tokens.",
-            )
+        self._batch.append(example)
+        for message in example.messages:
+            self._texts.append(message["content"])
+            self._characters += len(message["content"]) + 1
+        if self._characters > BATCH:
+            self._check_texts()
 
-    def _check_text(self, text: str, example: Example) -> None:
-        if has_control(text):
-            self._warn(
-                "control_character",
-                example,
-                "A text contains invisible, bidirectional-control or replacement characters.",
-                "Find them in the preview, which makes them visible, and remove them.",
-            )
-        if has_secret(text):
-            self._warn(
-                "secret",
-                example,
-                "A text seems to contain a key, token or password; a tuned model can repeat it to anyone.",
-                "Remove it, and revoke the key if the file was shared.",
-            )
-        if has_personal(text):
-            self._warn(
-                "personal_data",
-                example,
-                "A text contains an e-mail address or phone number; a tuned model may repeat it.",
-                "If it belongs to a real person, replace it with an invented one.",
-                "note",
-            )
-
-    def _warn(self, code: str, example: Example, message: str, hint: str, severity: Severity = "warning") -> None:
-        self._findings.add(code, example.line, message, hint, severity)
+    def _check_texts(self) -> None:
+        """Test the texts of the batch all at once, and then each row for what may be among them."""
+        together = "\n".join(self._texts)
+        suspected = [check for check in TEXT_CHECKS if check.suspect(together)]
+        for example in self._batch if suspected else ():
+            answers = [m["content"] for m in example.messages if m["role"] == "assistant"]
+            texts = [m["content"] for m in example.messages]
+            for check in suspected:
+                if any(map(check.hit, answers if check.answers_only else texts)):
+                    self._findings.add(check.code, example.line, check.message, check.hint, check.severity)
+        self._batch.clear()
+        self._texts.clear()
+        self._characters = 0
 
     def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Fingerprints]:
         """The problems of all examples seen, and their fingerprints. `examples` must be those same examples."""
+        self._check_texts()
         prints = self._fingerprinter.prints(examples)
         together = (
             self._few(),

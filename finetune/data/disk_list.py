@@ -1,4 +1,4 @@
-"""Sequences that do not hold their items in memory: a temporary JSONL file and an index of offsets.
+"""Sequences that do not hold their items in memory: a temporary file and an index of offsets.
 
 A 500 MB file must be checked in less memory than that. A `Keeper` returns a plain list while the items
 are few and a `Spool` once they are many; both are read in the same way.
@@ -10,7 +10,7 @@ Example:
     >>> kept[-1].line, len(kept), kept[10:12]
 """
 
-import json
+import marshal
 import tempfile
 import threading
 from array import array
@@ -23,7 +23,7 @@ from finetune.data.example import Example, Rejected
 from finetune.errors import DataError
 
 IN_MEMORY = 20_000
-"""Up to this many items (and `IN_MEMORY_CHARACTERS` of JSON) stay in a list."""
+"""Up to this many items (and `IN_MEMORY_CHARACTERS` of text) stay in a list."""
 
 IN_MEMORY_CHARACTERS = 50_000_000
 
@@ -31,7 +31,7 @@ READ_AHEAD = 1 << 20
 """Bytes read at once when a spool is iterated."""
 
 TIMES_AN_UPLOAD = 4
-"""Rows may take up this many times the largest upload: templates repeat columns, and JSON escapes characters."""
+"""Rows may take up this many times the largest upload: a template repeats columns, for example."""
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Spool(Sequence[T], Generic[T]):
     Several threads may read it; a lock keeps each seek together with its read.
     """
 
-    def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T]):
+    def __init__(self, encode: Callable[[T], list], decode: Callable[[list], T]):
         self._encode, self._decode = encode, decode
         self._file = tempfile.TemporaryFile(prefix="rows-")  # noqa: SIM115 - lives as long as the sequence
         self._ends = array("q", [0])
@@ -55,7 +55,7 @@ class Spool(Sequence[T], Generic[T]):
         Raises:
             DataError: the rows take up far more than the file they came from could hold.
         """
-        data = json.dumps(self._encode(item)).encode() + b"\n"
+        data = marshal.dumps(self._encode(item))  # an eighth of the time of JSON; nobody else can write to the file
         if self._ends[-1] + len(data) > self._most:
             raise DataError(
                 f"The rows take more than {self._most / 2**20:,.0f} MiB.",
@@ -82,7 +82,7 @@ class Spool(Sequence[T], Generic[T]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         place = range(len(self))[index]
-        return self._decode(json.loads(self._read(place, place + 1)))
+        return self._decode(marshal.loads(self._read(place, place + 1)))
 
     def __iter__(self) -> Iterator[T]:
         first = 0
@@ -90,8 +90,10 @@ class Spool(Sequence[T], Generic[T]):
             last = first + 1
             while last < len(self) and self._ends[last + 1] - self._ends[first] < READ_AHEAD:
                 last += 1
-            for line in self._read(first, last).splitlines():
-                yield self._decode(json.loads(line))
+            data = memoryview(self._read(first, last))
+            for place in range(first, last):
+                begin, end = self._ends[place] - self._ends[first], self._ends[place + 1] - self._ends[first]
+                yield self._decode(marshal.loads(data[begin:end]))
             first = last
 
     def _read(self, first: int, last: int) -> bytes:
@@ -127,7 +129,7 @@ def take(items: Sequence[T], indices: Iterable[int]) -> Sequence[T]:
 class Keeper(Generic[T]):
     """Collects items: in a list at first, in a `Spool` when they grow many or large."""
 
-    def __init__(self, encode: Callable[[T], object], decode: Callable[[list], T], size: Callable[[T], int]):
+    def __init__(self, encode: Callable[[T], list], decode: Callable[[list], T], size: Callable[[T], int]):
         self._encode, self._decode, self._size = encode, decode, size
         self._list: list[T] = []
         self._characters = 0

@@ -1,8 +1,7 @@
 """Fingerprints: how duplicates, leaks and conflicts are found without keeping the rows in memory.
 
 Each example is reduced to three 64-bit hashes (of its prompt, its answer, and both) and, for the first
-100,000, a MinHash signature: 32 numbers, of which two texts share about the fraction by which their sets of
-5-byte shingles overlap (their Jaccard index). The signatures only propose candidate pairs (locality-sensitive
+100,000, a signature (see `finetune.data.minhash`). The signatures only propose candidate pairs (locality-sensitive
 hashing in bands); each pair is then compared text by text, so a reported near-duplicate is certain: the whole
 text and the answer each share at least 80 % of their shingles, ignoring system prompt, case and spacing.
 
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.data.example import Example
+from finetune.data.minhash import HASHES, SPREAD, Numbers, beginning, overlap, plain, signatures_of
+from finetune.records import Json
 
 NEAR_ROWS = 100_000
 """Number of rows, from the start, checked for near-duplicates; all rows are checked for exact ones."""
@@ -33,19 +34,12 @@ SAME = 0.8
 SHORT = 7
 """Different answers of up to this many characters (labels, numbers) have too few shingles to be compared."""
 
-HASHES, BANDS = 32, 8
-"""Eight bands of four hashes: two texts with a Jaccard index of 0.8 share a whole band with a probability of 98 %."""
+BANDS = 8
+"""Bands of four hashes: two texts with a Jaccard index of 0.8 share a whole band with a probability of 98 %."""
 
-LONGEST = 4_096
-"""Bytes of a text that are shingled; the rest is ignored."""
-
-_random = np.random.default_rng(0)
-_FACTORS = (_random.integers(1, 2**31, HASHES, dtype=np.uint32) * 2 + 1).astype(np.uint32)[:, None]
-_SHIFTS = _random.integers(0, 2**32, HASHES, dtype=np.uint32)[:, None]
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_FIVE_BYTES = np.uint64(0xFFFFFFFFFF)
-
-Numbers = np.ndarray
+BATCH = 1 << 16
+"""Bytes of text whose signatures are computed at once: enough to make numpy's calls few, and small enough for the
+processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +67,14 @@ class Fingerprints:
 
     def repeats(self) -> Numbers:
         """Indices of rows that repeat an earlier row exactly, in ascending order."""
-        return np.setdiff1d(np.arange(len(self.wholes)), np.unique(self.wholes, return_index=True)[1])
+        again = np.ones(len(self.wholes), dtype=bool)
+        again[np.unique(self.wholes, return_index=True)[1]] = False
+        return np.flatnonzero(again)
 
     def conflicts(self) -> Numbers:
         """Indices of rows whose prompt also occurs with another answer."""
-        pairs = np.unique(np.stack([self.prompts, self.wholes]), axis=1)[0]
-        prompts, answers = np.unique(pairs, return_counts=True)
+        different = np.unique(self.wholes, return_index=True)[1]
+        prompts, answers = np.unique(self.prompts[different], return_counts=True)
         return np.flatnonzero(np.isin(self.prompts, prompts[(answers > 1) & (prompts != 0)]))
 
 
@@ -86,23 +82,36 @@ class Fingerprinter:
     """Fingerprints examples one at a time, as they are read."""
 
     def __init__(self) -> None:
-        self._hashes = (array("Q"), array("Q"), array("Q"))
+        self._prompts, self._answers = array("Q"), array("Q")
+        self._starts: list[bytes] = []  # the shingled part of the texts whose signatures are still to be computed
+        self._bytes = 0
         self._signatures: list[Numbers] = []
 
     def add(self, example: Example) -> None:
-        prompt, answer = _prompt(example), _answer(example)
-        values = (_hash(prompt) if prompt else 0, _hash(answer), _hash(prompt + "\x00" + answer))
-        for hashes, value in zip(self._hashes, values, strict=True):
-            hashes.append(value)
-        if len(self._signatures) < NEAR_ROWS:
-            self._signatures.append(signature(shingles(words_of(example))))
+        """Fingerprint one example."""
+        asked = example.prompt
+        self._prompts.append(_hash(_prompt(asked)) if asked else 0)
+        self._answers.append(_hash(_said(example.messages[len(asked)])))
+        if len(self._answers) <= NEAR_ROWS:
+            start = beginning(_words(example))
+            self._starts.append(start)
+            self._bytes += len(start)
+            if self._bytes > BATCH:
+                self._sign()
+
+    def _sign(self) -> None:
+        if self._starts:
+            self._signatures.append(signatures_of(self._starts))
+        self._starts.clear()
+        self._bytes = 0
 
     def prints(self, examples: Sequence[Example]) -> Fingerprints:
         """The fingerprints of all examples added. `examples` must be those same examples: candidates are compared."""
-        signatures = np.array(self._signatures, dtype=np.uint32).reshape(-1, HASHES)
-        prompts, answers, wholes = (np.frombuffer(hashes, dtype=np.uint64) for hashes in self._hashes)
+        self._sign()
+        signatures = np.concatenate([np.empty((0, HASHES), np.uint32), *self._signatures])
+        prompts, answers = (np.frombuffer(hashes, dtype=np.uint64) for hashes in (self._prompts, self._answers))
         near = near_groups(signatures, answers, examples)
-        return Fingerprints(prompts, answers, wholes, signatures, near)
+        return Fingerprints(prompts, answers, prompts * SPREAD + answers, signatures, near)
 
 
 def fingerprint(examples: Sequence[Example]) -> Fingerprints:
@@ -113,38 +122,13 @@ def fingerprint(examples: Sequence[Example]) -> Fingerprints:
     return fingerprinter.prints(examples)
 
 
-def shingles(text: str) -> Numbers:
-    """A text's 5-byte windows, each hashed to 32 bits (in order, with repeats).
-
-    Padded to at least five bytes, and by three more: each window is read as a 64-bit number and then masked.
-    """
-    data = text.encode("utf-8", "surrogatepass")[:LONGEST].ljust(5, b" ") + b"\0\0\0"
-    windows = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,)).copy()
-    return ((windows & _FIVE_BYTES) * _SPREAD >> np.uint64(32)).astype(np.uint32)
-
-
-def signature(hashes: Numbers) -> Numbers:
-    """A MinHash signature of `HASHES` numbers."""
-    return (hashes[None, :] * _FACTORS + _SHIFTS).min(axis=1)
-
-
 def words_of(example: Example) -> str:
     """The text that near-duplicates are compared by: all messages except the system prompt."""
-    return plain(" ".join(message["content"] for message in example.messages if message["role"] != "system"))
+    return plain(_words(example))
 
 
-def plain(text: str) -> str:
-    """A text case-folded, with every run of white space as one space."""
-    return " ".join(text.casefold().split())
-
-
-def overlap(a: str, b: str) -> float:
-    """The Jaccard index of two normalised texts' shingles, 0 to 1."""
-    if a == b:
-        return 1.0
-    first, second = np.unique(shingles(a)), np.unique(shingles(b))
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return shared / (len(first) + len(second) - shared)
+def _words(example: Example) -> str:
+    return " ".join([message["content"] for message in example.messages if message["role"] != "system"])
 
 
 def nearly_same(a: Example, b: Example) -> bool:
@@ -166,7 +150,8 @@ def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Exampl
     compared: set[tuple[int, int]] = set()
     for keys in _buckets(signatures, answers):
         order = np.argsort(keys, kind="stable")
-        _, start, size = np.unique(keys[order], return_index=True, return_counts=True)
+        start = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
+        size = np.diff(start, append=len(order))
         # Comparing all pairs of a large bucket would take quadratic time. Each row is compared with two others: the
         # first of its bucket, and the one before it, which finds the chains whose ends no longer match the first.
         heads = np.repeat(order[start], size)
@@ -210,7 +195,7 @@ def _buckets(signatures: Numbers, answers: Numbers) -> Iterator[Numbers]:
     for band in range(BANDS):
         keys = _band_keys(signatures[:, band * width : (band + 1) * width])
         yield keys
-        yield keys * _SPREAD ^ answers[: len(keys)]
+        yield keys * SPREAD ^ answers[: len(keys)]
 
 
 def _candidates(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Iterator[tuple[int, int]]:
@@ -226,20 +211,19 @@ def _candidates(a: Numbers, rows: Numbers, b: Numbers, partners: Numbers) -> Ite
 def _band_keys(part: Numbers) -> Numbers:
     keys = np.zeros(len(part), dtype=np.uint64)
     for column in part.T:
-        keys = keys * _SPREAD + column + np.uint64(1)
+        keys = keys * SPREAD + column + np.uint64(1)
     return keys
 
 
-def _prompt(example: Example) -> str:
-    return "\x00".join([f"{m['role']}:{_said(m)}" for m in example.prompt])
+def _prompt(messages: Sequence[Json]) -> str:
+    return "\x00".join([f"{m['role']}:{_said(m)}" for m in messages])
 
 
 def _answer(example: Example) -> str:
-    last = len(example.prompt)
-    return _said(example.messages[last])
+    return _said(example.messages[len(example.prompt)])
 
 
-def _said(message: dict) -> str:
+def _said(message: Json) -> str:
     text = message["content"].strip()
     return text + json.dumps(message["tool_calls"], sort_keys=True) if "tool_calls" in message else text
 

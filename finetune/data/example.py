@@ -58,7 +58,10 @@ class Example:
 
     @property
     def _last_answer(self) -> int:
-        return max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+        place = len(self.messages) - 1
+        while self.messages[place]["role"] != "assistant":
+            place -= 1
+        return place
 
 
 @dataclass(frozen=True)

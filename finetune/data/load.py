@@ -17,7 +17,7 @@ from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import Example, Findings, Problem, Rejected, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
-from finetune.data.shapes import Remark, error_of, recognise, to_example
+from finetune.data.shapes import Remark, error_of, plain_chat, recognise, to_example
 from finetune.data.shapes.content import bad
 from finetune.data.split import leak_problem
 from finetune.errors import DataError
@@ -182,6 +182,9 @@ class _Rows:
         if self.mapping:
             self._shapes["mapped"] += 1
             return self.mapping.example(row.value, row.line)
+        if example := plain_chat(row.value, row.line):
+            self._shapes["chat"] += 1
+            return example, []
         shape = recognise(row.value) or next(iter(self._shapes), None)
         if shape is None:
             raise error_of(row.value) or _unknown(row.value)

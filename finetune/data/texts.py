@@ -5,9 +5,14 @@ All of them are heuristics: they never reject a row, only ask a person to look.
 
 import re
 import unicodedata
+from collections import Counter
+from functools import lru_cache
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffd\u200b\u2028\u2029]")
 """Invisible characters, bidirectional controls, and the replacement character (U+FFFD)."""
+
+VISIBLE = bytes(range(0x20, 0x7F)) + b"\n\t\r"
+"""The ASCII characters that are not in `CONTROL`."""
 
 SPECIAL = re.compile(
     r"<\|[a-zA-Z][\w ]{1,30}\|>|<｜[^｜<>]{1,30}｜>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_(?:turn|text)>"
@@ -34,11 +39,13 @@ PHONE = re.compile(
     r"(?<![\w.])\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w)"
     r"|\(\d{3}\) ?\d{3}-\d{4}\b|\b\d{3}-\d{3}-\d{4}\b"
 )
-PHONE_PART = re.compile(r"[+\-]\d{1,4}(?!\w)")
-"""Part of every phone number: a cheap test before the slow pattern."""
+PHONE_PARTS = (re.compile(r"\+\d{1,4}(?!\w)"), re.compile(r"-\d{1,4}(?!\w)"))
+"""Every phone number contains one of them: a quick test, since each pattern begins with a fixed character."""
 
 HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:example|test|invalid)\b")
 """Addresses reserved for examples by RFC 2606."""
+
+INDENT = re.compile(r"\n\s")
 
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI", "HANGUL", "CJK")
 KANA = ("HIRAGANA", "KATAKANA")
@@ -66,32 +73,70 @@ def _name(found: re.Match[str]) -> str:
     return "␡" if code == 0x7F else f"[U+{code:04X}]"
 
 
+def may_have_control(text: str) -> bool:
+    """A quick test before the slow pattern. Like those below, it may be true without a hit but is never false with one.
+
+    The text may be many texts joined by line breaks: a match within one of them is a match within them all.
+
+    Example:
+        >>> may_have_control("a\u00a0b"), has_control("a\u00a0b")
+        (True, False)
+    """
+    if text.isascii():
+        return bool(text.encode().translate(None, VISIBLE))
+    printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
+    return not printable or "\ufffd" in text
+
+
 def has_control(text: str) -> bool:
     """Whether the text contains a character of `CONTROL`."""
-    printable = text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()  # much faster than the pattern
-    return (not printable or "\ufffd" in text) and bool(CONTROL.search(text))
+    return may_have_control(text) and bool(CONTROL.search(text))
+
+
+def may_have_leading_space(text: str) -> bool:
+    """A quick test before `has_leading_space`."""
+    return has_leading_space(text) or bool(INDENT.search(text))
+
+
+def has_leading_space(text: str) -> bool:
+    """Whether the text begins with white space."""
+    return text[:1].isspace()
+
+
+def may_have_special(text: str) -> bool:
+    """A quick test before `has_special`."""
+    return "<" in text or "INST]" in text
 
 
 def has_special(text: str) -> bool:
     """Whether the text contains a chat control token."""
-    return ("<" in text or "INST]" in text) and bool(SPECIAL.search(text))
+    return may_have_special(text) and bool(SPECIAL.search(text))
+
+
+def may_have_secret(text: str) -> bool:
+    """A quick test before `has_secret`."""
+    return any(needed in text and any(start in text for start in starts) for needed, starts in SECRET_STARTS.items())
 
 
 def has_secret(text: str) -> bool:
     """Whether the text contains something like an API key."""
-    for needed, starts in SECRET_STARTS.items():
-        if needed in text:
-            for start in starts:
-                if start in text:
-                    return bool(SECRET.search(text))
-    return False
+    return may_have_secret(text) and bool(SECRET.search(text))
+
+
+def may_have_personal(text: str) -> bool:
+    """A quick test before `has_personal`."""
+    return "@" in text or _may_have_phone(text)
 
 
 def has_personal(text: str) -> bool:
     """Whether the text contains an e-mail address or a phone number."""
     if "@" in text and any(not HARMLESS.search(found[0]) for found in EMAIL.finditer(text)):
         return True
-    return bool(PHONE_PART.search(text)) and bool(PHONE.search(text))
+    return _may_have_phone(text) and bool(PHONE.search(text))
+
+
+def _may_have_phone(text: str) -> bool:
+    return any(part.search(text) for part in PHONE_PARTS)
 
 
 def script_of(text: str) -> str | None:
@@ -106,10 +151,10 @@ def script_of(text: str) -> str | None:
     if text.isascii():
         return "Latin" if LETTERS.search(text) else None
     counts: dict[str, int] = {}
-    for character in text[:LOOKED_AT]:
+    for character, times in Counter(text[:LOOKED_AT]).items():
         if character.isalpha():
-            name = unicodedata.name(character, "OTHER").split(" ", 1)[0].split("-")[0]
-            counts[name] = counts.get(name, 0) + 1
+            name = _script_name(character)
+            counts[name] = counts.get(name, 0) + times
     if sum(counts.values()) < 3:
         return None
     if any(name in counts for name in KANA) and sum(counts.get(n, 0) for n in (*KANA, "CJK")) * 2 > sum(
@@ -118,3 +163,9 @@ def script_of(text: str) -> str | None:
         return "Japanese"
     first = max(counts, key=lambda name: counts[name])
     return {"CJK": "Han"}.get(first, first.capitalize()) if first in SCRIPTS else "other"
+
+
+@lru_cache(10_000)
+def _script_name(letter: str) -> str:
+    """The first word of a letter's Unicode name: ``GREEK`` for alpha."""
+    return unicodedata.name(letter, "OTHER").split(" ", 1)[0].split("-")[0]

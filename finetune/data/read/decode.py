@@ -42,7 +42,7 @@ class RowDecoder:
         if over_limits(text):
             return too_large(line, text)
         try:
-            return self.accept(self._strict.decode(text), text, line)
+            return self.accept(self._value(text), text, line)
         except json.JSONDecodeError as error:
             error.colno += column if error.lineno == 1 else 0
             return self._forgive(text, line, error)
@@ -50,6 +50,13 @@ class RowDecoder:
             return _too_deep(line, text)
         except ValueError:
             return bad_row(line, text, "invalid_json", "A number has more than 4,300 digits.")
+
+    def _value(self, text: str) -> Any:
+        if text[:1] == "{" and text[-1:] == "}":  # nothing around the object that would have to be looked for
+            value, end = self._strict.raw_decode(text)
+            if end == len(text):
+                return value
+        return self._strict.decode(text)
 
     def prefix(self, text: str, at: int) -> tuple[Any, int]:
         """The value that starts at `at`, and where it ends.
@@ -82,7 +89,7 @@ class RowDecoder:
         self._say_forgiven(line)
         if text.count("{") + text.count("[") > MOST_DEPTH and _depth(value) > MOST_DEPTH:
             return _too_deep(line, text)
-        if ("\\ud" in text or "\\uD" in text) and not _encodable(value):
+        if "\\" in text and ("\\ud" in text or "\\uD" in text) and not _encodable(value):
             what = "The text contains half a character (a lone surrogate), often part of an emoji."
             return bad_row(line, text, "broken_character", what, "Replace the broken character.")
         return Row(line, value, text)

@@ -6,6 +6,7 @@ Example:
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from finetune.data.shapes.content import bad, is_missing
@@ -77,14 +78,15 @@ def not_sft(fields: Json) -> DataError | None:
     return None
 
 
-def unfilled(messages: tuple[Json, ...]) -> DataError | None:
+def unfilled(messages: Sequence[Json]) -> DataError | None:
     """The error for a message that is only a placeholder such as ``{{name}}``, or None."""
-    if any(ONLY_PLACEHOLDER.fullmatch(message["content"]) for message in messages):
-        return bad(
-            "unfilled_template",
-            "A message is only a placeholder: the template was never filled in.",
-            "Fill the template with your data before saving it.",
-        )
+    for message in messages:
+        if "{" in message["content"] and ONLY_PLACEHOLDER.fullmatch(message["content"]):
+            return bad(
+                "unfilled_template",
+                "A message is only a placeholder: the template was never filled in.",
+                "Fill the template with your data before saving it.",
+            )
     return None
 
 
