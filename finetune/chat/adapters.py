@@ -94,6 +94,15 @@ class Resident:
         self._pristine = self._probe()
         self.difference, self.whole = 0.0, True
 
+    @property
+    def token_bytes(self) -> int:
+        """Memory that the keys and values of one token take; 0 for a model without attention."""
+        config = self.base.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", 0)
+        size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
+        pairs = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads)
+        return int(pairs * size * self.base.dtype.itemsize)
+
     def load(self, wanted: Sequence[Adapter], in_use: Collection[str] = ()) -> None:
         """Load these adapters unless they are in memory, and verify the base after each; those `in_use` stay.
 

@@ -18,7 +18,10 @@ from finetune.chat.cache import RoomyCache
 from finetune.chat.line import Line
 
 SWAP = 4
-"""Rows of an evaluation that end before they are replaced: each change of rows copies the cache."""
+"""An evaluation's rows are replaced once a fourth of them has ended: each change of rows copies the cache."""
+
+CACHE_BYTES = 2**30
+"""Keys and values of an evaluation's rows, at their longest."""
 
 
 @dataclass(eq=False)
@@ -134,9 +137,18 @@ class Driver:
     def _room(self, job: Job) -> int:
         """How many of the job's rows may join now."""
         waiting = len(job.waiting or ())
-        present = len(job.lines) - waiting - sum(bool(line.stop) for line in job.lines)
-        room = waiting if job.width is None else min(waiting, job.width - present)
-        return room if room >= min(SWAP, waiting) or not present else 0
+        if job.width is None:
+            return waiting
+        present, width = sum(not line.stop for line in job.lines) - waiting, self._width(job, job.width)
+        room = min(waiting, width - present)
+        return room if room == waiting or SWAP * room >= width else 0
+
+    def _width(self, job: Job, wished: int) -> int:
+        """Rows of an evaluation at once: those that `CACHE_BYTES` hold, shared with other evaluations."""
+        longest = max(len(line.prompt) + line.sampling.max_tokens for line in job.lines)
+        taken = (self.resident.token_bytes if self.resident else 0) * longest
+        several = sum(other.width is not None for other in self._jobs)
+        return max(1, min(wished, CACHE_BYTES // max(1, taken)) // max(1, several))
 
     def _ready(self, job: Job) -> bool:
         """Base and adapters in memory, and the rows made; False while there are rows of another base."""

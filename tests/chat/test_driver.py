@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from finetune import models
 from finetune.chat import Ask, Engine, Sampling
 from finetune.chat.batch import Batch
 from finetune.store import Store
@@ -96,6 +97,20 @@ def test_an_evaluation_lets_a_visitor_in_between(tiny: Path, tmp_path: Path, slo
     assert sum(line.stop is not None for line in engine._driver._jobs[0].lines) < 60, "it was not over yet"  # type: ignore[union-attr]
     found.update((place, reply) for place, reply, _ in judged)
     assert {place: reply.text for place, reply in found.items()} == want
+
+
+@pytest.mark.parametrize(("rows", "most"), [(100, 16), (5, 5), (0.5, 1)])
+def test_an_evaluation_takes_as_much_memory_as_it_may(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, rows: float, most: int
+) -> None:
+    per_token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, size, float32
+    longest = len(models.prompt_ids(ASKED, models.load_tokenizer(models.find(str(tiny))))) + SHORT.max_tokens
+    monkeypatch.setattr("finetune.chat.driver.CACHE_BYTES", int(rows * longest * per_token))
+    engine = Engine()
+    widths = widest(engine, monkeypatch)
+    judged = list(engine.judge([Ask(ASKED)] * 40, ["6"] * 40, str(tiny), [SHORT] * 40, threading.Event()))
+    assert len(judged) == 40
+    assert max(widths) == most
 
 
 def test_an_evaluation_ends_when_it_is_told_to(tiny: Path, slow: None) -> None:
