@@ -6,6 +6,27 @@ import sys
 import pytest
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
+LIBRARIES = HEAVY | {"gradio", "numpy", "pydantic", "huggingface_hub", "jinja2", "tokenizers"}
+
+RUN = """
+import contextlib, sys
+from finetune.cli import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def said(*words: str) -> tuple[str, set[str]]:
+    """What a command line prints, and the modules it has imported when it ends."""
+    result = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, check=True)
+    return result.stdout, set(result.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], []], ids=["help", "nothing"])
+def test_help_imports_no_library(words: list[str]) -> None:
+    _, imported = said(*words)
+    assert imported & LIBRARIES == set()
 
 
 @pytest.mark.parametrize("module", ["finetune.cli", "finetune.api", "finetune.ui.page", "finetune.server"])
