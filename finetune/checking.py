@@ -51,7 +51,7 @@ def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[Json, l
         )
         return {}, []
     try:
-        tokenizer = models.load_tokenizer(models.find(options.model, log))
+        tokenizer = models.counting_tokenizer(models.find(options.model, log))
     except FinetuneError as error:
         print(f"  Tokens were not counted: {error}")
         return {}, []

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,19 @@ def said(*words: str) -> tuple[str, set[str]]:
 def test_help_imports_no_library(words: list[str]) -> None:
     _, imported = said(*words)
     assert imported & LIBRARIES == set()
+
+
+def test_a_check_counts_tokens_without_pytorch(tiny: Path) -> None:
+    printed, imported = said("check", "sample_data/tickets", "--model", str(tiny))
+    assert "Tokens per row" in printed
+    assert imported & (HEAVY | {"gradio", "huggingface_hub.hf_api"}) == set()
+
+
+@pytest.mark.model
+def test_a_check_with_the_default_model_imports_nothing_heavy(default_model: str) -> None:
+    printed, imported = said("check", "sample_data/tickets", "--model", default_model)
+    assert "Tokens per row" in printed
+    assert imported & (HEAVY | {"gradio", "huggingface_hub.hf_api"}) == set()
 
 
 @pytest.mark.parametrize("module", ["finetune.cli", "finetune.api", "finetune.ui.page", "finetune.server"])
