@@ -8,13 +8,10 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from finetune import commands, control, evaluate, models, train
 from finetune.errors import ConfigError, FinetuneError
-from finetune.export.formats import FORMATS, PUSHABLE
-from finetune.export.parity import ROWS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser(arguments[0] if arguments else "").parse_args(arguments)
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             code, answer = options.verb(options)
     except FinetuneError as error:
@@ -45,85 +42,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> _Parser:
+def _parser(only: str | None = None) -> _Parser:
+    """The parser of every verb. Given one, only its arguments are added: their choices and defaults are the stations'
+    own, and importing every station takes a second.
+    """
     parser = _Parser(
         prog="python -m finetune",
         allow_abbrev=False,
         description="Fine-tune a small language model, and see whether it helped.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
-
-    def verb(name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
-        sub.set_defaults(verb=function)
-        if function is not commands.serve:
+    for name, (text, arguments) in VERBS.items():
+        sub = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if only not in (None, name):
+            continue
+        if name != "serve":
             sub.add_argument("--json", action="store_true", help="print exactly one JSON object to stdout")
-        return sub
-
-    for name, function, text in (
-        ("check", commands.check, "Check a dataset and report every problem."),
-        ("preview", commands.preview, "Show one example exactly as the model will be trained on it."),
-    ):
-        sub = verb(name, function, text)
-        sub.add_argument("data", help="a file, a folder with a train.* file, or hub:owner/name[:config[:split]]")
-        sub.add_argument("--model", default=models.DEFAULT, help="model whose tokenizer counts the tokens")
-        sub.add_argument(
-            "--max-length", type=_positive, help="longest example, in tokens; longer ones are cut; default: no limit"
-        )
-    sub.add_argument("--row", type=int, default=1, help="number of the accepted example, from 1")
-    sub = verb("train", commands.train_verb, "Fine-tune a model and wait for the run to end.")
-    _run_arguments(sub)
-    sub = verb("plan", commands.plan, "Measure a few batches, and estimate a run's time and memory on this machine.")
-    _run_arguments(sub)
-    sub.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
-    _runs_arguments(verb("runs", control.runs, "List the runs; stop, pause, resume or delete one."))
-    _datasets_arguments(verb("datasets", control.datasets, "List the stored datasets, or delete one."))
-    sub = verb("chat", commands.chat_verb, "Ask the base and the tuned model the same prompt.")
-    sub.add_argument("run", help="a run's id")
-    sub.add_argument("--prompt", help="the prompt; default: read prompts from the terminal or stdin, one per line")
-    sub.add_argument("--system", help="system prompt; default: the one the run was trained with")
-    sub.add_argument("--max-tokens", type=_positive, default=256, help="longest answer, in tokens")
-    sub.add_argument("--strength", type=float, default=1.0, help="scale of the adapter: 0 off, 1 as trained")
-    sub.add_argument(
-        "--checkpoint",
-        type=_positive,
-        metavar="STEP",
-        help="use the checkpoint of this step instead of the final adapter",
-    )
-    sub = verb(
-        "evaluate",
-        commands.evaluate_verb,
-        "Did it help? Evaluate every arm on the same held-out rows, and give a verdict.",
-    )
-    sub.add_argument("run", nargs="?", help="a run's id; without one, give --model and --data")
-    sub.add_argument("--model", help="a base model, with --data and no run: is fine-tuning needed at all?")
-    sub.add_argument(
-        "--data", help="evaluate on this file instead of the run's held-out rows; with --model: the dataset"
-    )
-    sub.add_argument("--arms", help="comma-separated, from " + ",".join(evaluate.ARMS) + "; default: all that apply")
-    sub.add_argument(
-        "--limit",
-        type=_positive,
-        default=evaluate.MOST_ROWS,
-        help="maximum number of rows to evaluate, sampled with the run's seed",
-    )
-    sub.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: inferred from the data")
-    sub.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
-    _export_arguments(
-        verb(
-            "export", commands.export_verb, "Export a run; the export is loaded again and checked on held-out prompts."
-        )
-    )
-    sub = verb("import", commands.import_verb, "Import a run from a bundle that this app exported on another machine.")
-    sub.add_argument("bundle", help="the bundle's zip file")
-    sub.add_argument("--model", help="the base model's folder, for a run that was trained on a local folder")
-    sub = verb("serve", commands.serve, "Start the web app and the OpenAI-compatible API.")
-    sub.add_argument("--host", help="address to listen on; default 127.0.0.1")
-    sub.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
+        arguments(sub)
     return parser
 
 
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import checking
+
+    parser.set_defaults(verb=checking.check)
+    _rows_arguments(parser)
+
+
+def _preview_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import checking
+
+    parser.set_defaults(verb=checking.preview)
+    _rows_arguments(parser)
+    parser.add_argument("--row", type=int, default=1, help="number of the accepted example, from 1")
+
+
+def _rows_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import models
+
+    parser.add_argument("data", help="a file, a folder with a train.* file, or hub:owner/name[:config[:split]]")
+    parser.add_argument("--model", default=models.DEFAULT, help="model whose tokenizer counts the tokens")
+    parser.add_argument(
+        "--max-length", type=_positive, help="longest example, in tokens; longer ones are cut; default: no limit"
+    )
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands
+
+    parser.set_defaults(verb=commands.train_verb)
+    _run_arguments(parser)
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands
+
+    parser.set_defaults(verb=commands.plan)
+    _run_arguments(parser)
+    parser.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import train
+
     parser.add_argument("data", help="a dataset, or a YAML file of settings with a line 'data: PATH'")
     parser.add_argument("--validation", help="a file of held-out examples")
     parser.add_argument("--preset", help="preset to start from: " + ", ".join(one.name for one in train.PRESETS))
@@ -131,6 +112,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import control
+
+    parser.set_defaults(verb=control.runs)
     can = "stop RUN (or --all), pause RUN, resume RUN, delete RUN; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     for name, function, text in (
@@ -146,6 +130,9 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _datasets_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import control
+
+    parser.set_defaults(verb=control.datasets)
     can = "delete DATASET (--with-runs), list; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     _action(actions, "list", control.datasets, "List the stored datasets.")
@@ -164,7 +151,49 @@ def _action(actions: Any, name: str, function: Any, text: str) -> argparse.Argum
     return sub
 
 
+def _chat_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands
+
+    parser.set_defaults(verb=commands.chat_verb)
+    parser.add_argument("run", help="a run's id")
+    parser.add_argument("--prompt", help="the prompt; default: read prompts from the terminal or stdin, one per line")
+    parser.add_argument("--system", help="system prompt; default: the one the run was trained with")
+    parser.add_argument("--max-tokens", type=_positive, default=256, help="longest answer, in tokens")
+    parser.add_argument("--strength", type=float, default=1.0, help="scale of the adapter: 0 off, 1 as trained")
+    parser.add_argument(
+        "--checkpoint",
+        type=_positive,
+        metavar="STEP",
+        help="use the checkpoint of this step instead of the final adapter",
+    )
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands, evaluate
+
+    parser.set_defaults(verb=commands.evaluate_verb)
+    parser.add_argument("run", nargs="?", help="a run's id; without one, give --model and --data")
+    parser.add_argument("--model", help="a base model, with --data and no run: is fine-tuning needed at all?")
+    parser.add_argument(
+        "--data", help="evaluate on this file instead of the run's held-out rows; with --model: the dataset"
+    )
+    parser.add_argument("--arms", help="comma-separated, from " + ",".join(evaluate.ARMS) + "; default: all that apply")
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        default=evaluate.MOST_ROWS,
+        help="maximum number of rows to evaluate, sampled with the run's seed",
+    )
+    parser.add_argument("--metric", choices=evaluate.KINDS, help="the kind of answer; default: inferred from the data")
+    parser.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands
+    from finetune.export.formats import FORMATS, PUSHABLE
+    from finetune.export.parity import ROWS
+
+    parser.set_defaults(verb=commands.export_verb)
     parser.add_argument("run", help="a run's id")
     parser.add_argument("--to", required=True, choices=[*(one.key for one in FORMATS), "hub"], help="export format")
     parser.add_argument("--out", default=".", metavar="DIR", help="output folder; default: the current one")
@@ -183,7 +212,51 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands
+
+    parser.set_defaults(verb=commands.import_verb)
+    parser.add_argument("bundle", help="the bundle's zip file")
+    parser.add_argument("--model", help="the base model's folder, for a run that was trained on a local folder")
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import commands
+
+    parser.set_defaults(verb=commands.serve)
+    parser.add_argument("--host", help="address to listen on; default 127.0.0.1")
+    parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "check": ("Check a dataset and report every problem.", _check_arguments),
+    "preview": ("Show one example exactly as the model will be trained on it.", _preview_arguments),
+    "train": ("Fine-tune a model and wait for the run to end.", _train_arguments),
+    "plan": (
+        "Measure a few batches, and estimate a run's time and memory on this machine.",
+        _plan_arguments,
+    ),
+    "runs": ("List the runs; stop, pause, resume or delete one.", _runs_arguments),
+    "datasets": ("List the stored datasets, or delete one.", _datasets_arguments),
+    "chat": ("Ask the base and the tuned model the same prompt.", _chat_arguments),
+    "evaluate": (
+        "Did it help? Evaluate every arm on the same held-out rows, and give a verdict.",
+        _evaluate_arguments,
+    ),
+    "export": (
+        "Export a run; the export is loaded again and checked on held-out prompts.",
+        _export_arguments,
+    ),
+    "import": (
+        "Import a run from a bundle that this app exported on another machine.",
+        _import_arguments,
+    ),
+    "serve": ("Start the web app and the OpenAI-compatible API.", _serve_arguments),
+}
+"""Every verb, in the order of the journey: what it does, and the function that adds its arguments."""

@@ -10,77 +10,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from finetune import chat, data, evaluate, models, settings, train
+from finetune import chat, data, evaluate, settings, train
 from finetune.chat import talk
+from finetune.checking import Answer, log
 from finetune.durations import roughly
-from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.store import Run, Store
 from finetune.train.follow import follow
-
-Answer = tuple[int, Json]
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def check(options: argparse.Namespace) -> Answer:
-    """`check FILE`: exit 0 if the data can be trained on, 1 if not, 2 if it cannot be read."""
-    try:
-        dataset = data.load(options.data)
-    except DataError as error:
-        problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
-        problem |= {"message": error.what, "hint": error.fix}
-        print(error)
-        counts = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
-        return 2, {**counts, "problems": [problem], "tokens": {}, "columns": [], "fixes": [], "split": None}
-    tokens, more = _tokens(dataset, options)
-    answer = data.report(dataset) | {"trainable": bool(dataset.examples), "tokens": tokens}
-    answer["problems"] += more
-    print(
-        f"{options.data}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected"
-    )
-    for found in answer["problems"]:
-        lines = ", ".join(map(str, found["lines"]))
-        print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
-    if tokens:
-        print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
-    return (0 if dataset.examples else 1), answer
-
-
-def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[Json, list[dict]]:
-    if not models.here(options.model):  # a check should be quick; models are downloaded for training
-        print(
-            f"  Tokens were not counted: {options.model} is not downloaded yet (train, preview and serve download it)."
-        )
-        return {}, []
-    try:
-        tokenizer = models.load_tokenizer(models.find(options.model, _log))
-    except FinetuneError as error:
-        print(f"  Tokens were not counted: {error}")
-        return {}, []
-    numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
-    return numbers, numbers.pop("problems")
-
-
-def preview(options: argparse.Namespace) -> Answer:
-    """`preview FILE --row N`: the rendered text, with trained tokens marked."""
-    dataset = data.load(options.data)
-    if not 1 <= options.row <= len(dataset.examples):
-        count = len(dataset.examples)
-        raise DataError(f"There are only {count} accepted examples.", where="--row", fix="Choose one of them.")
-    tokenizer = models.load_tokenizer(models.find(options.model, _log))
-    segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
-    colour = sys.stdout.isatty()
-    for segment in segments:
-        mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"
-        print(mark.format(segment.shown), end="")
-    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
-    tokens = sum(len(segment.ids) for segment in segments)
-    print(f"\n{tokens} tokens, {trained} trained")
-    shown = [{"text": s.text, "kind": s.kind, "trained": s.trained} for s in segments]
-    return 0, {"row": options.row, "tokens": tokens, "trained": trained, "segments": shown}
 
 
 def train_verb(options: argparse.Namespace) -> Answer:
@@ -201,9 +138,9 @@ def _ask_all(task: evaluate.Task) -> None:
     """Generate all answers, printing progress and the time left. Answers are kept when interrupted by Ctrl-C."""
     try:
         for done, of, left in evaluate.paced(evaluate.measure(task, chat.Engine())):
-            _log(f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else ""))
+            log(f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else ""))
     except KeyboardInterrupt:
-        _log("Stopped. Answers so far are kept; run the same command again to continue.")
+        log("Stopped. Answers so far are kept; run the same command again to continue.")
         raise
 
 
@@ -240,7 +177,7 @@ def export_verb(options: argparse.Namespace) -> Answer:
             raise ConfigError(
                 "This option only applies to the Hub.", where="--replace", fix="Add --to hub.", code="usage"
             )
-        made = make.export(store, run, options.to, Path(options.out), choices, say=_log)
+        made = make.export(store, run, options.to, Path(options.out), choices, say=log)
         print(f"{made.path}  {size(made.bytes)}  sha256 {made.sha256}")
         return int(bool(made.broken)), made.as_dict()
     if not options.repo:
@@ -250,12 +187,12 @@ def export_verb(options: argparse.Namespace) -> Answer:
     checks.usable(None)  # fail before minutes of work
     checks.valid(options.repo)
     with tempfile.TemporaryDirectory() as scratch:
-        made = make.export(store, run, options.format, Path(scratch), choices, say=_log)
+        made = make.export(store, run, options.format, Path(scratch), choices, say=log)
         if made.broken:
             print(f"Not pushed. {made.broken}")
             return 1, made.as_dict() | {"path": None}
         folder = make.unpacked(made, Path(scratch) / "files")
-        url = hub.push(folder, options.repo, None, private=not options.public, replace=options.replace, say=_log)
+        url = hub.push(folder, options.repo, None, private=not options.public, replace=options.replace, say=log)
     print(url)
     return 0, made.as_dict() | {"path": url}
 
@@ -271,6 +208,9 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
+    from finetune.ui.quick import import_gradio
+
+    import_gradio()  # before the server does
     from finetune.server import launch
 
     launch(options.host, options.port)

@@ -56,21 +56,33 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
     supervisor.start_thread()
-    threading.Thread(target=_warm, name="warm", daemon=True).start()
+    served = page.build(services).queue(default_concurrency_limit=16, max_size=MAX_EVENTS, api_open=False)
     try:
-        page.build(services).queue(default_concurrency_limit=16, max_size=MAX_EVENTS, api_open=False).launch(
-            server_name=host, server_port=port, theme=theme.THEME, css_paths=theme.CSS, **options(services, where)
+        served.launch(
+            server_name=host,
+            server_port=port,
+            theme=theme.THEME,
+            css_paths=theme.CSS,
+            prevent_thread_lock=True,
+            **options(services, where),
         )
+        # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
+        threading.Thread(target=_warm, name="warm", daemon=True).start()
+        served.block_thread()
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            "The server cannot listen on this address: the port is taken or invalid.",
-            where="--port" if port else "GRADIO_SERVER_PORT",
-            fix="Choose another port: --port 7861, or GRADIO_SERVER_PORT=7861.",
-            code="port_taken",
-        ) from error
+        raise _cannot_listen(port) from error
     finally:
         supervisor.close()
         gr.close_all(verbose=False)
+
+
+def _cannot_listen(port: int | None) -> ConfigError:
+    return ConfigError(
+        "The server cannot listen on this address: the port is taken or invalid.",
+        where="--port" if port else "GRADIO_SERVER_PORT",
+        fix="Choose another port: --port 7861, or GRADIO_SERVER_PORT=7861.",
+        code="port_taken",
+    )
 
 
 def options(services: Services, where: settings.Settings) -> dict[str, Any]:

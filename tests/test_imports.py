@@ -2,10 +2,45 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
+LIBRARIES = HEAVY | {"gradio", "numpy", "pydantic", "huggingface_hub", "jinja2", "tokenizers"}
+
+RUN = """
+import contextlib, sys
+from finetune.cli import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def said(*words: str) -> tuple[str, set[str]]:
+    """What a command line prints, and the modules it has imported when it ends."""
+    result = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, check=True)
+    return result.stdout, set(result.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], []], ids=["help", "nothing"])
+def test_help_imports_no_library(words: list[str]) -> None:
+    _, imported = said(*words)
+    assert imported & LIBRARIES == set()
+
+
+def test_a_check_counts_tokens_without_pytorch(tiny: Path) -> None:
+    printed, imported = said("check", "sample_data/tickets", "--model", str(tiny))
+    assert "Tokens per row" in printed
+    assert imported & (HEAVY | {"gradio", "huggingface_hub.hf_api"}) == set()
+
+
+@pytest.mark.model
+def test_a_check_with_the_default_model_imports_nothing_heavy(default_model: str) -> None:
+    printed, imported = said("check", "sample_data/tickets", "--model", default_model)
+    assert "Tokens per row" in printed
+    assert imported & (HEAVY | {"gradio", "huggingface_hub.hf_api"}) == set()
 
 
 @pytest.mark.parametrize("module", ["finetune.cli", "finetune.api", "finetune.ui.page", "finetune.server"])

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.serving import serving
+from tests.serving import ROOT, free_port, serving
 
 LONG = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 400}
 JSON = {"Content-Type": "application/json"}
@@ -39,6 +41,18 @@ def public(place: Path) -> Iterator[str]:
     """For others, too: nothing but the address says so."""
     with serving(place / "shared", place / "shared.log", "--host", "0.0.0.0", FINETUNE_MAX_UPLOAD_MB="1") as address:
         yield address
+
+
+def test_the_page_is_there_before_the_default_model_is_prepared(home: Path) -> None:
+    """Importing PyTorch beside it would hold the page up."""
+    code = (
+        "import os, urllib.request\nfrom finetune import server\n"
+        f"address = 'http://127.0.0.1:{(port := free_port())}'\n"
+        "def warm():\n    print(urllib.request.urlopen(address).status, flush=True)\n    os._exit(0)\n"
+        f"server._warm = warm\nserver.launch(port={port})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout.splitlines()[-1:] == ["200"], result.stderr
 
 
 def test_a_name_pointed_at_this_machine_reads_nothing(local: str) -> None:

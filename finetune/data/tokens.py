@@ -22,7 +22,7 @@ from finetune.errors import ModelError
 from finetune.records import Json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from finetune.models.render import Tokenizer
 
 MOST = 5_000
 """Most rows that are rendered; larger datasets are sampled by seed."""
@@ -91,7 +91,7 @@ class TokenStats:
 
 def token_stats(
     dataset: Dataset,
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: "Tokenizer",
     max_length: int | None = None,
     most: int = MOST,
     seed: int = 0,
@@ -132,7 +132,7 @@ class _Counts:
         self._findings = Findings()
         self._lost: Counter[str] = Counter()
 
-    def add(self, example: Example, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def add(self, example: Example, tokenizer: "Tokenizer") -> None:
         self.turns.append(sum(message["role"] == "assistant" for message in example.messages))
         try:
             rendered = models.render(example.messages, tokenizer, tools=example.tools)

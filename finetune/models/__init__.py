@@ -6,6 +6,7 @@ Importing this package is quick: torch and transformers are imported inside the 
 from finetune.models import hub
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.generation import choice, end_tokens, left_padded
+from finetune.models.light import counting_tokenizer
 from finetune.models.load import load_empty, load_model, load_tokenizer
 from finetune.models.render import IGNORED, Rendered, Span, can_think, end_of_turn, prompt_ids, render, thinks
 from finetune.models.source import Found, find, here, local, refuse_name, stamp
@@ -20,6 +21,7 @@ __all__ = [
     "Span",
     "can_think",
     "choice",
+    "counting_tokenizer",
     "end_of_turn",
     "end_tokens",
     "entry",

@@ -142,11 +142,17 @@ def cached(name: str) -> Path | None:
     A shared server has a cache of its own, filled without any login. The standard cache may contain private models
     of whoever runs the server, so it is searched only for ungated models of our catalogue (which a Space preloads).
     """
+    from huggingface_hub import constants
+
+    known = entry(name)
+    asked = [_cache()] if _cache() is None or known is None or known.gated else [_cache(), None]
+    own = f"models--{name.replace('/', '--')}"
+    places = [place for place in asked if ((place or Path(constants.HF_HUB_CACHE)) / own).is_dir()]
+    if not places:  # then spare a check of a small file the imports below: a quarter of a second
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    known = entry(name)
-    places = [_cache()] if _cache() is None or known is None or known.gated else [_cache(), None]
     for place in places:
         try:
             return Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES, cache_dir=place))

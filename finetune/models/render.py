@@ -16,13 +16,17 @@ Control tokens typed into a message are encoded as ordinary characters (transfor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from finetune.errors import ModelError
 from finetune.records import Json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase as Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+    from finetune.models.light import LightTokenizer
+
+    Tokenizer: TypeAlias = PreTrainedTokenizerBase | LightTokenizer
 
 IGNORED = -100
 """The label of a token that is read but not learned (PyTorch's cross-entropy default)."""

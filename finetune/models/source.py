@@ -14,7 +14,7 @@ from typing import Any
 from finetune import settings
 from finetune.errors import ModelError, NotAllowed
 from finetune.models import hub, packaged
-from finetune.models.catalogue import DEFAULT
+from finetune.models.catalogue import DEFAULT, entry
 from finetune.records import Json, Source
 
 PART = re.compile(r"(.+)-\d{2,}-of-(\d{2,5})\.safetensors")
@@ -199,6 +199,8 @@ def local(name: str) -> Path | None:
 
 
 def _is_hub_id(name: str) -> bool:
+    if entry(name):  # needs no import of huggingface_hub
+        return True
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
