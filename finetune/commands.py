@@ -208,9 +208,6 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
-    from finetune.ui.quick import import_gradio
-
-    import_gradio()  # before the server does
     from finetune.server import launch
 
     launch(options.host, options.port)
