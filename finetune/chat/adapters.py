@@ -84,10 +84,13 @@ class Resident:
     """
 
     def __init__(self, found: models.Found):
+        from finetune.chat.thin import quicken
+
         self.found = found
         self.tokenizer: PreTrainedTokenizerBase = models.load_tokenizer(found)
         self.base: Any = models.load_model(found).eval()
         _reset_generation_config(self.base)
+        quicken(self.base)
         self.per_row, self.prefixes = PerRow(), Prefixes()
         self._peft: Any = None  # PEFT's view of the base, once there is an adapter; its layers are the base's
         self._loaded: OrderedDict[str, tuple[int, int]] = OrderedDict()

@@ -29,3 +29,11 @@ def app(home: Path, tmp_path: Path, default_model: str) -> Iterator[str]:
     """The app in this test's home; its address."""
     with serving(home, tmp_path / "app.log") as address:
         yield address
+
+
+@pytest.fixture(autouse=True)
+def pages_are_closed(chromium: Browser) -> Iterator[None]:
+    """However a test ends: a page that stays open asks on, and takes the processor from the tests after it."""
+    yield
+    for context in chromium.contexts:
+        context.close()

@@ -54,9 +54,11 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
 
     tab(page, "Train")
     page.fill("#setting-max_steps input, #setting-max_steps textarea", os.environ.get("JOURNEY_STEPS", "6"))
+    page.get_by_text("Advanced", exact=True).click()
+    page.fill("#setting-eval_every input, #setting-eval_every textarea", "6")  # an evaluation takes longer than a step
     page.click("#train")
     expect(page.locator("#run-card")).to_contain_text("running", timeout=MINUTE)
-    expect(page.locator("#run-card")).to_contain_text(re.compile(r"[1-9]\d* / \d+"), timeout=3 * MINUTE)
+    expect(page.locator("#run-card")).to_contain_text(re.compile(r"[1-9]\d* / \d+"), timeout=8 * MINUTE)
     shot(page, "train-running")
 
     page.reload()

@@ -70,7 +70,7 @@ def test_a_lost_end_of_turn_is_red_in_a_folder(store: Store, run: Run, tmp_path:
         changed_json(merged.path / file, eos_token_id=[300])
     found = parity.check(run, parity.question(store, run), lambda *job: reload.answers(merged.path, *job[:2]), Engine())
     assert (found.status, found.same, found.endless) == ("red", 0, found.n)
-    assert "no longer end" in found.sentence
+    assert "now run on to the token limit" in found.sentence
     assert found.rows[0]["after"].startswith(ANSWER)
     assert found.likeness == 1
 

@@ -87,22 +87,22 @@ def test_the_same_bundle_untouched_is_accepted(store: Store, files: Files, tmp_p
         ("adapter\\..\\evil.json", "points outside"),
         ("./run.json", "points outside"),
         ("adapter/./x.json", "points outside"),
-        ("adapter/adapter_model.bin", "no such file"),
-        ("adapter/evil.pkl", "no such file"),
-        ("adapter/model.pt", "no such file"),
-        ("adapter/modeling_evil.py", "no such file"),
-        ("adapter/other.safetensors", "no such file"),
-        ("adapter/deep/x.json", "no such file"),
-        ("adapter/.hidden.json", "no such file"),
-        ("adapter/config.json", "no such file"),
-        ("adapter/x.json", "no such file"),
-        ("adapter/x.txt", "no such file"),
-        ("evaluations/short/answers.jsonl", "no such file"),
-        ("data/original/train.jsonl", "no such file"),
-        ("finetune.db", "no such file"),
-        ("", "no such file"),
-        ("adapter/", "no such file|Links, folders"),
-        ("adapter/new\nline.json", "no such file"),
+        ("adapter/adapter_model.bin", "does not belong in a bundle"),
+        ("adapter/evil.pkl", "does not belong in a bundle"),
+        ("adapter/model.pt", "does not belong in a bundle"),
+        ("adapter/modeling_evil.py", "does not belong in a bundle"),
+        ("adapter/other.safetensors", "does not belong in a bundle"),
+        ("adapter/deep/x.json", "does not belong in a bundle"),
+        ("adapter/.hidden.json", "does not belong in a bundle"),
+        ("adapter/config.json", "does not belong in a bundle"),
+        ("adapter/x.json", "does not belong in a bundle"),
+        ("adapter/x.txt", "does not belong in a bundle"),
+        ("evaluations/short/answers.jsonl", "does not belong in a bundle"),
+        ("data/original/train.jsonl", "does not belong in a bundle"),
+        ("finetune.db", "does not belong in a bundle"),
+        ("", "does not belong in a bundle"),
+        ("adapter/", "does not belong in a bundle|Links, folders"),
+        ("adapter/new\nline.json", "does not belong in a bundle"),
     ],
 )
 def test_names_that_no_bundle_has(store: Store, files: Files, tmp_path: Path, name: str, says: str) -> None:
@@ -130,7 +130,7 @@ def test_two_files_of_one_name(store: Store, files: Files, tmp_path: Path, secon
     place = zipped(sealed(files), tmp_path / "b.zip")
     with zipfile.ZipFile(place, "a") as bundle:
         bundle.writestr(second, b"{}")
-    refused(store, place, "two files of this name|no such file")
+    refused(store, place, "two files of this name|does not belong in a bundle")
 
 
 def test_encrypted_and_oddly_compressed_files(store: Store, files: Files, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_encrypted_and_oddly_compressed_files(store: Store, files: Files, tmp_pa
     def change(info: zipfile.ZipInfo) -> None:
         info.compress_type = zipfile.ZIP_LZMA
 
-    refused(store, zipped(sealed(files), tmp_path / "c.zip", change), "compressed in a way")
+    refused(store, zipped(sealed(files), tmp_path / "c.zip", change), "compression method")
 
 
 def test_bombs(store: Store, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,10 +195,10 @@ def test_sizes_that_are_not_true(store: Store, files: Files, tmp_path: Path) -> 
     size = struct.unpack_from("<I", held, entry + 24)[0]
     struct.pack_into("<I", held, entry + 24, size - 10)
     place.write_bytes(bytes(held))
-    refused(store, place, "no whole zip|not as long")
+    refused(store, place, "not a valid zip|not as long")
     struct.pack_into("<I", held, entry + 24, size + 10)
     place.write_bytes(bytes(held))
-    refused(store, place, "no whole zip|not as long")
+    refused(store, place, "not a valid zip|not as long")
 
 
 @pytest.mark.parametrize("place", [0, -1])
@@ -266,8 +266,8 @@ DEEP = b'{"a":' * 60 + b"1" + b"}" * 60
         ("environment.json", b"{}", "field"),
         ("adapter/tokenizer_config.json", DEEP, "levels deep"),
         ("adapter/tokenizer.json", b"[]", "not a JSON object"),
-        ("adapter/chat_template.jinja", b"\x80\x04", "no text"),
-        ("adapter/chat_template.jinja", b"a\0b", "no text"),
+        ("adapter/chat_template.jinja", b"\x80\x04", "not a text"),
+        ("adapter/chat_template.jinja", b"a\0b", "not a text"),
         ("events.jsonl", b"{}\n", "field"),
         ("events.jsonl", b"\n", "not valid JSON"),
         ("votes.jsonl", b'{"choice": "me"}', "field"),
@@ -318,7 +318,7 @@ def test_records_that_are_none(store: Store, files: Files, tmp_path: Path, name:
         ("run.json", {"result": {"eval_loss": -1e308}}, "eval_loss"),
         ("adapter/tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}, "refers to code"),
         ("adapter/tokenizer_config.json", {"a": [{"b": {"trust_remote_code": True}}]}, "refers to code"),
-        ("data.json", {"included": False}, "other way round"),
+        ("data.json", {"included": False}, "or the reverse"),
         ("data.json", {"train": 50}, "not those"),
         ("data.json", {"sha256": "0" * 64}, "not those"),
         ("data.json", {"files": {"/etc/passwd": {}}}, "files"),
@@ -400,8 +400,8 @@ def test_weights_that_are_none(store: Store, files: Files, tmp_path: Path) -> No
         (weights(files, lambda held: held[name].fill_(float("nan"))), "not finite"),
         (weights(files, lambda held: held[name][0].fill_(float("inf"))), "not finite"),
         (weights(files, lambda held: held.update({name: torch.zeros(3, 64)})), "fit the rank"),
-        (weights(files, lambda held: held.update({name: torch.zeros(16, 64, dtype=torch.int64)})), "something else"),
-        (weights(files, lambda held: held.update({"model.embed_tokens.weight": torch.zeros(2, 2)})), "something else"),
+        (weights(files, lambda held: held.update({name: torch.zeros(16, 64, dtype=torch.int64)})), "something other"),
+        (weights(files, lambda held: held.update({"model.embed_tokens.weight": torch.zeros(2, 2)})), "something other"),
         (weights(files, lambda held: held.clear()), "no weights"),
     ]
     real = files["adapter/adapter_model.safetensors"]

@@ -81,7 +81,7 @@ def test_every_byte_arrives_in_one_private_commit(
     sent = {token for name, token in server.asked if name not in ("put", "complete")}
     assert sent == {f"Bearer {MINE}"}
     assert {token for name, token in server.asked if name in ("put", "complete")} == {None}
-    assert said[0] == "6 other files stay here."
+    assert said[0] == "6 other files are not pushed."
     assert said[2] == "Creating the private repository me/new."
     assert any("adapter_model.safetensors (0.1 MB)" in line for line in said)
     assert said[-1] == "Committing 7 files to me/new."
@@ -154,7 +154,7 @@ def test_what_somebody_commits_meanwhile_is_not_overwritten(server: Hub, folder:
 
     error = refused(folder, "me/new", say=say, replace=replace)
     assert error.code == "hub_busy"
-    assert "meanwhile" in str(error)
+    assert "in the meantime" in str(error)
     assert server.repos["me/new"]["files"]["README.md"] == b"mine"
 
 

@@ -49,7 +49,7 @@ def test_whole_texts_are_not_asked(store: Store, tiny: Path, tmp_path: Path) -> 
     said: list[str] = []
     made = make.export(store, run, "merged", tmp_path / "out", engine=Engine(), say=said.append)
     assert made.parity is None
-    assert "whole texts" in said[0]
+    assert "plain text without a prompt" in said[0]
 
 
 def test_whole_texts_are_left_out(
@@ -63,7 +63,7 @@ def test_whole_texts_are_left_out(
     made = make.export(store, run, "adapter", tmp_path / "out", engine=Engine(), say=said.append)
     assert made.parity
     assert (made.parity.n, made.parity.status) == (7, "green")
-    assert said[0].startswith("Skipped 1 held-out rows that are whole texts")
+    assert said[0].startswith("Skipped 1 held-out rows that are plain text without a prompt")
 
 
 def test_answers_that_came_in_a_bundle_are_not_believed(tiny: Path, store: Store, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_run_ends_after_its_minutes_before_its_first_checkpoint(
     assert kept_step(run) == run.step > 0
     assert run.seconds >= 6
     trial.whole(run)
-    with pytest.raises(RunError, match=r"after 0.1 minutes.*Take its adapter or a bundle away.*your own machine"):
+    with pytest.raises(RunError, match=r"after 0.1 minutes.*Download its adapter or a bundle.*your own machine"):
         train.resume(trial.store, run.id)
     monkeypatch.setenv("FINETUNE_MAX_MINUTES", "5")
     train.resume(trial.store, run.id)  # the owner of the server may give it more

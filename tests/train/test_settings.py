@@ -52,7 +52,8 @@ def test_gradient_checkpointing_changes_no_loss(store: Store, tiny: Path, small_
 def test_neftune_trains(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     plain, noisy = (train_tiny(store, tiny, small_dataset, neftune_alpha=alpha) for alpha in (None, 20))
     assert noisy.result.train_loss != pytest.approx(plain.result.train_loss, rel=1e-3)
-    assert noisy.result.base_eval_loss == plain.result.base_eval_loss  # no noise when measuring
+    # no noise when measuring; a shared prefix is not read once where there is noise, which rounds differently
+    assert noisy.result.base_eval_loss == pytest.approx(plain.result.base_eval_loss, rel=1e-5)
 
 
 def test_packed_rows_have_the_loss_of_each_alone(tiny: Path) -> None:

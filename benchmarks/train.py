@@ -1,0 +1,129 @@
+"""How much faster a training step is than TRL's: ``python -m benchmarks.train [--steps 4] [--data NAME ...] [--json]``.
+
+The default model, a sample's real rows, batches of 8 in the order the app reads them. `stock` is TRL as it comes (bf16
+and gradient checkpointing), `cpu` is TRL with settings suited to a CPU, `plain` the app's loss without the shared
+prefix, `ours` the app as it trains. They take turns at every step, and each figure is the median of the steps' ratios.
+The loss of every step stands beside: a speed that changes what is learned would be none.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from finetune import data, models
+from finetune.export import facts
+from finetune.train.sampler import Order
+
+LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+KINDS = ("stock", "cpu", "plain", "ours")
+ROWS = 8
+
+
+def contestant(name: str, rows: list[dict[str, list[int]]], folder: str) -> Any:
+    """A trainer of one of the kinds, all with the same first adapter."""
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+    from trl import SFTConfig, SFTTrainer
+
+    from finetune.train.trainer import SupervisedTrainer
+
+    found = models.find(models.DEFAULT)
+    stock, ours = name == "stock", name in ("plain", "ours")
+    args = SFTConfig(
+        output_dir=folder,
+        per_device_train_batch_size=ROWS,
+        max_length=None,
+        save_strategy="no",
+        report_to="none",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        bf16=stock,
+        gradient_checkpointing=stock,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    set_seed(0)
+    trainer = (SupervisedTrainer if ours else SFTTrainer)(
+        model=get_peft_model(models.load_model(found), LoraConfig(**LORA)),
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=models.load_tokenizer(found),
+    )
+    if name == "plain":
+        trainer.shares = False
+    return trainer
+
+
+def step(trainer: Any, batch: dict[str, Any]) -> tuple[float, float]:
+    """Seconds and loss of one forward and backward pass."""
+    began = time.perf_counter()
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=(batch["labels"] != -100).sum())
+    loss.backward()
+    trainer.model.zero_grad()
+    return time.perf_counter() - began, float(loss)
+
+
+def batches(path: Path, steps: int) -> tuple[list[dict[str, list[int]]], list[list[dict[str, list[int]]]]]:
+    """The sample's rows, and those of each step."""
+    tokenizer = models.load_tokenizer(models.find(models.DEFAULT))
+    rendered = [models.render(example.messages, tokenizer) for example in data.load(path).examples]
+    rows = [{"input_ids": one.input_ids, "labels": one.labels} for one in rendered]
+    order = Order([len(row["input_ids"]) for row in rows], ROWS, seed=0).epoch(0)
+    return rows, [[rows[place] for place in order[ROWS * n : ROWS * (n + 1)]] for n in range(steps + 1)]
+
+
+def measured(path: Path, steps: int) -> dict[str, Any]:
+    """The figures for one sample; the first step warms up."""
+    rows, parts = batches(path, steps)
+    times: dict[str, list[float]] = {name: [] for name in KINDS}
+    losses: dict[str, list[float]] = {name: [] for name in KINDS}
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {name: contestant(name, rows, folder) for name in KINDS}
+        for part in parts:
+            for name, trainer in trainers.items():
+                seconds, loss = step(trainer, trainer.data_collator(part))
+                times[name].append(seconds)
+                losses[name].append(loss)
+    tokens = [sum(len(row["input_ids"]) for row in part) for part in parts[1:]]
+    found: dict[str, Any] = {"tokens_per_step": round(statistics.mean(tokens))}
+    for name in KINDS:
+        ratios = [a / b for a, b in zip(times["stock"][1:], times[name][1:], strict=True)]
+        apart = max(abs(a - b) / b for a, b in zip(losses[name], losses["cpu"], strict=True))
+        found[name] = {
+            "times_stock": round(statistics.median(ratios), 2),
+            "tokens_per_second": round(sum(tokens) / sum(times[name][1:])),
+            "loss_apart": float(f"{apart:.1g}"),
+        }
+    return found
+
+
+def main() -> None:
+    """Time them in turn and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--data", nargs="+", help="samples by name; default: all four")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    chosen = [sample for sample in data.samples() if not options.data or sample.path.name in options.data]
+    figures: dict[str, Any] = {"machine": {name: facts.environment()[name] for name in ("cpu", "cores", "packages")}}
+    for sample in chosen:
+        figures[sample.path.name] = measured(sample.path, options.steps)
+    if options.json:
+        print(json.dumps(figures))
+        return
+    print(figures.pop("machine"))
+    print("| data | " + " | ".join(KINDS) + " |\n|---|" + "---|" * len(KINDS))
+    for name, found in figures.items():
+        cells = (f"{found[kind]['times_stock']} × ({found[kind]['tokens_per_second']} tokens/s)" for kind in KINDS)
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
