@@ -61,7 +61,7 @@ def _cell(arm: Arm | None, free: bool) -> str:
 
 def timed(store: Store, run: Run, rows: int = 100) -> dict[str, float]:
     """Seconds that the four arms take on so many rows, each, with nothing asked before; rows come again if need be."""
-    with TemporaryDirectory() as place:
+    with TemporaryDirectory(dir=train.run_folder(run.id)) as place:  # a task stays within its run
         task = evaluate.of_run(run, store, arms=("base", "few_shot", "retrieval", "tuned"), limit=rows)
         asked = (list(task.rows) * rows)[:rows]
         task = replace(task, rows=asked, place=Path(place))
