@@ -106,6 +106,10 @@ class Resident:
         pairs = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads)
         return int(pairs * size * self.base.dtype.itemsize)
 
+    def replaced(self, adapter: Adapter) -> bool:
+        """Whether other weights were published since this adapter was loaded."""
+        return self._loaded.get(adapter.name, stamp := _stamp(adapter.folder())) != stamp
+
     def load(self, wanted: Sequence[Adapter], in_use: Collection[str] = ()) -> None:
         """Load these adapters unless they are in memory, and verify the base after each; those `in_use` stay.
 
@@ -138,7 +142,6 @@ class Resident:
             else:
                 self._peft = PeftModel.from_pretrained(self.base, str(folder), adapter_name=adapter.name)
             self._peft.eval()
-            self.per_row.install(self.base)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"The adapter cannot be loaded ({type(error).__name__}).",
@@ -146,6 +149,15 @@ class Resident:
                 fix="Train the run again.",
                 code="adapter_damaged",
             ) from error
+        finally:  # also of an adapter that was loaded in part: no row uses it, and the base's rows are the base's
+            other = self.per_row.install(self.base)
+        if other:
+            raise RunError(
+                f"The adapter is on a layer that is not linear ({other}), so it cannot be used beside the base.",
+                where=adapter.run.id,
+                fix="Train it again as a plain LoRA.",
+                code="adapter_changes_base",
+            )
         if _tensors(folder) != sum(adapter.name in key.split(".") for key, _ in self.base.named_parameters()):
             raise RunError(
                 "The adapter cannot be loaded (it is incomplete).",

@@ -5,6 +5,7 @@ prompting, the earlier turns of a conversation), is taken from the cache. Models
 (sliding windows, recurrent states) get `PlainBatch`, which has none of this.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,9 @@ from finetune import models
 from finetune.chat.cache import RoomyCache
 from finetune.chat.per_row import PerRow
 from finetune.chat.prefixes import Prefixes, alike
+
+LOGITS = 2**28
+"""Bytes of logits that are computed at once for expected answers."""
 
 CHUNK = 256
 """Prompt tokens read between two looks at whether anybody still waits for them."""
@@ -60,6 +64,8 @@ class Batch:
         self.rows: list[Row] = []
         self._cache = RoomyCache()
         self._mask = torch.ones(0, 0, dtype=torch.bool, device=model.device)  # (rows, tokens), False in gaps
+        self._last = (getattr(model.config, "max_position_embeddings", None) or 2**31) - 1
+        self.judging = 0.0  # seconds spent on expected answers
 
     def join(self, rows: Sequence[Row], asked: Callable[[], bool]) -> None:
         """Read these rows' prompts, and take them in.
@@ -70,7 +76,7 @@ class Batch:
         read = [self._read(name, same, asked) for name, same in _by_adapter(rows)]
         for same, cache, mask in read:
             gap = mask.shape[1] - self._mask.shape[1]
-            masks = [_after_gap(self._mask, max(gap, 0)), _after_gap(mask, max(-gap, 0))]
+            masks = [_gap_before(self._mask, max(gap, 0)), _gap_before(mask, max(-gap, 0))]
             self._mask = torch.cat(masks if self.rows else [mask])
             self._cache = self._cache.with_rows(cache) if self.rows else cache
             self.rows += same
@@ -93,10 +99,12 @@ class Batch:
                     read = [*row.prompt, *row.ids][:here]
                     self.prefixes.keep(row.adapter, read, self._cache.pick([place], start))
         stay = [place for place, row in enumerate(self.rows) if not gone(row)]
+        for row in filter(gone, self.rows):
+            row.logits = None  # a view of those of the whole batch
         self.rows = [self.rows[place] for place in stay]
-        if self.rows:
-            start = int(self._mask[stay].any(0).int().argmax())
-            self._cache, self._mask = self._cache.pick(stay, start), self._mask[stay, start:]
+        start = int(self._mask[stay].any(0).int().argmax()) if stay else self._mask.shape[1]
+        self._cache = self._cache.pick(stay, start) if stay else RoomyCache()
+        self._mask = self._mask[stay, start:]
 
     def _read(
         self, adapter: str, rows: list[Row], asked: Callable[[], bool]
@@ -135,24 +143,29 @@ class Batch:
         return logits[:, -1], mask
 
     def _expect(self, rows: list[Row], names: list[str], cache: RoomyCache, mask: torch.Tensor) -> None:
-        """The loss of each row's expected answer: its first token from the prompt's logits, the others from its own."""
-        tokens, answers = mask.shape[1], [row.expected or [0] for row in rows]
-        longest = max(map(len, answers))
-        first = torch.stack([row.logits for row in rows])[:, None]
-        logits = first
-        if longest > 1:
-            ids = [answer[:-1] + [0] * (longest - len(answer)) for answer in answers]
-            right = torch.tensor([[i < len(answer) - 1 for i in range(longest - 1)] for answer in answers])
-            whole = torch.cat([mask, right.to(mask.device)], 1)
-            logits = torch.cat([first, self._run(names, ids, cache, whole)], 1)
-            cache.crop_to(tokens)
-        for row, its in zip(rows, logits, strict=True):
-            row.loss = _summed(its, row.labels or [])
+        """The loss of each row's expected answer: its first token from the prompt's logits, the others from its own.
+
+        The logits are computed for so many tokens at a time as `LOGITS` bytes hold.
+        """
+        began, tokens, answers = time.monotonic(), mask.shape[1], [row.expected or [0] for row in rows]
+        for row in rows:
+            row.loss = _summed(row.logits[None], (row.labels or [])[:1])
+        longest, part = max(map(len, answers)) - 1, max(1, LOGITS // (4 * rows[0].logits.shape[-1] * len(rows)))
+        for start in range(0, longest, part):
+            end = min(start + part, longest)
+            ids = [(answer[:-1] + [0] * (longest + 1 - len(answer)))[start:end] for answer in answers]
+            there = [[place < len(answer) - 1 for place in range(start, end)] for answer in answers]
+            mask = torch.cat([mask, torch.tensor(there, device=mask.device)], 1)
+            for row, its in zip(rows, self._run(names, ids, cache, mask), strict=True):
+                row.loss += _summed(its, (row.labels or [])[start + 1 : end + 1])
+        cache.crop_to(tokens)
+        self.judging += time.monotonic() - began
 
     def _run(self, names: list[str], ids: Any, cache: RoomyCache, mask: torch.Tensor, keep: int = 0) -> torch.Tensor:
         """The logits (rows, tokens, vocabulary) of new tokens; `mask` covers them and all before."""
         ids = torch.as_tensor(ids, device=self.model.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, mask.shape[1] - ids.shape[1] :]
+        # rows that are over may step beyond the context until they leave
+        positions = (mask.cumsum(1) - 1).clamp(0, self._last)[:, mask.shape[1] - ids.shape[1] :]
         with self.per_row.using(names):
             out = self.model(
                 input_ids=ids,
@@ -173,14 +186,17 @@ class PlainBatch:
         self.model, self.per_row = model, per_row
         self.rows: list[Row] = []
         self._names: list[str] = []
+        self.judging = 0.0
 
     def join(self, rows: Sequence[Row], asked: Callable[[], bool]) -> None:
         """Read these rows' prompts; `asked` is heard before, not meanwhile."""
         if asked():
             raise Stopped
+        began = time.monotonic()
         for row in rows:
             if row.expected:
                 row.loss = self._loss(row, row.expected)
+        self.judging += time.monotonic() - began
         padded = models.left_padded([row.prompt for row in rows], 0, self.model.device)
         self._ids, self.rows, self._names = padded["input_ids"], list(rows), [row.adapter for row in rows]
         self._kept: Any = {"attention_mask": padded["attention_mask"], "use_cache": True}
@@ -208,7 +224,8 @@ class PlainBatch:
     def _loss(self, row: Row, expected: list[int]) -> float:
         ids = torch.tensor([[*row.prompt, *expected]], device=self.model.device)
         with self.per_row.using([row.adapter]):
-            logits = self.model(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 :]
+            kept = len(expected) + 1
+            logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[0, -kept:]
         return _summed(logits, row.labels or [])
 
 
@@ -227,5 +244,5 @@ def _known(rows: int, tokens: int, model: Any) -> torch.Tensor:
     return torch.ones(rows, tokens, dtype=torch.bool, device=model.device)
 
 
-def _after_gap(mask: torch.Tensor, gap: int) -> torch.Tensor:
+def _gap_before(mask: torch.Tensor, gap: int) -> torch.Tensor:
     return torch.nn.functional.pad(mask, (gap, 0), value=False)

@@ -68,8 +68,8 @@ class RoomyCache(Cache):
 
     @property
     def bytes(self) -> int:
-        """Memory that the filled part takes."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+        """Memory that it takes, with the room to grow."""
+        return sum(layer._keys.nbytes + layer._values.nbytes for layer in self.layers)
 
     def pick(self, rows: Sequence[int], start: int = 0, end: int | None = None) -> Self:
         """Some rows, in this order, from one token to another; a row may be picked more than once."""

@@ -21,18 +21,18 @@ SWAP = 4
 """An evaluation's rows are replaced once a fourth of them has ended: each change of rows copies the cache."""
 
 CACHE_BYTES = 2**30
-"""Keys and values of an evaluation's rows, at their longest."""
+"""Keys and values of the rows of a batch, at their longest; a request that is larger is answered alone."""
 
 
 @dataclass(eq=False)
 class Job:
-    """Rows to be answered; `prepare` makes them once the base (name and source) and the adapters are in memory.
+    """Rows to be answered; `prepare` makes them once the base and the adapters are in memory.
 
     All rows join at once (a comparison); with a `width` so many of them, after everybody who waits, and the others
     as rows end (an evaluation).
     """
 
-    base: tuple[str, str | None]
+    base: models.Found
     adapters: Sequence[Adapter]
     prepare: Callable[[Resident], list[Line]]
     stop: threading.Event
@@ -44,8 +44,15 @@ class Job:
     """Those of `lines` that have not joined; None before there are any."""
     left: bool = False
     """Nobody reads the news any more."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """None of its rows is computed any more."""
     news: "queue.Queue[Job | BaseException | None]" = field(default_factory=queue.Queue)
     """None after each token; in the end the job itself, or what went wrong."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether all of its rows are in the batch, or have been."""
+        return self.waiting == []
 
     def asked(self) -> bool:
         """Whether it is to end early."""
@@ -81,6 +88,14 @@ class Driver:
             yield
         finally:
             job.left = True
+            if threading.current_thread() is not self._thread:  # the garbage collector may close us in any thread
+                job.ended.wait()
+
+    def ahead(self, job: Job) -> int:
+        """Requests that came before, and are not answered yet."""
+        with self._lock:
+            before = self._jobs[: self._jobs.index(job)] if job in self._jobs else []
+        return sum(one.width is None for one in before)
 
     def _work(self) -> None:
         while True:
@@ -102,23 +117,34 @@ class Driver:
         import torch
 
         with torch.inference_mode():
-            for job in sorted(jobs, key=lambda job: job.width is not None):
-                if job.asked():
-                    self._end(job, job)
-                elif not self._let_in(job):
+            for job in filter(Job.asked, jobs):
+                self._end(job, job)
+            for job in sorted(self._jobs, key=lambda job: job.width is not None):
+                if not self._let_in(job):
                     break
-            began, rows = time.monotonic(), [row for row in self._rows() if not row.stop]
-            for row in rows:
-                row.choose()
-            for job in jobs:
-                if job.waiting == [] and all(line.stop for line in job.lines):
+            began = time.monotonic()
+            for job in list(self._jobs):
+                self._choose(job)
+            for job in list(self._jobs):
+                if job.joined and all(line.stop for line in job.lines):
                     self._end(job, job)
                 job.news.put(None)
             self._let_go()
             if self.batch and any(not row.stop for row in self._rows()):
                 self.batch.step()
+            rows = [row for row in self._rows() if not row.stop]
             for row in rows:
                 row.share += (time.monotonic() - began) / len(rows)
+
+    def _choose(self, job: Job) -> None:
+        """The next token of each of a job's rows; an error in one ends this job alone."""
+        present = set(map(id, self._rows()))
+        try:
+            for row in job.lines:
+                if not row.stop and id(row) in present:
+                    row.choose()
+        except Exception as error:  # noqa: BLE001 - raised again by who asked
+            self._end(job, error)
 
     def _rows(self) -> list[Line]:
         return self.batch.rows if self.batch else []  # type: ignore[return-value]
@@ -132,6 +158,10 @@ class Driver:
             self._end(job, job)
         except BaseException as error:  # noqa: BLE001 - raised again by who asked
             self._end(job, error)
+            if getattr(error, "code", None) == "base_changed":  # nobody's answer can be trusted
+                self.batch = None
+                for other in [one for one in self._jobs if one.lines]:
+                    self._end(other, error)
         return True
 
     def _room(self, job: Job) -> int:
@@ -145,20 +175,27 @@ class Driver:
 
     def _width(self, job: Job, wished: int) -> int:
         """Rows of an evaluation at once: those that `CACHE_BYTES` hold, shared with other evaluations."""
-        longest = max(len(line.prompt) + line.sampling.max_tokens for line in job.lines)
-        taken = (self.resident.token_bytes if self.resident else 0) * longest
         several = sum(other.width is not None for other in self._jobs)
-        return max(1, min(wished, CACHE_BYTES // max(1, taken)) // max(1, several))
+        each = self._bytes(job.lines) // max(1, len(job.lines))
+        return max(1, min(wished, CACHE_BYTES // max(1, each)) // max(1, several))
+
+    def _bytes(self, lines: Sequence[Line]) -> int:
+        """What their keys and values take in one batch, where each is as long as the longest."""
+        ends = (len(one.prompt) + max(one.sampling.max_tokens, len(one.expected or ())) for one in lines)
+        return (self.resident.token_bytes if self.resident else 0) * max(ends, default=0) * len(lines)
 
     def _ready(self, job: Job) -> bool:
         """Base and adapters in memory, and the rows made; False while there are rows of another base."""
-        found, rows = models.find(job.base[0], source=job.base[1]), self._rows()
-        if self.resident is None or self.resident.found != found or not self.resident.whole:
+        rows = self._rows()
+        if self.resident is None or self.resident.found != job.base or not self.resident.whole:
             if rows:
                 return False
             self.resident = self.batch = None  # the memory of the one before
-            self.resident = Resident(found)
-        self.resident.load(job.adapters, in_use={row.adapter for row in rows})
+            self.resident = Resident(job.base)
+        in_use = {row.adapter for row in rows}
+        if any(self.resident.replaced(adapter) for adapter in job.adapters if adapter.name in in_use):
+            return False
+        self.resident.load(job.adapters, in_use)
         if self.batch is None:
             base, per_row = self.resident.base, self.resident.per_row
             fits = RoomyCache.fits(base)
@@ -173,13 +210,15 @@ class Driver:
         assert batch is not None
         if isinstance(batch, PlainBatch) and batch.rows:
             return False
-        began, rows = time.monotonic(), waiting[: self._room(job)]
+        began, judging, rows = time.monotonic(), batch.judging, waiting[: self._room(job)]
+        if batch.rows and self._bytes([*rows, *self._rows()]) > CACHE_BYTES:
+            return False
         for row in rows:
             row.began = began
         if rows:
             batch.join(rows, job.asked)
         for row in rows:
-            row.share += (time.monotonic() - began) / len(rows)
+            row.share += (time.monotonic() - began - batch.judging + judging) / len(rows)
         job.waiting = waiting[len(rows) :]
         return True
 
@@ -197,6 +236,7 @@ class Driver:
         for line in job.lines:
             line.stop = line.stop or "stopped"
         job.news.put(news)
+        job.ended.set()
 
 
 def _latest(news: "queue.Queue[Job | BaseException | None]") -> Job | BaseException | None:

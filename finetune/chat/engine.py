@@ -55,6 +55,7 @@ class Engine:
     def __init__(self) -> None:
         self._turns = Turns(TOGETHER)
         self._driver: Driver | None = None
+        self._lock = threading.Lock()
 
     def stream(
         self,
@@ -131,11 +132,13 @@ class Engine:
         job = _job(asks, model, source, prepare, stop)
         with closing(self._running(job)) as news:
             for _ in news:
-                if job.lines:
+                if job.lines and (job.joined or job.ended.is_set()):
                     yield [
                         replace(line.reply(), dropped=count, difference=job.difference)
                         for line, count in zip(job.lines, dropped, strict=True)
                     ]
+                elif self._driver and (ahead := self._driver.ahead(job)):
+                    yield [Reply(ahead=ahead)] * len(asks)
         if not job.lines:
             yield [Reply(stop="stopped")] * len(asks)
 
@@ -185,7 +188,8 @@ class Engine:
     def _running(self, job: "Job") -> Generator[None]:
         from finetune.chat.driver import Driver
 
-        self._driver = self._driver or Driver()
+        with self._lock:
+            self._driver = self._driver or Driver()
         return self._driver.run(job)
 
 
@@ -213,7 +217,7 @@ def _job(
             fix="Compare them one at a time.",
             code="different_bases",
         )
-    return Job((model, next(iter(sources), None)), adapters, prepare, stop, **more)
+    return Job(models.find(model, source=next(iter(sources), None)), adapters, prepare, stop, **more)
 
 
 def _line(resident: Resident, ask: Ask, prompt: list[int], sampling: Sampling, **more: Any) -> "Line":

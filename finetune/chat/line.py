@@ -8,6 +8,7 @@ from transformers import RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarp
 
 from finetune.chat.batch import Row
 from finetune.chat.reply import Reply, Sampling
+from finetune.errors import RunError
 from finetune.models.generation import MIN_TEMPERATURE
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Line(Row):
         ids, stop = list(self.ids), self.stop
         said = ids[:-1] if ids and ids[-1] in self.ends else ids
         text = str(self.tokenizer.decode(said, skip_special_tokens=True))
-        text = text if stop else text.rstrip("\ufffd")
+        text = text if stop == "end_of_turn" else text.rstrip("\ufffd")
         return Reply(text, len(ids), tuple(self.prompt), self.last, self.first, stop)
 
     def _scores(self) -> torch.Tensor:
@@ -77,6 +78,10 @@ class Line(Row):
 
     def _sampled(self) -> int:
         scores, sampling = TemperatureLogitsWarper(self.sampling.temperature)(None, self._scores()), self.sampling
+        if bool(scores.isnan().any()):
+            raise RunError(
+                "The model computes no numbers any more (NaN).", fix="Train again, with a lower learning rate."
+            )
         if sampling.top_p < 1.0:
             scores = TopPLogitsWarper(sampling.top_p)(None, scores)
         return int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=self._random))

@@ -33,20 +33,21 @@ class PerRow:
         self.groups: Groups = []
         self.rows = 0
 
-    def install(self, model: Any) -> None:
+    def install(self, model: Any) -> str | None:
         """Take over the adapted layers of a PEFT model; again after another adapter was loaded.
 
-        Raises:
-            TypeError: an adapter is on something else than a linear layer.
+        Returns the kind of a layer that cannot be taken over, because it is not a linear one.
         """
         from peft.tuners.lora import LoraLayer
         from peft.tuners.lora.layer import Linear
 
+        other = None
         for layer in model.modules():
-            if isinstance(layer, LoraLayer):
-                if not isinstance(layer, Linear):
-                    raise TypeError(f"adapters on {type(layer).__name__} cannot be used row by row")
-                layer.forward = partial(self._forward, layer)  # type: ignore[method-assign]
+            if isinstance(layer, LoraLayer) and not isinstance(layer, Linear):
+                other = type(layer).__name__
+            elif isinstance(layer, LoraLayer):
+                layer.forward = partial(self._forward, layer)  # type: ignore[attr-defined]
+        return other
 
     @contextmanager
     def using(self, names: Sequence[str]) -> Iterator[None]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from finetune import chat, models
-from finetune.chat.engine import Loss
+from finetune.chat.engine import AT_ONCE, Loss
 from finetune.data import Example
 from finetune.errors import RunError
 from finetune.evaluate.arms import MODELS, Asking
@@ -178,14 +178,20 @@ def longest(task: Task) -> int:
     return max(FEWEST_TOKENS, min(MOST_TOKENS, round(SPARE * longest)))
 
 
+def _waves(seconds: Sequence[float]) -> list[float]:
+    """The same with the mean of their wave: rows answered at the same time are not independent."""
+    waves = [seconds[start : start + AT_ONCE] for start in range(0, len(seconds), AT_ONCE)]
+    return [sum(wave) / len(wave) for wave in waves for _ in wave]
+
+
 def cost(answers: Sequence[Answered]) -> Json:
     """What an arm's answers cost, on average over those that were asked, and how many went wrong in form.
 
-    ``seconds_ci`` is an interval over batches, ``too_long`` counts questions that do not fit the context, and
+    ``seconds_ci`` is an interval over waves of answers, ``too_long`` counts questions that do not fit the context, and
     ``fewer_examples`` those before which not all examples (or earlier turns) did.
     """
     asked = [one for one in answers if one.stop != "too_long"]
-    count, interval = max(1, len(asked)), batched_interval([one.seconds for one in asked])
+    count, interval = max(1, len(asked)), batched_interval(_waves([one.seconds for one in asked]))
     return {
         "prompt_tokens": round(sum(one.prompt_tokens for one in asked) / count, 1),
         "answer_tokens": round(sum(one.tokens for one in asked) / count, 1),

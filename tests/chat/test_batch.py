@@ -135,6 +135,29 @@ def test_the_loss_of_an_expected_answer_is_the_plain_one(kind: str) -> None:
     assert [row.ids for row in rows] == [alone(model, prompt, 8) for prompt in asked], "the loss left nothing behind"
 
 
+def test_a_long_answer_is_judged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.chat.batch.LOGITS", 300 * 4 * 2 * 5)  # five tokens of two rows
+    model, answers = model_of("llama"), [[*range(7, 20)], [9, 10, 11, 12, 13, 14, 15]]
+    rows = [Row(prompt, BASE, expected=a, labels=a) for prompt, a in zip(prompts(2), answers, strict=True)]
+    join(started(model), rows)
+    for row, answer in zip(rows, answers, strict=True):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([row.prompt + answer])).logits[0, len(row.prompt) - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
+        assert row.loss == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_a_row_that_is_over_may_stay_past_the_context() -> None:
+    torch.manual_seed(0)
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 300, "n_positions": 64, "initializer_range": 0.3}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **sizes)).eval()
+    batch = started(model)
+    full, short = join(batch, [Row(list(range(3, 65)), BASE), Row([5, 6, 7], BASE)])
+    go_on(batch, 6)
+    assert short.ids == alone(model, [5, 6, 7], 6)
+    assert len(full.ids) == 6
+
+
 def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many positions each forward pass of the model reads."""
     read: list[int] = []

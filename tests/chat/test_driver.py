@@ -1,5 +1,6 @@
 """One batch for everybody: who joins, who waits, and what an error ends."""
 
+import os
 import shutil
 import threading
 import time
@@ -7,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from finetune import models
+from finetune import models, train
 from finetune.chat import Ask, Engine, Sampling
 from finetune.chat.batch import Batch
+from finetune.errors import RunError
 from finetune.store import Store
 from tests.chat.test_base import ASKED, drawn
 from tests.chat.test_many import together
@@ -152,3 +155,54 @@ def test_nothing_runs_when_nobody_asks(tiny: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the engine's thread is still there")
+
+
+def test_one_row_that_fails_ends_its_own_request_only(
+    store: Store, tiny: Path, slow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that diverged has weights that are no numbers."""
+    run, engine = drawn(store, tiny), Engine()
+    file = train.adapter_folder(run.id) / "adapter_model.safetensors"
+    save_file({name: weight * float("nan") for name, weight in load_file(file).items()}, file)
+    good = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=60))
+    next(good)
+    with pytest.raises(RunError, match="no numbers any more"):
+        engine.answer([Ask(ASKED, run)], str(tiny), Sampling(max_tokens=8, temperature=1.0))
+    assert list(good)[-1][0].stop == "length"
+
+
+def test_a_large_request_waits_for_an_empty_batch(tiny: Path, slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.chat.driver.CACHE_BYTES", 60_000)
+    engine = Engine()
+    rows = widest(engine, monkeypatch)
+    first = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=40))
+    next(first)
+    long = [{"role": "user", "content": "word " * 60}]
+    second = engine.stream([Ask(long)], str(tiny), SHORT)
+    assert next(second)[0].ahead == 1
+    assert list(first)[-1][0].stop
+    assert list(second)[-1][0].tokens
+    assert max(rows) == 1
+
+
+def test_an_adapter_in_use_is_not_replaced_under_its_rows(store: Store, tiny: Path, slow: None) -> None:
+    engine, run, other = Engine(), drawn(store, tiny), drawn(store, tiny, seed=1)
+    sampling = Sampling(max_tokens=40)
+    before = engine.answer([Ask(ASKED, run)], str(tiny), sampling)[0].text
+    after = Engine().answer([Ask(ASKED, other)], str(tiny), sampling)[0].text
+    first = engine.stream([Ask(ASKED, run)], str(tiny), sampling)
+    next(first)
+    folder = train.adapter_folder(run.id)
+    shutil.copy(train.adapter_folder(other.id) / "adapter_model.safetensors", folder)
+    os.utime(folder / "adapter_model.safetensors", ns=(1, 1))
+    second = engine.answer([Ask(ASKED, run)], str(tiny), sampling)[0].text
+    assert (list(first)[-1][0].text, second) == (before, after)
+
+
+def test_who_closes_a_stream_returns_when_the_model_is_free(tiny: Path, slow: None) -> None:
+    engine = Engine()
+    stream = engine.stream([Ask(ASKED)], str(tiny), LONG)
+    next(stream)
+    stream.close()
+    assert engine._driver
+    assert engine._driver._jobs == []
