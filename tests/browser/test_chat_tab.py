@@ -119,6 +119,7 @@ def test_the_buttons_do_what_they_say(
     page.click("#beside input")
     page.get_by_role("option", name="Base + 3 examples").click()
     page.get_by_role("option", name="Tuned, other strength").click()
+    expect(page.locator("#strength")).to_be_visible()  # else the new column would still clear what is said next
     expect(turns).to_have_count(0)
     page.keyboard.press("Escape")
     say(page, "four", 1)
