@@ -68,7 +68,7 @@ def test_who_wants_another_base_waits_for_an_empty_batch_and_is_not_passed(
 ) -> None:
     other, engine, order = tmp_path / "other", Engine(), []
     shutil.copytree(tiny, other)
-    first = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=60))
+    first = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=250))
     next(first)
 
     def ask(name: str, model: Path, tokens: int) -> None:
@@ -175,7 +175,7 @@ def test_a_large_request_waits_for_an_empty_batch(tiny: Path, slow: None, monkey
     monkeypatch.setattr("finetune.chat.driver.CACHE_BYTES", 60_000)
     engine = Engine()
     rows = widest(engine, monkeypatch)
-    first = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=40))
+    first = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=250))
     next(first)
     long = [{"role": "user", "content": "word " * 60}]
     second = engine.stream([Ask(long)], str(tiny), SHORT)
