@@ -92,7 +92,7 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
 
 
 def paced(steps: Generator[tuple[int, int]]) -> Generator[tuple[int, int, float | None]]:
-    """`measure` with the seconds that are left, None until the first batch is answered.
+    """`measure` with the seconds that are left, None until the first row is answered.
 
     Example:
         >>> for done, of, left in paced(measure(task, Engine())): print(f"{done} of {of}, {left} s left")
