@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from finetune.chat import Engine
+from finetune.chat import Engine, Reply
 from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui.chat.tab import ChatTab
+from finetune.ui.chat.tab import ChatTab, verified
 from tests.export.trained import world
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
@@ -35,3 +35,8 @@ def test_nothing_of_another_run_stays_under_a_name_that_is_gone(tab: ChatTab) ->
     with pytest.warns(UserWarning, match="no such run"):
         changes = tab._choose("r12345678", STATE, REQUEST)
     assert (changes[tab.system], changes[tab.talk]) == ("", None)
+
+
+@pytest.mark.parametrize(("difference", "said"), [(0.0, "at most 0 from"), (0.00012, "at most 1e-04 from"), (None, "")])
+def test_the_difference_of_the_base_is_said_as_it_was_measured(difference: float | None, said: str) -> None:
+    assert said in verified(Reply(difference=difference))

@@ -314,7 +314,9 @@ def _halt(request: gr.Request) -> None:
 
 def verified(reply: Reply) -> str:
     """The proof that this answer's base was the base; nothing where it was not measured."""
-    return render(VERIFIED, difference=f"{reply.difference:.0e}") if reply.difference is not None else ""
+    if reply.difference is None:
+        return ""
+    return render(VERIFIED, difference=f"{reply.difference:.0e}" if reply.difference else "0")
 
 
 def _sampling(values: Sequence[Any]) -> Sampling:
