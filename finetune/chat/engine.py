@@ -206,6 +206,7 @@ def _job(
     Raises:
         RunError: they were trained on different copies of it.
     """
+    models.import_libraries()
     from finetune.chat.driver import Job
 
     adapters = list({ask.adapter.name: ask.adapter for ask in asks if ask.adapter}.values())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import models
 from finetune.chat.adapters import Adapter
-from finetune.errors import ModelError, RunError
+from finetune.errors import RunError
 from finetune.export import destination, reload
 from finetune.export.parity import Replay
 from finetune.export.privacy import PATH
@@ -65,7 +65,10 @@ def write_merged(subject: Subject, out: Path, dtype: DType = "float32", say: Say
     adapter, found = Adapter(subject.run).folder(), subject.model
     tokenizer = models.load_tokenizer(found)
     say("Merging the adapter into the base.")
-    model = _merged(_base(found), adapter, subject.run)
+    base = models.load_weights(
+        found, dtype=torch.float32
+    )  # on any machine: in 16 bits the adapter would be rounded away
+    model = _merged(base, adapter, subject.run)
     model.generation_config = _generation(model, tokenizer)
     model.to(getattr(torch, dtype))
     model.config.dtype = getattr(torch, dtype)
@@ -106,30 +109,6 @@ def _forgotten(value: Any) -> Any:
         if key not in OF_THIS_MACHINE
         and not (isinstance(one, str) and (key.endswith("name_or_path") or PATH.fullmatch(one)))
     }
-
-
-def _base(found: models.Found) -> Any:
-    """In float32 on any machine: added in 16 bits, the adapter would be rounded away."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    loaded: Any
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            found.folder, output_loading_info=True, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"The weights cannot be loaded ({type(error).__name__}).", where=found.name, fix="Get the model again."
-        ) from error
-    model, info = loaded
-    if info["missing_keys"]:
-        raise ModelError(
-            f"{len(info['missing_keys'])} of its weights are missing.", where=found.name, fix="Get the model again."
-        )
-    return model
 
 
 def _merged(base: Any, adapter: Path, run: Run) -> Any:

@@ -7,7 +7,7 @@ from finetune.models import hub
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.light import counting_tokenizer
-from finetune.models.load import load_empty, load_model, load_tokenizer
+from finetune.models.load import import_libraries, load_empty, load_model, load_tokenizer, load_weights
 from finetune.models.render import IGNORED, Rendered, Span, can_think, end_of_turn, prompt_ids, render, thinks
 from finetune.models.source import Found, find, here, local, refuse_name, stamp
 
@@ -28,10 +28,12 @@ __all__ = [
     "find",
     "here",
     "hub",
+    "import_libraries",
     "left_padded",
     "load_empty",
     "load_model",
     "load_tokenizer",
+    "load_weights",
     "local",
     "prompt_ids",
     "refuse_name",

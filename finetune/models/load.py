@@ -1,5 +1,8 @@
 """Load a tokenizer or a model from a folder. No remote code, safetensors only."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
@@ -9,12 +12,35 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+_importing, _loading = threading.Lock(), threading.Lock()
+
+
+def import_libraries() -> None:
+    """Import PyTorch and transformers, in one thread at a time.
+
+    transformers imports its parts when they are first named. Two threads that do so at once get an ImportError, as
+    when somebody opens the page while the server that has just started loads its default model.
+    """
+    with _importing:
+        import torch  # noqa: F401
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+
+@contextmanager
+def _one_model() -> Iterator[None]:
+    """While open, no other thread creates a model: transformers patches PyTorch meanwhile, for all threads."""
+    import_libraries()
+    with _loading:
+        yield
+
+
 def load_tokenizer(found: Found) -> "PreTrainedTokenizerBase":
     """The model's tokenizer, with a chat template and a padding token.
 
     Raises:
         ModelError: the files cannot be read, or the tokenizer has no chat template.
     """
+    import_libraries()
     from transformers import AutoTokenizer
 
     try:
@@ -44,21 +70,36 @@ def load_model(found: Found, in_4bit: bool = False) -> "PreTrainedModel":
     Raises:
         ModelError: the weights are missing, damaged or pickled, or need custom code.
     """
+    import_libraries()
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     gpu = torch.cuda.is_available()
     nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
-    loaded: Any
+    model: Any = load_weights(
+        found,
+        dtype=torch.bfloat16 if gpu else torch.float32,
+        quantization_config=BitsAndBytesConfig(**nf4) if in_4bit else None,
+    )
+    if gpu and not in_4bit:  # bitsandbytes has already put it there
+        model.to(device="cuda")
+    return model
+
+
+def load_weights(found: Found, **options: Any) -> "PreTrainedModel":
+    """The model with every one of its weights; `options` are those of transformers' ``from_pretrained``.
+
+    Raises:
+        ModelError: the weights are missing, damaged or pickled, or need custom code.
+    """
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            found.folder,
-            output_loading_info=True,
-            dtype=torch.bfloat16 if gpu else torch.float32,
-            quantization_config=BitsAndBytesConfig(**nf4) if in_4bit else None,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+        with _one_model():
+            from transformers import AutoModelForCausalLM
+
+            auto: Any = AutoModelForCausalLM
+            loaded = auto.from_pretrained(
+                found.folder, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
+            )
     except MemoryError:
         raise
     except Exception as error:
@@ -74,8 +115,6 @@ def load_model(found: Found, in_4bit: bool = False) -> "PreTrainedModel":
             where=found.name,
             fix="Download the model again.",
         )
-    if gpu and not in_4bit:  # bitsandbytes has already put it there
-        model.to(device="cuda")
     return model
 
 
@@ -89,13 +128,14 @@ def load_empty(found: Found) -> "PreTrainedModel":
         >>> "model.layers.0.self_attn.q_proj" in dict(load_empty(found).named_modules())
         True
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     try:
-        config = AutoConfig.from_pretrained(found.folder, trust_remote_code=False)
-        with torch.device("meta"):  # without a dtype, the default dtype of all threads would change for a moment
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        with _one_model():
+            import torch
+            from transformers import AutoConfig, AutoModelForCausalLM
+
+            config = AutoConfig.from_pretrained(found.folder, trust_remote_code=False)
+            with torch.device("meta"):  # without a dtype, the default dtype of all threads would change for a moment
+                return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except MemoryError:
         raise
     except Exception as error:
