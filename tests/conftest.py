@@ -1,6 +1,7 @@
 """What the tests share: a home of their own, a tiny random model, and the real default model."""
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ from finetune import data, models, schema, train
 from finetune.models import packaged
 from finetune.store import ENDED, DatasetRecord, Event, Run, Store, new_id
 from tests import examples
-from tests.zygote import ForkingSupervisor, zygote
+from tests.zygote import QUICK, ForkingSupervisor, zygote
 
 T = TypeVar("T")
+
+WORKER = "finetune.train.worker"
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -40,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In a sweep, hypothesis's tests count as part of it."""
+    """In a sweep, hypothesis's tests count as part of it. Long files come first: the last one should be short."""
+    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("browser", "model")])
     for item in items if examples.ALL else []:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("sweep")
@@ -54,6 +58,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("FINETUNE_SHARED", raising=False)
     monkeypatch.delenv("SPACE_ID", raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreters that measure a plan and load an export again are forked; they need not import PyTorch first."""
+    for module in ("finetune.train.plan", "finetune.export.reload"):
+        monkeypatch.setattr(importlib.import_module(module), "subprocess", QUICK)
 
 
 @pytest.fixture
@@ -169,7 +180,7 @@ def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: obje
     if made := trained.get(key):
         return made.copy(store, record)
     run = train.start(store, config, record)
-    zygote().fork(run).wait(180)
+    zygote().worker(run, os.environ, WORKER).wait(180)
     run = run_to_end(store, run)
     folder = Path(tempfile.mkdtemp(prefix="trained-"))
     shutil.copytree(train.run_folder(run.id), folder, dirs_exist_ok=True)

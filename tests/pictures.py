@@ -78,7 +78,7 @@ def export(page: Page) -> None:
 
 def main(home: Path) -> None:
     """Take every picture, making what there is to see where it is missing."""
-    with serving(home, home / "app.log") as address, sync_playwright() as playwright:
+    with serving(home, home / "app.log", fresh=True) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         page = browser.new_page(viewport=WIDE)
         page.set_default_timeout(MINUTE)

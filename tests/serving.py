@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.zygote import ROOT, Command, Forked, zygote
 
 
 def free_port() -> int:
@@ -22,13 +22,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Path, log: Path, *arguments: str, **environment: str) -> Iterator[str]:
-    """``python app.py`` (or ``python -m finetune serve …``) in this home; its address. A traceback in its log fails."""
-    port = free_port()
-    command = ["-m", "finetune", "serve", *arguments] if arguments else ["app.py"]
-    told = {**os.environ, "FINETUNE_HOME": str(home), "GRADIO_SERVER_PORT": str(port), **environment}
-    with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=told, stdout=file, stderr=file)
+def serving(home: Path, log: Path, *arguments: str, fresh: bool = False, **environment: str) -> Iterator[str]:
+    """``python -m finetune serve …`` in this home; its address. A traceback in its log fails.
+
+    With `fresh`, ``python app.py`` in an interpreter of its own instead of a forked one.
+    """
+    port = str(free_port())
+    told = {**os.environ, "FINETUNE_HOME": str(home), "GRADIO_SERVER_PORT": port, **environment}
+    process: subprocess.Popen | Forked
+    if fresh:
+        with log.open("w") as file:
+            process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=told, stdout=file, stderr=file)
+    else:
+        served = ["-m", "finetune", "serve", "--port", port, *arguments]
+        process = zygote().fork(Command(served, told, str(ROOT), str(log), str(log)))
     address = f"http://127.0.0.1:{port}"
     try:
         _wait(address, process)
@@ -40,7 +47,7 @@ def serving(home: Path, log: Path, *arguments: str, **environment: str) -> Itera
     assert "Traceback" not in said, said[said.find("Traceback") :]
 
 
-def _wait(address: str, process: subprocess.Popen) -> None:
+def _wait(address: str, process: subprocess.Popen | Forked) -> None:
     for _ in range(240):
         try:
             urllib.request.urlopen(address, timeout=2).read(1)

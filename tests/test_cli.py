@@ -15,14 +15,14 @@ from finetune.cli import main
 from finetune.export import hub, make, parity
 from finetune.store import Store
 from tests.conftest import train_tiny
+from tests.zygote import python
 
 ROOT = Path(__file__).parents[1]
 
 
 def call(*arguments: str) -> tuple[int, dict, str]:
     """Run the command line as a person does; its exit code, its one JSON object, its stderr."""
-    command = [sys.executable, "-m", "finetune", *arguments, "--json"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    result = python("-m", "finetune", *arguments, "--json")
     assert "Traceback" not in result.stderr
     assert result.stdout.count("\n") == 1
     return result.returncode, json.loads(result.stdout), result.stderr
@@ -104,8 +104,8 @@ def test_train_then_runs_then_chat(tiny: Path, small_dataset: data.Dataset) -> N
 
 def test_a_conversation_can_be_piped(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     run = train_tiny(store, tiny, small_dataset)
-    command = [sys.executable, "-m", "finetune", "chat", run.id, "--max-tokens", "6"]
-    done = subprocess.run(command, input="What is 1 plus 1?\n\nAnd 2 plus 2?\n", capture_output=True, text=True)
+    asked = "What is 1 plus 1?\n\nAnd 2 plus 2?\n"
+    done = python("-m", "finetune", "chat", run.id, "--max-tokens", "6", text=asked)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("--- base (") == done.stdout.count("--- tuned (") == 2
 
@@ -230,8 +230,7 @@ def test_a_port_that_is_taken_is_a_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "finetune", "serve", "--port", str(taken.getsockname()[1])]
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        result = python("-m", "finetune", "serve", "--port", str(taken.getsockname()[1]))
     assert result.returncode == 2
     assert "the port is taken" in result.stderr
     assert "Traceback" not in result.stderr

@@ -11,6 +11,7 @@ from finetune import data, train
 from finetune.cli import main
 from finetune.store import ENDED, DatasetRecord, Run, Store
 from tests.test_cli import call
+from tests.zygote import ForkingSupervisor
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
 def started(store: Store, tiny: Path, record: DatasetRecord, *, step: int = 0) -> Run:
     """A run that a real worker trains, whose server is gone."""
     config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 100_000, "eval_every": 50_000})
-    run, supervisor = train.start(store, config, record), train.Supervisor(store)
+    run, supervisor = train.start(store, config, record), ForkingSupervisor(store)
     while not run.pid or run.step < step:
         supervisor.tick()
         time.sleep(0.05)

@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, packaged_models: Path) -> Pa
 @pytest.fixture(scope="module")
 def local(place: Path) -> Iterator[str]:
     """At home: no FINETUNE_SHARED, on 127.0.0.1."""
-    with serving(place / "home", place / "home.log", GRADIO_TEMP_DIR=str(place / "uploads")) as address:
+    with serving(place / "home", place / "home.log", fresh=True, GRADIO_TEMP_DIR=str(place / "uploads")) as address:
         yield address
 
 

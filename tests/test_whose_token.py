@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,15 +15,22 @@ import pytest
 from finetune.models.hub import environment
 from tests import hub_stand_in
 from tests.hub_stand_in import Hub, files_of, rows
+from tests.serving import free_port
+from tests.zygote import ROOT, Zygote, python
 
-ROOT = Path(__file__).parents[1]
+PORT = free_port()
+CACHE = Path(tempfile.mkdtemp(prefix="hub-"))
+READ_ONCE = {"HF_ENDPOINT": f"http://127.0.0.1:{PORT}", "HF_HOME": str(CACHE), "HF_HUB_DISABLE_XET": "1"}
+"""Where the Hub and its cache are: huggingface_hub reads this once, when it is imported."""
+
 CANARY = "hf_canary"
 VISITOR = "hf_visitor"
 
 
 @pytest.fixture
 def hub(tiny: Path) -> Iterator[Hub]:
-    with hub_stand_in.serving() as hub:
+    shutil.rmtree(CACHE, ignore_errors=True)
+    with hub_stand_in.serving(PORT) as hub:
         hub.add("models", "some/tiny", files_of(tiny))
         hub.add("models", "owner/private", files_of(tiny), readers={CANARY, VISITOR})
         hub.add("models", "owner/gated", files_of(tiny), readers={CANARY, VISITOR}, gated=True)
@@ -30,25 +40,27 @@ def hub(tiny: Path) -> Iterator[Hub]:
         yield hub
 
 
-def elsewhere(hub: Hub, tmp_path: Path, code: str, **environment: str) -> list:
-    """What a fresh process prints, each line as JSON: huggingface_hub reads its environment once."""
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.address,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_TOKEN": CANARY,
-        "PYTHONPATH": str(ROOT),
-        **environment,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", f"import json\ndef tell(it): print('> ' + json.dumps(it))\n{code}"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+@cache
+def hubs_zygote() -> Zygote:
+    return Zygote({**os.environ, **READ_ONCE})
+
+
+def elsewhere(hub: Hub, tmp_path: Path, code: str, fresh: bool = False, **environment: str) -> list:
+    """What another process prints, each line as JSON; with `fresh`, one that has imported nothing before."""
+    environment = {**os.environ, **READ_ONCE, "HF_TOKEN": CANARY, "PYTHONPATH": str(ROOT), **environment}
+    code = f"import json\ndef tell(it): print('> ' + json.dumps(it))\n{code}"
+    done = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        if fresh
+        else python("-c", code, folder=tmp_path, environment=environment, timeout=400, of=hubs_zygote)
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith("> ")]
@@ -172,7 +184,7 @@ def test_no_file_of_a_fetch_stays(hub: Hub, tmp_path: Path, home: Path) -> None:
     [folder] = elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1")
     holding = [
         path
-        for place in (home, tmp_path)
+        for place in (home, tmp_path, CACHE)
         for path in place.rglob("*")
         if path.is_file() and b"own 3 + 3?" in path.read_bytes()
     ]
@@ -195,9 +207,9 @@ def test_a_library_call_that_was_overlooked_sends_nothing(hub: Hub, tmp_path: Pa
         "hf_hub_download('some/tiny', 'config.json')\n"
         "import os\ntell([name in os.environ for name in hub.TOKENS])"
     )
-    assert elsewhere(hub, tmp_path, code, FINETUNE_SHARED="1") == [[False, False]]
+    assert elsewhere(hub, tmp_path, code, fresh=True, FINETUNE_SHARED="1") == [[False, False]]
     assert hub.tokens() == {None}
-    elsewhere(hub, tmp_path, code)
+    elsewhere(hub, tmp_path, code, fresh=True)
     assert CANARY in hub.tokens(), "at home it stays"
 
 

@@ -1,49 +1,80 @@
-"""Workers without the wait: one process that has imported everything, and forks one for each attempt at a run.
+"""Python without the wait: a process that has imported everything, and forks a child for each command.
 
-``python -m tests.zygote`` reads lines of JSON, ``{"run": …, "attempt": …, "worker": …, "environment": {…}}``, answers
-each with the pid, and later with ``PID STATUS``. The forked child is the real worker; what a fork cannot show (that a
-fresh interpreter starts it) is left to the tests that keep `train.Supervisor`.
+``python -m tests.zygote`` reads lines of JSON (the fields of `Command`), answers each with the pid, and later with
+``PID STATUS``. A child runs its command as a fresh interpreter would, with the real code; what a fork cannot show (that
+a fresh interpreter does it too) is left to the tests that start one.
 """
 
-import importlib
+import atexit
+import contextlib
 import json
 import os
+import runpy
 import select
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from finetune import train
 from finetune.models import hub
 from finetune.store import Run
+from finetune.train.start import run_folder
 from finetune.train.supervisor import SWITCHES
 
-WORKER = "finetune.train.worker"
+ROOT = Path(__file__).parents[1]
+PYTHON = sys.executable
+
+
+@dataclass(frozen=True)
+class Command:
+    """What follows ``python`` on a command line, and where it runs; `out` and `errors` are files to append to."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    folder: str
+    out: str
+    errors: str
+    input: str = os.devnull
 
 
 class Zygote:
-    """The process, as whoever wants a worker sees it."""
+    """The process, as whoever wants a child sees it."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ):
         command = [sys.executable, *SWITCHES, "-m", "tests.zygote"]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, env=dict(environment), stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=dict(environment), stdin=pipe, stdout=pipe, text=True, bufsize=1
+        )
         self.statuses: dict[int, int] = {}
 
-    def fork(self, run: Run, environment: Mapping[str, str] = os.environ, worker: str = WORKER) -> "Forked":
-        """A worker for a run that waits, or for an attempt at it that is claimed already."""
+    def fork(self, command: Command) -> "Forked":
+        """A child that runs the command."""
         assert self.process.stdin
-        asked = {"run": run.id, "attempt": run.attempt or None, "worker": worker, "environment": dict(environment)}
-        self.process.stdin.write(f"{json.dumps(asked)}\n")
+        self.process.stdin.write(f"{json.dumps(asdict(command))}\n")
         while len(words := self._line()) == 2:
             self.statuses[words[0]] = words[1]
         return Forked(self, words[0])
 
+    def worker(self, run: Run, environment: Mapping[str, str], worker: str) -> "Forked":
+        """A worker for a run that waits, or for an attempt at it that is claimed already."""
+        run_folder(run.id).mkdir(parents=True, exist_ok=True)
+        log, attempt = str(run_folder(run.id) / "worker.log"), [str(run.attempt)] if run.attempt else []
+        return self.fork(Command(["-m", worker, run.id, *attempt], dict(environment), str(ROOT), log, log))
+
     def ended(self, pid: int, timeout: float) -> int | None:
-        """The exit status of a worker; None when it has not ended in time."""
+        """The exit status of a child; None when it has not ended in time."""
         until = time.monotonic() + timeout
         while pid not in self.statuses:
             if not select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
@@ -64,7 +95,7 @@ class Zygote:
 
 
 class Forked:
-    """The part of a Popen that a supervisor looks at."""
+    """The part of a Popen that is used here."""
 
     def __init__(self, zygote: Zygote, pid: int):
         self.zygote, self.pid = zygote, pid
@@ -75,6 +106,14 @@ class Forked:
     def wait(self, timeout: float) -> int | None:
         return self.zygote.ended(self.pid, timeout)
 
+    def terminate(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
 
 @cache
 def zygote() -> Zygote:
@@ -82,32 +121,114 @@ def zygote() -> Zygote:
     return Zygote()
 
 
+def python(
+    *arguments: str,
+    folder: Path = ROOT,
+    environment: Mapping[str, str] = os.environ,
+    text: str = "",
+    timeout: float = 300,
+    of: Callable[[], Zygote] = zygote,
+) -> subprocess.CompletedProcess[str]:
+    """What ``subprocess.run([sys.executable, *arguments], capture_output=True)`` returns; `text` is its stdin.
+
+    Example:
+        >>> python("-m", "finetune", "runs").returncode
+        0
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        given, out, errors = (Path(scratch) / name for name in ("in", "out", "errors"))
+        given.write_text(text, encoding="utf-8")
+        command = Command(
+            list(arguments), dict(environment), str(folder), *(str(path) for path in (out, errors, given))
+        )
+        child = of().fork(command)
+        if (status := child.wait(timeout)) is None:
+            child.kill()
+            raise subprocess.TimeoutExpired(list(arguments), timeout)
+        return subprocess.CompletedProcess(
+            list(arguments), status, out.read_text(encoding="utf-8"), errors.read_text(encoding="utf-8")
+        )
+
+
+def run(command: list[str], *, input: str = "", text: bool = False, **rest: Any) -> subprocess.CompletedProcess:
+    """`subprocess.run` for the code under test: an interpreter is forked, another program is started."""
+    if command[0] != PYTHON:
+        return subprocess.run(command, input=input if text else input.encode(), text=text, **rest)
+    done = python(*command[1:], folder=rest["cwd"], environment=rest["env"], text=input, timeout=rest["timeout"])
+    if not text:
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.encode(), done.stderr.encode())
+    return done
+
+
+QUICK = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired, CompletedProcess=subprocess.CompletedProcess)
+"""Stands where a module has `subprocess`."""
+
+
 class ForkingSupervisor(train.Supervisor):
     """The real supervisor, whose workers need not import PyTorch first."""
 
     def _start(self, run: Run) -> Forked:  # type: ignore[override]
-        return zygote().fork(run, hub.environment(stranger=run.owner != "local"), self.worker)
+        return zygote().worker(run, hub.environment(stranger=run.owner != "local"), self.worker)
 
 
-def child(run: str, attempt: int | None, worker: str, environment: dict[str, str]) -> int:
-    """Become the worker of a run."""
-    from finetune.train.start import run_folder
-
+def child(command: Command) -> int:
+    """Become the interpreter that was asked for; its exit status."""
     os.setsid()
     os.environ.clear()
-    os.environ.update(environment)
-    run_folder(run).mkdir(parents=True, exist_ok=True)
-    log = os.open(run_folder(run) / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    return importlib.import_module(worker).main(run, attempt)
+    os.environ.update(command.environment)
+    os.chdir(command.folder)
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for stream, path, flags in (
+        (0, command.input, os.O_RDONLY),
+        (1, command.out, append),
+        (2, command.errors, append),
+    ):
+        opened = os.open(path, flags, 0o666)
+        os.dup2(opened, stream)
+        os.close(opened)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
+    sys.stdout = open(1, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    status = 0
+    try:
+        execute(*command.arguments)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - as an interpreter prints it
+        traceback.print_exc()
+        status = 1
+    with contextlib.suppress(Exception):
+        threading._shutdown()  # type: ignore[attr-defined] - waits for threads, as the interpreter does
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    return status
+
+
+def execute(what: str, *rest: str) -> None:
+    """``python WHAT REST``: a module (-m), code (-c), or a script, which finds nothing of this project."""
+    warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)  # of course it is
+    if what == "-m":
+        sys.argv = [rest[0], *rest[1:]]
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif what == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv, sys.path[0] = [what, *rest], str(Path(what).resolve().parent)
+        if Path(what).resolve().parent != ROOT:
+            for name in [name for name in sys.modules if name.split(".")[0] in ("finetune", "tests")]:
+                del sys.modules[name]
+        runpy.run_path(what, run_name="__main__")
 
 
 def main() -> None:
     """Until there are no more lines."""
-    import peft  # noqa: F401 - imported once, for all workers
+    import peft  # noqa: F401 - imported once, for all children
     import trl  # noqa: F401
 
+    from finetune import cli, server  # noqa: F401
+    from finetune.chat import driver  # noqa: F401
     from finetune.train import trainer  # noqa: F401
 
     woken, wake = os.pipe()
@@ -127,7 +248,7 @@ def main() -> None:
             if (pid := os.fork()) == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os._exit(child(**json.loads(line)))
+                os._exit(child(Command(**json.loads(line))))
             print(pid, flush=True)
 
 

@@ -27,6 +27,7 @@ from finetune.models import packaged
 from finetune.store import Run, Store
 from finetune.train.tokenized import render_rows
 from tests.conftest import conversation, run_to_end, train_tiny
+from tests.zygote import python
 
 NEAR = 1e-4
 """Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
@@ -58,11 +59,14 @@ def losses(store: Store, run: Run) -> dict[str, dict[str, float]]:
     return {"training": training, "held_out": held_out}
 
 
-def repeat(folder: Path, model: Path | str) -> subprocess.CompletedProcess[str]:
-    """Run the script where this app cannot be imported."""
+def repeat(folder: Path, model: Path | str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run the script where this app cannot be imported; with `fresh`, in an interpreter of its own."""
     environment = {**os.environ, "BASE_MODEL": str(model), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-    command = [sys.executable, "train.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if fresh:
+        command = [sys.executable, "train.py"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    else:
+        done = python("train.py", folder=folder, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -112,7 +116,7 @@ def test_the_script_repeats_the_run(store: Store, tiny: Path, tmp_path: Path) ->
     assert run.state == "succeeded", run.reason
     assert (run.step < run.steps) == ("early_stopping" in settings)
     folder = exported(store, run, tmp_path / "out")
-    said = repeat(folder, tiny).stdout
+    said = repeat(folder, tiny, fresh=True).stdout
     same_losses(folder, store, run)
     same_adapter(folder, run)
     assert "Learned: '" in said

@@ -32,16 +32,29 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def fill(trial: Trial, shim: Path, at: int, reserve: bool) -> tuple[Run, int]:
+@pytest.fixture(scope="session")
+def preloaded(shim: Path) -> Iterator[Zygote]:
+    """A process with the full disk in it, which its children fill; a library is only preloaded into a new process."""
+    zygote = Zygote(os.environ | {"LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1"})
+    with zygote.process:
+        yield zygote
+        zygote.process.stdin.close()  # type: ignore[union-attr]
+
+
+def fill(trial: Trial, zygote: Zygote, at: int, reserve: bool) -> tuple[Run, int]:
     """A run whose disk is full at its n-th write (0: never); it and the writes that were made."""
-    trial.supervisor = train.Supervisor(trial.store, worker=WORKER)  # a library is only preloaded into a new process
     count = trial.store.path.parent.parent / f"count-{time.monotonic_ns()}"
-    faults = {"LD_PRELOAD": str(shim), "FULL_AT": str(at), "FULL_COUNT": str(count)}
+    faults = {"FULL_AT": str(at), "FULL_COUNT": str(count)} | ({"FULL_RESERVE": "1"} if reserve else {})
+
+    def forked(run: Run) -> Forked:
+        workers.append(zygote.worker(run, os.environ | faults, WORKER))
+        return workers[-1]
+
+    workers: list[Forked] = []
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (faults | ({"FULL_RESERVE": "1"} if reserve else {})).items():
-            patch.setenv(name, value)
-        run = trial.until(trial.begin(**SHORT), lambda now: now.attempt)
-    run = trial.end(run)
+        patch.setattr(trial.supervisor, "_start", forked)
+        run = trial.end(trial.begin(**SHORT))
+    assert workers[-1].wait(60) is not None  # it says how it ended after it has written that
     return run, int(count.read_text()) if count.exists() else 0
 
 
@@ -62,13 +75,13 @@ def is_told(trial: Trial, run: Run, resume: bool) -> None:
         assert trial.end(run).state == "succeeded"
 
 
-def test_full_at_some_writes(trial: Trial, shim: Path) -> None:
-    run, writes = fill(trial, shim, 0, reserve=True)
+def test_full_at_some_writes(trial: Trial, preloaded: Zygote) -> None:
+    run, writes = fill(trial, preloaded, 0, reserve=True)
     assert run.state == "succeeded"
     assert writes > 50
     told = 0
     for part, reserve, resume in ((0.02, True, False), (0.4, False, False), (0.75, True, True), (0.9, False, False)):
-        run, made = fill(trial, shim, at := round(part * writes), reserve)
+        run, made = fill(trial, preloaded, at := round(part * writes), reserve)
         if made < at:  # a quicker run, with fewer heartbeats, came to its end before
             assert run.state == "succeeded"
         else:
@@ -79,35 +92,18 @@ def test_full_at_some_writes(trial: Trial, shim: Path) -> None:
 
 @pytest.mark.sweep
 @pytest.mark.timeout(7200)
-def test_full_at_every_write(trial: Trial, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    began, ends, count = time.monotonic(), Counter[str](), trial.store.path.parent.with_suffix(".count")
-    environment = os.environ | {"LD_PRELOAD": str(shim), "FULL_COUNT": str(count), "OMP_NUM_THREADS": "1"}
-    zygote = Zygote(environment)
-    with zygote.process:
-
-        def filled(at: int) -> Run:
-            def forked(run: Run) -> Forked:
-                faults = {"FULL_AT": str(at)} | ({"FULL_RESERVE": "1"} if at % 2 else {})
-                workers.append(zygote.fork(run, environment | faults))
-                return workers[-1]
-
-            workers: list[Forked] = []
-            with monkeypatch.context() as patch:
-                patch.setattr(trial.supervisor, "_start", forked)
-                run = trial.end(trial.begin(**SHORT))
-            assert workers[-1].wait(60) is not None  # it says how it ended after it has written that
-            return run
-
-        assert filled(0).state == "succeeded"
-        writes = int(count.read_text())
-        for at in range(1, writes + 1):
-            run = filled(at)
-            ends[run.code or run.state] += 1
-            if run.state == "failed":
-                is_told(trial, run, resume=at % 50 == 0)
-            else:  # heartbeats differ from run to run: this one came to its end with fewer writes
-                assert int(count.read_text()) < at + 3, (at, run.reason)
-            train.delete(trial.store, run.id)
+def test_full_at_every_write(trial: Trial, preloaded: Zygote) -> None:
+    began, ends = time.monotonic(), Counter[str]()
+    run, writes = fill(trial, preloaded, 0, reserve=False)
+    assert run.state == "succeeded"
+    for at in range(1, writes + 1):
+        run, made = fill(trial, preloaded, at, reserve=bool(at % 2))
+        ends[run.code or run.state] += 1
+        if run.state == "failed":
+            is_told(trial, run, resume=at % 50 == 0)
+        else:  # heartbeats differ from run to run: this one came to its end with fewer writes
+            assert made < at + 3, (at, run.reason)
+        train.delete(trial.store, run.id)
     print(f"\ndisk: full at each of {writes} writes: {dict(ends)}; {time.monotonic() - began:.0f} s")
 
 

@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,41 +18,31 @@ import pytest
 from finetune import data, settings, train
 from finetune.store import Store
 from tests.conftest import run_to_end
-
-ROOT = Path(__file__).parents[2]
-
-
-def start(*command: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+from tests.zygote import ROOT, Command, Forked, zygote
 
 
-def kill(server: subprocess.Popen) -> list[dict[str, str]]:
-    """Kill a server; what it had acknowledged by then."""
-    server.kill()
-    said, _ = server.communicate()
-    return [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith("\n")]
+def start(out: Path, *command: str) -> Forked:
+    return zygote().fork(Command(["-m", *command], dict(os.environ), str(ROOT), str(out), os.devnull))
 
 
-def begun(server: subprocess.Popen) -> list[dict[str, str]]:
-    """What it acknowledged up to its first run: before that it imports the libraries that check the settings."""
-    said, give_up = [], time.monotonic() + 20  # three runs of the server before may still be waiting
-    while time.monotonic() < give_up and server.stdout and (line := server.stdout.readline()):
-        said.append(json.loads(line))
-        if "run" in said[-1]:
-            break
-    return said
+def acknowledged_in(out: Path) -> list[dict[str, str]]:
+    """What a server acknowledged so far; a line that it did not finish does not count."""
+    lines = out.read_text().splitlines(keepends=True) if out.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def siege(tiny: Path, kills: int, chance: random.Random) -> list[dict[str, str]]:
+def siege(folder: Path, tiny: Path, kills: int, chance: random.Random) -> list[dict[str, str]]:
     """Start and kill a server so often; all that was acknowledged."""
     acknowledged: list[dict[str, str]] = []
-    for _ in range(kills):
-        server = start("tests.faults.server", str(tiny))
-        acknowledged += begun(server)
+    for number in range(kills):
+        server = start(out := folder / f"server-{number}", "tests.faults.server", str(tiny))
+        give_up = time.monotonic() + 20  # three runs of the server before may still be waiting
+        while time.monotonic() < give_up and not any("run" in told for told in acknowledged_in(out)):
+            time.sleep(0.05)
         time.sleep(chance.uniform(0.0, 4.0))
-        acknowledged += kill(server)
+        server.kill()
+        server.wait(20)
+        acknowledged += acknowledged_in(out)
     return acknowledged
 
 
@@ -90,17 +78,17 @@ def _workers() -> list[psutil.Process]:
     return found
 
 
-def test_what_was_acknowledged_survives_the_server(store: Store, tiny: Path) -> None:
-    told = nothing_is_lost(store, siege(tiny, 3, random.Random(0)))
+def test_what_was_acknowledged_survives_the_server(store: Store, tiny: Path, tmp_path: Path) -> None:
+    told = nothing_is_lost(store, siege(tmp_path, tiny, 3, random.Random(0)))
     assert told["uploads"] >= 3
     assert told["runs"] >= 1
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-def test_fifty_servers(store: Store, tiny: Path) -> None:
+def test_fifty_servers(store: Store, tiny: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    told = nothing_is_lost(store, siege(tiny, 50, random.Random(0)))
+    told = nothing_is_lost(store, siege(tmp_path, tiny, 50, random.Random(0)))
     attempts = Counter(run.attempt for run in store.runs())
     print(f"\nserver: 50 kills, {dict(told)}, attempts {dict(attempts)}; {time.monotonic() - began:.0f} s")
 
@@ -112,11 +100,11 @@ def test_the_next_server_finds_the_run_that_went_on(
     gives way."""
     config = train.TrainConfig(model=str(tiny), max_steps=300, eval_every=150, samples=0)
     run = train.start(store, config, data.save_dataset(store, small_dataset))
-    first = start("finetune", "serve", "--port", free_port())
+    first = start(Path(os.devnull), "finetune", "serve", "--port", free_port())
     reach(store, run.id, 5)
     first.kill()
     reached = reach(store, run.id, store.run(run.id).step + 50)
-    second = start("finetune", "serve", "--port", free_port())
+    second = start(Path(os.devnull), "finetune", "serve", "--port", free_port())
     try:
         pid = store.run(run.id).pid
         assert pid
