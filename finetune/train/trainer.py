@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
@@ -145,6 +146,18 @@ class SupervisedTrainer(SFTTrainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
         lengths = [len(ids) for ids in rows["input_ids"]]
         return Order(lengths, batch, self.args.seed, lambda: self.state.global_step)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The chosen schedule after a warm-up that begins above 0: transformers' first step, at rate 0, learns nothing.
+
+        Steps 0, 1, … of a warm-up over w steps have the rates 1/(w+1), 2/(w+1), …; later ones are transformers' own.
+        """
+        schedule: Any = super().create_scheduler(num_training_steps, optimizer)
+        warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]
+        self.lr_scheduler = LambdaLR(
+            schedule.optimizer, lambda step: (step + 1) / (warm + 1) if step < warm else after(step)
+        )
+        return self.lr_scheduler
 
     def agreed(self, what: bool) -> bool:
         """What the first process says, in all of them: one must not stop while another goes on."""

@@ -167,10 +167,18 @@ class Order(torch.utils.data.Sampler):
 
 
 class Trainer(trl.SFTTrainer):
-    """TRL's trainer with that order. It works without this class as well, with slightly different losses."""
+    """TRL's trainer with that order, and a warm-up whose first step learns. TRL's own has slightly different losses."""
 
     def _get_train_sampler(self, train_dataset=None) -> Order:
         return Order(self)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            schedule.optimizer, lambda step: (step + 1) / (warm + 1) if step < warm else after(step)
+        )
+        return self.lr_scheduler
 
 
 def held_out_loss() -> float:
