@@ -37,7 +37,7 @@ MODEL, DATASET, SYSTEM = os.environ.get("BASE_MODEL", "owner/model"), "name", No
 STEPS, LENGTH, END_OF_TURN, THINKS, MEASURED, STOP_AFTER = 87, 412, 2, False, {0: 1.0}, None
 EVAL_EVERY, EARLY_STOPPING, BATCH_SIZE, MICRO_BATCH, SEED = None, None, 8, 8, 0
 R, ALPHA, DROPOUT, RSLORA, TARGET_MODULES, GRADIENT_CHECKPOINTING = 16, 32, 0.0, False, "all-linear", False
-LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 2e-4, "cosine", 0.05, 0.0, None
+TOP_LAYERS, LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 0.33, 2e-4, "cosine", 0.05, 0.0, None
 
 # %% [markdown]
 # ## The model
@@ -71,6 +71,13 @@ model = peft.prepare_model_for_kbit_training(model, GRADIENT_CHECKPOINTING)
 #
 # LoRA adds two small matrices to each layer, and only those are trained.
 
+# %% when upper
+LAYERS = model.config.num_hidden_layers
+UPPER = list(range(LAYERS - max(1, round(TOP_LAYERS * LAYERS)), LAYERS))
+if TARGET_MODULES == "all-linear":  # by layer, PEFT wants names
+    linear = (torch.nn.Linear, transformers.pytorch_utils.Conv1D)
+    TARGET_MODULES = sorted({name.split(".")[-1] for name, one in model.named_modules() if isinstance(one, linear)})
+
 # %%
 model = peft.get_peft_model(
     model,
@@ -80,6 +87,9 @@ model = peft.get_peft_model(
         lora_dropout=DROPOUT,
         use_rslora=RSLORA,
         target_modules=TARGET_MODULES,
+        # %% + when upper
+        layers_to_transform=UPPER,
+        # %% +
         task_type="CAUSAL_LM",
     ),
 )
