@@ -73,10 +73,11 @@ class Lower:
     def sentence(self, tokens: int) -> str:
         """For the log, of rows with so many tokens."""
         size, number = tokens * self.token_bytes, lowest(self.model)
-        begin = f"The lower {number} of {len(blocks(self.model))} layers do not learn: what they make of a row is kept"
+        begin = f"The lower {number} of {len(blocks(self.model))} layers do not learn."
         if size <= self.room:
-            return f"{begin} ({size / 1e6:.0f} MB)."
-        return f"{begin} for as many rows as {self.room / 1e9:.1f} GB hold (all would take {size / 1e9:.1f} GB)."
+            return f"{begin} They read each row once, and what they make of it is kept ({size / 1e6:.0f} MB)."
+        kept = f"as many rows as fit in {self.room / 1e9:.1f} GB (all would take {size / 1e9:.1f} GB)"
+        return f"{begin} What they make of a row is kept for {kept}; the other rows are read each time."
 
     def states(self, batch: Batch, shared: int = 0) -> torch.Tensor:
         """What is kept of a batch whose first `shared` tokens are alike: (rows, length, hidden), 0 in the padding.
@@ -85,22 +86,18 @@ class Lower:
         """
         lengths = batch["attention_mask"].sum(1).tolist()
         keys = [_key(batch, row, length) for row, length in enumerate(lengths)]
-        if missing := [row for row, key in enumerate(keys) if key not in self._kept]:
+        found = {key: self._kept[key] for key in keys if key in self._kept}
+        if missing := [row for row, key in enumerate(keys) if key not in found]:
             fresh = read(self.model, {name: values[missing] for name, values in batch.items()}, shared)
-            found = {keys[row]: states[: lengths[row]] for row, states in zip(missing, fresh, strict=True)}
-            for key, states in found.items():
-                self._keep(key, states)
-        else:
-            found = {}
-        rows = [found[key] if key in found else self._kept[key] for key in keys]
-        return torch.nn.functional.pad(
-            torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
-            (0, 0, 0, batch["input_ids"].shape[1] - max(lengths)),
-        )
+            for row, states in zip(missing, fresh, strict=True):
+                found[keys[row]] = states[: lengths[row]]
+                self._keep(keys[row], states[: lengths[row]])
+        whole = torch.nn.utils.rnn.pad_sequence([found[key] for key in keys], batch_first=True)
+        return torch.nn.functional.pad(whole, (0, 0, 0, batch["input_ids"].shape[1] - whole.shape[1]))
 
     def _keep(self, key: bytes, states: torch.Tensor) -> None:
         size = states.numel() * states.itemsize
-        if size <= self._left:
+        if size <= self._left and key not in self._kept:
             self._kept[key] = states.clone()  # not a view, which would keep the whole batch
             self._left -= size
 
@@ -167,11 +164,11 @@ def exact(model: Any, batch: Batch, shared: int = 0) -> bool:
     """Whether skipping the lower layers gives this model's losses as it trains; not where they draw random numbers."""
     from finetune.train.trainer import summed_loss
 
-    if not lowest(model):
-        return False
     training = model.training
     losses = []
     try:
+        if not lowest(model):
+            return False
         model.train()
         with torch.no_grad(), torch.random.fork_rng():
             below, again = read(model, batch, shared), read(model, batch, shared)

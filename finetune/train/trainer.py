@@ -148,14 +148,15 @@ class SupervisedTrainer(SFTTrainer):
         """Whether what the lower layers make of a row is kept; each kind of batch is compared once."""
         if bool(shared) not in self.skips:
             self.skips[bool(shared)] = not self._plain and frozen.exact(self.model, inputs, shared)
-            if list(self.skips.values()) == [True]:
+            if self.skips[bool(shared)] and sum(self.skips.values()) == 1:
                 self.say(self.lower.sentence(self._kept_tokens()))
         return self.skips[bool(shared)]
 
     @cached_property
     def again(self) -> bool:
         """Whether training reads rows a second time, so that what is kept of them serves."""
-        return self.args.max_steps > self.order().steps
+        rows: Any = self.train_dataset
+        return self.args.max_steps * self._rows_of_a_step > len(rows)
 
     def _kept_tokens(self) -> int:
         """Tokens of the rows that are read more than once."""
@@ -178,11 +179,14 @@ class SupervisedTrainer(SFTTrainer):
         """In which order the rows are read."""
         return self._get_train_sampler()
 
+    @property
+    def _rows_of_a_step(self) -> int:
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
         lengths = [len(ids) for ids in rows["input_ids"]]
-        return Order(lengths, batch, self.args.seed, lambda: self.state.global_step)
+        return Order(lengths, self._rows_of_a_step, self.args.seed, lambda: self.state.global_step)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The chosen schedule after a warm-up that begins above 0: transformers' first step, at rate 0, learns nothing.
