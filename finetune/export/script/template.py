@@ -74,9 +74,10 @@ model = peft.prepare_model_for_kbit_training(model, GRADIENT_CHECKPOINTING)
 # %% when upper
 LAYERS = model.config.num_hidden_layers
 UPPER = list(range(LAYERS - max(1, round(TOP_LAYERS * LAYERS)), LAYERS))
-if TARGET_MODULES == "all-linear":  # by layer, PEFT wants names
-    linear = (torch.nn.Linear, transformers.pytorch_utils.Conv1D)
-    TARGET_MODULES = sorted({name.split(".")[-1] for name, one in model.named_modules() if isinstance(one, linear)})
+if TARGET_MODULES == "all-linear":  # for some of the layers, PEFT wants names
+    linear, output = (torch.nn.Linear, transformers.pytorch_utils.Conv1D), model.get_output_embeddings()
+    inner = [name for name, one in model.named_modules() if isinstance(one, linear) and one is not output]
+    TARGET_MODULES = sorted({name.split(".")[-1] for name in inner})
 
 # %%
 model = peft.get_peft_model(
