@@ -32,7 +32,7 @@ def parts(path: Path) -> Rows:
 def trained(rows: Rows, config: TrainConfig, steps: int, folder: str) -> dict[str, Any]:
     """The figures of one run."""
     from datasets import Dataset
-    from transformers import TrainerCallback, set_seed
+    from transformers import PrinterCallback, TrainerCallback, set_seed
 
     from finetune.train.trainer import SupervisedTrainer
 
@@ -52,6 +52,7 @@ def trained(rows: Rows, config: TrainConfig, steps: int, folder: str) -> dict[st
         processing_class=models.load_tokenizer(found),
         callbacks=[clock],
     )
+    trainer.remove_callback(PrinterCallback)
     before = trainer.evaluate()
     began = time.perf_counter()
     clock.ends[0] = began
