@@ -246,8 +246,9 @@ def _training(subject: Subject) -> str:
     run, config, here = subject.run, subject.config, facts.environment(subject.run)
     changed = {name: value for name, value in config.changed().items() if name != "model"}
     packages = {name: here["packages"].get(name) for name in ("torch", "transformers", "peft", "trl")}
+    upper = "" if config.top_layers == 1 else f", on the upper {100 * config.top_layers:.3g} % of the layers only"
     settings = [
-        ("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}"),
+        ("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}{upper}"),
         ("learning rate", f"{config.learning_rate:g}, {config.schedule}"),
         ("epochs, batch size, seed", f"{config.epochs:g}, {config.batch_size}, {config.seed}"),
         *((name.replace("_", " "), str(value)) for name, value in asdict(facts.resolved(subject)).items() if value),

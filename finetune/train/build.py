@@ -34,25 +34,52 @@ def adapted(model: Any, config: TrainConfig, *, weightless: bool = False) -> "Pe
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
+    from finetune.train import frozen
+
     if config.load_in_4bit and not weightless:
         model = prepare_model_for_kbit_training(model, config.gradient_checkpointing)
     modules = config.target_modules
     refuse_layers(model, modules)
+    layers = frozen.upper(model, config.top_layers) if config.top_layers < 1 else None
     adapter = LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         use_rslora=config.rslora,
-        target_modules=modules if modules == EVERY_LAYER else modules.split(","),
+        target_modules=_names(model, modules, some=layers is not None),
+        layers_to_transform=layers,
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, adapter, low_cpu_mem_usage=weightless)
+        model = get_peft_model(model, adapter, low_cpu_mem_usage=weightless)
     except ValueError as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(
             f"This model cannot take an adapter there: {reason}", where="target_modules", fix="Choose other layers."
         ) from error
+    if layers and frozen.lowest(model) < layers[0]:  # PEFT adapts what is named in full in any case
+        raise ConfigError(
+            f"It names layer {frozen.lowest(model)}, but only layers {layers[0]} to {layers[-1]} learn.",
+            where="target_modules",
+            fix="Leave the numbers out, or raise top_layers.",
+        )
+    return model
+
+
+def _names(model: Any, modules: str, some: bool) -> str | list[str]:
+    """The modules in PEFT's form; its word for all of them is only for `some` of the layers not allowed."""
+    if modules != EVERY_LAYER:
+        return modules.split(",")
+    return sorted({name.rsplit(".", 1)[-1] for name in linear(model)}) if some else EVERY_LAYER
+
+
+def linear(model: Any) -> list[str]:
+    """The names of a model's linear layers but the output."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
+    output = model.get_output_embeddings()
+    return [name for name, one in model.named_modules() if isinstance(one, Linear | Conv1D) and one is not output]
 
 
 def refuse_layers(model: Any, modules: str) -> None:
@@ -68,22 +95,18 @@ def refuse_layers(model: Any, modules: str) -> None:
         >>> refuse_layers(model, "q_proj,embed_tokens")
         ConfigError: target_modules: The layer embed_tokens cannot take an adapter: it is not a linear layer …
     """
-    from torch.nn import Linear
-    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
-
-    output, named = model.get_output_embeddings(), dict(model.named_modules())
-    linear = [name for name, one in named.items() if isinstance(one, Linear | Conv1D) and one is not output]
-    if not linear:
+    output, named, adaptable = model.get_output_embeddings(), dict(model.named_modules()), linear(model)
+    if not adaptable:
         raise ConfigError("The model has no linear layers to adapt.", where="model", fix="Choose another model.")
-    kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in linear))[:12]
+    kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in adaptable))[:12]
     fix = f"Use {EVERY_LAYER}, or some of: {', '.join(kinds)}."
     for wanted in modules.split(",") if modules != EVERY_LAYER else []:
-        found = [one for name, one in named.items() if name == wanted or name.endswith(f".{wanted}")]
+        found = [name for name in named if name == wanted or name.endswith(f".{wanted}")]
         if not found:
             raise ConfigError(f"The model has no layer named {wanted}.", where="target_modules", fix=fix)
-        if any(one is output for one in found):
+        if any(named[name] is output for name in found):
             raise ConfigError(f"The output layer {wanted} cannot take an adapter.", where="target_modules", fix=fix)
-        if other := [type(one).__name__ for one in found if not isinstance(one, Linear | Conv1D)]:
+        if other := [type(named[name]).__name__ for name in found if name not in adaptable]:
             what = f"The layer {wanted} cannot take an adapter: it is not a linear layer ({other[0]})."
             raise ConfigError(what, where="target_modules", fix=fix)
 

@@ -28,6 +28,10 @@ MOST_AT_ONCE = 8
 """Examples computed at once when nothing else is asked for."""
 
 
+MOST_KEPT = 2**30
+"""Bytes of memory for what the layers below the adapter make of the rows; see `finetune.train.frozen`."""
+
+
 class TrainConfig(BaseModel):
     """The settings of one run. Frozen; unknown keys are errors that name the nearest known one.
 
@@ -93,6 +97,15 @@ class TrainConfig(BaseModel):
         pattern=r"^[\w\-.]+(,[\w\-.]+)*$",
         title="Target modules",
         description="Layers that get an adapter: all-linear, or names such as q_proj,v_proj.",
+        json_schema_extra=ADVANCED,
+    )
+    top_layers: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Top layers",
+        description="Fraction of the layers, from the top, that learn. Those below are read once for each row, "
+        "which makes training faster.",
         json_schema_extra=ADVANCED,
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(

@@ -25,7 +25,7 @@ from finetune.errors import ConfigError, RunError
 from finetune.models import hub
 from finetune.train.build import every
 from finetune.train.check import refuse_impossible
-from finetune.train.config import MOST_AT_ONCE, TrainConfig
+from finetune.train.config import MOST_AT_ONCE, MOST_KEPT, TrainConfig
 from finetune.train.failures import out_of_memory
 from finetune.train.probe import Measured, padded
 
@@ -92,7 +92,14 @@ def plan(config: TrainConfig, measured: Measured) -> Plan:
     """The run with these settings; `measured` must have the same rows, model and micro-batch."""
     steps = config.steps_for(len(measured.lengths))
     seconds = _seconds(config, measured)(steps)
-    return Plan(steps, seconds, measured.memory, machine_memory())
+    again = steps * config.batch_size > len(measured.lengths)
+    kept = min(MOST_KEPT, _kept(measured, again))
+    return Plan(steps, seconds, measured.memory + kept, machine_memory())
+
+
+def _kept(measured: Measured, again: bool) -> int:
+    """Bytes that what the layers below the adapter make of the rows takes; training keeps it if it reads rows again."""
+    return measured.kept * (sum(measured.held) + (sum(measured.lengths) if again else 0))
 
 
 def within(config: TrainConfig, measured: Measured, minutes: float) -> tuple[TrainConfig, str]:
@@ -127,6 +134,7 @@ def _seconds(config: TrainConfig, measured: Measured) -> Callable[[int], float]:
     lengths = [measured.lengths[row] for row in order]
     batches = [lengths[start : start + config.batch_size] for start in range(0, len(lengths), config.batch_size)]
     done = [0, *accumulate(padded(batch, micro) for batch in batches)]
+    twice = max(0.0, 1 - MOST_KEPT / max(1, _kept(measured, again=True)))  # share of the rows there is no room for
     an_evaluation = measured.held_token * padded(measured.held, MOST_AT_ONCE) + measured.answers
 
     def seconds(steps: int) -> float:
@@ -134,8 +142,10 @@ def _seconds(config: TrainConfig, measured: Measured) -> Callable[[int], float]:
         between = every(config.eval_every, steps)
         evaluations = 1 + math.ceil(steps / between) if measured.held else 0
         saves = math.ceil(steps / (config.save_every or between))
-        training = measured.token * (epochs * done[-1] + done[more])
-        return measured.load + training + evaluations * an_evaluation + saves * measured.save
+        tokens, first = epochs * done[-1] + done[more], done[min(steps, len(batches))]
+        training = measured.token * tokens + measured.lower * (first + twice * (tokens - first))
+        held = measured.lower * padded(measured.held, MOST_AT_ONCE)
+        return measured.load + training + held + evaluations * an_evaluation + saves * measured.save
 
     return seconds
 

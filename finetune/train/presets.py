@@ -25,8 +25,9 @@ PRESETS = (
     Preset(
         "quick",
         "Quick look",
-        "One pass over the data with a small adapter: a first impression of what there is to gain.",
-        {"epochs": 1, "r": 8, "alpha": 16},
+        "One fast pass over the data: a first impression of what there is to gain. Only the upper third of the layers "
+        "learn, so it can learn less than Balanced.",
+        {"epochs": 1, "r": 8, "alpha": 16, "top_layers": 0.33, "learning_rate": 1e-3},
     ),
     Preset("balanced", "Balanced", "Three passes over the data: right for most datasets.", {}),
     Preset(

@@ -47,7 +47,8 @@ class Measured:
 
     `load` is the time until training can begin, `token` and `held_token` those of one padded token in
     training and in an evaluation, `answers` and `save` those of one round of sample answers and one
-    checkpoint. `memory` is the peak in bytes, the longest batch included.
+    checkpoint. `memory` is the peak in bytes, the longest batch included. If the layers below the adapter are read once
+    for each row, that takes `lower` seconds for a padded token, and what is kept takes `kept` bytes for a token.
     """
 
     load: float
@@ -58,6 +59,8 @@ class Measured:
     memory: int
     lengths: list[int]
     held: list[int]
+    lower: float = 0.0
+    kept: int = 0
 
 
 def padded(lengths: Sequence[int], size: int) -> int:
@@ -91,6 +94,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     with tempfile.TemporaryDirectory(dir=settings.read().home) as aside:
         trainer, steps = _trainer(config, model, tokenizer, rows, Path(aside))
         load = time.time() - psutil.Process().create_time()
+        lower = _lower_token(trainer) if config.top_layers < 1 else 0.0
         trainer.train()
         held = _held_token(trainer, rows)
         began = time.monotonic()
@@ -101,7 +105,16 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         saved = time.monotonic()
     lengths = [[len(row["input_ids"]) for row in part] for part in (rows.train, rows.held_out)]
     return Measured(
-        load, steps.token(), held, answered - began, saved - answered, peak_memory(), lengths[0], lengths[1]
+        load,
+        steps.token(),
+        held,
+        answered - began,
+        saved - answered,
+        peak_memory(),
+        lengths[0],
+        lengths[1],
+        lower=lower,
+        kept=trainer.lower.token_bytes if lower else 0,
     )
 
 
@@ -143,9 +156,24 @@ def _some(rows: Sequence[dict[str, list[int]]], size: int) -> list[dict[str, lis
     return [row for place in picked for row in batches[place]]
 
 
+def _lower_token(trainer: "SupervisedTrainer") -> float:
+    """Read the rows through the layers below the adapter, so that training measures what each later pass takes."""
+    trainer.again, seconds, tokens = True, 0.0, 0
+    for batch in trainer.get_train_dataloader():
+        inputs = trainer._prepare_inputs(batch)
+        shared = trainer._shared(inputs)
+        if trainer._skips(inputs, shared):
+            began = time.monotonic()
+            trainer.lower.states(inputs, shared)
+            seconds, tokens = seconds + time.monotonic() - began, tokens + inputs["input_ids"].numel()
+    return seconds / max(1, tokens)
+
+
 def _held_token(trainer: "SupervisedTrainer", rows: Rows) -> float:
     if not rows.held_out:
         return 0.0
+    if trainer.again:
+        trainer.evaluate()  # reads what is kept for all later ones
     seconds = trainer.evaluate()["eval_seconds"]
     return seconds / padded([len(row["input_ids"]) for row in rows.held_out[:MOST_AT_ONCE]], MOST_AT_ONCE)
 

@@ -6,19 +6,22 @@ so the rest of the model (soft-capping, logit scaling, DDP) stays its own. Same 
 gradients: the tests compare them with TRL's.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
 
-from finetune.train import prefix
+from finetune.train import frozen, prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.sampler import Order
 
@@ -36,11 +39,14 @@ def only_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def summed_loss(model: Any, inputs: dict[str, torch.Tensor], shared: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def summed_loss(
+    model: Any, inputs: dict[str, torch.Tensor], shared: int = 0, below: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy summed over the supervised tokens of a batch, and how many those are.
 
     `inputs` are (rows, length): ``input_ids``, ``labels``, and ``attention_mask``, or for packed rows
     ``position_ids`` that begin again with each row. The first `shared` tokens, alike in all rows, are read once.
+    `below` (rows, length, hidden) is what the layers below the adapter make of the rows, if they need not be read.
 
     Example:
         >>> total, count = summed_loss(model, batch)
@@ -51,9 +57,10 @@ def summed_loss(model: Any, inputs: dict[str, torch.Tensor], shared: int = 0) ->
     plain = {"input_ids": inputs["input_ids"], where: inputs[where], "use_cache": False}
     predicting = nn.functional.pad(learned, (0, 1), value=False)
     head = extract_model_from_parallel(model).get_output_embeddings()
-    with only_positions(head, predicting[:1, :shared]):
+    first, later = (None, None) if below is None else (below[:1, :shared], below[:, shared:])
+    with only_positions(head, predicting[:1, :shared]), frozen.skipped(model, first):
         rest = prefix.split(model, inputs, shared) if shared else plain
-    with only_positions(head, predicting[:, shared:]):
+    with only_positions(head, predicting[:, shared:]), frozen.skipped(model, later):
         logits = model(**rest).logits[0]
     return nn.functional.cross_entropy(logits.float(), targets[learned], reduction="sum"), learned.sum()
 
@@ -72,6 +79,9 @@ class SupervisedTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         self.checkpoints = checkpoints
         self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
+        self.lower = frozen.Lower(self.model)
+        self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
+        self.say: Callable[[str], None] = logging.info
         self.tokens_read = 0
         self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
         self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took
@@ -81,7 +91,7 @@ class SupervisedTrainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Cross-entropy over the supervised tokens, divided by their count in the whole effective batch."""
-        total, count = summed_loss(model, inputs, self._shared(inputs))
+        total, count = self._summed(model, inputs)
         loss = total / torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
@@ -103,7 +113,7 @@ class SupervisedTrainer(SFTTrainer):
                     sums[2] = 1
                     break
                 inputs = self._prepare_inputs(batch)
-                total, count = summed_loss(model, inputs, self._shared(inputs))
+                total, count = self._summed(model, inputs)
                 sums[:2] += torch.tensor([float(total), float(count)], dtype=torch.float64)
         model.train()
         loss, tokens, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
@@ -116,13 +126,42 @@ class SupervisedTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _summed(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """`summed_loss` without computing anything twice, where that was seen to be exact."""
+        shared = self._shared(inputs)
+        skips = (self.again or not model.training) and self._skips(inputs, shared)
+        return summed_loss(model, inputs, shared, self.lower.states(inputs, shared) if skips else None)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether everything is computed as PEFT does: with several processes, or to save memory."""
+        return self.accelerator.num_processes > 1 or bool(self.args.gradient_checkpointing)
+
     def _shared(self, inputs: dict[str, Any]) -> int:
         """Tokens of a batch to read once; 0 where that saves little, or was seen not to be exact."""
         tokens = prefix.worthwhile(inputs)
         if tokens and self.shares is None:
-            alone = self.accelerator.num_processes == 1 and not self.args.gradient_checkpointing
-            self.shares = alone and prefix.exact(self.model, inputs)
+            self.shares = not self._plain and prefix.exact(self.model, inputs)
         return tokens if self.shares else 0
+
+    def _skips(self, inputs: dict[str, Any], shared: int) -> bool:
+        """Whether what the lower layers make of a row is kept; each kind of batch is compared once."""
+        if bool(shared) not in self.skips:
+            self.skips[bool(shared)] = not self._plain and frozen.exact(self.model, inputs, shared)
+            if self.skips[bool(shared)] and sum(self.skips.values()) == 1:
+                self.say(self.lower.sentence(self._kept_tokens()))
+        return self.skips[bool(shared)]
+
+    @cached_property
+    def again(self) -> bool:
+        """Whether training reads rows a second time, so that what is kept of them serves."""
+        rows: Any = self.train_dataset
+        return self.args.max_steps * self._rows_of_a_step > len(rows)
+
+    def _kept_tokens(self) -> int:
+        """Tokens of the rows that are read more than once."""
+        parts: list[Any] = [self.eval_dataset, self.train_dataset if self.again else None]
+        return sum(len(ids) for part in parts if part is not None for ids in part["input_ids"])
 
     def _held_out_batches(self, rows: Any) -> DataLoader:
         """This process's share of the held-out rows, each row once; the Trainer's own shares repeat some.
@@ -140,11 +179,26 @@ class SupervisedTrainer(SFTTrainer):
         """In which order the rows are read."""
         return self._get_train_sampler()
 
+    @property
+    def _rows_of_a_step(self) -> int:
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
         lengths = [len(ids) for ids in rows["input_ids"]]
-        return Order(lengths, batch, self.args.seed, lambda: self.state.global_step)
+        return Order(lengths, self._rows_of_a_step, self.args.seed, lambda: self.state.global_step)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The chosen schedule after a warm-up that begins above 0: transformers' first step, at rate 0, learns nothing.
+
+        Steps 0, 1, … of a warm-up over w steps have the rates 1/(w+1), 2/(w+1), …; later ones are transformers' own.
+        """
+        schedule: Any = super().create_scheduler(num_training_steps, optimizer)
+        warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]
+        self.lr_scheduler = LambdaLR(
+            schedule.optimizer, lambda step: (step + 1) / (warm + 1) if step < warm else after(step)
+        )
+        return self.lr_scheduler
 
     def agreed(self, what: bool) -> bool:
         """What the first process says, in all of them: one must not stop while another goes on."""

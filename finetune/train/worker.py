@@ -128,6 +128,7 @@ class Worker:
             checkpoints=self.checkpoints,
         )
         if FIRST:
+            trainer.say = self.say
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
             tokens = trainer.order().tokens(steps)
             self.store.add_event(self.run.id, RowsRead(tokens=tokens), steps=steps)

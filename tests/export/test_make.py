@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from finetune import data, train
-from finetune.chat import Engine
+from finetune.chat import Ask, Engine
 from finetune.errors import ConfigError, DataError, ModelError, RunError
 from finetune.export import make, parity, reload
+from finetune.export.bundle import read_bundle, write_bundle
 from finetune.export.card import card
 from finetune.export.formats import FORMATS, format_of
 from finetune.export.subject import gather
@@ -32,6 +33,27 @@ def names(made: make.Exported) -> set[str]:
     if made.path.is_dir():
         return {file.name for file in made.path.iterdir()}
     return set(zipfile.ZipFile(made.path).namelist())
+
+
+def test_an_adapter_on_the_upper_layers_goes_wherever_others_go(
+    store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    settings = {"top_layers": 0.5, "held_out": 0.4, "learning_rate": 0.03, "max_steps": 12}
+    run, engine = train_tiny(store, tiny, small_dataset, **settings), Engine()
+    for to in ("adapter", "merged", "gguf", "gguf-lora"):
+        made = make.export(store, run, to, tmp_path, engine=engine)
+        assert made.parity
+        assert made.parity.status == "green", to
+    assert "on the upper 50 % of the layers only" in card(gather(store, run), format_of("adapter"))
+    bundle = write_bundle(gather(store, run), tmp_path / "run.zip")
+    imported = read_bundle(store, bundle, owner="colleague", model=str(tiny))
+    asked = [{"role": "user", "content": "What is 3 plus 3?"}]
+    base, said, again = (
+        reply.text for reply in engine.answer([Ask(asked), Ask(asked, run), Ask(asked, imported)], str(tiny))
+    )
+    assert said == again != base
+    told = json.loads((train.adapter_folder(imported.id) / "adapter_config.json").read_text())
+    assert told["layers_to_transform"] == [1]
 
 
 def test_every_checked_format_answers_the_same_when_loaded_again(

@@ -32,7 +32,9 @@ from tests.zygote import python
 NEAR = 1e-4
 """Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
 
-EVERY = frozenset({"packing", "4bit", "best", "early_stopping"})
+EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "upper"})
+SET = {"early_stopping": 1, "top_layers": 0.5}
+"""Settings of which the script speaks only if they are set."""
 
 HOSTILE = (
     "plain",
@@ -154,6 +156,7 @@ def test_the_notebook_repeats_the_run(
             "target_modules": "q_proj",
         },
         {"gradient_checkpointing": True, "max_length": 130, "schedule": "constant", "held_out": 0.4},
+        {"top_layers": 0.5, "epochs": 3, "max_steps": "", "learning_rate": 0.01},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -283,7 +286,7 @@ def test_a_model_is_called_by_its_name_only(model: str, source: str | None, name
 
 
 def test_every_setting_is_in_the_script_or_named() -> None:
-    written = script(Recipe(train.TrainConfig(early_stopping=1), conditions=EVERY))
+    written = script(Recipe(train.TrainConfig(**SET), conditions=EVERY))
     for name in train.TrainConfig.model_fields:
         named = f"#   {name}: " in written
         used = len(re.findall(rf"\b{name.upper()}\b", written)) > 1
@@ -295,7 +298,8 @@ def test_every_setting_is_in_the_script_or_named() -> None:
     "true", [frozenset(), EVERY, *(frozenset({one}) for one in sorted(EVERY))], ids=lambda true: "-".join(sorted(true))
 )
 def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
-    config = train.TrainConfig(early_stopping=1 if "early_stopping" in true else None)
+    named = {"early_stopping": "early_stopping", "upper": "top_layers"}
+    config = train.TrainConfig(**{name: SET[name] for word, name in named.items() if word in true})
     (tmp_path / "train.py").write_text(
         script(Recipe(config, system="Be brief.", measured={0: 1.5, 4: 1.25}, conditions=true))
     )
@@ -311,6 +315,7 @@ def test_what_the_settings_need(store: Store, tiny: Path, small_dataset: data.Da
     for settings, true in (
         ({}, set()),
         ({"packing": True, "early_stopping": 2}, {"packing", "early_stopping", "best"}),
+        ({"top_layers": 0.5}, {"upper"}),
     ):
         run = train.start(store, train.TrainConfig(model=str(tiny), **settings), record)
         assert recipe(gather(store, run), 1, 1, 2).conditions == true

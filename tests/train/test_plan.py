@@ -32,6 +32,19 @@ def test_a_plan_adds_up() -> None:
     assert found.sentence.startswith("About 3 min for 15 steps, 2.0 GB of ")
 
 
+def test_layers_that_are_read_once_are_counted_once() -> None:
+    """Four bytes a token and a second for 1,000: of 4,000 tokens once, and of 800 held-out ones."""
+    found = Measured(**{**FOUND.__dict__, "lower": 0.001, "kept": 4})
+    assert plan(CONFIG, found).seconds == pytest.approx(plan(CONFIG, FOUND).seconds + 4.8)
+    assert plan(CONFIG, found).memory == FOUND.memory + 4 * 4800
+    once = CONFIG.model_copy(update={"epochs": 1})
+    assert plan(once, found).seconds == pytest.approx(plan(once, FOUND).seconds + 4.8)
+    assert plan(once, found).memory == FOUND.memory + 4 * 800
+    large = Measured(**{**found.__dict__, "kept": 2**30 // 2400})  # only half of the tokens find room
+    assert plan(CONFIG, large).memory == FOUND.memory + 2**30
+    assert plan(CONFIG, large).seconds == pytest.approx(plan(CONFIG, FOUND).seconds + 4.8 + 8 / 2, rel=1e-3)
+
+
 def test_padding_is_counted() -> None:
     assert padded([5, 3, 2, 2, 1], 2) == 10 + 4 + 1
     uneven = plan(CONFIG, Measured(**{**FOUND.__dict__, "lengths": [10] * 39 + [400]}))
@@ -94,6 +107,13 @@ def test_the_probe_measures_the_rows_that_will_be_trained(
     [rows] = store.events_of(run.id, "rows")
     assert rows.data["tokens"] <= padded(sorted(found.lengths), 2) * 2
     assert not list(store.path.parent.glob("tmp*"))
+
+
+def test_the_probe_measures_the_layers_below_apart(tiny: Path, folder: Path) -> None:
+    config = train.TrainConfig(model=str(tiny), top_layers=0.5, max_steps=20, batch_size=4)
+    found, whole = measure(config, folder), measure(config.model_copy(update={"top_layers": 1.0}), folder)
+    assert found.lower > 0
+    assert (found.kept, whole.lower, whole.kept) == (64 * 4, 0, 0)
 
 
 def test_a_packed_run_is_planned_packed(tiny: Path, folder: Path) -> None:

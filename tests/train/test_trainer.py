@@ -1,5 +1,6 @@
 """Our loss is TRL's loss, computed where it falls."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,15 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, get_scheduler, set_seed
 from trl import SFTConfig, SFTTrainer
 
+from finetune import data, train
+from finetune.store import Store
+from finetune.train.build import adapted, arguments
+from finetune.train.config import TrainConfig
 from finetune.train.trainer import SupervisedTrainer
+from tests.conftest import run_to_end, train_tiny
 
 
 class Watch(TrainerCallback):
@@ -118,3 +124,45 @@ def test_the_held_out_loss_is_the_mean_over_tokens(tiny: Path, tmp_path: Path) -
     measured = trainer.evaluate()
     assert measured["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
     assert measured["eval_tokens"] == sum(map(len, losses))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_no_step_of_a_warm_up_has_the_rate_0(tiny: Path, tmp_path: Path, schedule: str) -> None:
+    config = TrainConfig.parse({"schedule": schedule, "warmup": 0.3, "learning_rate": 1.0})
+    trainer = SupervisedTrainer(
+        model=adapted(AutoModelForCausalLM.from_pretrained(tiny), config),
+        args=arguments(config, 10, tmp_path),
+        train_dataset=Dataset.from_list(rows()),
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+    )
+    trainer.create_optimizer_and_scheduler(10)
+    rates = {"ours": [], "transformers": []}
+    plain = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    for name, optimizer, scheduler in (
+        ("ours", trainer.optimizer, trainer.lr_scheduler),
+        ("transformers", plain, get_scheduler(schedule, plain, num_warmup_steps=3, num_training_steps=10)),
+    ):
+        for _ in range(10):
+            rates[name].append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+    assert rates["ours"][:3] == pytest.approx([0.25, 0.5, 0.75])
+    assert rates["ours"][3:] == rates["transformers"][3:]
+    assert min(rates["ours"]) > 0
+
+
+def test_a_schedule_goes_on_from_a_checkpoint(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
+    """A run that is stopped in its warm-up and resumed has the rates of one that was not."""
+    settings = {"max_steps": 6, "warmup": 0.6, "save_every": 1, "eval_every": 6, "samples": 0}
+    run = train_tiny(store, tiny, small_dataset, **settings)
+    expected = [event.data["learning_rate"] for event in store.events_of(run.id, "step")]
+    assert expected[:4] == pytest.approx([2e-4 * n / 5 for n in range(1, 5)])
+    for folder in (train.run_folder(run.id) / "checkpoints").glob("step-*"):
+        if folder.name != "step-000005":
+            shutil.rmtree(folder)
+    store.update(run.id, state="failed", ended=None)
+    train.resume(store, run.id)
+    run = run_to_end(store, store.run(run.id))
+    assert run.state == "succeeded"
+    again = [event.data for event in store.events_of(run.id, "step")][6:]
+    assert [(step["step"], step["learning_rate"]) for step in again] == [(6, pytest.approx(expected[5]))]

@@ -23,11 +23,14 @@ FREE: dict[str, tuple[type, ...]] = {
     "lora_dropout": (int, float),
     "use_rslora": (bool,),
     "target_modules": (str, list),
+    "layers_to_transform": (list, type(None)),
     "peft_version": (str,),
     "inference_mode": (bool,),
     "fan_in_fan_out": (bool,),
 }
 """What differs between plain LoRAs, and of what type it is; anything else must be as PEFT has it by default."""
+
+MOST_LAYERS = 10_000
 
 MODULE = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 WEIGHT = re.compile(r"[\w.]+\.lora_(?:embedding_)?([AB])(?:\.weight)?", re.ASCII)
@@ -103,6 +106,13 @@ def _check_config(found: Json, base: str, config: TrainConfig) -> None:
     named = isinstance(modules, list) and all(isinstance(one, str) and MODULE.fullmatch(one) for one in modules)
     if modules != "all-linear" and not (named and modules):
         raise refused("Its target modules are not a list of names.", where)
+    layers = found.get("layers_to_transform")
+    if (layers is None) != (config.top_layers == 1) or not all(map(_is_layer, layers or [])):
+        raise refused("Its layers are not those in the run's settings.", where)
+
+
+def _is_layer(number: Any) -> bool:
+    return type(number) is int and 0 <= number < MOST_LAYERS
 
 
 def _check_weights(file: Path, rank: int) -> None:

@@ -21,6 +21,9 @@ WIDTH = 120
 CELLS = ("packing", "load_in_4bit", "best")
 """Settings that decide which cells there are, not the value of a name in them."""
 
+ONLY_IF_SET = ("early_stopping", "top_layers")
+"""Settings whose cells are not there by default."""
+
 APPLIED = {
     "held_out": "the two files are the split",
     "epochs": "STEPS and order.json are made of it",
@@ -64,6 +67,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
     """
     run, config = subject.run, subject.config
     conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
+    conditions |= {"upper": config.top_layers < 1}
     conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(
@@ -116,7 +120,7 @@ def settings(recipe: Recipe) -> list[str]:
     for name, about in TrainConfig.model_fields.items():
         if name == "model" or name in CELLS or name in APPLIED:
             continue
-        if name == "early_stopping" and recipe.config.early_stopping is None:
+        if name in ONLY_IF_SET and getattr(recipe.config, name) == about.default:
             continue
         line = f"{name.upper()} = {_value(recipe.config, name)}"
         comment = f"# {about.description}"

@@ -37,7 +37,7 @@ MODEL, DATASET, SYSTEM = os.environ.get("BASE_MODEL", "owner/model"), "name", No
 STEPS, LENGTH, END_OF_TURN, THINKS, MEASURED, STOP_AFTER = 87, 412, 2, False, {0: 1.0}, None
 EVAL_EVERY, EARLY_STOPPING, BATCH_SIZE, MICRO_BATCH, SEED = None, None, 8, 8, 0
 R, ALPHA, DROPOUT, RSLORA, TARGET_MODULES, GRADIENT_CHECKPOINTING = 16, 32, 0.0, False, "all-linear", False
-LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 2e-4, "cosine", 0.05, 0.0, None
+TOP_LAYERS, LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 0.33, 2e-4, "cosine", 0.05, 0.0, None
 
 # %% [markdown]
 # ## The model
@@ -71,6 +71,14 @@ model = peft.prepare_model_for_kbit_training(model, GRADIENT_CHECKPOINTING)
 #
 # LoRA adds two small matrices to each layer, and only those are trained.
 
+# %% when upper
+LAYERS = model.config.num_hidden_layers
+UPPER = list(range(LAYERS - max(1, round(TOP_LAYERS * LAYERS)), LAYERS))
+if TARGET_MODULES == "all-linear":  # for some of the layers, PEFT wants names
+    linear, output = (torch.nn.Linear, transformers.pytorch_utils.Conv1D), model.get_output_embeddings()
+    inner = [name for name, one in model.named_modules() if isinstance(one, linear) and one is not output]
+    TARGET_MODULES = sorted({name.split(".")[-1] for name in inner})
+
 # %%
 model = peft.get_peft_model(
     model,
@@ -80,6 +88,9 @@ model = peft.get_peft_model(
         lora_dropout=DROPOUT,
         use_rslora=RSLORA,
         target_modules=TARGET_MODULES,
+        # %% + when upper
+        layers_to_transform=UPPER,
+        # %% +
         task_type="CAUSAL_LM",
     ),
 )
@@ -167,10 +178,18 @@ class Order(torch.utils.data.Sampler):
 
 
 class Trainer(trl.SFTTrainer):
-    """TRL's trainer with that order. It works without this class as well, with slightly different losses."""
+    """TRL's trainer with that order, and a warm-up whose first step learns. TRL's own has slightly different losses."""
 
     def _get_train_sampler(self, train_dataset=None) -> Order:
         return Order(self)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            schedule.optimizer, lambda step: (step + 1) / (warm + 1) if step < warm else after(step)
+        )
+        return self.lr_scheduler
 
 
 def held_out_loss() -> float:
