@@ -5,6 +5,7 @@ has its own process, with the same base file mapped into memory. A crash in ther
 is ``python -m finetune.chat.llama``: it reads a job (JSON) from its first line of input and ends with its input.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -15,16 +16,15 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlparse
 
+from finetune.chat.reply import Reply
 from finetune.errors import ModelError
 from finetune.models.hub import environment
-
-if TYPE_CHECKING:
-    from finetune.chat.line import Line
 
 ROWS = 4
 """Answers at the same time in one process. With ten, llama.cpp was hardly faster than our batch, and its first tokens
@@ -40,6 +40,37 @@ GREETING = "ready "
 """Before the address, in the process's output."""
 
 
+@dataclass(eq=False)
+class Spoken:
+    """One answer in the making: its prompt's token ids, and the text so far.
+
+    The text is llama.cpp's: in a stream it tells the id of the last token of a character only.
+    """
+
+    served: "Served"
+    prompt: list[int]
+    most: int
+    text: str = ""
+    tokens: int = 0
+    stop: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    last: float = 0.0
+    first: float | None = None
+
+    def add(self, news: dict[str, Any]) -> None:
+        """Add what llama.cpp has said."""
+        self.last = time.monotonic() - self.began
+        self.first = self.last if self.first is None else self.first
+        self.text += news["content"]
+        self.tokens = news["timings"]["predicted_n"]
+        if news["stop"]:
+            self.stop = "end_of_turn" if news["stop_type"] == "eos" else "length"
+
+    def reply(self) -> Reply:
+        """The answer so far."""
+        return Reply(self.text, self.tokens, tuple(self.prompt), self.last, self.first, self.stop)
+
+
 class Served:
     """A running llama.cpp that continues prompts of token ids, greedily.
 
@@ -48,7 +79,8 @@ class Served:
 
     Example:
         >>> served = Served(Path("base.gguf"), Path("lora.gguf"))
-        >>> for _ in answers([(served, line)], threading.Event()): print(line.reply().text)
+        >>> row = Spoken(served, prompt, most=64)
+        >>> for _ in answers([row], threading.Event()): print(row.reply().text)
         >>> served.close()
     """
 
@@ -90,8 +122,8 @@ class Served:
         """A connection for one request, not yet connected."""
         return HTTPConnection(self._address.hostname or "", self._address.port)
 
-    def continued(self, prompt: Sequence[int], most: int, connection: HTTPConnection) -> Generator[int | None]:
-        """Yield the ids of the answer, and None if it ended by itself; shutting the connection down ends it.
+    def continued(self, prompt: Sequence[int], most: int, connection: HTTPConnection) -> Generator[dict[str, Any]]:
+        """Yield llama.cpp's news of the answer; shutting the connection down ends it.
 
         Raises:
             ModelError: llama.cpp refused the request, or is gone (code ``llamacpp_failed``).
@@ -103,25 +135,22 @@ class Served:
             "top_k": 1,
             "repeat_penalty": 1.0,
             "stream": True,
-            "return_tokens": True,
             "cache_prompt": True,
+            "timings_per_token": True,
         }
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
         try:
             connection.request("POST", "/completion", json.dumps(body), headers)
-            reply, over = connection.getresponse(), False
+            reply = connection.getresponse()
             for line in reply:
-                if not line.startswith(b"data: {"):
-                    continue
-                news = json.loads(line[6:])
-                over = bool(news.get("stop"))
-                yield from news.get("tokens", ())
-                if over and news.get("stop_type") == "eos":
-                    yield None
-        except (OSError, HTTPException, ValueError) as error:
+                if line.startswith(b"data: {"):
+                    news = json.loads(line[6:])
+                    yield news
+                    if news["stop"]:
+                        return
+        except (OSError, HTTPException, ValueError, KeyError) as error:
             raise self._failed(type(error).__name__) from error
-        if not over:
-            raise self._failed(f"status {reply.status}")
+        raise self._failed(f"status {reply.status}")
 
     def _failed(self, why: str) -> ModelError:
         return ModelError(
@@ -132,60 +161,50 @@ class Served:
         )
 
 
-def answers(rows: "Sequence[tuple[Served, Line]]", stop: threading.Event) -> Generator[None]:
-    """Yield after each token of any of the lines, until all are complete or `stop` is set.
+def answers(rows: Sequence[Spoken], stop: threading.Event) -> Generator[None]:
+    """Yield after each token of any of the answers, until all are complete or `stop` is set.
 
     Raises:
-        ModelError: a process failed; the other lines are given up.
+        ModelError: a process failed; the other answers are given up.
     """
-    news: queue.Queue[tuple[Line, int | None] | BaseException] = queue.Queue()
-    connections = [served.open() for served, _ in rows]
-    for (served, line), connection in zip(rows, connections, strict=True):
-        line.began = time.monotonic()
-        threading.Thread(target=_read, args=(served, line, connection, news), daemon=True, name="llama").start()
+    news: queue.Queue[tuple[Spoken, dict[str, Any]] | ModelError] = queue.Queue()
+    connections = [row.served.open() for row in rows]
+    for row, connection in zip(rows, connections, strict=True):
+        row.began = time.monotonic()
+        threading.Thread(target=_read, args=(row, connection, news), daemon=True, name="llama").start()
     try:
-        while not all(line.stop for _, line in rows) and not stop.is_set():
-            if _take(news):
+        while not all(row.stop for row in rows) and not stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                said = news.get(timeout=POLL_SECONDS)
+                if isinstance(said, ModelError):
+                    raise said
+                said[0].add(said[1])
                 yield
     finally:
-        for _, line in rows:
-            line.stop = line.stop or "stopped"
+        for row in rows:
+            row.stop = row.stop or "stopped"
         for connection in connections:
             _hang_up(connection)
     yield
 
 
-def _read(served: Served, line: "Line", connection: HTTPConnection, news: "queue.Queue[Any]") -> None:
+def _read(row: Spoken, connection: HTTPConnection, news: "queue.Queue[Any]") -> None:
     try:
-        for token in served.continued(line.prompt, line.sampling.max_tokens, connection):
-            news.put((line, token))
-    except BaseException as error:  # noqa: BLE001 - raised again by who asked
+        for said in row.served.continued(row.prompt, row.most, connection):
+            news.put((row, said))
+            if row.stop:
+                break
+    except ModelError as error:
         news.put(error)
-
-
-def _take(news: "queue.Queue[Any]") -> bool:
-    """Add the next token of any line; False when there is none for now."""
-    try:
-        said = news.get(timeout=POLL_SECONDS)
-    except queue.Empty:
-        return False
-    if isinstance(said, BaseException):
-        raise said
-    line, token = said
-    if line.stop:
-        return False
-    line.add(min(line.ends) if token is None else token)
-    return True
+    finally:
+        connection.close()  # only here: http.client cannot be closed by another thread while it reads
 
 
 def _hang_up(connection: HTTPConnection) -> None:
-    """End the request: llama.cpp sees it when it wants to send the next token, and the thread that reads at once."""
-    try:
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has hung up itself
-    connection.close()
+    """End the request: the thread that reads sees it at once, llama.cpp when it wants to send the next token."""
+    with contextlib.suppress(OSError):  # it has hung up itself
+        if (connected := connection.sock) is not None:
+            connected.shutdown(socket.SHUT_RDWR)
 
 
 def _serve(job: dict[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 from finetune import chat, evaluate, models, settings, train
 from finetune.chat.adapters import Adapter
-from finetune.chat.llama import ROW_TOKENS, ROWS, Served, answers
+from finetune.chat.llama import ROW_TOKENS, ROWS, Served, Spoken, answers
 from finetune.chat.prompts import fit
 from finetune.errors import FinetuneError, ModelError
 from finetune.evaluate.task import adapter_hash
@@ -68,22 +68,16 @@ class Ready:
     tuned: Served
     tokenizer: Any
     config: Any
-    ends: frozenset[int]
     lock: threading.Lock
     """The tokenizer's: it must not be used by several threads at a time."""
     checked: Checked | None = None
 
-    def lines(self, asks: Sequence[chat.Ask], sampling: chat.Sampling) -> tuple[list[tuple[Served, Any]], list[int]]:
-        """Each ask with the process that answers it, and the number of messages that were left out."""
-        from finetune.chat.line import Line
-
+    def rows(self, asks: Sequence[chat.Ask], sampling: chat.Sampling) -> tuple[list[Spoken], list[int]]:
+        """An answer to begin for each ask, and the number of messages that were left out."""
         with self.lock:
             prompts, dropped = fit(asks, self.tokenizer, SimpleNamespace(config=self.config), sampling)
-        rows: list[tuple[Served, Any]] = [
-            (self.tuned if ask.run else self.base, Line(prompt, "", self.tokenizer, set(self.ends), sampling))
-            for ask, prompt in zip(asks, prompts, strict=True)
-        ]
-        return rows, dropped
+        each = zip(asks, prompts, strict=True)
+        return [Spoken(self.tuned if ask.run else self.base, ids, sampling.max_tokens) for ask, ids in each], dropped
 
     def close(self) -> None:
         """End both processes."""
@@ -121,8 +115,8 @@ class LlamaCpp:
         plain = sampling.temperature < MIN_TEMPERATURE and sampling.repetition_penalty == 1.0 and sampling.max_tokens
         if not run or not ready or not plain or ready.stamp != Adapter(run).stamp:
             return None
-        rows, dropped = ready.lines(asks, sampling)
-        if max(len(line.prompt) for _, line in rows) + sampling.max_tokens > ROW_TOKENS:
+        rows, dropped = ready.rows(asks, sampling)
+        if max(len(row.prompt) for row in rows) + sampling.max_tokens > ROW_TOKENS:
             return None
         with self._lock:
             if self._rows + len(rows) > ROWS:
@@ -132,15 +126,14 @@ class LlamaCpp:
         return self._answers(run, ready, rows, dropped, stop)
 
     def _answers(
-        self, run: Run, ready: Ready, rows: list[tuple[Served, Any]], dropped: list[int], stop: threading.Event
+        self, run: Run, ready: Ready, rows: list[Spoken], dropped: list[int], stop: threading.Event
     ) -> Generator[list[chat.Reply]]:
         by = ready.checked.sentence if ready.checked else ""
         try:
             with closing(answers(rows, stop)) as steps:
                 for _ in steps:
-                    with ready.lock:
-                        replies = [line.reply() for _, line in rows]
-                    yield [replace(one, dropped=count, by=by) for one, count in zip(replies, dropped, strict=True)]
+                    each = zip(rows, dropped, strict=True)
+                    yield [replace(row.reply(), dropped=count, by=by) for row, count in each]
         except ModelError:
             with self._lock:
                 self._ready.pop(run.id, None)
@@ -215,7 +208,7 @@ class LlamaCpp:
         """The base's GGUF, kept in the home for all of its runs, and the adapter's, kept and deleted with the run."""
         subject = gather(self.store, run)
         folder = subject.model.folder
-        kind = hashlib.sha256(f"{folder}{models.stamp(str(folder))}".encode()).hexdigest()[:16]
+        kind = hashlib.sha256(f"{models.stamp(str(folder))}".encode()).hexdigest()[:16]
         base = settings.read().home / "gguf" / f"{kind}.gguf"
         lora = train.run_folder(run.id) / "llama" / f"{kind}-{adapter_hash(run)[:16]}.gguf"
         if not lora.is_file():
@@ -240,8 +233,7 @@ class LlamaCpp:
             plain.close()
             raise
         config = AutoConfig.from_pretrained(found.folder, trust_remote_code=False)
-        ends = models.end_tokens(SimpleNamespace(generation_config=_generation(found.folder, config)), tokenizer)
-        return Ready(stamp, plain, tuned, tokenizer, config, frozenset(ends), threading.Lock())
+        return Ready(stamp, plain, tuned, tokenizer, config, threading.Lock())
 
     def _check(self, run: Run, ready: Ready, engine: chat.Engine) -> Checked:
         """Ask both engines the run's held-out prompts, with and without the adapter."""
@@ -255,10 +247,10 @@ class LlamaCpp:
             prompts = [[dict(message) for message in row.prompt] for row in rows[start : start + AT_ONCE]]
             asks = [chat.Ask(prompt, one, task.thinking) for prompt in prompts for one in (None, run)]
             before = engine.answer(asks, task.model, sampling)
-            lines, _ = ready.lines(asks, sampling)
-            for _ in answers(lines, threading.Event()):
+            after, _ = ready.rows(asks, sampling)
+            for _ in answers(after, threading.Event()):
                 pass
-            said += zip(before, (line.reply() for _, line in lines), strict=True)
+            said += zip(before, (row.reply() for row in after), strict=True)
         texts, questions = [row.answer for row in rows], [row.asked for row in rows]
         found = [
             parity.compare(
@@ -287,13 +279,6 @@ def _run(asks: Sequence[chat.Ask], model: str) -> Run | None:
 def _wait(engine: chat.Engine) -> None:
     while engine.busy:
         time.sleep(PAUSE_SECONDS)
-
-
-def _generation(folder: Path, config: Any) -> Any:
-    from transformers import GenerationConfig
-
-    there = (folder / "generation_config.json").is_file()
-    return GenerationConfig.from_pretrained(folder) if there else GenerationConfig.from_model_config(config)
 
 
 def of_settings(store: Store) -> LlamaCpp | None:
