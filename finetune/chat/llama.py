@@ -36,6 +36,9 @@ ROW_TOKENS = 2048
 POLL_SECONDS = 0.05
 """Seconds between two looks at whether the visitor is still there."""
 
+SILENT_SECONDS = 300
+"""Longest silence: reading the longest prompts, several at a time, on a busy machine."""
+
 GREETING = "ready "
 """Before the address, in the process's output."""
 
@@ -102,10 +105,10 @@ class Served:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise self._failed("it did not start") from error
+            raise self.failed("it did not start") from error
         said = next((line for line in self._process.stdout if line.startswith(GREETING)), None)
         if said is None:
-            raise self._failed("it cannot load the file")
+            raise self.failed("it cannot load the file")
         self._address = urlparse(said.removeprefix(GREETING).strip())
 
     @property
@@ -120,7 +123,7 @@ class Served:
 
     def open(self) -> HTTPConnection:
         """A connection for one request, not yet connected."""
-        return HTTPConnection(self._address.hostname or "", self._address.port)
+        return HTTPConnection(self._address.hostname or "", self._address.port, timeout=SILENT_SECONDS)
 
     def continued(self, prompt: Sequence[int], most: int, connection: HTTPConnection) -> Generator[dict[str, Any]]:
         """Yield llama.cpp's news of the answer; shutting the connection down ends it.
@@ -149,10 +152,11 @@ class Served:
                     if news["stop"]:
                         return
         except (OSError, HTTPException, ValueError, KeyError) as error:
-            raise self._failed(type(error).__name__) from error
-        raise self._failed(f"status {reply.status}")
+            raise self.failed(type(error).__name__) from error
+        raise self.failed(f"status {reply.status}")
 
-    def _failed(self, why: str) -> ModelError:
+    def failed(self, why: str) -> ModelError:
+        """What to raise when it does not answer."""
         return ModelError(
             f"llama.cpp could not answer ({why}).",
             where=self._name,
@@ -194,8 +198,8 @@ def _read(row: Spoken, connection: HTTPConnection, news: "queue.Queue[Any]") -> 
             news.put((row, said))
             if row.stop:
                 break
-    except ModelError as error:
-        news.put(error)
+    except Exception as error:  # noqa: BLE001 - raised again by who waits for the news
+        news.put(error if isinstance(error, ModelError) else row.served.failed(type(error).__name__))
     finally:
         connection.close()  # only here: http.client cannot be closed by another thread while it reads
 
