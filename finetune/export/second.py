@@ -172,6 +172,8 @@ class LlamaCpp:
         """
         _wait(engine)
         stamp = Adapter(run).stamp
+        with self._lock:
+            self._tried.add((run.id, stamp))  # should its process end later, it is not started again
         base, lora = self._files(run)
         ready = self._start(run, stamp, base, lora)
         note = lora.with_suffix(".json")

@@ -18,7 +18,7 @@ from finetune.store import Run, Store
 from tests.export.tiny_models import adapted_run
 
 SHORT = Sampling(max_tokens=8)
-LONG = Sampling(max_tokens=200)
+LONG = Sampling(max_tokens=100)
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +112,7 @@ def test_when_its_process_dies_pytorch_answers(llama: LlamaCpp, run: Run, model:
     assert [reply.by for reply in replies] == ["", ""]
     assert [one.text for one in replies] == [one.text for one in engine.answer(asks, model, LONG)]
     assert not last(engine, asks, model)[0].by
+    assert llama._learning is None
 
 
 def test_a_first_answer_makes_it_learn_what_is_kept(llama: LlamaCpp, run: Run, model: str) -> None:
