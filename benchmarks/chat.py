@@ -2,12 +2,14 @@
 
 Answers of exactly so many tokens to held-out prompts of a run, greedy, warm, each prompt asked once: by the app, by
 transformers and PEFT with one column after the other, and by PEFT's own batch of several adapters. They take turns.
+With ``--llama`` the app with llama.cpp takes part, once it has checked the run; what it may not answer is PyTorch's.
 `visitors` asks the app with several requests of two columns at the same time. Tokens per second count all columns.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any
 from finetune import chat, models, settings, train
 from finetune.chat.adapters import Adapter
 from finetune.export import facts
+from finetune.export.second import LlamaCpp
 from finetune.store import Run, Store
 
 COLUMNS, VISITORS = (2, 4, 10), (1, 5, 20)
@@ -25,8 +28,8 @@ Messages = list[dict[str, str]]
 class App:
     """The app's engine; its answers end where the others' do, after so many tokens."""
 
-    def __init__(self, run: Run, tokens: int):
-        self.engine, self.run, self.sampling = chat.Engine(), run, chat.Sampling(max_tokens=tokens)
+    def __init__(self, run: Run, tokens: int, second: LlamaCpp | None = None):
+        self.engine, self.run, self.sampling = chat.Engine(second), run, chat.Sampling(max_tokens=tokens)
 
     def answer(self, prompt: Messages, columns: int) -> tuple[int, float, float]:
         """Tokens of all columns, seconds to the first of each, and in all."""
@@ -140,16 +143,21 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--while-training", action="store_true")
+    parser.add_argument("--llama", action="store_true")
     options = parser.parse_args()
     store = Store(settings.read().home)
     run = store.run(options.run)
     prompts = [list(row.prompt) for row in train.rows_of_run(store, run)[1]]
     app = App(run, options.tokens)
-    contestants = {
+    contestants: dict[str, Any] = {
         "app": app,
         "PEFT, one after the other": Peft(run, options.tokens, batched=False),
         "PEFT, one batch": Peft(run, options.tokens, batched=True),
     }
+    if options.llama:
+        second = LlamaCpp(store)
+        print(second.prepare(run, app.engine).sentence, file=sys.stderr)
+        contestants["app, llama.cpp"] = App(run, options.tokens, second)
     for contestant in contestants.values():
         contestant.answer(prompts[0], 2)  # loads, and warms up
     used = 1 + 3 * len(COLUMNS)

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def outcome(run: Run) -> Json:
 def chat_verb(options: argparse.Namespace) -> Answer:
     """`chat RUN [--prompt TEXT]`: both answers; without a prompt, a conversation in two columns."""
     from finetune.chat import terminal
+    from finetune.export import second
 
     store = Store(settings.read().home)
     run = store.run(options.run)
@@ -95,7 +97,8 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
     sampling = chat.Sampling(options.max_tokens)
     if options.prompt is None and not options.json:
-        return min(1, terminal.converse(chat.Engine(), held, sampling)), {}
+        with closing(chat.Engine(second.of_settings(store))) as engine:
+            return min(1, terminal.converse(engine, held, sampling)), {}
     if options.prompt is None:
         raise ConfigError("--json needs a prompt.", where="--prompt", fix="Add --prompt TEXT.")
     replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)

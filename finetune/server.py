@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from finetune import models, settings, train
 from finetune.chat import Engine
 from finetune.errors import ConfigError, FinetuneError
+from finetune.export import second
 from finetune.guard import Guard, is_loopback, sweep
 from finetune.services import Services
 from finetune.store import Store
@@ -51,7 +52,8 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     models.hub.forget_token()
     where = settings.read()
     _more_files()
-    services = Services(Store(where.home), Engine())
+    store = Store(where.home)
+    services = Services(store, Engine(second.of_settings(store)))
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
@@ -73,6 +75,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         raise _cannot_listen(port) from error
     finally:
         supervisor.close()
+        services.engine.close()
         gr.close_all(verbose=False)
 
 

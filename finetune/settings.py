@@ -8,6 +8,7 @@
 | `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                    | none, shared: 3     |
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
+| `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where it was checked to say the same | pytorch             |
 """
 
 import math
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from finetune.errors import ConfigError
 
+ENGINES = ("pytorch", "auto")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -30,6 +32,7 @@ class Settings:
     workers: int
     max_minutes: float | None = None
     max_model_gb: float | None = None
+    chat_engine: str = "pytorch"
 
     @property
     def models(self) -> Path:
@@ -71,6 +74,7 @@ def read() -> Settings:
         workers=_number("FINETUNE_WORKERS", 1),
         max_minutes=_amount("FINETUNE_MAX_MINUTES", 30.0 if shared else None),
         max_model_gb=_amount("FINETUNE_MAX_MODEL_GB", 3.0 if shared else None),
+        chat_engine=_one_of("FINETUNE_CHAT_ENGINE", ENGINES),
     )
 
 
@@ -79,6 +83,13 @@ def _switch(name: str, *, default: bool) -> bool:
     if text in ("", *ON, *OFF):
         return default if not text else text in ON
     raise ConfigError(f"{text!r} is neither 1 nor 0.", where=name, fix="Set it to 1 or 0.")
+
+
+def _one_of(name: str, choices: tuple[str, ...]) -> str:
+    text = os.environ.get(name, "").strip().lower() or choices[0]
+    if text not in choices:
+        raise ConfigError(f"{text!r} is not possible.", where=name, fix=f"Set it to {' or '.join(choices)}.")
+    return text
 
 
 def _number(name: str, default: int) -> int:

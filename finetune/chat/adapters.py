@@ -49,6 +49,15 @@ class Adapter:
         """Its name in PEFT, which is used as a module name and so must not contain dots."""
         return f"{self.run.id}-{'end' if self.step is None else self.step}-{round(100 * self.strength)}"
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Changes when other weights are published.
+
+        Raises:
+            RunError: as `folder`.
+        """
+        return _stamp(self.folder())
+
     def folder(self) -> Path:
         """The folder with its files.
 
@@ -108,7 +117,7 @@ class Resident:
 
     def replaced(self, adapter: Adapter) -> bool:
         """Whether other weights were published since this adapter was loaded."""
-        return self._loaded.get(adapter.name, stamp := _stamp(adapter.folder())) != stamp
+        return self._loaded.get(adapter.name, stamp := adapter.stamp) != stamp
 
     def load(self, wanted: Sequence[Adapter], in_use: Collection[str] = ()) -> None:
         """Load these adapters unless they are in memory, and verify the base after each; those `in_use` stay.

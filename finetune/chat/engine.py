@@ -5,6 +5,7 @@ adapter: they use the same weights and stream together. The queue admits `TOGETH
 only place that keeps a model in memory for chat.
 """
 
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
@@ -24,6 +25,7 @@ from finetune.models.render import IGNORED
 if TYPE_CHECKING:
     from finetune.chat.driver import Driver, Job
     from finetune.chat.line import Line
+    from finetune.export.second import LlamaCpp
 
 TOGETHER = 8
 """Requests that are answered at the same time."""
@@ -46,14 +48,16 @@ class Loss:
 class Engine:
     """Generates answers with one base model at a time; a request for another model replaces it.
 
+    A `second` engine may answer what is streamed. `answer` and `judge`, which measure, are always PyTorch's.
+
     Example:
         >>> engine = Engine()
         >>> for base, tuned in engine.stream([Ask(messages), Ask(messages, run)], model=run.config["model"]):
         ...     print(base.text, "|", tuned.text)
     """
 
-    def __init__(self) -> None:
-        self._turns = Turns(TOGETHER)
+    def __init__(self, second: "LlamaCpp | None" = None) -> None:
+        self._turns, self._second = Turns(TOGETHER), second
         self._driver: Driver | None = None
         self._lock = threading.Lock()
 
@@ -64,12 +68,14 @@ class Engine:
         sampling: Sampling = GREEDY,
         stop: threading.Event | None = None,
         source: str | None = None,
+        *,
+        exact: bool = False,
     ) -> Generator[list[Reply]]:
         """Yield the growing replies, one per ask, until all are complete.
 
         While the request is queued, `Reply.ahead` is the number of requests before it. Setting `stop` or closing
         the iterator leaves the queue, or ends generation at the next token. `source` selects the copy of the base
-        (see `models.find`) unless a run determines it.
+        (see `models.find`) unless a run determines it. `exact` answers are PyTorch's.
 
         Raises:
             ModelError: the base cannot be loaded or has changed, or the prompt does not fit its context.
@@ -81,7 +87,8 @@ class Engine:
         try:
             for ahead in turn.wait(stop):
                 yield [Reply(ahead=ahead)] * len(asks)
-            yield from self._answers(asks, model, sampling, stop, source)
+            answers = self._answers if exact else self._quickest
+            yield from answers(asks, model, sampling, stop, source)
         finally:
             turn.leave()
 
@@ -106,11 +113,36 @@ class Engine:
         try:
             async for ahead in turn.come(stop):
                 yield [Reply(ahead=ahead)] * len(asks)
-            async with aclosing(in_thread(self._answers(asks, model, sampling, stop, None), stop)) as steps:
+            async with aclosing(in_thread(self._quickest(asks, model, sampling, stop, None), stop)) as steps:
                 async for replies in steps:
                     yield replies
         finally:
             turn.leave()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer, or is getting one."""
+        return len(self._turns) > 0
+
+    def close(self) -> None:
+        """End the second engine's processes."""
+        if self._second:
+            self._second.close()
+
+    def _quickest(
+        self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
+    ) -> Generator[list[Reply]]:
+        """The second engine's replies if it may answer; should it fail, or may not, PyTorch's."""
+        if self._second and not stop.is_set() and (replies := self._second.answering(asks, model, sampling, stop)):
+            try:
+                with closing(replies):
+                    yield from replies
+                return
+            except ModelError as error:
+                logging.warning("%s PyTorch answers instead.", error)
+        yield from self._answers(asks, model, sampling, stop, source)
+        if self._second:
+            self._second.learn(asks, model, self)
 
     def _answers(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
@@ -145,7 +177,7 @@ class Engine:
     def answer(self, asks: Sequence[Ask], model: str, sampling: Sampling = GREEDY) -> list[Reply]:
         """The finished replies, one per ask."""
         replies: list[Reply] = []
-        for replies in self.stream(asks, model, sampling):  # noqa: B007 - the last one counts
+        for replies in self.stream(asks, model, sampling, exact=True):  # noqa: B007 - the last one counts
             pass
         return replies
 

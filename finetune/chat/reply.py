@@ -30,7 +30,8 @@ class Reply:
     `prompt` are the token ids given to the model. `seconds` is the time from the start of generation to the last
     token, `first` to the first one. `dropped` counts the oldest messages that were left out because the
     conversation exceeded the model's context, `ahead` the queued requests before this one. `difference` is the
-    largest difference found so far between the base's logits before and after loading adapters.
+    largest difference found so far between the base's logits before and after loading adapters. `by` says which other
+    engine than PyTorch answered, and how it was checked.
     """
 
     text: str = ""
@@ -42,6 +43,7 @@ class Reply:
     dropped: int = 0
     ahead: int = 0
     difference: float | None = None
+    by: str = ""
 
     @property
     def prompt_tokens(self) -> int:
@@ -49,5 +51,5 @@ class Reply:
 
     def as_dict(self) -> Json:
         """For JSON: the number of prompt tokens, not their ids."""
-        names = ("text", "tokens", "prompt_tokens", "seconds", "first", "stop", "dropped")
+        names = ("text", "tokens", "prompt_tokens", "seconds", "first", "stop", "dropped", "by")
         return {name: getattr(self, name) for name in names}

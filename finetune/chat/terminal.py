@@ -53,7 +53,8 @@ def ask(engine: Engine, talk: Talk, prompt: str, sampling: Sampling) -> list[Rep
     for replies in stream:  # noqa: B007 - the last one counts
         pass
     for column, reply in zip(talk.columns, replies, strict=True):
-        print(f"--- {column.key} ({reply.tokens} tokens, {reply.stop})\n{reply.text}", flush=True)
+        by = f", {reply.by}" if reply.by else ""
+        print(f"--- {column.key} ({reply.tokens} tokens, {reply.stop}{by})\n{reply.text}", flush=True)
     return replies
 
 
@@ -78,5 +79,6 @@ def _side_by_side(talk: Talk, replies: list[Reply]) -> Any:
     for column in talk.columns:
         table.add_column(Text(column.title), ratio=1, overflow="fold")
     table.add_row(*(Text(reply.text) for reply in replies))
-    table.add_row(*(Text(f"{reply.tokens} tokens, {WHY[reply.stop]}", style="dim") for reply in replies))
+    notes = (f"{reply.tokens} tokens, {WHY[reply.stop]}{', ' * bool(reply.by)}{reply.by}" for reply in replies)
+    table.add_row(*(Text(note, style="dim") for note in notes))
     return table

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import train
-from finetune.store import Facts, Run, Store
+from finetune.store import DatasetRecord, Facts, Run, Store
 from tests.conftest import CHATML, make_tokenizer
 
 TEXT = (
@@ -190,13 +190,14 @@ LLAMA3_ROPE = {
 }
 
 
-def adapted_run(store: Store, folder: Path, **settings: Any) -> Run:
-    """A run of the model in `folder` that has ended, with a random adapter on every linear layer."""
+def adapted_run(store: Store, folder: Path, record: DatasetRecord | None = None, **settings: Any) -> Run:
+    """A run of the model in `folder` that has ended, on `record`, with a random adapter on every linear layer."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    record = store.add_dataset(owner="local", name="none", folder=str(folder), facts=Facts(system=None, accepted=1))
+    none = {"owner": "local", "name": "none", "folder": str(folder), "facts": Facts(system=None, accepted=1)}
+    record = record or store.add_dataset(**none)
     config = train.TrainConfig.parse({"model": str(folder)})
     run = store.add_run(owner="local", name="tiny", dataset=record.id, config=config.model_dump())
     lora = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | settings

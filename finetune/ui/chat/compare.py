@@ -88,7 +88,8 @@ def stats(reply: Reply) -> str:
         return ""
     speed = f" · {reply.tokens / reply.seconds:.1f} tokens/s" if reply.seconds else ""
     dropped = f" · {reply.dropped} oldest messages left out: the context is full" if reply.dropped else ""
-    return f"{reply.prompt_tokens} → {reply.tokens} tokens{speed} · {WHY.get(reply.stop or '', '…')}{dropped}"
+    by = f" · {reply.by}" if reply.by else ""
+    return f"{reply.prompt_tokens} → {reply.tokens} tokens{speed} · {WHY.get(reply.stop or '', '…')}{dropped}{by}"
 
 
 def details(reply: Reply, base: Reply) -> Markup:
