@@ -10,7 +10,10 @@ from tests.serving import serving
 
 CHROMIUM = "/usr/bin/chromium"
 expect.set_options(timeout=60_000)
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SWITCHES = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    "--force-prefers-reduced-motion",  # without a GPU, what moves is drawn by the processor
+]
 
 
 @pytest.fixture(scope="session")
