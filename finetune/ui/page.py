@@ -1,5 +1,6 @@
 """The page: its tabs in the order of the journey, and the wiring between them."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -20,6 +21,11 @@ HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span 
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
 
 
+def awake(timers: dict[gr.Tab, gr.Timer], selected: Any) -> list[Any]:
+    """Only the timer of the selected tab runs: those of hidden ones would ask the server on, for nobody."""
+    return [gr.update(active=place is selected) for place in timers]
+
+
 def build(services: Services) -> gr.Blocks:
     """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
     with gr.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
@@ -28,11 +34,11 @@ def build(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Guide", id="guide") as guide_place:
                 guide_tab = guide.GuideTab(services, browser)
-            with gr.Tab("Data", id="data"):
-                data_place = gr.Column()
+            with gr.Tab("Data", id="data") as data_place:
+                data_column = gr.Column()
             with gr.Tab("Models", id="models"):
                 model = models.build()
-            with gr.Tab("Train", id="train"):
+            with gr.Tab("Train", id="train") as train_place:
                 train_tab = train.TrainTab(services, browser, model)
             with gr.Tab("Runs", id="runs") as runs_place:
                 runs_tab = runs.RunsTab(services, browser, train_tab)
@@ -44,7 +50,7 @@ def build(services: Services) -> gr.Blocks:
                 results_tab = results.ResultsTab(services, browser)
             with gr.Tab("Export", id="export") as export_place:
                 export_tab = export.ExportTab(services, browser)
-            with data_place:
+            with data_column:
                 data_tab = data.DataTab(services, browser, model)
 
         def remember(state: Browser) -> dict[Any, Any]:
@@ -70,6 +76,13 @@ def build(services: Services) -> gr.Blocks:
         results_place.select(results_tab.refresh, [browser, results_tab.run], results_tab.run, api_visibility="private")
         export_place.select(export_tab.refresh, [browser, export_tab.run], export_tab.run, api_visibility="private")
         runs_place.select(**runs_tab.enter())
+        timers = {
+            data_place: data_tab.kept.timer,
+            train_place: train_tab.view.timer,
+            runs_place: runs_tab.timer,
+        }
+        for place in tabs.children:  # what nobody sees need not be kept fresh
+            place.select(partial(awake, timers, place), None, [*timers.values()], api_visibility="private")
         for button in (runs_tab.open, runs_tab.clone):
             button.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
         data_tab.go.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")

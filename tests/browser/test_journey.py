@@ -121,3 +121,18 @@ def test_training_without_data_says_so(app: str, page: Page) -> None:
     tab(page, "Train")
     page.click("#train")
     expect(page.get_by_text("There is no data yet.")).to_be_visible()
+
+
+def test_hidden_tabs_ask_the_server_nothing(app: str, page: Page) -> None:
+    page.goto(app)
+    for name in ("Data", "Train", "Runs", "Chat", "Results", "Export"):
+        tab(page, name)
+        page.wait_for_timeout(1500)
+    page.wait_for_timeout(3000)  # what selecting the last one began
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(6000)  # more than the slowest timer
+    assert asked == []
+    tab(page, "Runs")
+    page.wait_for_timeout(6000)
+    assert sum("queue/join" in url for url in asked) > 2, "the timer of the selected one runs"

@@ -68,7 +68,7 @@ class Kept:
                         "Delete for good", variant="stop", size="sm", min_width=110, elem_id="kept-sure"
                     )
                     self.keep = gr.Button("Keep", size="sm", min_width=90, elem_id="kept-keep")
-        self.timer = gr.Timer(BETWEEN)
+        self.timer = gr.Timer(BETWEEN, active=False)
         self.seen = gr.State(None)
 
     def listen(self, dataset: gr.State, facts: gr.HTML, refusal: gr.HTML) -> None:

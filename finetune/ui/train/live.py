@@ -17,6 +17,9 @@ from finetune.ui.train import measured
 MOST = 64
 """Runs whose measurements stay in memory, whoever looks at them."""
 
+MOVING, RESTING = 1.0, 5.0
+"""Seconds between two looks at a run that goes on, and at one that has ended."""
+
 LOG_LINES = 300
 """Newest lines of the log that are shown; all are in the record."""
 
@@ -109,7 +112,7 @@ class RunView:
         self.answers = gr.HTML(visible=False, elem_id="run-answers")
         with gr.Accordion("Log", open=False):
             self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
-        self.timer = gr.Timer(1.0)
+        self.timer = gr.Timer(MOVING, active=False)
         self.seen = gr.State(None)
 
     def _listen(self) -> None:
@@ -135,6 +138,7 @@ class RunView:
             self.beside,
             self.answers,
             self.log,
+            self.timer,
         ]
         gr.on(
             [self.timer.tick, self.run.change],
@@ -171,6 +175,7 @@ class RunView:
             self.beside: measured.beside(progress),
             self.answers: gr.update(value=measured.answers(progress), visible=bool(progress.answers)),
             self.log: "\n".join(progress.lines[-LOG_LINES:]),
+            self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
 
     def _gone(self, state: Browser) -> dict[Any, Any]:

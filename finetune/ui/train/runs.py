@@ -109,7 +109,7 @@ class RunsTab:
                 self.sure = gr.Button("Delete for good", variant="stop", elem_id="delete-sure", **small)
                 self.keep = gr.Button("Keep", elem_id="delete-keep", **small)
         self.one = [self.open, self.clone, self.rename]
-        self.timer = gr.Timer(2.0)
+        self.timer = gr.Timer(2.0, active=False)
         self.picked, self.seen = gr.State([]), gr.State(None)
 
     def _listen(self) -> None:
