@@ -16,7 +16,7 @@ SWITCHES = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its event loop would be in the way of tests that start their own
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium: Playwright's own download is not needed."""
     if not Path(CHROMIUM).exists():

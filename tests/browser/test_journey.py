@@ -4,7 +4,6 @@ Screenshots go to ``screenshots/`` for people to look at.
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -53,9 +52,12 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     shot(page, "models")
 
     tab(page, "Train")
-    page.fill("#setting-max_steps input, #setting-max_steps textarea", os.environ.get("JOURNEY_STEPS", "6"))
+    page.locator("#preset").get_by_text("Quick look").click()
+    expect(page.locator("#setting-r input").first).to_have_value("8")
+    page.fill("#setting-max_steps input, #setting-max_steps textarea", "3")
+    page.fill("#setting-batch_size input, #setting-batch_size textarea", "4")
     page.get_by_text("Advanced", exact=True).click()
-    page.fill("#setting-eval_every input, #setting-eval_every textarea", "6")  # an evaluation takes longer than a step
+    page.fill("#setting-eval_every input, #setting-eval_every textarea", "3")  # an evaluation takes longer than a step
     page.click("#train")
     expect(page.locator("#run-card")).to_contain_text("running", timeout=MINUTE)
     expect(page.locator("#run-card")).to_contain_text(re.compile(r"[1-9]\d* / \d+"), timeout=8 * MINUTE)
