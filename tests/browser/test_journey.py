@@ -41,8 +41,8 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(app)
     tab(page, "Data")
-    page.click("#sample-recipes")
-    expect(page.locator("#data-facts")).to_contain_text("225")
+    page.click("#sample-tickets")  # the least to read: half of each row is the system prompt, which is read once
+    expect(page.locator("#data-facts")).to_contain_text("360")
     expect(page.locator("#as-trained .ba-special.ba-learned")).to_contain_text("<|im_end|>")
     shot(page, "data")
 
@@ -65,7 +65,7 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
 
     page.reload()
     tab(page, "Train")
-    expect(page.locator("#run-card")).to_contain_text("recipes")
+    expect(page.locator("#run-card")).to_contain_text("tickets")
     expect(page.locator("#run-card")).to_contain_text("succeeded", timeout=10 * MINUTE)
     expect(page.locator("#run-card")).to_contain_text("held-out loss, base → tuned")
     expect(page.locator("#loss-plot")).to_be_visible()
@@ -74,7 +74,7 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     assert run.result.eval_loss < run.result.base_eval_loss
 
     page.click("#to-chat")
-    expect(page.locator("#chat-system textarea")).to_have_value(re.compile("generic ingredients"))
+    expect(page.locator("#chat-system textarea")).to_have_value(re.compile("support message"))
     page.locator("#chat-examples button").first.click()
     expect(page.locator("#prompt textarea")).not_to_have_value("")
     page.click("#send")
