@@ -4,10 +4,12 @@ Requests for the base in memory join between two tokens, each with its own adapt
 the batch is empty, and nobody passes it meanwhile.
 """
 
+import atexit
 import logging
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
@@ -72,6 +74,16 @@ class Driver:
         self._jobs: list[Job] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        atexit.register(_close, weakref.ref(self))
+
+    def close(self) -> None:
+        """End every job at its next token, and wait until the thread is out of PyTorch."""
+        with self._lock:
+            thread = self._thread
+            for job in self._jobs:
+                job.left = True
+        if thread:
+            thread.join()
 
     def run(self, job: Job) -> Generator[None]:
         """Yield after every token of this job (or several of them), and when it is over; raises what went wrong."""
@@ -237,6 +249,12 @@ class Driver:
             line.stop = line.stop or "stopped"
         job.news.put(news)
         job.ended.set()
+
+
+def _close(driver: "weakref.ref[Driver]") -> None:
+    """PyTorch aborts the process when the interpreter ends amid one of its calls."""
+    if (running := driver()) is not None:
+        running.close()
 
 
 def _latest(news: "queue.Queue[Job | BaseException | None]") -> Job | BaseException | None:
