@@ -1,6 +1,6 @@
 """The page: its tabs in the order of the journey, and the wiring between them."""
 
-from functools import partial
+import json
 from typing import Any
 
 import gradio as gr
@@ -21,9 +21,15 @@ HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span 
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
 
 
-def awake(timers: dict[gr.Tab, gr.Timer], selected: Any) -> list[Any]:
-    """Only the timer of the selected tab runs: those of hidden ones would ask the server on, for nobody."""
-    return [gr.update(active=place is selected) for place in timers]
+AWAKE = """() => {
+    const selected = document.querySelector("#tabs [role=tab][aria-selected=true]")?.dataset.tabId;
+    return TABS.map((tab) => ({__type__: "update", active: tab === selected}));
+}"""
+"""Only the timer of the selected tab runs: those of hidden ones would ask the server on, for nobody.
+
+The page decides this by itself, and looks at the tab that is selected rather than at the one that an event names:
+while the page loads, the event of its first tab can come after that of the tab that was clicked meanwhile.
+"""
 
 
 def build(services: Services) -> gr.Blocks:
@@ -34,11 +40,11 @@ def build(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Guide", id="guide") as guide_place:
                 guide_tab = guide.GuideTab(services, browser)
-            with gr.Tab("Data", id="data") as data_place:
+            with gr.Tab("Data", id="data"):
                 data_column = gr.Column()
             with gr.Tab("Models", id="models"):
                 model = models.build()
-            with gr.Tab("Train", id="train") as train_place:
+            with gr.Tab("Train", id="train"):
                 train_tab = train.TrainTab(services, browser, model)
             with gr.Tab("Runs", id="runs") as runs_place:
                 runs_tab = runs.RunsTab(services, browser, train_tab)
@@ -77,12 +83,13 @@ def build(services: Services) -> gr.Blocks:
         export_place.select(export_tab.refresh, [browser, export_tab.run], export_tab.run, api_visibility="private")
         runs_place.select(**runs_tab.enter())
         timers = {
-            data_place: data_tab.kept.timer,
-            train_place: train_tab.view.timer,
-            runs_place: runs_tab.timer,
+            "data": data_tab.kept.timer,
+            "train": train_tab.view.timer,
+            "runs": runs_tab.timer,
         }
-        for place in tabs.children:  # what nobody sees need not be kept fresh
-            place.select(partial(awake, timers, place), None, [*timers.values()], api_visibility="private")
+        selected = [place.select for place in tabs.children]
+        awake = AWAKE.replace("TABS", json.dumps([*timers]))
+        gr.on(selected, None, None, [*timers.values()], js=awake, api_visibility="private")
         for button in (runs_tab.open, runs_tab.clone):
             button.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
         data_tab.go.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
