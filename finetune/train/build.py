@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 EVERY_LAYER = "all-linear"
 """PEFT's word for every linear layer but the output."""
 
-EVALUATIONS = 5
-"""Measurements of the held-out loss in a run that does not say how often, besides the base's."""
+EVALUATIONS, APART = 5, 15
+"""Measurements of the held-out loss in a run that does not say how often, besides the base's; steps between two."""
 
 
 def adapted(model: Any, config: TrainConfig, *, weightless: bool = False) -> "PeftModel":
@@ -112,13 +112,13 @@ def refuse_layers(model: Any, modules: str) -> None:
 
 
 def every(asked: int | None, steps: int) -> int:
-    """Steps between two evaluations (or saves): as asked, or five times a run.
+    """Steps between two evaluations (or saves): as asked, or five times a run, seldomer in a short one.
 
     Example:
-        >>> every(None, 87)
-        18
+        >>> every(None, 87), every(None, 30)
+        (18, 15)
     """
-    return asked or max(1, math.ceil(steps / EVALUATIONS))
+    return asked or max(1, math.ceil(steps / min(EVALUATIONS, max(1, steps // APART))))
 
 
 def arguments(config: TrainConfig, steps: int, folder: Path, **more: Any) -> "SFTConfig":

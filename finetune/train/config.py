@@ -175,7 +175,16 @@ class TrainConfig(BaseModel):
         ge=1,
         le=1_000_000,
         title="Evaluate every",
-        description="Steps between evaluations on the held-out rows. If not set, a run is evaluated five times.",
+        description="Steps between evaluations on the held-out rows. If not set: five a run, fewer below 75 steps.",
+        json_schema_extra=ADVANCED,
+    )
+    eval_rows: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        title="Rows per evaluation",
+        description="Held-out rows read at every evaluation during training, drawn once. If not set: all of them. The "
+        "verdict always uses all.",
         json_schema_extra=ADVANCED,
     )
     save_every: int | None = Field(

@@ -27,7 +27,7 @@ PRESETS = (
         "Quick look",
         "One fast pass over the data: a first impression of what there is to gain. Only the upper third of the layers "
         "learn, so it can learn less than Balanced.",
-        {"epochs": 1, "r": 8, "alpha": 16, "top_layers": 0.33, "learning_rate": 1e-3},
+        {"epochs": 1, "r": 8, "alpha": 16, "top_layers": 0.33, "learning_rate": 1e-3, "eval_rows": 32},
     ),
     Preset("balanced", "Balanced", "Three passes over the data: right for most datasets.", {}),
     Preset(

@@ -1,18 +1,21 @@
 """The examples of a run as token ids and labels, and what was left out on the way, said aloud."""
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from finetune import models
 from finetune.errors import ModelError
 from finetune.train.check import nothing_to_learn
-from finetune.train.config import LONGEST
+from finetune.train.config import LONGEST, TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from finetune.data import Example
+
+T = TypeVar("T")
 
 Say = Callable[[str], None]
 """Takes a line for the log that people see."""
@@ -25,6 +28,23 @@ class Rows:
     train: list[dict[str, list[int]]]
     held_out: list[dict[str, list[int]]]
     length: int
+
+    def fewer(self, config: TrainConfig) -> "Rows":
+        """With no more held-out rows than an evaluation during training reads."""
+        return replace(self, held_out=measured(self.held_out, config))
+
+
+def measured(held_out: Sequence[T], config: TrainConfig) -> list[T]:
+    """The held-out rows that each evaluation during training reads: all, or `eval_rows` of them drawn with the seed.
+
+    Example:
+        >>> measured(["a", "b", "c"], TrainConfig(eval_rows=2))
+        ['b', 'c']
+    """
+    most = config.eval_rows
+    if most is None or most >= len(held_out):
+        return list(held_out)
+    return [held_out[at] for at in sorted(random.Random(config.seed).sample(range(len(held_out)), most))]
 
 
 def render_rows(

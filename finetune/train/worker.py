@@ -72,7 +72,7 @@ class Worker:
         if FIRST:
             self.store.update(self.run.id, result=Result(source=found.source))
         tokenizer = models.load_tokenizer(found)
-        rows = render_rows(train, held_out, tokenizer, self.config.max_length, self.say)
+        rows = render_rows(train, held_out, tokenizer, self.config.max_length, self.say).fewer(self.config)
         resumed = self._resumed()
         set_seed(self.config.seed)
         model = adapted(models.load_model(found, self.config.load_in_4bit), self.config)
@@ -110,7 +110,7 @@ class Worker:
 
         config, between = self.config, every(self.config.eval_every, steps)
         self.say(
-            f"{len(rows.train)} rows to train on, {len(rows.held_out)} held out; "
+            f"{len(rows.train)} rows to train on, {len(rows.held_out)} held out for the evaluations; "
             f"{steps} steps of {config.batch_size} examples."
         )
         first = not self.store.events_of(self.run.id, "eval", "checkpoint")

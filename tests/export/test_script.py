@@ -155,7 +155,7 @@ def test_the_notebook_repeats_the_run(
             "schedule": "linear",
             "target_modules": "q_proj",
         },
-        {"gradient_checkpointing": True, "max_length": 130, "schedule": "constant", "held_out": 0.4},
+        {"gradient_checkpointing": True, "max_length": 130, "schedule": "constant", "held_out": 0.4, "eval_rows": 3},
         {"top_layers": 0.5, "epochs": 3, "max_steps": "", "learning_rate": 0.01},
     ],
     ids=lambda settings: next(iter(settings)),

@@ -25,11 +25,18 @@ CONFIG = train.TrainConfig(epochs=3, batch_size=8)
 
 def test_a_plan_adds_up() -> None:
     found = plan(CONFIG, FOUND)
-    training, evaluations, saves = 3 * 4000 * 0.01, 6 * (16 * 50 * 0.005 + 2), 5 * 1
+    training, evaluations, saves = 3 * 4000 * 0.01, 2 * (16 * 50 * 0.005 + 2), 1
     assert (found.steps, found.memory) == (15, 2 * 10**9)
     assert found.seconds == pytest.approx(10 + training + evaluations + saves)
     assert found.machine <= psutil.virtual_memory().total
-    assert found.sentence.startswith("About 3 min for 15 steps, 2.0 GB of ")
+    assert found.evaluating == pytest.approx(evaluations)
+    assert found.sentence.startswith("About 2 min for 15 steps, 8 % of it for evaluations, 2.0 GB of ")
+
+
+def test_a_short_run_is_evaluated_less() -> None:
+    """The base, and at the end of 15 steps; five times in 75."""
+    fewer = [plan(train.TrainConfig(max_steps=steps), FOUND).evaluating / 6 for steps in (1, 15, 30, 74, 75, 1000)]
+    assert fewer == pytest.approx([2, 2, 3, 5, 6, 6])
 
 
 def test_layers_that_are_read_once_are_counted_once() -> None:
@@ -61,7 +68,7 @@ def test_more_time_never_means_fewer_steps() -> None:
     steps = [within(CONFIG, FOUND, minutes / 10)[0].max_steps or 15 for minutes in range(6, 30)]
     assert steps == sorted(steps)
     assert steps[0] < 5
-    for minutes in (0.8, 1.5, 2.5):
+    for minutes in (0.8, 1.5, 2.2):
         config, said = within(CONFIG, FOUND, minutes)
         assert plan(config, FOUND).seconds <= 60 * minutes
         assert f": {config.max_steps} of 15 steps, which read the data {(config.max_steps or 0) / 5:.1f} times" in said
@@ -100,6 +107,7 @@ def test_the_probe_measures_the_rows_that_will_be_trained(
     config = train.TrainConfig(model=str(tiny), max_steps=6, batch_size=4, micro_batch=2)
     found = measure(config, folder)
     assert (len(found.lengths), len(found.held)) == (17, 3)
+    assert len(measure(config.model_copy(update={"eval_rows": 2}), folder).held) == 2
     assert min(found.load, found.token, found.held_token, found.answers, found.save) > 0
     assert 10**8 < found.memory < 10**10
     run = train_tiny(store, tiny, small_dataset, **config.changed())

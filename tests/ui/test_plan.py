@@ -47,7 +47,7 @@ def test_the_plan_is_said_and_measured_once(
 ) -> None:
     record = data.save_dataset(store, small_dataset)
     html, steps = ask(page, record.id)
-    assert "About 3 min for 15 steps, 2.0 GB of" in html
+    assert "About 2 min for 15 steps, 8 % of it for evaluations, 2.0 GB of" in html
     assert "Estimated from a few batches on this machine." in html
     assert steps == 15
     html, steps = ask(page, record.id, "1,5")

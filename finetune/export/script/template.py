@@ -161,7 +161,7 @@ print(f"Packed into {len(train_rows)} rows.")
 
 # %%
 ORDER = json.loads((HERE / "order.json").read_text())
-eval_every = EVAL_EVERY or max(1, math.ceil(STEPS / 5))
+eval_every = EVAL_EVERY or max(1, math.ceil(STEPS / min(5, max(1, STEPS // 15))))
 
 
 class Order(torch.utils.data.Sampler):

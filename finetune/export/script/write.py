@@ -27,6 +27,7 @@ from finetune.files import aside
 from finetune.records import Json
 from finetune.train.check import nothing_to_learn
 from finetune.train.config import LONGEST, TrainConfig
+from finetune.train.tokenized import measured
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -159,6 +160,7 @@ def _template(recipe: Recipe) -> list[str]:
 def _files(subject: Subject) -> dict[str, str]:
     tokenizer = models.load_tokenizer(subject.model)
     learned, held, length = rendered(*subject.rows, tokenizer, subject.config.max_length)
+    evaluated = measured(held, subject.config)
     steps, order = _order(subject.config, learned, length)
     about = recipe(subject, steps, length, models.end_of_turn(tokenizer))
     settings = subject.config.model_copy(update={"model": about.model}).to_yaml("train.jsonl")
@@ -168,7 +170,7 @@ def _files(subject: Subject) -> dict[str, str]:
         "train.jsonl": _lines(example.as_row() for example, _ in learned),
         "validation.jsonl": _lines(example.as_row() for example, _ in held),
         "train.tokens.jsonl": _lines(tokens for _, tokens in learned),
-        "validation.tokens.jsonl": _lines(tokens for _, tokens in held),
+        "validation.tokens.jsonl": _lines(tokens for _, tokens in evaluated),
         "order.json": json.dumps(order) + "\n",
         "requirements.txt": requirements(subject.config),
         "settings.yaml": settings + ("validation: validation.jsonl\n" if held else ""),
