@@ -7,6 +7,7 @@ a fresh interpreter does it too) is left to the tests that start one.
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -231,6 +232,8 @@ def main() -> None:
     from finetune.chat import driver  # noqa: F401
     from finetune.train import trainer  # noqa: F401
 
+    gc.collect()
+    gc.freeze()  # else each child looks through half a million objects, and copies their pages, at every collection
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
