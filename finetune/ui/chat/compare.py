@@ -18,6 +18,7 @@ from finetune.ui.html import macros, render
 TEMPLATES = macros("chat/compare.html")
 EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
 NOT_COMPARED = "<span class='ba-masked'>{{ why }}</span>"
+THINKING = "Thinking …"
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
 LONGEST = 4000
 """Characters of an answer that are still compared word by word."""
@@ -47,6 +48,11 @@ def talk(held: Talk | None, kind: str) -> str:
     return Markup().join(turn(one, held.columns, kind) for one in held.turns)
 
 
+def thinking(prompt: str, columns: Sequence[Column]) -> Markup:
+    """A turn before anything is known of its answers, so that what was sent shows at once."""
+    return turn(Turn(prompt, tuple(Reply() for _ in columns)), columns, "free")
+
+
 def turn(one: Turn, columns: Sequence[Column], kind: str) -> Markup:
     """A prompt, and the answers beside each other; under each what was measured, on demand what differs."""
     over = all(reply.stop for reply in one.replies)
@@ -70,6 +76,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
         "mark": {None: "", True: "ba-yes", False: "ba-no"}[good],
         "text": found.text if found else reply.text,
         "waiting": _waiting(reply),
+        "busy": not reply.stop,
         "copied": reply.text.encode("utf-8", "replace").decode(),
         "stats": stats(reply),
         "extras": extras,
@@ -79,7 +86,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
 def _waiting(reply: Reply) -> str:
     if reply.ahead:
         return f"{reply.ahead} answer{'s' * (reply.ahead > 1)} ahead of yours …"
-    return "(nothing)" if reply.stop else "…"
+    return "(nothing)" if reply.stop else THINKING
 
 
 def stats(reply: Reply) -> str:

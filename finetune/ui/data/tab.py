@@ -17,6 +17,7 @@ from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.rows import RowView, max_length
 from finetune.ui.data.sources import Sources, take
 from finetune.ui.errors import noticed
+from finetune.ui.events import STATUS
 from finetune.ui.html import cut, masked
 
 TOO_LONG = "drop_too_long"
@@ -53,7 +54,7 @@ class DataTab:
         self.kept.listen(self.dataset, self.facts, self.refusal)
 
     def _draw(self) -> None:
-        self.refusal = gr.HTML(elem_id="data-refusal")
+        self.refusal = gr.HTML(js_on_load=STATUS, elem_id="data-refusal")
         self.facts = gr.HTML(LOADING, elem_id="data-facts")
         self.remedies = Remedies()
         self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")

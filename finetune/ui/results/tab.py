@@ -15,7 +15,7 @@ from finetune.services import Browser, Services
 from finetune.store import Run
 from finetune.ui import answers
 from finetune.ui.errors import notice, noticed
-from finetune.ui.events import QUIET
+from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import card
 from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
@@ -70,7 +70,7 @@ class ResultsTab:
                 placeholder='{"type": "array"}',
                 elem_id="answer-schema",
             )
-        self.progress = gr.HTML(elem_id="evaluation-progress")
+        self.progress = gr.HTML(js_on_load=STATUS, elem_id="evaluation-progress")
         self.verdict = gr.HTML(verdict.INTRO, elem_id="verdict")
         ways: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
         with gr.Row(visible=False, elem_id="verdict-next", elem_classes="ba-controls") as self.next:
