@@ -41,6 +41,8 @@ FILTERS = {
 NEITHER = ("✕", "Neither works yet", "ba-unsure")
 MOST_ROWS = 20
 """Rows on a page of them."""
+MOST_MIXUPS = 12
+"""Pairs of labels that are named in words."""
 
 ARMS = (
     "Every arm answers the same held-out rows: the base, the base with examples in the prompt (few-shot), with similar "
@@ -99,7 +101,13 @@ def arms(found: Report) -> Markup:
     tuned = found.arms.get("tuned")
     confusion = (tuned.confusion if tuned else None) or {}
     names = [*confusion, *sorted({label for row in confusion.values() for label in row} - set(confusion))]
-    return TEMPLATES.arms(found, lines, ticks, better, confusion, names)
+    return TEMPLATES.arms(found, lines, ticks, better, confusion, names, _mixups(confusion))
+
+
+def _mixups(confusion: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str, int]]:
+    """(expected, answered, how often), the most frequent first."""
+    wrong = [(label, name, n) for label, row in confusion.items() for name, n in row.items() if n and name != label]
+    return sorted(wrong, key=lambda one: -one[2])[:MOST_MIXUPS]
 
 
 def _arm(name: str, arm: Arm, graded: bool, most: float) -> dict[str, object]:
