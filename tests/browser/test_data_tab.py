@@ -54,7 +54,7 @@ def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) ->
     page.goto(app)
     tab(page, "Data")
     page.click("#sample-dirty")
-    for text in ("63", "51", "12", "invalid_json", "line 7", "18 more"):
+    for text in ("63", "51", "12", "Not valid JSON", "line 7", "18 more"):
         shows(page, "#data-facts", text)
     shows(page, "#fix-drop-duplicates", "(3 rows)")
     shows(page, "#fix-strip-leading-space", "␣Two metres")
@@ -107,7 +107,7 @@ def test_unknown_columns_become_trainable(app: str, page: Page, tmp_path: Path) 
     page.goto(app)
     tab(page, "Data")
     page.set_input_files("#upload input[type=file]", odd)
-    shows(page, "#data-facts", "unknown_columns")
+    shows(page, "#data-facts", "One step is left.")
     expect(page.locator("#data-facts b").first).to_have_text("train")
     expect(page.locator("#to-train")).to_be_hidden()
     shows(page, "#mapping-example", "Zutaten: Lauch und 1 Zwiebeln")
