@@ -203,6 +203,7 @@ def test_a_file_that_only_needs_a_mapping_is_not_called_wrong(tmp_path: Path) ->
     assert len(odd.rejected) == 60
     html = report.summary(odd)
     assert "One step is left." in html
+    assert "under <em>Columns</em> and" in html
     assert "Frage, Loesung" in html
     assert "rejected" not in html
     assert "error" not in html
