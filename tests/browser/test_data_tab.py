@@ -154,6 +154,8 @@ def test_a_hostile_file_stays_text(app: str, page: Page, tmp_path: Path) -> None
     shows(page, "#as-chat", "كيف حالك")
     direction = "element => getComputedStyle(element).direction"
     assert page.locator("#as-chat .ba-bubble.user [dir]").evaluate(direction) == "rtl"
+    apart = "element => getComputedStyle(element).unicodeBidi + ' ' + getComputedStyle(element).direction"
+    assert page.locator("#as-trained bdi").first.evaluate(apart) == "isolate ltr", "a special token stays in one piece"
     shot(page, "data-hostile")
     page.wait_for_timeout(500)
     assert page.locator("#tabs script, #tabs img[src=x], #tabs svg[onload]").count() == 0

@@ -12,6 +12,7 @@ from finetune import data, evaluate
 from finetune.chat import Engine
 from finetune.evaluate.arms import TITLES
 from finetune.evaluate.findings import ArmAnswer, Judged, Report
+from finetune.evaluate.report import _more
 from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
@@ -149,3 +150,11 @@ def test_the_verdict_says_what_to_do_next() -> None:
     none = found("no_difference", arms={"base": arm, "tuned": arm, "few_shot": arm})
     assert "Neither works yet" in verdict.verdict(none)
     assert "No clear difference" not in verdict.verdict(none)
+
+
+def test_a_short_prompt_is_no_comfort_where_nothing_is_right() -> None:
+    arm = found().arms["base"]
+    arms = {"base": arm, "few_shot": arm.model_copy(update={"prompt_tokens": 163.0}), "tuned": arm}
+    assert "needs 58 prompt tokens, few-shot 163." in _more(found(arms=arms))
+    arms["tuned"] = arm.model_copy(update={"score": 0.0, "correct": 0})
+    assert "prompt tokens" not in _more(found(arms=arms))

@@ -35,7 +35,8 @@ COPY = """element.addEventListener('click', event => {
 });"""
 FOLLOW = """let low = true;
 const box = element.closest('#talk');
-box.addEventListener('scroll', () => { low = box.scrollHeight - box.scrollTop - box.clientHeight < 60; });
+const look = () => setTimeout(() => { low = box.scrollHeight - box.scrollTop - box.clientHeight < 60; }, 100);
+for (const how of ['wheel', 'touchmove', 'keyup', 'mouseup']) box.addEventListener(how, look, {passive: true});
 new MutationObserver(() => { if (low) box.scrollTop = box.scrollHeight; })
   .observe(box, {childList: true, subtree: true, characterData: true});"""
 """Keeps the newest words in view, unless the reader has scrolled up."""

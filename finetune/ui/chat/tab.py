@@ -114,7 +114,9 @@ class ChatTab:
             self.undo = gr.Button("Undo", elem_id="undo", **small)
             self.clear = gr.Button("Clear", elem_id="clear-chat", **small)
             self.save = Download("Save transcript", "transcript")
-            self.judge = gr.Button("Did it help? See the results", elem_id="chat-to-results", size="sm", min_width=200)
+            self.judge = gr.Button(
+                "Did it help? See the results", elem_id="chat-to-results", size="sm", scale=0, min_width=220
+            )
         self.examples = gr.Dataset(
             components=[gr.Textbox(visible=False)],
             samples=[],

@@ -95,7 +95,8 @@ class ResultsTab:
 
     def _listen(self) -> None:
         drawn = [self.progress, self.verdict, self.next, self.take, self.bring, self.arms, self.forgotten, self.filter]
-        drawn += [self.rows, self.pages, self.first]
+        paged = [self.rows, self.pages, self.back, self.ahead, self.first]
+        drawn += paged
         inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **QUIET)
         self.halt.click(_halt, None, None, queue=False, **QUIET)
@@ -104,7 +105,7 @@ class ResultsTab:
             part.change(self._choose, inputs, drawn, **QUIET)
         self.schema.submit(self._choose, inputs, drawn, **QUIET)
         for button, step in ((self.back, -verdict.MOST_ROWS), (self.ahead, verdict.MOST_ROWS)):
-            turned = button.click(self._turner(step), [self.first, *inputs], [self.rows, self.first], **QUIET)
+            turned = button.click(self._turner(step), [self.first, *inputs], paged, **QUIET)
             turned.then(None, None, None, js=TO_ROWS)
 
     def _choose(
@@ -197,8 +198,7 @@ class ResultsTab:
             self.progress: "",
             self.filter: gr.update(visible=True, choices=offered, value=chosen),
             self.rows: verdict.rows(judged, chosen),
-            self.pages: gr.update(visible=len(verdict.fits(judged, chosen)) > verdict.MOST_ROWS),
-            self.first: 0,
+            **self._paged(0, len(verdict.fits(judged, chosen))),
         }
 
     def _turner(self, step: int) -> Any:
@@ -217,9 +217,18 @@ class ResultsTab:
                 judged = evaluate.judged(task, evaluate.answered(task))
             count = len(verdict.fits(judged, chosen))
             place = max(0, min(first + step, (count - 1) // verdict.MOST_ROWS * verdict.MOST_ROWS))
-            return {self.rows: verdict.rows(judged, chosen, place), self.first: place}
+            return {self.rows: verdict.rows(judged, chosen, place), **self._paged(place, count)}
 
         return turned
+
+    def _paged(self, first: int, count: int) -> dict[Any, Any]:
+        """The buttons for other rows than the page that begins with the row `first`."""
+        return {
+            self.first: first,
+            self.pages: gr.update(visible=count > verdict.MOST_ROWS),
+            self.back: gr.update(interactive=first > 0),
+            self.ahead: gr.update(interactive=first + verdict.MOST_ROWS < count),
+        }
 
 
 def _drop(request: gr.Request) -> None:
