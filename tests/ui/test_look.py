@@ -113,6 +113,13 @@ def test_no_rule_brings_a_colour_of_its_own() -> None:
     assert used <= known, used - known
 
 
+def test_no_border_is_lost_on_its_way_to_the_page() -> None:
+    """Gradio reads the rules back from the browser, which drops a border of a variable if one of its sides differs."""
+    for rule in re.findall(r"{([^{}]*)}", CSS):
+        if re.search(r"(?<![\w-])border: [^;]*var\(", rule):
+            assert not re.search(r"border-(top|right|bottom|left|inline|block)[\w-]*:", rule), rule
+
+
 def test_orange_means_tuned_and_the_primary_button_is_ink() -> None:
     for which in COLOURS:
         assert resolved("button_primary_background_fill", which) == resolved("ink", which)
