@@ -9,6 +9,7 @@ Example:
 from finetune.data.dataset import Dataset, Split
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.fixes import Fix, Length, apply, fixes
+from finetune.data.guess import guess_mapping
 from finetune.data.hub import own_folder
 from finetune.data.library import (
     FixedWith,
@@ -26,7 +27,7 @@ from finetune.data.library import (
     write_examples,
 )
 from finetune.data.load import load, load_hub, raw_rows, with_validation
-from finetune.data.mapping import Mapping, guess_mapping
+from finetune.data.mapping import Mapping
 from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected

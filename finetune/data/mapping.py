@@ -12,7 +12,7 @@ A single text column can be split at a marker: the text before it is the prompt,
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
@@ -21,47 +21,10 @@ from finetune.data.example import Example
 from finetune.data.read import ROW_CHARS
 from finetune.data.shapes import Remark, Remarks, finished
 from finetune.data.shapes.content import bad, is_missing, text_of
-from finetune.data.shapes.not_sft import not_sft
-from finetune.data.shapes.pairs import ANSWERS, LABELS, marker_in
-from finetune.errors import DataError
 from finetune.records import Json
 
 NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
 """A column in a template. JSON in a template is left alone: its braces contain quotes."""
-
-GUESSED_FROM = 50
-"""Rows that a guess is based on."""
-
-ANSWER_WORDS = (
-    *ANSWERS,
-    *LABELS,
-    "assistant",
-    "bot",
-    "reply",
-    "summary",
-    "translation",
-    "sql",
-    "code",
-    "result",
-    "recipe",
-)
-SYSTEM_WORDS = ("system", "system_prompt", "persona")
-METADATA = (
-    "id",
-    "idx",
-    "index",
-    "uuid",
-    "url",
-    "source",
-    "date",
-    "created_at",
-    "timestamp",
-    "split",
-    "author",
-    "license",
-)
-"""Columns that are rarely part of a prompt."""
-
 
 TEMPLATE_CHARS = 10_000
 """Longest template."""
@@ -165,50 +128,3 @@ class Mapping:
     @staticmethod
     def _cell(value: Any, where: str, remarks: Remarks) -> str:
         return "" if is_missing(value) else text_of(value, where, remarks)
-
-
-def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None:
-    """A first suggestion for the mapping form, or None when there is nothing to map.
-
-    Example:
-        >>> guess_mapping(["title", "recipe"], [{"title": "Soup", "recipe": "Boil."}])
-        Mapping(user='{title}', assistant='{recipe}', system=None, split=None)
-    """
-    sample = [row for row, _ in zip(rows, range(GUESSED_FROM), strict=False) if isinstance(row, dict)]
-    names = [name for name in map(str, columns) if any(not is_missing(row.get(name)) for row in sample)]
-    if not names or any(_is_not_sft(row) for row in sample[:1]):
-        return None
-    words = [name for name in names if _plain(name) not in METADATA] or names
-    if len(words) == 1:
-        return _guess_split(words[0], sample)
-    system = next((name for name in words if _plain(name) in SYSTEM_WORDS), None)
-    candidates = [name for name in words if name != system]
-    answer = next((name for word in ANSWER_WORDS for name in candidates if _plain(name) == word), None)
-    answer = answer or next(
-        (name for name in candidates if _plain(name).split("_")[-1] in ANSWER_WORDS), candidates[-1]
-    )
-    asked = [name for name in candidates if name != answer]
-    if not asked:
-        return Mapping(assistant=f"{{{answer}}}", system=f"{{{system}}}" if system else None)
-    one = asked[0] if len(asked) == 1 else None
-    user = f"{{{one}}}" if one else "\n\n".join(f"{_title(name)}: {{{name}}}" for name in asked)
-    return Mapping(user=user, assistant=f"{{{answer}}}", system=f"{{{system}}}" if system else None)
-
-
-def _guess_split(column: str, sample: list[dict]) -> Mapping:
-    markers = {marker_in(text) for row in sample if isinstance(text := row.get(column), str)}
-    marker = markers.pop() if len(markers) == 1 else None
-    return Mapping(assistant=f"{{{column}}}", split=marker)
-
-
-def _is_not_sft(row: dict) -> DataError | None:
-    return not_sft({_plain(str(key)): value for key, value in row.items()})
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
-
-
-def _title(name: str) -> str:
-    words = name.strip().replace("_", " ")
-    return words[:1].upper() + words[1:]

@@ -54,6 +54,12 @@ def best_alternative(kind: str, measured: Mapping[str, Arm]) -> str:
     return max(arms, key=lambda name: sign * arms[name])
 
 
+def none_right(found: Report) -> bool:
+    """Whether no arm was right on any row: then there is nothing to choose between."""
+    scores = [arm.score for arm in found.arms.values() if arm.score is not None]
+    return found.kind != "free" and found.n >= FEWEST and not any(scores)
+
+
 def _before(rows: Json, before: Report, few: int) -> Advice:
     if rows["accepted"] < few:
         return Advice(
@@ -79,6 +85,8 @@ def _after(found: Report) -> Advice:
     assert found.verdict  # only such reports are known of a run
     assert found.difference
     code, reasons = found.verdict.code, [found.verdict.sentence]
+    if none_right(found):
+        return Advice("not_yet", "Neither works yet", tuple(reasons))
     lost = found.forgetting
     if code == "helped" and lost and lost.said == "worse":
         reasons.append(

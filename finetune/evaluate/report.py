@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune import train
-from finetune.evaluate.arms import REFERENCES, Asking
+from finetune.evaluate.arms import REFERENCES, TITLES, Asking
 from finetune.evaluate.findings import (
     Answered,
     Arm,
@@ -239,9 +239,11 @@ def _more(found: Report) -> str:
             " This measures how likely the model finds the expected answers, not whether the answers it writes are "
             "right: read a few."
         )
-    if against := next((arm for arm in ("few_shot", "retrieval") if arm in arms), None):
+    works = found.kind == "free" or bool(arms["tuned"].score)  # else nobody wants it, however short its prompt
+    if works and (against := next((arm for arm in ("few_shot", "retrieval") if arm in arms), None)):
         few = arms[against].prompt_tokens
-        words += f" The tuned model needs {arms['tuned'].prompt_tokens:.0f} prompt tokens instead of {few:.0f}."
+        words += f" The tuned model needs {arms['tuned'].prompt_tokens:.0f} prompt tokens, {TITLES[against].lower()} "
+        words += f"{few:.0f}."
     if lost := found.forgetting:
         words += f" General ability: {lost.said}"
         words += "." if lost.said == "unchanged" else f" (loss {lost.base_loss:.2f} → {lost.tuned_loss:.2f})."

@@ -9,6 +9,13 @@ from finetune.evaluate.stats import FEWEST, Difference, difference, rows_needed
 CODES = ("helped", "alternative_as_good", "no_difference", "hurt", "too_few_rows")
 
 
+NONE_RIGHT = (
+    "Neither works yet: no arm was right on a single row. Read a few answers below first: if they are close, train "
+    "longer or choose another kind of answer; if they are far off, bring more examples or take a larger model."
+)
+"""Where nothing is right, which of the arms is cheaper or shorter does not matter."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """`code` is one of `CODES`; `against` the arm compared with: an alternative that tuned does not clearly beat, else
@@ -40,10 +47,13 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
     best = (unbeaten or ranked)[0]
     numbers = _numbers(values, best, gaps[best], unit)
     if len(tuned) < FEWEST:
-        few = f"Too few rows to tell: {len(tuned)} were measured; {_more(values, best, sign)}. {numbers}"
+        none = " None of them was answered right by any arm." if higher and not any(map(any, values.values())) else ""
+        few = f"Too few rows to tell: {len(tuned)} were measured; {_more(values, best, sign)}.{none} {numbers}"
         return Verdict("too_few_rows", few, best, gaps[best])
     if to_base.clear and to_base.mean < 0:
         return Verdict("hurt", f"Fine-tuning hurt. {_numbers(values, 'base', to_base, unit)}", "base", to_base)
+    if higher and not any(map(any, values.values())):
+        return Verdict("no_difference", f"{NONE_RIGHT} {_numbers(values, best, gaps[best], unit)}", best, gaps[best])
     worse = gaps[best].clear and gaps[best].mean < 0
     if to_base.clear and not unbeaten:
         code, said = "helped", "Fine-tuning helped."

@@ -14,7 +14,7 @@ PAGE = """<!doctype html>
 @page { size: A4; margin: 16mm; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 800px; margin: 2rem auto; padding: 0 1rem; color: #1e293b; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.05rem; margin: 1.2rem 0 0.2rem; border-bottom: 1px solid #cbd5e1; }
-.advice { border-left: 6px solid #ea580c; padding: 0.2rem 1rem; background: #fff7ed; print-color-adjust: exact; }
+.advice { border-left: 6px solid #0f172a; padding: 0.2rem 1rem; background: #f1f5f9; print-color-adjust: exact; }
 .advice b { font-size: 1.2rem; }
 dl { display: grid; grid-template-columns: 9rem 1fr; gap: 0.25rem 1rem; margin: 0.3rem 0; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; } .open { color: #64748b; font-style: italic; }

@@ -4,7 +4,7 @@
 with few measured points needs them seen.
 
 Example:
-    >>> draw("Loss", [Line("held-out", [(0, 1.7), (18, 0.54)], "#ea580c", dots=True)])
+    >>> draw("Loss", [Line("held-out", [(0, 1.7), (18, 0.54)], INK, dots=True)], unit="nats per token")
     "<figure class='ba-chart'>..."
 """
 
@@ -33,8 +33,13 @@ class Line:
     dots: bool = False
 
 
-def draw(title: str, lines: Sequence[Line], height: int = 240, steps: int = 0) -> str:
-    """A chart over steps; as wide as `steps` from the start, so that it fills up while a run goes on."""
+def draw(
+    title: str, lines: Sequence[Line], height: int = 240, steps: int = 0, unit: str = "", across: str = "step"
+) -> str:
+    """A chart over steps; as wide as `steps` from the start, so that it fills up while a run goes on.
+
+    `unit` is what is measured, and `across` what it is measured over: they label the axes.
+    """
     lines = [line for line in lines if line.points]
     if not lines:
         return ""
@@ -46,24 +51,30 @@ def draw(title: str, lines: Sequence[Line], height: int = 240, steps: int = 0) -
         return f"{1000 * point[0] / right:.1f} {1000 * (high - point[1]) / (high - low):.1f}"
 
     grid = [
-        {"at": place((0, tick)), "top": f"{100 * (high - tick) / (high - low):.1f}", "number": _number(tick)}
-        for tick in ticks
+        {"at": place((0, tick)), "top": f"{100 * (high - tick) / (high - low):.1f}", "number": number}
+        for tick, number in zip(ticks, labels(ticks), strict=True)
     ]
-    below = [(f"{100 * tick / right:.1f}", f"{tick:,.0f}") for tick in nice(0, right) if tick <= right]
+    whole = [tick for tick in nice(0, right) if tick <= right and tick == int(tick)]
+    below = [(f"{100 * tick / right:.1f}", f"{tick:,.0f}") for tick in whole]
     keys = [(line.name, line.colour) for line in lines] if len(lines) > 1 or lines[0].name else []
-    curves = [_curve(line, [place(point) for point in line.points]) for line in lines]
-    return TEMPLATES.figure(title, keys, curves, grid, below, height)
+    curves = [_curve(line, [place(point) for point in line.points], across) for line in lines]
+    said = "; ".join(curve["said"] for curve in curves)
+    return TEMPLATES.figure(title, keys, curves, grid, below, height, unit, across, f"{title}: {said}")
 
 
-def _curve(line: Line, places: list[str]) -> dict[str, Any]:
-    """What the template's `line` takes."""
+def _curve(line: Line, places: list[str], across: str) -> dict[str, Any]:
+    """What the template's `line` takes. `said` is the curve in words, for whoever hovers over it or cannot see it."""
     dots = [(at, step, _number(value)) for at, (step, value) in zip(places, line.points, strict=True)]
+    (first, begin), (last, end) = line.points[0], line.points[-1]
+    said = f"{_number(begin)} at {across} {first:,}"
+    said += f", {_number(end)} at {across} {last:,}" if last != first else ""
     return {
         "name": line.name,
         "colour": line.colour,
         "faint": line.faint,
         "places": places,
         "dots": dots if line.dots else [],
+        "said": f"{line.name} {said}".strip(),
     }
 
 
@@ -89,8 +100,23 @@ def _range(lines: Sequence[Line]) -> tuple[float, float]:
     return (0.0, high) if 0 <= low < high / 2 else (low, high)
 
 
+def labels(ticks: Sequence[float]) -> list[str]:
+    """Each tick in as many digits as tell it from the next.
+
+    Example:
+        >>> labels([10.814, 10.816, 10.818])
+        ['10.814', '10.816', '10.818']
+    """
+    most = max(map(abs, ticks))
+    if 0 < most < 0.01:
+        return [_number(tick) for tick in ticks]
+    step = ticks[1] - ticks[0]
+    digits = next((many for many in range(12) if math.isclose(step, round(step, many), rel_tol=1e-6)), 12)
+    return [f"{tick:,.{digits}f}" for tick in ticks]
+
+
 def _number(value: float) -> str:
     if 0 < abs(value) < 0.001:
         digits, power = f"{value:.2e}".split("e")
         return f"{float(digits):g}e{int(power)}"
-    return f"{value:.4g}"
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"

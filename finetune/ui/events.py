@@ -7,3 +7,6 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 """And no spinner over what is shown."""
+
+STATUS = "element.setAttribute('role', 'status');"
+"""For the `js_on_load` of what changes by itself: a screen reader says it, when it has said what it was saying."""

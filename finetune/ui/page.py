@@ -96,6 +96,19 @@ def build(services: Services) -> gr.Blocks:
         data_tab.length.change(
             lambda length: length, data_tab.length, train_tab.inputs["max_length"], api_visibility="private"
         )
+        for button, here, there, place in (  # the run in hand comes along
+            (chat_tab.judge, chat_tab, results_tab, "results"),
+            (results_tab.take, results_tab, export_tab, "export"),
+            (results_tab.talk, results_tab, chat_tab, "chat"),
+        ):
+            button.click(
+                lambda state, run, there=there, place=place: (gr.Tabs(selected=place), there.refresh(state, run)),
+                [browser, here.run],
+                [tabs, there.run],
+                api_visibility="private",
+            )
+        for button, place in ((results_tab.longer, "train"), (results_tab.bring, "data")):
+            button.click(lambda place=place: gr.Tabs(selected=place), None, tabs, api_visibility="private")
         train_tab.go.click(
             lambda state, run: (gr.Tabs(selected="chat"), chat_tab.refresh(state, run)),
             [browser, train_tab.run],

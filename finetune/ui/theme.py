@@ -1,4 +1,7 @@
-"""How the page looks. Only fonts of the system: the page must work without a network."""
+"""How the page looks. Its colours stand in ``page.css``, light and dark; here Gradio's own parts are told to use them.
+
+Only fonts of the system: the page must work without a network.
+"""
 
 from pathlib import Path
 
@@ -7,20 +10,56 @@ import gradio as gr
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 
-BASE_COLOUR, TUNED_COLOUR = "#64748b", "#ea580c"
-"""The two sides of every comparison, on every tab: before is slate, after is orange."""
+INK, SOFT = "var(--ink)", "var(--soft)"
+"""For the curves of a run. Slate is *before* and orange is *after*, on every tab, and neither is anything else."""
+
+BOTH_THEMES = {
+    "body_text_color_subdued": "var(--soft)",
+    "block_title_text_color": "*body_text_color",
+    "block_label_text_color": "var(--soft)",
+    "input_placeholder_color": "var(--soft)",
+    "input_border_color_focus": "var(--focus)",
+    "link_text_color": "*body_text_color",
+    "link_text_color_hover": "var(--soft)",
+    "link_text_color_active": "*body_text_color",
+    "link_text_color_visited": "*body_text_color",
+    "button_primary_background_fill": "var(--ink)",
+    "button_primary_background_fill_hover": "var(--ink-hover)",
+    "button_primary_border_color": "var(--ink)",
+    "button_primary_border_color_hover": "var(--ink-hover)",
+    "button_primary_text_color": "var(--on-ink)",
+    "button_primary_text_color_hover": "var(--on-ink)",
+    "checkbox_background_color_selected": "var(--plain-fill)",
+    "checkbox_border_color_selected": "var(--before)",
+    "checkbox_border_color": "var(--before)",
+    "checkbox_border_color_focus": "var(--focus)",
+}
+"""Said twice, because a variable of Gradio's is resolved where it is declared: once for light, once for dark."""
 
 THEME = gr.themes.Base(
-    primary_hue="orange", secondary_hue="slate", neutral_hue="slate", radius_size="lg", font=SANS, font_mono=MONO
+    primary_hue="slate", secondary_hue="slate", neutral_hue="slate", radius_size="lg", font=SANS, font_mono=MONO
 ).set(
     body_background_fill="*neutral_50",
     block_border_width="1px",
     block_shadow="none",
     block_label_background_fill="*block_background_fill",
     block_label_border_width="0px",
-    button_primary_background_fill=TUNED_COLOUR,
-    button_primary_background_fill_hover="#c2410c",
-    button_primary_text_color="white",
+    color_accent="var(--mark)",
+    slider_color="var(--mark)",
+    loader_color="var(--mark)",
+    **BOTH_THEMES,
+    **{f"{name}_dark": value for name, value in BOTH_THEMES.items()},
 )
 
 CSS = Path(__file__).with_name("page.css")
+
+LANGUAGE = """<script>
+(() => {
+  const page = document.documentElement;
+  const say = () => { if (page.lang !== 'en') page.lang = 'en'; };
+  new MutationObserver(say).observe(page, {attributes: true, attributeFilter: ['lang']});
+  say();
+})();
+</script>"""
+"""For the page's head. Gradio announces the browser's language, whatever the page is written in; a screen reader
+would then read English with the rules of another language."""

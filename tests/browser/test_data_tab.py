@@ -54,7 +54,7 @@ def test_the_dirty_sample(app: str, page: Page, store: Store, tmp_path: Path) ->
     page.goto(app)
     tab(page, "Data")
     page.click("#sample-dirty")
-    for text in ("63", "51", "12", "invalid_json", "line 7", "18 more"):
+    for text in ("63", "51", "12", "Not valid JSON", "line 7", "18 more"):
         shows(page, "#data-facts", text)
     shows(page, "#fix-drop-duplicates", "(3 rows)")
     shows(page, "#fix-strip-leading-space", "␣Two metres")
@@ -107,7 +107,7 @@ def test_unknown_columns_become_trainable(app: str, page: Page, tmp_path: Path) 
     page.goto(app)
     tab(page, "Data")
     page.set_input_files("#upload input[type=file]", odd)
-    shows(page, "#data-facts", "unknown_columns")
+    shows(page, "#data-facts", "One step is left.")
     expect(page.locator("#data-facts b").first).to_have_text("train")
     expect(page.locator("#to-train")).to_be_hidden()
     shows(page, "#mapping-example", "Zutaten: Lauch und 1 Zwiebeln")
@@ -154,6 +154,8 @@ def test_a_hostile_file_stays_text(app: str, page: Page, tmp_path: Path) -> None
     shows(page, "#as-chat", "كيف حالك")
     direction = "element => getComputedStyle(element).direction"
     assert page.locator("#as-chat .ba-bubble.user [dir]").evaluate(direction) == "rtl"
+    apart = "element => getComputedStyle(element).unicodeBidi + ' ' + getComputedStyle(element).direction"
+    assert page.locator("#as-trained bdi").first.evaluate(apart) == "isolate ltr", "a special token stays in one piece"
     shot(page, "data-hostile")
     page.wait_for_timeout(500)
     assert page.locator("#tabs script, #tabs img[src=x], #tabs svg[onload]").count() == 0

@@ -106,7 +106,7 @@ def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: 
     tab(page, "Data")
     page.set_input_files("#upload input[type=file]", mixed)
     expect(page.locator("#data-facts")).to_contain_text("12")
-    expect(page.locator("#data-facts")).to_contain_text("invalid_json")
+    expect(page.locator("#data-facts")).to_contain_text("Not valid JSON")
     expect(page.locator("#data-facts")).to_contain_text("line 13")
     expect(page.locator("#data-refusal")).not_to_contain_text("Not read.")
     expect(page.locator("#first-rows")).to_contain_text("<script>document.title='owned'</script>")

@@ -1,6 +1,7 @@
 """Columns are mapped to prompt and answer by hand."""
 
 import json
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,83 @@ def test_a_template_cannot_repeat_a_column_without_end() -> None:
     """Two hundred kilobytes of rows and a template of a million columns would have filled 100 GB of disk."""
     with pytest.raises(DataError, match=r"at most 10,000 characters; this one has 30,000"):
         Mapping(user="{a}" * 10_000, assistant="{b}")
+
+
+def table_of(columns: str, *cells: list[object]) -> list[dict]:
+    return [dict(zip(columns.split(","), row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+WORDS = [f"{word} {word}" for word in ("apfel", "birne", "kirsche", "pflaume", "quitte", "traube")]
+TEXTS = [f"{word} und mehr davon" for word in WORDS]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["2024-03-05", "2024-03-06", "2024-03-07T10:00:00Z", "2024-04-01 08:15", "2024-04-02", "2024-04-03"],
+        ["5.3.2024", "06.03.24", "7.3.2024", "8.3.2024", "09.03.2024", "10.3.2024"],
+        ["3/5/2024", "03/06/2024", "3/7/24", "3/8/2024, 10:15 AM", "3/9/2024", "3/10/2024"],
+        ["3. März 2024", "4. März 2024", "12. Mai 2023", "1. Januar 2022", "2. Juni 2020", "9. Juli 2019"],
+        ["3 de marzo de 2024", "4 de abril de 2024", "5 de mayo de 2023", "1 de enero de 2022"]
+        + ["2 de mayo de 2021"] * 2,
+        ["March 3, 2024", "April 4th, 2024", "May 5, 2023", "June 1st, 2022", "July 2, 2020", "May 9, 2019"],
+        ["3 మార్చి 2024", "4 మార్చి 2024", "5 మే 2023", "1 జూన్ 2022", "2 జూలై 2020", "9 మే 2019"],
+        ["٢٠٢٤-٠٣-٠٥", "٢٠٢٤-٠٣-٠٦", "٢٠٢٤-٠٣-٠٧", "٢٠٢٤-٠٣-٠٨", "٢٠٢٤-٠٣-٠٩", "٢٠٢٤-٠٣-١٠"],
+        ["2024年3月5日", "2024年3月6日", "2024年3月7日", "2024年3月8日", "2024年3月9日", "2024年3月10日"],
+        [date(2024, 3, day) for day in range(1, 7)],
+        [datetime(2024, 3, day, 10) for day in range(1, 7)],
+        ["10:15", "10:16:30", "9:05", "23:59", "00:00", "7:30 PM"],
+    ],
+)
+def test_a_date_is_no_answer_in_any_spelling(dates: list[object]) -> None:
+    rows = table_of("Was,Worauf,Wie,Wann", WORDS, TEXTS, TEXTS[::-1], dates)
+    guess = guess_mapping(rows[0], rows)
+    assert guess == Mapping("Was: {Was}\n\nWorauf: {Worauf}", "{Wie}")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        [1, 2, 3, 4, 5, 6],
+        ["1001", "1002", "1003", "1004", "1005", "1006"],
+        ["T-1001", "T-1007", "T-1003", "T-2001", "T-2002", "T-2003"],
+        [f"https://example.org/{i}" for i in range(6)],
+        [f"person{i}@example.org" for i in range(6)],
+        [f"{i}f2504e0-4f89-11d3-9a0c-0305e82c3301" for i in range(6)],
+    ],
+)
+def test_what_only_names_a_row_is_neither_prompt_nor_answer(beside: list[object]) -> None:
+    for columns in (("Was,Wie,Welche", WORDS, TEXTS, beside), ("Welche,Was,Wie", beside, WORDS, TEXTS)):
+        rows = table_of(*columns)
+        assert guess_mapping(rows[0], rows) == Mapping("{Was}", "{Wie}")
+
+
+def test_a_number_is_the_answer_only_where_there_is_no_text() -> None:
+    price = ["12.50 €", "9 €", "1,200 €", "3.10 €", "4 €", "9 €"]
+    rows = table_of("Was,Wie,Preis", WORDS, TEXTS, price)
+    assert guess_mapping(rows[0], rows) == Mapping("Was: {Was}\n\nPreis: {Preis}", "{Wie}")
+    rows = table_of("Was,Preis", WORDS, price)
+    assert guess_mapping(rows[0], rows) == Mapping("{Was}", "{Preis}")
+    rows = table_of("Wann,answer", TEXTS, [f"{i}.3.2024" for i in range(1, 7)])
+    assert guess_mapping(rows[0], rows) == Mapping("{Wann}", "{answer}"), "its name says so"
+
+
+@pytest.mark.parametrize(
+    ("columns", "answer"),
+    [
+        ("Frage,Hintergrund,Loesung,Datum", "Loesung"),
+        ("Lösung,Frage,Bemerkung,Datum", "Lösung"),
+        ("Pregunta,Respuesta,Comentario,Fecha", "Respuesta"),
+        ("Question,Réponse,Remarque,Date", "Réponse"),
+        ("سوال,جواب,تبصرہ,تاریخ", "جواب"),
+        ("ప్రశ్న,సమాధానం,వ్యాఖ్య,తేదీ", "సమాధానం"),
+        ("质问,答案,备注,日期", "答案"),
+        ("Вопрос,Ответ,Заметка,Дата", "Ответ"),
+    ],
+)
+def test_a_name_says_it_in_many_languages(columns: str, answer: str) -> None:
+    rows = table_of(columns, WORDS, TEXTS, TEXTS[::-1], ["2024-03-05"] * 6)
+    guess = guess_mapping(rows[0], rows)
+    assert guess
+    assert guess.assistant == f"{{{answer}}}"
+    assert columns.rsplit(",", 1)[1] not in guess.user

@@ -120,6 +120,21 @@ def test_no_interval_is_without_width() -> None:
     assert not alike.clear
 
 
+def test_where_nothing_is_right_nothing_is_praised() -> None:
+    arms = {name: share(0, 20) for name in ("tuned", "base", "few_shot", "retrieval", "nearest")}
+    said = verdict(arms, "right")
+    assert said.code == "no_difference"
+    assert said.sentence.startswith("Neither works yet: no arm was right on a single row.")
+    for next_step in ("train longer", "bring more examples", "larger model"):
+        assert next_step in said.sentence
+    assert "Tuned is right on 0 of 20" in said.sentence
+    few = verdict({name: values[:8] for name, values in arms.items()}, "right")
+    assert few.code == "too_few_rows"
+    assert "None of them was answered right by any arm." in few.sentence
+    assert "Neither" not in verdict(arms | {"nearest": share(1, 20)}, "right").sentence
+    assert "Neither" not in verdict({"tuned": share(0, 40), "base": share(0, 40)}, "nats", higher=False).sentence
+
+
 def test_what_was_not_measured_and_what_does_better_is_said() -> None:
     assert "No alternative was measured" in verdict({"tuned": share(83), "base": share(4)}, "right").sentence
     said = verdict({"tuned": share(25, 50), "base": share(24, 50), "few_shot": share(45, 50)}, "right")

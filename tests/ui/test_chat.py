@@ -12,6 +12,7 @@ from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
 from finetune.ui.chat.tab import ChatTab, verified
+from tests.conftest import said as said_by
 from tests.export.trained import world
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
@@ -37,6 +38,21 @@ def test_nothing_of_another_run_stays_under_a_name_that_is_gone(tab: ChatTab) ->
     assert (changes[tab.system], changes[tab.talk]) == ("", None)
 
 
-@pytest.mark.parametrize(("difference", "said"), [(0.0, "at most 0 from"), (0.00012, "at most 1e-04 from"), (None, "")])
-def test_the_difference_of_the_base_is_said_as_it_was_measured(difference: float | None, said: str) -> None:
-    assert said in verified(Reply(difference=difference))
+@pytest.mark.parametrize(("difference", "said"), [(0.0, "original model: 0."), (0.00012, "original model: 1e-04.")])
+def test_the_difference_of_the_base_is_where_one_looks_for_it_and_not_in_the_way(difference: float, said: str) -> None:
+    html = verified(Reply(difference=difference))
+    title, shown = html.split("'>", 1)
+    assert said in title
+    assert "base verified" in shown
+    assert "logit" not in shown
+    assert verified(Reply()) == ""
+
+
+def test_what_was_sent_shows_at_once(tab: ChatTab, store: Store, tiny: Path) -> None:
+    """Before the rows are read, the model is loaded or a turn has come."""
+    run = read_bundle(store, world(tiny).bare)
+    talk = tab._choose(run.id, STATE, REQUEST)[tab.talk]
+    first = next(iter(said_by(tab._reply("Hello?", talk, None, talk.system, REQUEST, 16, 0, 0, 1, 1))))
+    assert "Hello?" in first[tab.now]
+    assert first[tab.now].count("Thinking …") == 2
+    assert first[tab.prompt] == ""

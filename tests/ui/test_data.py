@@ -54,7 +54,8 @@ def test_cells_of_a_file_are_never_html(tmp_path: Path, tiny: Path) -> None:
 def test_the_report_says_everything(dirty: data.Dataset) -> None:
     html = report.summary(dirty, data.held_out(dirty).split)
     for problem in dirty.problems:
-        assert f"<code>{problem.code}</code>" in html
+        assert f"data-code='{problem.code}'" in html
+        assert f">{problem.code}<" not in html, "a code is for programs"
         assert drawing.text(problem.hint) in html
     for severity in ("error", "warning", "note"):
         assert f"ba-problem {severity}" in html
@@ -64,7 +65,7 @@ def test_the_report_says_everything(dirty: data.Dataset) -> None:
         "<b>12</b>",
         "line 7",
         "lines 37, 38, 41",
-        "drawn at random with seed 0",
+        "held out, drawn at random",
         "18 more: 4 errors, 11 warnings, 3 notes</summary>",
     ):
         assert text in html
@@ -183,8 +184,11 @@ def test_files_that_go_while_they_are_in_view_are_one_sentence(store: Store) -> 
     tab._show(record.id, None)
     shutil.rmtree(record.folder)
     gone = tab._show(record.id, None)
-    assert gone[tab.dataset] is None, "bringing the same again is a change, and drawn"
+    assert gone[tab.dataset] == "", "bringing the same again is a change, and drawn"
     assert "Not read." in gone[tab.facts]
+    assert tab.facts not in tab._show("", None), "why it is gone stays to be read"
+    assert "No data yet." in tab._show(None, None)[tab.facts]
+    assert "No data yet." not in tab.facts.value, "before the browser has said what it had, nobody knows"
 
 
 def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) -> None:
@@ -192,3 +196,50 @@ def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) 
     records = [opened.keep(replace(small_dataset, name=f"number {i}"), None) for i in range(6)]
     assert len(opened._open) == 4
     assert opened.get(records[0].id, None).examples == small_dataset.examples
+
+
+def test_a_file_that_only_needs_a_mapping_is_not_called_wrong(tmp_path: Path) -> None:
+    odd = load(tmp_path, *[{"Frage": f"Was ist {i}?", "Loesung": "Eine Zahl."} for i in range(60)])
+    assert len(odd.rejected) == 60
+    html = report.summary(odd)
+    assert "One step is left." in html
+    assert "under <em>Columns</em> and" in html
+    assert "Frage, Loesung" in html
+    assert "rejected" not in html
+    assert "error" not in html
+    assert report.rejected(odd) == ""
+    broken = load(tmp_path, {"Frage": "Was?", "Loesung": "Das."}, "{no JSON")
+    assert "rejected" in report.summary(broken), "a row that is wrong is still said to be"
+
+
+def test_too_few_held_out_rows_are_said_with_the_number_to_bring(tmp_path: Path) -> None:
+    few = load(tmp_path, *[{"prompt": f"{i} apples", "completion": f"{i}"} for i in range(60)])
+    split = data.held_out(few).split
+    assert split
+    html = report.summary(few, split)
+    assert f"these are {split.validation}." in html
+    assert "Bring about 74 more examples" in html
+    assert "No problems found" not in html
+    enough = load(tmp_path, *[{"prompt": f"{i} apples", "completion": f"{i}"} for i in range(60 + 74)])
+    assert report.too_few(data.held_out(enough).split, 134) == ""
+    assert "at least 11 more held-out rows" in report.too_few(data.Split("file", 100, 9), 100)
+
+
+def test_a_file_that_is_refused_leaves_its_box(store: Store, tmp_path: Path) -> None:
+    with gr.Blocks():
+        sources = DataTab(Services(store, chat.Engine()), gr.BrowserState(None), gr.Dropdown([])).sources
+    bad, good = tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n")
+    good.write_text("\n".join(json.dumps({"prompt": f"{i}?", "completion": "Yes."}) for i in range(12)))
+    assert sources._read(str(bad), None, None)[3:] == (None, gr.skip())
+    assert sources._read(str(good), None, None)[3:] == (gr.skip(), gr.skip())
+    assert sources._read_held(str(good), str(bad), None)[3:] == (gr.skip(), None)
+    assert sources._read_pasted("prompt,completion\nHi,Hello", None)[3:] == (None, None), "another file is in view now"
+    assert sources._read_pasted("", None)[3:] == (gr.skip(), gr.skip())
+
+
+def test_a_special_token_stays_in_one_piece_in_a_text_from_right_to_left(tmp_path: Path, tiny: Path) -> None:
+    [example] = load(tmp_path, {"prompt": "کیا حال ہے؟", "completion": "ٹھیک ہوں۔"}).examples
+    html = rows.as_trained(example, str(tiny))
+    assert re.search(r"<bdi dir='ltr' class='ba-special[^']*'>&lt;\|im_end\|&gt;", html)
+    assert "<div class='ba-rendered' dir='auto'>" in html

@@ -179,3 +179,16 @@ def test_work_speaks_and_fails_aloud() -> None:
     assert ended.wait(10), "nobody listens, nobody works"
     with pytest.raises(ZeroDivisionError):
         list(in_steps(lambda say: 1 // 0))
+
+
+def test_a_pressed_button_answers_before_its_turn_has_come(store: Store) -> None:
+    """The work waits in a queue of one; what says so waits in none, and the work only begins after it."""
+    with gr.Blocks() as page:
+        tab = export.ExportTab(Services(store, Engine()), gr.BrowserState(None))
+    for button in (*tab.buttons.values(), tab.push):
+        [first] = [fn for fn in page.fns.values() if (button._id, "click") in fn.targets]
+        assert not first.queue
+        assert first.fn
+        assert "exports are made one after the other" in first.fn()
+        [work] = [fn for fn in page.fns.values() if fn.trigger_after == first._id]
+        assert work.concurrency_limit == 1

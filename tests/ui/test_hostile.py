@@ -38,12 +38,12 @@ from tests.ui.payloads import PAYLOADS
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
 
 TAGS = """
-a article b br button code dd del details div dl dt figcaption figure h4 h5 header i ins mark p path pre section small
-span summary svg table tbody td th thead title tr u
+a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark p path pre
+section small span strong summary svg table tbody td th thead title tr u ul
 """
 ATTRIBUTES = """
-aria-checked aria-label class d data-label data-run data-text dir height href preserveaspectratio rel role style target
-title type viewbox
+aria-busy aria-checked aria-hidden aria-label class d data-code data-label data-run data-text dir height href
+preserveaspectratio rel role style target title type viewbox
 """
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from finetune import data, evaluate
 from finetune.chat import Engine
+from finetune.evaluate.arms import TITLES
 from finetune.evaluate.findings import ArmAnswer, Judged, Report
+from finetune.evaluate.report import _more
 from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
@@ -72,6 +74,8 @@ def test_rows_are_filtered_by_what_tuning_changed() -> None:
     counts = {
         name: int(verdict.rows(judged, name).split(" rows</h4>")[0].rsplit(">", 1)[1]) for name in verdict.FILTERS
     }
+    order = [(row.arms["base"].right, row.arms["tuned"].right) for row in verdict.fits(judged, "all")]
+    assert order[:2] == [(False, True), (True, False)], "what tuning fixed comes first, then what it broke"
     assert counts == {"all": 5, "fixed": 1, "broke": 1, "wrong": 2, "gained": 5, "lost": 5}
 
 
@@ -109,4 +113,48 @@ def test_a_run_that_came_without_its_rows_shows_what_its_bundle_told(store: Stor
         tab = results.ResultsTab(Services(store, Engine()), gr.BrowserState(None))
     shown = tab._choose(run.id, 100, "", "", "all", STATE)
     assert "As reported by the bundle" in shown[tab.verdict]
-    assert "rows, the same for every arm" in shown[tab.arms]
+    assert "on the same" in shown[tab.arms]
+
+
+def test_rows_are_compact_and_come_in_pages() -> None:
+    sides = {name: ArmAnswer(text=f"said by {name}", right=name == "tuned", loss=1.0) for name in TITLES}
+    judged = [Judged(prompt=f"prompt {i}", expected="e", arms=sides) for i in range(45)]
+    first, last = verdict.rows(judged, "all"), verdict.rows(judged, "all", 40)
+    assert (first.count("<summary"), last.count("<summary")) == (20, 5)
+    assert "Rows 1 to 20 of 45." in first
+    assert "Rows 41 to 45 of 45." in last
+    summary = first[first.index("<summary") : first.index("</summary>")]
+    assert summary.index("said by base") < summary.index("said by tuned"), "beside each other, before anything else"
+    assert "said by nearest" not in summary
+    assert "said by nearest" in first
+
+
+def test_every_arm_stands_on_one_axis_with_its_interval() -> None:
+    html = verdict.arms(found())
+    assert "<span>0 %</span><span>50 %</span><span>100 %</span>" in html
+    assert "title='Tuned: 83 %, 95 % interval 74 to 89 %'" in html
+    assert "left:74.0%;width:15.0%" in html
+    assert "left:83.0%" in html
+    free = verdict.arms(found(kind="free"))
+    assert "lower is better" in free
+    assert "<span>0.89</span>" in free
+
+
+def test_the_verdict_says_what_to_do_next() -> None:
+    said = {code: verdict.following(found(code), 0.15) for code in verdict.WORDS}
+    assert all(said.values())
+    assert "take it away" in said["helped"]
+    assert verdict.following(found("too_few_rows", n=9), 0.15).startswith("bring about 74 more examples")
+    assert "11 more held-out rows" in verdict.following(found("too_few_rows", n=9))
+    arm = found().arms["base"].model_copy(update={"score": 0.0, "correct": 0})
+    none = found("no_difference", arms={"base": arm, "tuned": arm, "few_shot": arm})
+    assert "Neither works yet" in verdict.verdict(none)
+    assert "No clear difference" not in verdict.verdict(none)
+
+
+def test_a_short_prompt_is_no_comfort_where_nothing_is_right() -> None:
+    arm = found().arms["base"]
+    arms = {"base": arm, "few_shot": arm.model_copy(update={"prompt_tokens": 163.0}), "tuned": arm}
+    assert "needs 58 prompt tokens, few-shot 163." in _more(found(arms=arms))
+    arms["tuned"] = arm.model_copy(update={"score": 0.0, "correct": 0})
+    assert "prompt tokens" not in _more(found(arms=arms))

@@ -163,3 +163,16 @@ def test_another_visitors_run_is_neither_seen_nor_touched(
         with pytest.raises(gr.Error, match="no such run"):
             attempt()
     assert store.run(run.id) == run
+
+
+def test_losses_of_different_base_models_do_not_share_an_axis(tab: runs.RunsTab, store: Store) -> None:
+    one, two, third = (new_run(store, name=name) for name in ("one", "two", "three"))
+    store.update(third.id, config={**third.config, "model": "somebody/larger"})
+    for run in (one, two, third):
+        for step, loss in ((0, 1.7), (20, 0.45)):
+            store.add_event(run.id, evaluation(step, loss))
+    alike, apart = (tab._chart([store.run(run.id) for run in some]) for some in ((one, two), (one, two, third)))
+    assert (alike.count("<figure"), apart.count("<figure")) == (1, 2)
+    assert "Held-out loss, larger" in apart
+    assert "cannot be compared" in apart
+    assert "cannot be compared" not in alike

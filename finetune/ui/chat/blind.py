@@ -48,6 +48,8 @@ INTRO = (
     "stays hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
 )
 
+DRAWING = "<div class='ba-card'><span class='ba-busy'></span> Drawing held-out prompts …</div>"
+
 
 @dataclass(frozen=True)
 class Blind:
@@ -145,8 +147,12 @@ class BlindTest:
     async def _begin(
         self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
     ) -> AsyncGenerator[dict[Any, Any]]:
-        with noticed():
+        yield {self.view: DRAWING}
+        try:
             blind = await run_sync(self._new, run_id, system, count, own, state)
+        except FinetuneError as error:
+            yield {self.view: INTRO}
+            raise notice(error) from error
         async with aclosing(self._answers(blind, request)) as changes:
             async for change in changes:
                 yield change
@@ -171,7 +177,8 @@ class BlindTest:
     async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
         """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
         stop = answers.begin(request, HERE)
-        yield {self.blind: blind, self.ballot: gr.update(visible=True), **self._votable(False)}
+        begun = {self.blind: blind, self.ballot: gr.update(visible=True), **self._votable(False)}
+        yield begun if blind.over else begun | {self.view: question(blind, (Reply(), Reply()))}
         while not blind.over:
             try:
                 async with aclosing(self._stream(blind, request, stop)) as changes:

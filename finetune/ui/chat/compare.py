@@ -18,6 +18,7 @@ from finetune.ui.html import macros, render
 TEMPLATES = macros("chat/compare.html")
 EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
 NOT_COMPARED = "<span class='ba-masked'>{{ why }}</span>"
+THINKING = "Thinking …"
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
 LONGEST = 4000
 """Characters of an answer that are still compared word by word."""
@@ -34,7 +35,8 @@ COPY = """element.addEventListener('click', event => {
 });"""
 FOLLOW = """let low = true;
 const box = element.closest('#talk');
-box.addEventListener('scroll', () => { low = box.scrollHeight - box.scrollTop - box.clientHeight < 60; });
+const look = () => setTimeout(() => { low = box.scrollHeight - box.scrollTop - box.clientHeight < 60; }, 100);
+for (const how of ['wheel', 'touchmove', 'keyup', 'mouseup']) box.addEventListener(how, look, {passive: true});
 new MutationObserver(() => { if (low) box.scrollTop = box.scrollHeight; })
   .observe(box, {childList: true, subtree: true, characterData: true});"""
 """Keeps the newest words in view, unless the reader has scrolled up."""
@@ -45,6 +47,11 @@ def talk(held: Talk | None, kind: str) -> str:
     if held is None or not held.turns:
         return EMPTY
     return Markup().join(turn(one, held.columns, kind) for one in held.turns)
+
+
+def thinking(prompt: str, columns: Sequence[Column]) -> Markup:
+    """A turn before anything is known of its answers, so that what was sent shows at once."""
+    return turn(Turn(prompt, tuple(Reply() for _ in columns)), columns, "free")
 
 
 def turn(one: Turn, columns: Sequence[Column], kind: str) -> Markup:
@@ -70,6 +77,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
         "mark": {None: "", True: "ba-yes", False: "ba-no"}[good],
         "text": found.text if found else reply.text,
         "waiting": _waiting(reply),
+        "busy": not reply.stop,
         "copied": reply.text.encode("utf-8", "replace").decode(),
         "stats": stats(reply),
         "extras": extras,
@@ -79,7 +87,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
 def _waiting(reply: Reply) -> str:
     if reply.ahead:
         return f"{reply.ahead} answer{'s' * (reply.ahead > 1)} ahead of yours …"
-    return "(nothing)" if reply.stop else "…"
+    return "(nothing)" if reply.stop else THINKING
 
 
 def stats(reply: Reply) -> str:

@@ -20,16 +20,17 @@ from finetune.ui import answers
 from finetune.ui.chat import columns, compare
 from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
-from finetune.ui.events import QUIET
+from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import render, text
 from finetune.ui.train.live import with_adapter
 
 EXAMPLES = 5
 VERIFIED = (
-    "<p class='ba-stats ba-verified' title='Checked after each adapter was loaded: with all adapters off, the "
-    "logits for three fixed prompts are compared with the base from before any adapter was loaded.'>✓ base verified: "
-    "with adapters off, its logits differ by at most {{ difference }} from the untouched base's</p>"
+    "<p class='ba-stats ba-verified' title='Checked on three fixed prompts after each adapter was loaded. Largest "
+    "difference of a logit from those of the original model: {{ difference }}.'>✓ base verified: with the adapter off, "
+    "it is the original model</p>"
 )
+ANSWERING, ANSWERED = "The models are answering.", "All answers are complete."
 
 HERE = "chat"
 """This place, among those of a page where answers are given."""
@@ -93,9 +94,11 @@ class ChatTab:
             self.past = gr.HTML(compare.EMPTY, js_on_load=compare.COPY, elem_id="past")
             self.now = gr.HTML(js_on_load=compare.FOLLOW, elem_id="now")
         self.verified = gr.HTML(elem_id="verified")
+        self.said = gr.HTML(js_on_load=STATUS, elem_id="chat-said", elem_classes="ba-unseen")
         with gr.Row():
             self.prompt = gr.Textbox(
                 placeholder="Ask every column… (Enter sends, Shift+Enter breaks the line)",
+                label="Your prompt",
                 show_label=False,
                 lines=1,
                 max_lines=8,
@@ -111,6 +114,9 @@ class ChatTab:
             self.undo = gr.Button("Undo", elem_id="undo", **small)
             self.clear = gr.Button("Clear", elem_id="clear-chat", **small)
             self.save = Download("Save transcript", "transcript")
+            self.judge = gr.Button(
+                "Did it help? See the results", elem_id="chat-to-results", size="sm", scale=0, min_width=220
+            )
         self.examples = gr.Dataset(
             components=[gr.Textbox(visible=False)],
             samples=[],
@@ -139,7 +145,7 @@ class ChatTab:
             "concurrency_limit": None,
             **QUIET,
         }  # the engine has a queue
-        conversation = [self.talk, self.past, self.now, self.prompt, self.verified]
+        conversation = [self.talk, self.past, self.now, self.prompt, self.verified, self.said]
         inputs = [self.talk, self.expected, self.system, *self.sampling]
         gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], conversation, **streaming)
         self.again.click(self._again, [self.talk, self.system, *self.sampling], [*conversation, self.seed], **streaming)
@@ -235,6 +241,8 @@ class ChatTab:
                 raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
             if talk.system != system:
                 talk = replace(talk, system=system, turns=())
+            thinking = compare.thinking(prompt, talk.columns)
+            yield {self.now: thinking, self.prompt: "", self.said: ANSWERING} | ({} if talk.turns else {self.past: ""})
             kind, chosen = await run_sync(self._kind, talk), _sampling(sampling)
             replies: Sequence[Reply] = ()
             stream = self.services.engine.astream(talk.asks(prompt), talk.run.config["model"], chosen, event)
@@ -251,10 +259,17 @@ class ChatTab:
             else:
                 talk = talk.answered(prompt, replies, answer, chosen)
                 past = await run_sync(compare.talk, talk, kind)
-                yield {self.talk: talk, self.past: past, self.now: "", self.verified: verified(replies[0])}
+                done = {self.talk: talk, self.past: past, self.now: "", self.verified: verified(replies[0])}
+                yield done | {self.said: ANSWERED}
         except FinetuneError as error:
             empty = {} if talk and talk.turns else {self.past: compare.EMPTY}
-            yield {self.now: "", self.prompt: prompt, self.verified: "", **empty}  # it goes back where it was typed
+            yield {
+                self.now: "",
+                self.prompt: prompt,
+                self.verified: "",
+                self.said: "",
+                **empty,
+            }  # it goes back where it was typed
             raise notice(error) from error
 
     async def _again(

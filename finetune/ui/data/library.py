@@ -14,7 +14,12 @@ from finetune.ui.data.opened import Opened
 from finetune.ui.errors import notice, noticed
 from finetune.ui.html import render
 
-NO_DATA = "<div class='ba-card ba-masked'>No data yet.</div>"
+NO_DATA = (
+    "<div class='ba-card'><b>No data yet.</b> <span class='ba-masked'>Press a sample, or drop a file of your own: what "
+    "is in it shows here, with every problem that was found.</span></div>"
+)
+LOADING = "<div class='ba-card ba-waiting' aria-busy='true'><i></i><i></i><i></i></div>"
+"""Until the browser has said what was in view last: it is not known yet that there is no data."""
 
 QUESTION = """
 {% macro named(one) %}<b>{{ one.name|cut(80) }}</b> ({{ one.id }}){% endmacro %}

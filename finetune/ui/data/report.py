@@ -1,10 +1,12 @@
 """What is known about a dataset, as HTML: pure functions, without a component or an event."""
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from finetune import data
+from finetune.evaluate.stats import FEWEST
 from finetune.ui.html import cut, failed, macros, text
 
 FIRST_ROWS = 4
@@ -18,7 +20,32 @@ def summary(dataset: data.Dataset, split: data.Split | None = None) -> Markup:
     changes = ["columns mapped"] if dataset.mapping else []
     changes += [code.replace("_", " ") for code in dataset.applied]
     held_out = dataset.validation.problems if dataset.validation else []
-    return TEMPLATES.summary(dataset, kind, changes, splitting(dataset.split or split), held_out)
+    split = dataset.split or split
+    if unmapped(dataset):
+        return TEMPLATES.unmapped(dataset, cut(", ".join(dataset.columns), 200))
+    return TEMPLATES.summary(dataset, kind, changes, splitting(split), held_out, too_few(split, len(dataset.examples)))
+
+
+def unmapped(dataset: data.Dataset) -> bool:
+    """Whether nothing is wrong with a file but that nobody has said which column is what."""
+    return not dataset.examples and {problem.code for problem in dataset.problems} == {"unknown_columns"}
+
+
+def too_few(split: data.Split | None, examples: int) -> str:
+    """What to bring so that there can be a verdict; nothing where there are enough rows for one.
+
+    Example:
+        >>> too_few(data.Split("ratio", 51, 9, 0.15, 0), 60)
+        'A verdict needs at least 20 held-out rows, and these are 9. Bring about 74 more examples, or hold out …'
+    """
+    if split is None or split.validation >= FEWEST:
+        return ""
+    said = f"A verdict needs at least {FEWEST} held-out rows, and "
+    said += f"these are {split.validation}. " if split.validation > 1 else "this is one. "
+    if split.by == "file" or not split.ratio:
+        return f"{said}Bring at least {FEWEST - split.validation} more held-out rows."
+    more = max(1, math.ceil(FEWEST / split.ratio) - examples)
+    return f"{said}Bring about {more:,} more examples, or hold out a larger share on the Train tab."
 
 
 def splitting(split: data.Split | None) -> str:
@@ -28,7 +55,7 @@ def splitting(split: data.Split | None) -> str:
     if split.by == "file":
         return f"{split.train:,} rows are trained on; the held-out file has {split.validation:,}."
     sentence = f"{split.train:,} rows will be trained on and {split.validation:,} held out, "
-    sentence += f"drawn at random with seed {split.seed}"
+    sentence += "drawn at random"
     sentence += ", each label in proportion" if split.stratified else ""
     groups = "1 group" if split.groups == 1 else f"{split.groups:,} groups"
     return sentence + (f"; {groups} of near-identical rows kept on one side." if split.groups else ".")
@@ -51,7 +78,7 @@ def first_rows(dataset: data.Dataset) -> str:
 
 def rejected(dataset: data.Dataset) -> str:
     """The rejected rows as a folded table: line, why, what stood there."""
-    if not (count := len(dataset.rejected)):
+    if not (count := len(dataset.rejected)) or unmapped(dataset):
         return ""
     title = f"{count:,} rejected {'row' if count == 1 else 'rows'}"
     title += f", the first {FIRST_REJECTED} of them" if count > FIRST_REJECTED else ""

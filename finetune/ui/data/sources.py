@@ -14,6 +14,14 @@ from finetune.services import Browser, known
 from finetune.ui.data import report
 from finetune.ui.data.opened import Opened
 
+FIND = """() => {
+    if (innerWidth > 760) return;
+    const place = ['#data-refusal .ba-card', '#data-facts .ba-card'].map((one) => document.querySelector(one))
+        .find((one) => one && one.offsetParent);
+    if (place && place.getBoundingClientRect().top > innerHeight / 2) place.scrollIntoView({block: 'start'});
+}"""
+"""On a phone the report lies below what was tapped: bring it into view."""
+
 
 def take(
     opened: Opened, load: Callable[[], data.Dataset], state: Browser, settings: data.FixedWith | None = None
@@ -38,7 +46,7 @@ class Sources:
         gr.Markdown("### Start with a sample")
         self.picks = {
             sample: gr.Button(
-                f"{sample.title}: {sample.teaches}", elem_id=f"sample-{Path(sample.name).stem}", size="sm"
+                f"{sample.title}: {sample.teaches}", elem_id=f"sample-{Path(sample.name).stem}", size="md"
             )
             for sample in (*data.samples(), data.DIRTY)
         }
@@ -63,30 +71,54 @@ class Sources:
         gr.HTML(f"<p class='ba-stats'>{', '.join(kinds)}: chat messages, prompt and answer, or any columns.</p>")
 
     def listen(self, taken: dict[str, Any]) -> None:
-        """Attach the listeners; `taken` are their outputs and options."""
-        for sample, pick in self.picks.items():
+        """Attach the listeners; `taken` are their outputs and options. A file box holds what is in view or nothing."""
+        taken = {**taken, "outputs": [*taken["outputs"], self.upload, self.held]}
+        files = [self.upload, self.held, self.browser]
+        events = [
             pick.click(
-                lambda state, path=sample.path: take(self.opened, lambda: data.load(path), state), self.browser, **taken
+                lambda state, path=sample.path: self._take(lambda: data.load(path), state), self.browser, **taken
             )
-        gr.on([self.upload.upload, self.held.upload], self._read, [self.upload, self.held, self.browser], **taken)
-        self.paste.click(self._read_pasted, [self.pasted, self.browser], **taken)
-        gr.on(
-            [self.fetch.click, self.hub.submit], self._fetch, [self.hub, self.config, self.split, self.browser], **taken
-        )
+            for sample, pick in self.picks.items()
+        ]
+        events += [
+            self.upload.upload(self._read, files, **taken),
+            self.held.upload(self._read_held, files, **taken),
+            self.paste.click(self._read_pasted, [self.pasted, self.browser], **taken),
+        ]
+        hub = [self.hub, self.config, self.split, self.browser]
+        events.append(gr.on([self.fetch.click, self.hub.submit], self._fetch, hub, **taken))
+        for event in events:
+            event.then(None, None, None, js=FIND)
+
+    def _take(self, load: Callable[[], data.Dataset], state: Browser) -> tuple:
+        """Data that came from no file: a file that is still in its box is not what is in view."""
+        taken = take(self.opened, load, state)
+        return (*taken, gr.skip(), gr.skip()) if taken[2] else (*taken, None, None)
 
     def _read(self, path: str | None, held: str | None, state: Browser) -> Any:
+        """A file that could not be read leaves its box, because the data in view is another."""
         if not path:
             return gr.skip()
+        taken = self._load(path, held, state)
+        return (*taken, None if taken[2] else gr.skip(), gr.skip())
+
+    def _read_held(self, path: str | None, held: str | None, state: Browser) -> Any:
+        if not path:
+            return gr.skip()
+        taken = self._load(path, held, state)
+        return (*taken, gr.skip(), None if taken[2] else gr.skip())
+
+    def _load(self, path: str, held: str | None, state: Browser) -> tuple:
         return take(self.opened, lambda: replace(data.load(path, held), name=Path(path).stem), state)
 
     def _read_pasted(self, text: str, state: Browser) -> tuple:
         with tempfile.TemporaryDirectory(prefix="pasted-") as folder:
             place = Path(folder) / "pasted"
             place.write_text(text, encoding="utf-8", errors="replace")
-            return take(self.opened, lambda: data.load(place), state)
+            return self._take(lambda: data.load(place), state)
 
     def _fetch(self, name: str, config: str, split: str, state: Browser, oauth: gr.OAuthToken | None = None) -> tuple:
         chosen = (name.strip(), config.strip() or None, split.strip() or "train")
         login = oauth.token if oauth else None
         with data.own_folder() as folder:
-            return take(self.opened, lambda: data.load_hub(*chosen, folder=folder, login=login), state)
+            return self._take(lambda: data.load_hub(*chosen, folder=folder, login=login), state)

@@ -12,12 +12,13 @@ from finetune.errors import DataError, FinetuneError
 from finetune.services import Browser, Services
 from finetune.ui.data import mapping, report
 from finetune.ui.data.fixes import Remedies
-from finetune.ui.data.library import NO_DATA, Kept
+from finetune.ui.data.library import LOADING, NO_DATA, Kept
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.rows import RowView, max_length
 from finetune.ui.data.sources import Sources, take
 from finetune.ui.errors import noticed
-from finetune.ui.html import masked
+from finetune.ui.events import STATUS
+from finetune.ui.html import cut, masked
 
 TOO_LONG = "drop_too_long"
 EVERY_ROW = "<p class='ba-stats'>Every row has one already.</p>"
@@ -33,7 +34,7 @@ class DataTab:
     def __init__(self, services: Services, browser: gr.BrowserState, model: gr.Dropdown):
         self.services, self.browser, self.model = services, browser, model
         self.opened = Opened(services)
-        self.dataset = gr.State(None)
+        self.dataset = gr.State("")  # not known yet; None, once it is known that there is no data
         self._rejected = tempfile.TemporaryDirectory(prefix="rejected-")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
@@ -53,8 +54,8 @@ class DataTab:
         self.kept.listen(self.dataset, self.facts, self.refusal)
 
     def _draw(self) -> None:
-        self.refusal = gr.HTML(elem_id="data-refusal")
-        self.facts = gr.HTML(NO_DATA, elem_id="data-facts")
+        self.refusal = gr.HTML(js_on_load=STATUS, elem_id="data-refusal")
+        self.facts = gr.HTML(LOADING, elem_id="data-facts")
         self.remedies = Remedies()
         self.go = gr.Button("Next: train on this data", variant="primary", visible=False, elem_id="to-train")
         self.numbers = gr.HTML(elem_id="data-numbers")
@@ -119,10 +120,13 @@ class DataTab:
 
     def _show(self, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
         try:
-            return self._drawn(dataset_id, self.opened.get(dataset_id, state)) if dataset_id else self._nothing()
-        except FinetuneError as error:  # its files may go while it is open; None, so that bringing it again is a change
-            why = NO_DATA if error.code == "dataset_unknown" else report.refused(str(error))
-            return self._nothing() | {self.dataset: None, self.facts: why}
+            if dataset_id:
+                return self._drawn(dataset_id, self.opened.get(dataset_id, state))
+            return self._nothing() | ({self.facts: NO_DATA} if dataset_id is None else {})
+        except FinetuneError as error:  # its files may go while it is open; bringing it again must be a change
+            if error.code == "dataset_unknown":
+                return self._nothing() | {self.dataset: None, self.facts: NO_DATA}
+            return self._nothing() | {self.dataset: "", self.facts: report.refused(str(error))}
 
     def _nothing(self) -> dict[Any, Any]:
         hidden = dict.fromkeys((self.go, self.download, self.rows.box), gr.update(visible=False))
@@ -132,9 +136,10 @@ class DataTab:
     def _drawn(self, dataset_id: str, dataset: data.Dataset) -> dict[Any, Any]:
         split = data.held_out(dataset, train.TrainConfig().held_out, train.TrainConfig().seed).split
         ready = gr.update(visible=bool(dataset.examples))
+        go = f"Next: train on {cut(dataset.name, 40)} ({len(dataset.examples):,} examples)"
         return {
             self.facts: report.summary(dataset, split),
-            self.go: ready,
+            self.go: gr.update(visible=bool(dataset.examples), value=go),
             self.table: report.first_rows(dataset),
             self.rejected: report.rejected(dataset),
             self.download: self._download(dataset_id, dataset),
@@ -145,7 +150,7 @@ class DataTab:
         }
 
     def _download(self, dataset_id: str, dataset: data.Dataset) -> dict:
-        if not dataset.rejected:
+        if not dataset.rejected or report.unmapped(dataset):
             return gr.update(visible=False)
         path = Path(self._rejected.name) / f"rejected-{dataset_id}.jsonl"
         data.write_rejected(dataset, path)

@@ -18,7 +18,7 @@ from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.hub import checks
 from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
-from finetune.ui.events import QUIET
+from finetune.ui.events import QUIET, STATUS
 from finetune.ui.export import cards
 from finetune.ui.progress import in_steps
 from finetune.ui.train.live import with_adapter
@@ -32,6 +32,9 @@ ALONE = threading.Lock()
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "export", "api_visibility": "private"}
 """An export holds a whole model in memory."""
 
+
+WAITING = cards.working("Waiting for its turn: exports are made one after the other.")
+"""Shown when a button is pressed, before the queue lets the work begin."""
 
 KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
@@ -52,7 +55,7 @@ class ExportTab:
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
         self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="export-run")
-        self.progress = gr.HTML(elem_id="export-progress")
+        self.progress = gr.HTML(js_on_load=STATUS, elem_id="export-progress")
         self.files = gr.File(
             label="Download", visible=False, interactive=False, file_count="multiple", elem_id="export-files"
         )
@@ -111,8 +114,12 @@ class ExportTab:
         chosen: set[Any] = {self.run, *self.options.values(), self.browser}
         rows: dict[str, Any] = {"fn": self._rows, "inputs": [self.run, self.browser], "outputs": [*self.rows.values()]}
         working: dict[str, Any] = {"outputs": [self.progress, self.files], "show_progress": "hidden", **ONE_AT_A_TIME}
-        made = [button.click(self._maker(key), chosen, **working) for key, button in self.buttons.items()]
-        made.append(self.push.click(self._push, {*chosen, self.repo, self.what, self.public, self.replace}, **working))
+        pushing = {*chosen, self.repo, self.what, self.public, self.replace}
+        works = [(button, self._maker(key), chosen) for key, button in self.buttons.items()]
+        made = [
+            button.click(lambda: WAITING, None, self.progress, queue=False, **QUIET).then(work, inputs, **working)
+            for button, work, inputs in (*works, (self.push, self._push, pushing))
+        ]
         for event in made:  # of the run in view by then
             event.then(**rows, **QUIET)
         self.run.change(**rows, **QUIET)

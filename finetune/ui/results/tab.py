@@ -12,14 +12,16 @@ from anyio.to_thread import run_sync
 from finetune import evaluate, settings
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.services import Browser, Services
+from finetune.store import Run
 from finetune.ui import answers
-from finetune.ui.errors import notice
-from finetune.ui.events import QUIET
+from finetune.ui.errors import notice, noticed
+from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import card
 from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
 from finetune.ui.train.live import with_adapter
 
+TO_ROWS = "() => document.querySelector('#judged-rows').scrollIntoView({block: 'start'})"
 HERE = "results"
 """This place, among those of a page where answers are given."""
 
@@ -47,7 +49,7 @@ class ResultsTab:
                 value=evaluate.MOST_ROWS,
                 step=10,
                 label="Maximum rows",
-                info="Sampled with the run's seed.",
+                info="Drawn at random, the same ones each time.",
                 scale=2,
             )
             self.begin = gr.Button("Did it help?", variant="primary", scale=1, min_width=130, elem_id="evaluate")
@@ -68,8 +70,14 @@ class ResultsTab:
                 placeholder='{"type": "array"}',
                 elem_id="answer-schema",
             )
-        self.progress = gr.HTML(elem_id="evaluation-progress")
-        self.verdict = gr.HTML(verdict.NOTHING, elem_id="verdict")
+        self.progress = gr.HTML(js_on_load=STATUS, elem_id="evaluation-progress")
+        self.verdict = gr.HTML(verdict.INTRO, elem_id="verdict")
+        ways: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
+        with gr.Row(visible=False, elem_id="verdict-next", elem_classes="ba-controls") as self.next:
+            self.take = gr.Button("Take it away", elem_id="to-export", **ways)
+            self.talk = gr.Button("Ask it yourself", elem_id="results-to-chat", **ways)
+            self.longer = gr.Button("Train longer", elem_id="results-to-train", **ways)
+            self.bring = gr.Button("Bring more examples", elem_id="results-to-data", **ways)
         self.arms = gr.HTML(elem_id="arms")
         self.forgotten = gr.HTML(elem_id="forgetting")
         self.filter = gr.Radio(
@@ -80,9 +88,15 @@ class ResultsTab:
             elem_id="row-filter",
         )
         self.rows = gr.HTML(elem_id="judged-rows")
+        with gr.Row(visible=False, elem_classes="ba-controls") as self.pages:
+            self.back = gr.Button("Previous rows", size="sm", scale=0, min_width=140, elem_id="rows-back")
+            self.ahead = gr.Button("More rows", size="sm", scale=0, min_width=140, elem_id="rows-ahead")
+        self.first = gr.State(0)
 
     def _listen(self) -> None:
-        drawn = [self.progress, self.verdict, self.arms, self.forgotten, self.filter, self.rows]
+        drawn = [self.progress, self.verdict, self.next, self.take, self.bring, self.arms, self.forgotten, self.filter]
+        paged = [self.rows, self.pages, self.back, self.ahead, self.first]
+        drawn += paged
         inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **QUIET)
         self.halt.click(_halt, None, None, queue=False, **QUIET)
@@ -90,6 +104,9 @@ class ResultsTab:
         for part in (self.run, self.kind, self.filter):
             part.change(self._choose, inputs, drawn, **QUIET)
         self.schema.submit(self._choose, inputs, drawn, **QUIET)
+        for button, step in ((self.back, -verdict.MOST_ROWS), (self.ahead, verdict.MOST_ROWS)):
+            turned = button.click(self._turner(step), [self.first, *inputs], paged, **QUIET)
+            turned.then(None, None, None, js=TO_ROWS)
 
     def _choose(
         self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser
@@ -106,21 +123,34 @@ class ResultsTab:
 
     def _nothing(self, progress: str = "", verdict: str = verdict.NOTHING) -> dict[Any, Any]:
         cleared = dict.fromkeys((self.arms, self.forgotten, self.rows), "")
-        return {self.progress: progress, self.verdict: verdict, self.filter: gr.update(visible=False), **cleared}
+        hidden = dict.fromkeys((self.next, self.filter, self.pages), gr.update(visible=False))
+        return {self.progress: progress, self.verdict: verdict, self.first: 0, **hidden, **cleared}
 
     def _recorded(self, run_id: str | None, state: Browser) -> dict[Any, Any]:
         """What was found of other rows than are chosen now, or came in a bundle without its rows."""
         with contextlib.suppress(FinetuneError):
-            if run_id and (found := evaluate.known(self.services.run(run_id, state))):
-                return self._nothing() | self._drawn(found)
+            if run_id and (found := evaluate.known(run := self.services.run(run_id, state))):
+                return self._nothing() | self._drawn(found, run)
         return self._nothing()
 
-    def _drawn(self, found: evaluate.Report) -> dict[Any, Any]:
+    def _drawn(self, found: evaluate.Report, run: Run | None) -> dict[Any, Any]:
+        good = bool(found.verdict and found.verdict.code in ("helped", "alternative_as_good"))
         return {
-            self.verdict: verdict.verdict(found),
+            self.verdict: verdict.verdict(found, self._ratio(run) if run else None),
+            self.next: gr.update(visible=True),
+            self.take: gr.update(variant="primary" if good else "secondary"),
+            self.bring: gr.update(variant="secondary" if good else "primary"),
             self.arms: verdict.arms(found),
             self.forgotten: verdict.forgetting(found),
         }
+
+    def _ratio(self, run: Run) -> float | None:
+        """The share of the examples that was held out; None where the held-out rows came as a file, or are gone."""
+        try:
+            facts = self.services.store.dataset(run.dataset).facts
+        except FinetuneError:
+            return None
+        return None if facts.validation_file else run.config.get("held_out")
 
     async def _evaluate(
         self,
@@ -164,10 +194,40 @@ class ResultsTab:
         judged = evaluate.judged(task, evaluate.answered(task))
         offered = verdict.choices(task.kind)
         chosen = chosen if chosen in [name for _, name in offered] else "all"
-        return self._drawn(found) | {
+        return self._drawn(found, task.run) | {
             self.progress: "",
             self.filter: gr.update(visible=True, choices=offered, value=chosen),
             self.rows: verdict.rows(judged, chosen),
+            **self._paged(0, len(verdict.fits(judged, chosen))),
+        }
+
+    def _turner(self, step: int) -> Any:
+        def turned(
+            first: int,
+            run_id: str | None,
+            limit: float,
+            kind: str,
+            schema: str | None,
+            chosen: str,
+            state: Browser,
+        ) -> dict[Any, Any]:
+            """Another page of the rows in view; the last one stays the last."""
+            with noticed():
+                task = self._task(run_id, limit, kind, schema, state)
+                judged = evaluate.judged(task, evaluate.answered(task))
+            count = len(verdict.fits(judged, chosen))
+            place = max(0, min(first + step, (count - 1) // verdict.MOST_ROWS * verdict.MOST_ROWS))
+            return {self.rows: verdict.rows(judged, chosen, place), **self._paged(place, count)}
+
+        return turned
+
+    def _paged(self, first: int, count: int) -> dict[Any, Any]:
+        """The buttons for other rows than the page that begins with the row `first`."""
+        return {
+            self.first: first,
+            self.pages: gr.update(visible=count > verdict.MOST_ROWS),
+            self.back: gr.update(interactive=first > 0),
+            self.ahead: gr.update(interactive=first + verdict.MOST_ROWS < count),
         }
 
 

@@ -8,9 +8,10 @@ from finetune.train import Progress, state_word
 from finetune.ui.chart import Line, draw
 from finetune.ui.html import card as framed
 from finetune.ui.html import macros, render
-from finetune.ui.theme import BASE_COLOUR, TUNED_COLOUR
+from finetune.ui.theme import INK, SOFT
 
 TEMPLATES = macros("train/run.html")
+LOSS_UNIT = "nats per token"
 FIRST_ANSWERS = 3
 """Sample prompts that are shown at once; the others are folded."""
 
@@ -58,18 +59,18 @@ def notes(progress: Progress) -> str:
 def loss(progress: Progress) -> str:
     """Train loss, faint, and held-out loss with every measured point."""
     lines = [
-        Line("train", progress.train, BASE_COLOUR, faint=True),
-        Line("held-out", progress.held_out, TUNED_COLOUR, dots=True),
+        Line("train", progress.train, SOFT, faint=True),
+        Line("held-out", progress.held_out, INK, dots=True),
     ]
-    drawn = draw("Loss by step (lower is better)", lines, steps=progress.steps)
+    drawn = draw("Loss (lower is better)", lines, steps=progress.steps, unit=LOSS_UNIT)
     return framed(drawn) if drawn else ""
 
 
 def beside(progress: Progress) -> str:
     """Learning rate and gradient norm, smaller."""
     charts = [
-        draw("Learning rate", [Line("", progress.learning_rate, BASE_COLOUR)], 120, progress.steps),
-        draw("Gradient norm", [Line("", progress.grad_norm, BASE_COLOUR)], 120, progress.steps),
+        draw("Learning rate", [Line("", progress.learning_rate, INK)], 120, progress.steps),
+        draw("Gradient norm", [Line("", progress.grad_norm, INK)], 120, progress.steps),
     ]
     return render("<div class='ba-numbers'>{{ charts|join }}</div>", charts=charts) if any(charts) else ""
 

@@ -1,11 +1,12 @@
 """The Runs tab: every run of the visitor, their held-out curves in one plot, and keeping house."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import lru_cache
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from finetune import train
 from finetune.durations import clock
@@ -20,8 +21,8 @@ from finetune.ui.train import measured
 from finetune.ui.train.live import choices
 from finetune.ui.train.tab import TrainTab
 
-COLOURS = ("#ea580c", "#2563eb", "#15803d", "#9333ea", "#b91c1c", "#0e7490", "#a16207", "#64748b")
-"""Of the picked runs, in the order in which they were picked."""
+COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5b9310", "#8b5cf6")
+"""Of the picked runs, in the order in which they were picked. No orange, which is the tuned model, and no slate."""
 
 MOST = len(COLOURS)
 EMPTY = (
@@ -29,6 +30,10 @@ EMPTY = (
     "the run appears here, and stays.</span></div>"
 )
 HINT = "<p class='ba-stats'>Click runs to compare their held-out loss, or to open, rename, copy or delete them.</p>"
+APART = Markup(
+    "<p class='ba-stats'>Each base model has its own tokens, so losses of different base models cannot be compared: "
+    "one chart for each.</p>"
+)
 QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ run.name|cut(80) }}</b> ({{ run.id }})
 {% endfor %}, with adapter, checkpoints and log? This cannot be undone."""
 PICK = """element.addEventListener('click', event => {
@@ -70,6 +75,12 @@ def ago(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit} ago"
     return "just now"
+
+
+def _title(model: str, charts: Sized) -> str:
+    """Of a chart; with the model where there is another one beside it."""
+    name = f", {model.rstrip('/').rsplit('/', 1)[-1]}" if len(charts) > 1 else ""
+    return f"Held-out loss{name} (lower is better)"
 
 
 class RunsTab:
@@ -179,17 +190,16 @@ class RunsTab:
     def _chart(self, runs: Sequence[Run]) -> str:
         if not runs:
             return HINT
-        lines = [
-            Line(
-                run.name if [r.name for r in runs].count(run.name) == 1 else f"{run.name} · {run.id}",
-                self._held_out(run)[0],
-                colour,
-                dots=True,
-            )
-            for run, colour in zip(runs, COLOURS, strict=False)
-        ]
-        drawn = draw("Held-out loss by step (lower is better)", lines)
-        return card(drawn) if drawn else masked("No held-out loss has been measured yet.")
+        named = [run.name for run in runs]
+        charts: dict[str, list[Line]] = {}
+        for run, colour in zip(runs, COLOURS, strict=False):
+            name = run.name if named.count(run.name) == 1 else f"{run.name} · {run.id}"
+            line = Line(name, self._held_out(run)[0], colour, dots=True)
+            charts.setdefault(str(run.config.get("model", "")), []).append(line)
+        drawn = [draw(_title(model, charts), lines, unit=measured.LOSS_UNIT) for model, lines in charts.items()]
+        if not any(drawn):
+            return masked("No held-out loss has been measured yet.")
+        return card(render("{{ drawn|join }}{{ apart }}", drawn=drawn, apart=APART if len(charts) > 1 else ""))
 
     def _toggle(self, picked: list[str], state: Browser, event: gr.EventData) -> Any:
         run_id = str((event._data or {}).get("run"))

@@ -1,0 +1,144 @@
+"""Every tab as axe-core sees it, light and dark, with data and a judged run in view; and what must hold at each width.
+
+axe-core comes with the package axe-playwright-python. Rules of its levels *serious* and *critical* may find nothing.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from finetune import data, evaluate
+from finetune.chat import Engine
+from finetune.services import Services
+from finetune.store import Store
+from finetune.ui import page as pages
+from finetune.ui import theme
+from tests.conftest import conversation, train_tiny
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+SEVERE = ("serious", "critical")
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 1000}
+WIDE = "cards => cards.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText.slice(0, 200))"
+TABS = "#tabs > .tab-wrapper [role=tab]"
+
+
+@pytest.fixture
+def address(store: Store, tiny: Path, tmp_path: Path) -> Iterator[str]:
+    """The page around a run that was judged on twenty rows; some of its text is from right to left."""
+    import gradio as gr
+
+    rows = [{"messages": conversation(f"What is {i} and {7 * i}? کیا ہے؟", f"It is {8 * i}.")} for i in range(150)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"))
+    engine = Engine()
+    for _ in evaluate.measure(evaluate.of_run(run, store, limit=20), engine):
+        pass
+    built = pages.build(Services(store, engine)).queue()
+    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS, head=theme.LANGUAGE)
+    yield built.local_url
+    gr.close_all(verbose=False)
+
+
+def opened(chromium: Browser, address: str, scheme: str, size: Any = DESK, locale: str = "en") -> Page:
+    page = chromium.new_context(viewport=size, locale=locale).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{address}?__theme={scheme}")
+    expect(page.locator(TABS).first).to_be_visible()
+    return page
+
+
+def select(page: Page, name: str) -> None:
+    """A tab by its id, also where it hides behind the dots of a narrow page."""
+    page.evaluate(
+        "name => document.querySelector(`#tabs [role=tab][data-tab-id=${name}]`).dispatchEvent("
+        "new MouseEvent('click', {bubbles: true}))",
+        name,
+    )
+    page.wait_for_timeout(1500)
+
+
+def severe(page: Page) -> list[str]:
+    """What axe finds, a line for each element."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']} ({one['impact']}): {node['target']} {node['html'][:120]} {node['failureSummary'][:200]}"
+        for one in found
+        if one["impact"] in SEVERE
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_severe_on_any_tab(chromium: Browser, address: str, scheme: str) -> None:
+    page = opened(chromium, address, scheme)
+    names = page.locator(TABS).evaluate_all("tabs => tabs.map(tab => tab.dataset.tabId)")
+    assert len(names) > 4
+    select(page, "data")
+    page.click("#sample-voice")
+    expect(page.locator("#as-trained .ba-special").first).to_be_visible()
+    found = {}
+    for name in names:
+        select(page, name)
+        found[name] = severe(page)
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_page_says_that_it_is_in_english_whatever_the_browser_speaks(chromium: Browser, address: str) -> None:
+    page = opened(chromium, address, "light", locale="ur")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_base_and_tuned_stand_beside_each_other_and_ten_rows_are_one_screen(chromium: Browser, address: str) -> None:
+    page = opened(chromium, address, "light")
+    select(page, "results")
+    expect(page.locator("#judged-rows summary").first).to_be_visible()
+    tops = "cells => cells.map(cell => Math.round(cell.getBoundingClientRect().top))"
+    base, tuned = (page.locator(f"#judged-rows summary .ba-{side}").evaluate_all(tops) for side in ("base", "tuned"))
+    assert base == tuned
+    assert len(base) == 20
+    assert base[10] - base[0] < DESK["height"]
+    page.locator("#judged-rows summary").first.click()
+    sides = [page.locator(f"#judged-rows details[open] .ba-pair > .ba-{name}") for name in ("was", "now")]
+    boxes = [side.bounding_box() for side in sides]
+    assert boxes[0]
+    assert boxes[1]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+
+
+def test_nothing_scrolls_sideways_on_a_phone_and_a_tapped_sample_shows_its_report(
+    chromium: Browser, address: str
+) -> None:
+    page = opened(chromium, address, "light", PHONE)
+    select(page, "data")
+    page.click("#sample-dirty")
+    expect(page.locator("#data-facts")).to_contain_text("63")
+    page.wait_for_timeout(1000)
+    assert page.locator("#data-facts").evaluate("one => one.getBoundingClientRect().top") < PHONE["height"] / 2
+    for name in ("data", "chat", "results", "export"):
+        select(page, name)
+        assert page.locator(".ba-card:visible").evaluate_all(WIDE) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+
+
+def test_the_verdict_leads_on(chromium: Browser, address: str) -> None:
+    page = opened(chromium, address, "light")
+    select(page, "chat")
+    expect(page.locator("#chat-run input")).not_to_have_value("")
+    page.click("#chat-to-results")
+    expect(page.locator("#verdict .ba-advice")).to_be_visible()
+    for button, place in (
+        ("#to-export", "#make-adapter"),
+        ("#results-to-chat", "#send"),
+        ("#results-to-data", "#upload"),
+    ):
+        select(page, "results")
+        page.click(button)
+        expect(page.locator(place)).to_be_visible()
