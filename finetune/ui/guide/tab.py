@@ -135,8 +135,7 @@ class GuideTab:
             await run_sync(evaluate.conclude, task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
                 yield worksheet.PLANNING, gr.update(visible=False)
-                config, chosen = train.TrainConfig(model=model), known(state) | {"dataset": record.id}
-                await run_sync(self.plan.measure, config, chosen)
+                await run_sync(self.plan.measure, train.TrainConfig(model=model), record)
             yield "", gr.update(visible=False)
         except FinetuneError as error:
             yield "", gr.update(visible=False)
