@@ -16,9 +16,9 @@ from finetune.durations import clock
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
 from finetune.train import progress
-from finetune.train.events import Answer, Samples
+from finetune.train.events import Answer, Phase, Samples
 from finetune.ui.train import live, measured
-from tests.train.events import RUN, evaluation, recorded, series
+from tests.train.events import RUN, evaluation, recorded, series, step
 
 
 def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> Samples:
@@ -215,3 +215,26 @@ def test_the_card_says_that_the_time_was_over(monkeypatch: pytest.MonkeyPatch) -
     assert "<span class='ba-state cancelled'>timed out</span>" in drawn
     assert f"title='note'>i</i><div>{reason}" in drawn
     assert ">cancelled</span>" in measured.card(replace(late, code="cancelled_by_owner"), progress(late, []), "d")
+
+
+def test_what_a_run_is_doing_is_said_in_words() -> None:
+    view = progress(RUN, series(Phase(what="evaluating", done=3, of=9)))
+    assert measured.phase(RUN, view) == "Measuring the base model on held-out rows: batch 4 of 9"
+    card = measured.card(RUN, view, "recipes")
+    assert "ba-of-base'><i style='width:33.3%'>" in card, "the bar is that of the base's measurement"
+    for name in ("recipes", " · m"):
+        assert name in card
+    later = progress(RUN, series(evaluation(0), step(1), Phase(what="evaluating", done=0, of=9)))
+    assert "the model at step 1 on held-out rows" in measured.phase(RUN, later)
+    assert measured.phase(RUN, progress(RUN, series(step(1), Phase(what="training")))) == "Training: step 2 of 100"
+    queued = replace(RUN, state="queued")
+    assert measured.phase(queued, progress(queued, []), 2) == "Waiting for its turn: 2 runs are ahead of it"
+    assert measured.phase(replace(RUN, state="succeeded"), view) == ""
+
+
+def test_without_a_run_there_is_room_for_one(store: Store, view: live.RunView, new_run: Callable[..., Run]) -> None:
+    shown = view._look(new_run(state="succeeded").id, None, None)
+    assert shown[view.column]["visible"]
+    gone = view._look(None, shown[view.seen], None)
+    assert gone[view.column] == gr.update(visible=False)
+    assert view._look(None, gone[view.seen], None) == gr.skip()

@@ -69,7 +69,7 @@ class GuideTab:
             self.page = Download("Save for printing", "guide-page")
 
     def listen(self, model: gr.Dropdown, plan: Plan) -> None:
-        """Tie it to the model chosen on the Models tab and to what the Train tab's plan measured."""
+        """Tie it to the model chosen on the Train tab and to what that tab's plan measured."""
         self.plan = plan
         typed = [self.use_case, self.improve, self.price]
         inputs = [*typed, model, self.browser]
