@@ -19,6 +19,9 @@ MOST = 64
 
 HINT = "<p class='ba-stats'>Measured by trying a few batches here.</p>"
 ANSWER = "<div class='ba-card'><b>{{ sentence }}</b> <span class='ba-masked'>{{ note }}</span></div>"
+DEFAULT = "balanced"
+"""The preset that the form begins with."""
+
 BESIDE = "Measured while a run was training here; alone it would be faster."
 UNMEASURED = ("epochs", "max_steps", "learning_rate", "schedule", "warmup", "weight_decay", "eval_every", "save_every")
 """Settings that change no step's cost, so that a measurement holds for any value of them."""
@@ -101,7 +104,8 @@ class Plan:
                 self._measured[key] = train.measure(config, Path(record.folder), gives_way=gives_way)
                 while len(self._measured) > MOST:
                     self._measured.popitem(last=False)
-        self._plans[record.id, config.model] = train.plan(config, self._measured[key])
+        if not gives_way or train.preset_of(config) == DEFAULT:  # of those that nobody asked for, only what is usual
+            self._plans[record.id, config.model] = train.plan(config, self._measured[key])
         return self._measured[key], BESIDE if busy else "Estimated from a few batches on this machine."
 
     def _chosen(self, state: Browser) -> DatasetRecord:
