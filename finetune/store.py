@@ -438,9 +438,8 @@ def no_dataset(dataset_id: str) -> RunError:
 
 def no_run(run_id: str) -> RunError:
     """Said of a missing run, and in the same words of somebody else's."""
-    return RunError(
-        "There is no such run.", where=_text(run_id), fix="Choose one of your list of runs.", code="run_unknown"
-    )
+    gone = "It may have been deleted: choose one from the list of runs."
+    return RunError("There is no such run.", where=_text(run_id), fix=gone, code="run_unknown")
 
 
 def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: int = 0) -> None:

@@ -178,7 +178,7 @@ def test_a_locked_record_is_no_full_disk(store: Store, monkeypatch: pytest.Monke
 
 
 def test_a_missing_run_is_one_sentence(store: Store) -> None:
-    with pytest.raises(RunError, match="r0: There is no such run. Choose one of your list"):
+    with pytest.raises(RunError, match="r0: There is no such run. It may have been deleted"):
         store.run("r0")
 
 

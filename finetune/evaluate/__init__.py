@@ -8,6 +8,7 @@ Example:
 """
 
 from finetune.evaluate.arms import MODELS
+from finetune.evaluate.detect import Foreseen, foresee
 from finetune.evaluate.findings import Report
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, longest, measure, paced
@@ -20,11 +21,13 @@ __all__ = [
     "LEFT_OUT",
     "MODELS",
     "MOST_ROWS",
+    "Foreseen",
     "Look",
     "Report",
     "Task",
     "answered",
     "conclude",
+    "foresee",
     "judged",
     "keep",
     "kind_of",

@@ -9,7 +9,7 @@ from finetune.train.failures import remedy
 from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
 from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, within
-from finetune.train.presets import PRESETS, Preset, preset
+from finetune.train.presets import PRESETS, Preset, preset, preset_of
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, progress, seconds_for
 from finetune.train.start import (
@@ -53,6 +53,7 @@ __all__ = [
     "pause",
     "plan",
     "preset",
+    "preset_of",
     "progress",
     "remedy",
     "rename",

@@ -3,7 +3,7 @@
 `store.State` and `store.Log` are written by others too; the rest only by the worker.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from finetune.records import Count, Number, Record, Seconds
 from finetune.schema import Event, EventData, Log, State
@@ -74,6 +74,18 @@ class Noted(EventData):
     text: str
 
 
+class Phase(EventData):
+    """What the worker is doing from now on, until it says something else; `done` of `of` batches, if it counts any.
+
+    Written at most once a second or so, and only by versions since 2026-11-29: who reads must do without.
+    """
+
+    kind: ClassVar[str] = "phase"
+    what: Literal["loading", "evaluating", "answering", "training", "publishing"]
+    done: Count = 0
+    of: Count = 0
+
+
 class Resumed(EventData):
     """A later attempt goes on from this step: what was measured after it is void."""
 
@@ -82,7 +94,7 @@ class Resumed(EventData):
 
 
 KINDS: dict[str, type[EventData]] = {
-    one.kind: one for one in (State, Log, RowsRead, Step, Evaluation, Samples, Saved, Noted, Resumed)
+    one.kind: one for one in (State, Log, RowsRead, Step, Evaluation, Samples, Saved, Noted, Phase, Resumed)
 }
 
 

@@ -30,7 +30,7 @@ from finetune.train.failures import out_of_memory
 from finetune.train.probe import Measured, padded
 
 LONGEST = 180.0
-"""Seconds after which a probe is given up: a run of such steps takes hours, and that is an answer too."""
+"""Seconds after which a probe is given up; whether settings or a busy machine are to blame, it cannot know."""
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -62,24 +62,29 @@ class Plan:
         return {**asdict(self), "sentence": self.sentence}
 
 
-def measure(config: TrainConfig, folder: Path) -> Measured:
+def measure(config: TrainConfig, folder: Path, *, gives_way: bool = False) -> Measured:
     """Probe this machine with a run on the examples in a folder; takes about as long as five steps and loading.
+
+    With `gives_way`, the probe ends as soon as a run waits or trains: the run needs the machine, and nobody asked.
 
     Raises:
         ConfigError: this machine cannot do what the settings ask for.
-        RunError: memory does not suffice (code ``out_of_memory``), or the probe took too long.
+        RunError: memory does not suffice (code ``out_of_memory``), the probe took too long, or it gave way
+            (``gave_way``).
         FinetuneError: what would stop the run itself.
     """
     refuse_impossible(config, folder)
     command = [sys.executable, "-m", "finetune.train.probe", json.dumps(config.model_dump()), str(folder.resolve())]
+    command += ["gives-way"] if gives_way else []
     try:
         done = subprocess.run(
             command, cwd=Path(__file__).parents[2], env=hub.environment(), capture_output=True, timeout=LONGEST
         )
     except subprocess.TimeoutExpired as error:
         raise RunError(
-            f"Just a few batches took more than {LONGEST:.0f} s: the run would take hours.",
-            fix="Lower the max length or the micro-batch, or choose a smaller model.",
+            f"A few batches took more than {LONGEST:.0f} s here: either this machine is busy with something else, or "
+            "the model or its rows are too large for it.",
+            fix="Try again when it is idle, lower the max length or the micro-batch, or choose a smaller model.",
             code="probe_too_slow",
         ) from error
     if done.returncode in (-signal.SIGKILL, -signal.SIGABRT):

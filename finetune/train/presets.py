@@ -54,3 +54,14 @@ def preset(name: str) -> Preset:
             return one
     known = ", ".join(one.name for one in PRESETS)
     raise ConfigError("There is no such preset.", where=name[:60], fix=f"Choose from: {known}.")
+
+
+def preset_of(config: TrainConfig) -> str | None:
+    """The preset with these settings, whatever the model and the max length; None if they are those of none.
+
+    Example:
+        >>> preset_of(preset("quick").config)
+        'quick'
+    """
+    given = {"model": config.model, "max_length": config.max_length}
+    return next((one.name for one in PRESETS if one.config.model_copy(update=given) == config), None)

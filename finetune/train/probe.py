@@ -5,12 +5,15 @@ nothing but the probe. It trains on a few batches as the worker would, the longe
 an evaluation, the sample answers and a checkpoint, and prints one JSON object.
 """
 
+import _thread
 import contextlib
 import json
 import logging
 import math
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +24,7 @@ import psutil
 
 from finetune import data, models, settings
 from finetune.errors import FinetuneError, RunError
+from finetune.store import ACTIVE, Store
 from finetune.train.build import adapted, arguments
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
 
 BATCHES = 4
 """Batches trained on at most: the longest, and three between there and the shortest."""
+
+LOOKING = 0.5
+"""Seconds between two looks whether a run has begun."""
 
 ENOUGH = 12.0
 """Seconds of training after which no further batch is begun."""
@@ -178,19 +185,38 @@ def _held_token(trainer: "SupervisedTrainer", rows: Rows) -> float:
     return seconds / padded([len(row["input_ids"]) for row in rows.held_out[:MOST_AT_ONCE]], MOST_AT_ONCE)
 
 
-def main(config: str, folder: str) -> int:
+def _give_way_to_runs() -> None:
+    """End the measurement, wherever it is, as soon as a run waits or trains here."""
+    store = Store(settings.read().home)
+    while not store.runs(states=ACTIVE):
+        time.sleep(LOOKING)
+    _thread.interrupt_main()  # unlike an exit from here, it leaves no files behind
+
+
+def _said(error: FinetuneError) -> dict[str, str | None]:
+    return {"code": error.code, "what": error.what, "where": error.where, "fix": error.fix}
+
+
+def main(config: str, folder: str, gives_way: str = "") -> int:
     """Print the measurements, or what went wrong as ``{"code", "what", "where", "fix"}``."""
     give_way()  # as the worker does
+    if gives_way:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the server may have had it ignored
+        threading.Thread(target=_give_way_to_runs, daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # short of memory, the kernel ends the probe first
     try:
         answer = asdict(probe(TrainConfig.parse(json.loads(config)), Path(folder)))
+    except KeyboardInterrupt:
+        if not gives_way:
+            raise
+        answer = _said(RunError("A run is training here.", fix="Measure when it has ended.", code="gave_way"))
     except Exception as error:
         logging.exception("The probe failed")
         cause: FinetuneError = translate(error) or RunError(
             "The measurement failed with an unexpected error.", code="internal_error"
         )
-        answer = {"code": cause.code, "what": cause.what, "where": cause.where, "fix": cause.fix}
+        answer = _said(cause)
     print(json.dumps(answer))
     return 0
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from finetune.schema import EventData, Log
 from finetune.store import Event, Result, Run, Store
 from finetune.train.curve import Curve, Point
-from finetune.train.events import KINDS, Evaluation, Noted, Resumed, RowsRead, Samples, Saved, Step, typed
+from finetune.train.events import KINDS, Evaluation, Noted, Phase, Resumed, RowsRead, Samples, Saved, Step, typed
 
 RECENT = 20
 """Steps that the speed is averaged over."""
@@ -34,6 +34,7 @@ class Note:
 class Progress:
     """A view of a run. Curves are lists of (step, value); `eta` is in seconds, None while unknown.
 
+    `phase` is what the worker said last that it does; None in a run of an earlier version.
     `held_out[0]` and `answers[0]` are the base's, at step 0. `best` is the lowest held-out point.
     """
 
@@ -51,6 +52,7 @@ class Progress:
     seconds: float
     eta: float | None
     lines: list[str]
+    phase: Phase | None = None
 
 
 class Tally:
@@ -72,6 +74,7 @@ class Tally:
         self.notes: list[Note] = []
         self.checkpoints: list[Saved] = []
         self.lines: list[str] = []
+        self.phase: Phase | None = None
         self._pace = _Pace()
 
     def read(self, store: Store, run_id: str) -> bool:
@@ -85,7 +88,9 @@ class Tally:
         for event in events:
             self.seq = event.seq
             if event.kind in KINDS:  # a later version may have written others
-                self._count(typed(event))
+                known = typed(event)
+                self._count(known)
+                self.phase = known if isinstance(known, Phase) else self.phase
 
     def progress(self, run: Run) -> Progress:
         """The view of the run so far."""
@@ -104,6 +109,7 @@ class Tally:
             seconds=duration(run),
             eta=self._pace.left(run.steps, self.step, self.held_out.count) if run.state == "running" else None,
             lines=list(self.lines),
+            phase=self.phase if run.state == "running" else None,
         )
 
     def _count(self, event: EventData) -> None:

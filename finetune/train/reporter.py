@@ -11,7 +11,7 @@ from finetune.schema import EventData, Log
 from finetune.store import Run, Store
 from finetune.train import sample_answers
 from finetune.train.config import TrainConfig
-from finetune.train.events import Evaluation, Noted, Samples, Saved, Step
+from finetune.train.events import Evaluation, Noted, Phase, Samples, Saved, Step
 from finetune.train.notes import new_notes
 from finetune.train.progress import Tally, held_out
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from finetune.train.trainer import SupervisedTrainer
 
 
+BETWEEN = 1.0
+"""Seconds between two events that only count batches: each is a write to the disk."""
+
+
 class Reporter(TrainerCallback):
-    """Events: ``step``, ``eval``, ``samples``, ``checkpoint`` and ``note``, in the words of `progress.Tally`.
+    """Events: ``step``, ``eval``, ``samples``, ``checkpoint``, ``phase`` and ``note``, as `progress.Tally` reads them.
 
     Made after the worker said from which step it goes on: what counts is then in the record.
     `asked` are the sample prompts, `evaluations` how many there will be, `writes` is true in the
@@ -44,9 +48,12 @@ class Reporter(TrainerCallback):
         self.tally.read(store, run.id)
         self.losses = held_out(store, run.id)[0]
         self._began, self._tokens = time.monotonic(), 0
+        self._phase, self._said = "", 0.0
+        trainer.evaluating = lambda done, of: self._now("evaluating", done, of)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
+        self._now("training")
         self._began, self._tokens = time.monotonic(), self.trainer.tokens_read
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -107,6 +114,7 @@ class Reporter(TrainerCallback):
     def _answer(self, step: int, model: Any) -> None:
         if not self.asked:
             return
+        self._now("answering")
         began, tokenizer = time.monotonic(), cast("PreTrainedTokenizerBase", self.trainer.processing_class)
         answers = sample_answers.answer(model, tokenizer, self.asked, self.trainer.stopping)
         if answers is not None:
@@ -116,6 +124,13 @@ class Reporter(TrainerCallback):
         self.tally.read(self.store, self.run_id)
         for note in new_notes(self.tally.progress(self.store.run(self.run_id))):
             self._add(Noted(code=note.code, text=note.text))
+
+    def _now(self, what: Any, done: int = 0, of: int = 0) -> None:
+        """Say what goes on, when that is something new, or when it is further by a second's work."""
+        now = time.monotonic()
+        if what != self._phase or (of and now - self._said >= BETWEEN):
+            self._phase, self._said = what, now
+            self._add(Phase(what=what, done=done, of=of))
 
     def _add(self, data: EventData, **fields: Any) -> None:
         if self.writes:

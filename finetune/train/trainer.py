@@ -86,6 +86,7 @@ class SupervisedTrainer(SFTTrainer):
         self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
         self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took
         self.stopping: Callable[[], bool] = lambda: False
+        self.evaluating: Callable[[int, int], None] = lambda done, of: None  # told before each batch of held-out rows
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -108,7 +109,9 @@ class SupervisedTrainer(SFTTrainer):
         model.eval()
         sums = torch.zeros(3, dtype=torch.float64)  # loss, tokens, and whether somebody stopped
         with torch.no_grad():
-            for batch in self._held_out_batches(eval_dataset):
+            batches = self._held_out_batches(eval_dataset)
+            for done, batch in enumerate(batches):
+                self.evaluating(done, len(batches))
                 if self.stopping():
                     sums[2] = 1
                     break

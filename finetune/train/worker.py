@@ -22,7 +22,7 @@ from finetune.train.build import adapted, arguments, every
 from finetune.train.check import refuse_machine
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
-from finetune.train.events import Resumed, RowsRead
+from finetune.train.events import Phase, Resumed, RowsRead
 from finetune.train.failures import EXITS, translate
 from finetune.train.heartbeat import Heart
 from finetune.train.process import give_way, last_lines, started
@@ -66,6 +66,8 @@ class Worker:
         from finetune.train.sample_answers import choose
 
         refuse_machine(self.config)
+        if FIRST:
+            self.store.add_event(self.run.id, Phase(what="loading"))
         train, held_out = rows_of_run(self.store, self.run)
         found = models.find(self.config.model, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
@@ -142,6 +144,7 @@ class Worker:
         if asked == "pause":
             self.end("paused", None, f"Paused at step {step}.")
             return
+        self.store.add_event(self.run.id, Phase(what="publishing"))
         figures = keep(self.store, self.store.run(self.run.id))
         if figures is None:
             raise RunError("None of this run's checkpoints can be read.", fix="Resume it.", code="checkpoint_damaged")

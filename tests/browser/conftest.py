@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from finetune.chat import Engine
+from finetune.services import Services
+from finetune.store import Store
+from finetune.ui import page as pages
+from finetune.ui import theme
 from tests.serving import serving
 
 CHROMIUM = "/usr/bin/chromium"
@@ -32,6 +37,17 @@ def app(home: Path, tmp_path: Path, default_model: str) -> Iterator[str]:
     """The app in this test's home; its address."""
     with serving(home, tmp_path / "app.log") as address:
         yield address
+
+
+@pytest.fixture
+def address(store: Store) -> Iterator[str]:
+    """The page alone, in this process: no run that is queued begins."""
+    import gradio as gr
+
+    built = pages.build(Services(store, Engine())).queue()
+    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
+    yield built.local_url
+    gr.close_all(verbose=False)
 
 
 @pytest.fixture(autouse=True)

@@ -8,25 +8,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
-from finetune.chat import Engine
-from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import page as pages
-from finetune.ui import theme
 from tests.browser.test_data_tab import tab
 from tests.conftest import train_tiny
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def address(store: Store) -> Iterator[str]:
-    import gradio as gr
-
-    built = pages.build(Services(store, Engine())).queue()
-    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
-    yield built.local_url
-    gr.close_all(verbose=False)
 
 
 @pytest.fixture
@@ -43,7 +29,8 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 def begin(page: Page, model: Path, dataset: data.Dataset) -> None:
     """As a new visitor: name the model, bring the file, look at the Guide."""
-    tab(page, "Models")
+    tab(page, "Train")
+    page.click("#change-model")
     page.fill("#model input", str(model))
     page.press("#model input", "Enter")
     tab(page, "Data")

@@ -46,13 +46,16 @@ def test_sample_train_reload_chat(app: str, page: Page, default_model: str, stor
     expect(page.locator("#as-trained .ba-special.ba-learned")).to_contain_text("<|im_end|>")
     shot(page, "data")
 
-    tab(page, "Models")
+    tab(page, "Train")
+    expect(page.locator("#chosen-data")).to_contain_text("360 examples to learn from")
+    page.click("#change-model")
     page.click("#check-model")
     expect(page.locator("#model-status")).to_contain_text("packaged copy, 4-bit weights dequantised")
     shot(page, "models")
+    page.click("#model-done")
 
-    tab(page, "Train")
     page.locator("#preset").get_by_text("Quick look").click()
+    page.get_by_text("More settings", exact=True).click()
     expect(page.locator("#setting-r input").first).to_have_value("8")
     page.fill("#setting-max_steps input, #setting-max_steps textarea", "3")
     page.fill("#setting-batch_size input, #setting-batch_size textarea", "4")
@@ -118,11 +121,19 @@ def test_an_unreadable_file_is_one_sentence_and_nothing_is_lost(app: str, page: 
     expect(page.locator("#to-train")).to_be_visible()
 
 
-def test_training_without_data_says_so(app: str, page: Page) -> None:
+def test_without_data_the_train_tab_offers_some(app: str, page: Page) -> None:
     page.goto(app)
     tab(page, "Train")
-    page.click("#train")
-    expect(page.get_by_text("There is no data yet.")).to_be_visible()
+    expect(page.get_by_text("No data yet.")).to_be_visible()
+    expect(page.locator("#train")).to_be_hidden()
+    page.click("#bring-data")
+    expect(page.locator("#sample-tickets")).to_be_visible()
+    tab(page, "Train")
+    page.click("#train-sample")
+    expect(page.locator("#chosen-data")).to_contain_text("tickets")
+    expect(page.locator("#status")).to_contain_text("tickets")
+    expect(page.locator("#train")).to_be_visible()
+    expect(page.get_by_text("No data yet.")).to_be_hidden()
 
 
 def test_hidden_tabs_ask_the_server_nothing(app: str, page: Page) -> None:

@@ -84,6 +84,7 @@ def test_compare_open_copy_rename_delete(app: str, page: Page, chromium: Browser
     page.click("#rename-run")
     shows(page, "#runs-table", "second run")
     page.click("#clone-run")
+    page.get_by_text("More settings", exact=True).click()
     expect(page.locator("#setting-r input")).to_have_value("64")
     expect(page.locator("#setting-learning_rate input")).to_have_value("0.003")
 

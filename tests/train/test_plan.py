@@ -146,5 +146,18 @@ def test_a_probe_that_is_killed_names_memory(tiny: Path, folder: Path, monkeypat
 
 def test_a_probe_that_takes_too_long_is_given_up(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "LONGEST", 0.5)
-    with pytest.raises(RunError, match="would take hours"):
+    with pytest.raises(RunError, match="busy with something else, or the model"):
         measure(train.TrainConfig(model=str(tiny)), folder)
+
+
+def test_a_probe_that_nobody_asked_for_gives_way_to_a_run(
+    store: Store, tiny: Path, small_dataset: data.Dataset, folder: Path
+) -> None:
+    config = train.TrainConfig(model=str(tiny))
+    assert measure(config, folder, gives_way=True).token > 0, "alone it measures"
+    train.start(store, config, data.save_dataset(store, small_dataset))
+    with pytest.raises(RunError, match="A run is training here") as caught:
+        measure(config, folder, gives_way=True)
+    assert caught.value.code == "gave_way"
+    assert not list(store.path.parent.glob("tmp*"))
+    assert measure(config, folder).token > 0, "who presses the button gets an answer all the same"

@@ -30,6 +30,10 @@ def test_a_run_succeeds_and_its_adapter_changes_the_model(
     assert run.result.eval_loss < run.result.base_eval_loss
     assert progress.tokens_per_second
     assert progress.eta is None
+    said = [event.data["what"] for event in store.events_of(run.id, "phase")]
+    assert list(dict.fromkeys(said)) == ["loading", "evaluating", "answering", "training", "publishing"]
+    [base, *_] = [event.data for event in store.events_of(run.id, "phase") if event.data["of"]]
+    assert (base["done"], base["of"]) == (0, 1), "three held-out rows are one batch"
     folder = train.adapter_folder(run.id)
     assert any(
         t.abs().max() > 0 for name, t in load_file(folder / "adapter_model.safetensors").items() if "lora_B" in name

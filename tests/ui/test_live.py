@@ -16,9 +16,9 @@ from finetune.durations import clock
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
 from finetune.train import progress
-from finetune.train.events import Answer, Samples
+from finetune.train.events import Answer, Phase, Samples
 from finetune.ui.train import live, measured
-from tests.train.events import RUN, evaluation, recorded, series
+from tests.train.events import RUN, evaluation, recorded, series, step
 
 
 def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> Samples:
@@ -27,12 +27,12 @@ def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str 
 
 def test_answers_stand_beside_the_bases() -> None:
     html = measured.answers(progress(RUN, series(answers(0, "Sure!"), answers(20, "[]"), answers(40, '["bread"]\n'))))
-    assert "Answers at step 40" in html
-    assert html.index("expected</small>") < html.index("Sure!") < html.index("tuned, step 40")
+    assert "Before, and at step 40" in html
+    assert html.index("Sure!") < html.index("tuned, step 40") < html.index("expected</small>")
     assert "[]" not in html
     assert html.count("✓ as expected") == 1
     before = measured.answers(progress(RUN, series(answers(0, "Sure!"))))
-    assert "Answers before training" in before
+    assert "Before training" in before
     assert "tuned" not in before
 
 
@@ -47,7 +47,7 @@ def test_a_finished_run_keeps_its_page() -> None:
     made, events = recorded()
     ended = replace(made, state="succeeded", seconds=341.0)
     view = progress(ended, events)
-    card = measured.card(ended, view)
+    card = measured.card(ended, view, "recipes")
     for text in ("ba-state succeeded", "87 / 87", "5 min 41 s", "1.698 → 0.281", "tokens per second"):
         assert text in card
     assert "left (measured)" not in card
@@ -57,8 +57,8 @@ def test_a_finished_run_keeps_its_page() -> None:
 
 def test_the_card_names_the_best_when_it_is_not_the_last() -> None:
     view = progress(RUN, series(evaluation(0, 2.0), evaluation(5, 0.5), evaluation(10, 0.75)))
-    assert "best, at step 5" in measured.card(RUN, view)
-    assert "best, at" not in measured.card(RUN, progress(RUN, series(evaluation(0, 2.0), evaluation(5, 0.5))))
+    assert "best, at step 5" in measured.card(RUN, view, "d")
+    assert "best, at" not in measured.card(RUN, progress(RUN, series(evaluation(0, 2.0), evaluation(5, 0.5))), "d")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(9.4, "9 s"), (83, "1 min 23 s"), (3600, "1 h 00 min")])
@@ -147,8 +147,9 @@ def test_a_deleted_run_makes_way_for_the_newest(store: Store, view: live.RunView
     first = view._look(made.id, None, None)
     store.delete_run(made.id)
     gone = view._look(made.id, first[view.seen], None)
-    assert gone[view.card] == measured.NO_RUN
-    assert gone[view.run] == gr.update(choices=live.choices([other]), value=other.id)
+    assert gone[view.card] == ""
+    assert gone[view.column] == gr.update(visible=False)
+    assert gone[view.run] == gr.update(choices=live.choices([other]), value=other.id, visible="hidden")
     assert view._look(made.id, gone[view.seen], None) == gr.skip()
     second = view._look(other.id, None, None)
     store.delete_run(other.id)
@@ -210,7 +211,30 @@ def test_a_run_that_has_used_its_minutes_is_not_offered_more(state: str, monkeyp
 def test_the_card_says_that_the_time_was_over(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "Stopped at step 120 after 30 minutes, the limit of this server; the adapter was kept."
     late = replace(RUN, state="cancelled", code="timed_out", reason=reason)
-    drawn = measured.card(late, progress(late, []))
+    drawn = measured.card(late, progress(late, []), "d")
     assert "<span class='ba-state cancelled'>timed out</span>" in drawn
     assert f"title='note'>i</i><div>{reason}" in drawn
-    assert ">cancelled</span>" in measured.card(replace(late, code="cancelled_by_owner"), progress(late, []))
+    assert ">cancelled</span>" in measured.card(replace(late, code="cancelled_by_owner"), progress(late, []), "d")
+
+
+def test_what_a_run_is_doing_is_said_in_words() -> None:
+    view = progress(RUN, series(Phase(what="evaluating", done=3, of=9)))
+    assert measured.phase(RUN, view) == "Measuring the base model on held-out rows: batch 4 of 9"
+    card = measured.card(RUN, view, "recipes")
+    assert "ba-of-base'><i style='width:33.3%'>" in card, "the bar is that of the base's measurement"
+    for name in ("recipes", " · m"):
+        assert name in card
+    later = progress(RUN, series(evaluation(0), step(1), Phase(what="evaluating", done=0, of=9)))
+    assert "the model at step 1 on held-out rows" in measured.phase(RUN, later)
+    assert measured.phase(RUN, progress(RUN, series(step(1), Phase(what="training")))) == "Training: step 2 of 100"
+    queued = replace(RUN, state="queued")
+    assert measured.phase(queued, progress(queued, []), 2) == "Waiting for its turn: 2 runs are ahead of it"
+    assert measured.phase(replace(RUN, state="succeeded"), view) == ""
+
+
+def test_without_a_run_there_is_room_for_one(store: Store, view: live.RunView, new_run: Callable[..., Run]) -> None:
+    shown = view._look(new_run(state="succeeded").id, None, None)
+    assert shown[view.column]["visible"]
+    gone = view._look(None, shown[view.seen], None)
+    assert gone[view.column] == gr.update(visible=False)
+    assert view._look(None, gone[view.seen], None) == gr.skip()

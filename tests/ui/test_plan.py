@@ -10,7 +10,7 @@ from finetune import data, train
 from finetune.chat import Engine
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui.train import form, plan
+from finetune.ui.train import plan
 from finetune.ui.train import tab as tab
 
 FOUND = train.Measured(10.0, 0.01, 0.005, 2.0, 1.0, 2 * 10**9, [100] * 40, [50] * 16)
@@ -20,7 +20,7 @@ FOUND = train.Measured(10.0, 0.01, 0.005, 2.0, 1.0, 2 * 10**9, [100] * 40, [50] 
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[train.TrainConfig]:
     asked: list[train.TrainConfig] = []
 
-    def measure(config: train.TrainConfig, folder: Path) -> train.Measured:
+    def measure(config: train.TrainConfig, folder: Path, *, gives_way: bool = False) -> train.Measured:
         asked.append(config)
         return FOUND
 
@@ -31,8 +31,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[train.TrainConfig]:
 @pytest.fixture
 def page(store: Store) -> tab.TrainTab:
     with gr.Blocks():
-        browser, model = gr.BrowserState(None), form.model_input()
-        return tab.TrainTab(Services(store, Engine()), browser, model)
+        return tab.TrainTab(Services(store, Engine()), gr.BrowserState(None), gr.BrowserState(None))
 
 
 def ask(page: tab.TrainTab, dataset: str | None, minutes: str = "", **settings: Any) -> tuple[str, Any]:

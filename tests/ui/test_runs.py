@@ -9,8 +9,8 @@ from finetune import train
 from finetune.chat import Engine
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
-from finetune.ui.train import models, runs
-from finetune.ui.train.live import choices
+from finetune.ui.train import runs
+from finetune.ui.train.live import choices, names
 from finetune.ui.train.tab import TrainTab
 from tests.train.events import evaluation
 
@@ -22,7 +22,7 @@ def tab(store: Store) -> runs.RunsTab:
     services = Services(store, Engine())
     with gr.Blocks():
         browser = gr.BrowserState(None)
-        return runs.RunsTab(services, browser, TrainTab(services, browser, models.build()))
+        return runs.RunsTab(services, browser, TrainTab(services, browser, gr.BrowserState(None)))
 
 
 def new_run(store: Store, owner: str = "local", name: str = "n", **fields: Any) -> Run:
@@ -38,7 +38,7 @@ def pick(run_id: object) -> gr.EventData:
 
 
 def test_an_empty_list_says_what_to_do(tab: runs.RunsTab) -> None:
-    assert "press Train" in tab._tick(None, [], None)[tab.table]
+    assert "Start one on the Train tab" in tab._tick(None, [], None)[tab.table]
 
 
 def test_a_row_says_how_it_went(tab: runs.RunsTab, store: Store) -> None:
@@ -83,7 +83,8 @@ def test_picked_runs_share_a_plot(tab: runs.RunsTab, store: Store) -> None:
     assert picked == [run.id for run in some]
     chart = shown[tab.chart]
     assert chart.count("class='ba-line'") == 3
-    assert f"same · {some[0].id}" in chart
+    assert names(some)[some[0].id] in chart
+    assert "What is different" in chart
     assert "&lt;b&gt;third</span>" in chart
     assert shown[tab.table].count("aria-checked='true'") == 3
     assert not shown[tab.open]["visible"]
@@ -105,7 +106,7 @@ def test_renaming(tab: runs.RunsTab, store: Store) -> None:
     run = new_run(store)
     shown = tab._rename("  another ", [run.id], None)
     assert store.run(run.id).name == "another"
-    assert (f"another · {run.id}", run.id) in shown[tab.train_tab.run]["choices"]
+    assert ("another", run.id) in shown[tab.train_tab.run]["choices"]
     with pytest.raises(gr.Error, match="1 to 120"):
         tab._rename(" ", [run.id], None)
 
@@ -114,8 +115,8 @@ def test_deleting_several(tab: runs.RunsTab, store: Store) -> None:
     first, second, kept = (new_run(store) for _ in range(3))
     sure, question = tab._ask([first.id, second.id], None)
     assert sure["visible"]
-    assert first.id in question
-    assert second.id in question
+    assert f"<b>{first.name}" in question
+    assert first.id not in question
     shown = tab._delete([first.id, second.id], None)
     assert [run.id for run in store.runs()] == [kept.id]
     assert shown[tab.train_tab.run]["choices"] == choices([kept])
@@ -135,6 +136,7 @@ def test_copied_settings_fill_the_form(tab: runs.RunsTab, store: Store, monkeypa
     form = {name: filled[component] for name, component in tab.train_tab.inputs.items()}
     assert train.TrainConfig.parse(form) == train.TrainConfig(r=64, learning_rate=1e-3)
     assert form["max_steps"] == ""
+    assert filled[tab.train_tab.run] is None, "the form is in view, not a run"
 
 
 def test_opening_remembers_the_run(tab: runs.RunsTab, store: Store) -> None:
@@ -165,14 +167,31 @@ def test_another_visitors_run_is_neither_seen_nor_touched(
     assert store.run(run.id) == run
 
 
-def test_losses_of_different_base_models_do_not_share_an_axis(tab: runs.RunsTab, store: Store) -> None:
-    one, two, third = (new_run(store, name=name) for name in ("one", "two", "three"))
-    store.update(third.id, config={**third.config, "model": "somebody/larger"})
-    for run in (one, two, third):
-        for step, loss in ((0, 1.7), (20, 0.45)):
-            store.add_event(run.id, evaluation(step, loss))
-    alike, apart = (tab._chart([store.run(run.id) for run in some]) for some in ((one, two), (one, two, third)))
-    assert (alike.count("<figure"), apart.count("<figure")) == (1, 2)
-    assert "Held-out loss, larger" in apart
-    assert "cannot be compared" in apart
-    assert "cannot be compared" not in alike
+def test_runs_with_one_name_are_told_apart_without_their_ids(store: Store) -> None:
+    some = [new_run(store, name="same") for _ in range(2)] + [new_run(store, name="other")]
+    called = names(some)
+    assert called[some[2].id] == "other"
+    assert called[some[0].id].startswith("same (")
+    assert not any(run.id in called[run.id] for run in some)
+
+
+def test_what_is_different_about_picked_runs(tab: runs.RunsTab, store: Store) -> None:
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
+    made = [
+        store.add_run(owner="local", name=name, dataset=dataset.id, config=train.TrainConfig(r=rank).model_dump())
+        for name, rank in (("first", 8), ("second", 16))
+    ]
+    for run, loss in zip(made, (0.5, 0.4), strict=True):
+        store.add_event(run.id, evaluation(20, loss))
+    shown = tab._chart(made)
+    assert shown.count("<figure") == 1, "the same rows and tokens: one axis"
+    for said in ("LoRA rank", "<td>8</td>", "<td>16</td>", "0.500", "0.400"):
+        assert said in shown
+    assert "Learning rate" not in shown
+    other = store.add_run(
+        owner="local", name="third", dataset=dataset.id, config=train.TrainConfig(model="a/b").model_dump()
+    )
+    store.add_event(other.id, evaluation(20, 0.1))
+    shown = tab._chart([*made, other])
+    assert shown.count("<figure") == 2
+    assert "drawn apart" in shown

@@ -69,7 +69,7 @@ class GuideTab:
             self.page = Download("Save for printing", "guide-page")
 
     def listen(self, model: gr.Dropdown, plan: Plan) -> None:
-        """Tie it to the model chosen on the Models tab and to what the Train tab's plan measured."""
+        """Tie it to the model chosen on the Train tab and to what that tab's plan measured."""
         self.plan = plan
         typed = [self.use_case, self.improve, self.price]
         inputs = [*typed, model, self.browser]
@@ -135,8 +135,7 @@ class GuideTab:
             await run_sync(evaluate.conclude, task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
                 yield worksheet.PLANNING, gr.update(visible=False)
-                config, chosen = train.TrainConfig(model=model), known(state) | {"dataset": record.id}
-                await run_sync(self.plan.measure, config, chosen)
+                await run_sync(self.plan.measure, train.TrainConfig(model=model), record)
             yield "", gr.update(visible=False)
         except FinetuneError as error:
             yield "", gr.update(visible=False)

@@ -1,1 +1,1 @@
-"""The Models, Train and Runs tabs: settings, cost, the live view, and every run so far."""
+"""The Train and Runs tabs: data and model, settings, cost, the live view, and every run so far."""

@@ -1,8 +1,9 @@
 """The live view of a run: it looks at the record, so it does not matter which tab is open, or whether one is."""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -50,9 +51,21 @@ class Tallies:
             return tally.seq, tally.progress(run)
 
 
-def choices(runs: list[Run]) -> list[tuple[str, str]]:
+def names(runs: Sequence[Run]) -> dict[str, str]:
+    """What runs are called, by id; of those with the same name also when they were made.
+
+    Example:
+        >>> names([first, second])
+        {'r1': 'tickets · SmolLM2 (28 Nov, 14:05)', 'r2': 'tickets · SmolLM2 (28 Nov, 14:31)'}
+    """
+    often = Counter(run.name for run in runs)
+    when = {run.id: time.strftime("%-d %b, %H:%M", time.localtime(run.created)) for run in runs}
+    return {run.id: run.name if often[run.name] == 1 else f"{run.name} ({when[run.id]})" for run in runs}
+
+
+def choices(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Runs as dropdown choices."""
-    return [(f"{run.name} · {run.id}", run.id) for run in runs]
+    return [(name, run_id) for run_id, name in names(runs).items()]
 
 
 def with_adapter(services: Services, state: Browser, chosen: str | None) -> dict:
@@ -87,7 +100,10 @@ def offer(run: Run) -> str:
 
 
 class RunView:
-    """Draws the view where it is made, and keeps it fresh. `run` names the run in view, `go` leads on to the chat."""
+    """Draws the view where it is made, and keeps it fresh.
+
+    `run` names the run in view; without one there is nothing to see. `go` leads on to the chat, `judge` to the verdict.
+    """
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser, self.tallies = services, browser, Tallies(services.store)
@@ -95,43 +111,54 @@ class RunView:
         self._listen()
 
     def _draw(self) -> None:
-        self.run = gr.Dropdown([], label="Run", elem_id="run")
-        self.card = gr.HTML(measured.NO_RUN, elem_id="run-card")
-        self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
-        with gr.Row(visible=False, elem_id="run-actions") as self.actions:
-            names = {"stop": "Stop", "pause": "Pause", "resume": "Resume"}
-            self.asks = {
-                name: gr.Button(label, size="sm", scale=0, min_width=110, visible=False, elem_id=f"{name}-run")
-                for name, label in names.items()
-            }
-        self.go = gr.Button("Next: talk to it", variant="primary", visible=False, elem_id="to-chat")
-        self.notes = gr.HTML(visible=False, elem_id="run-notes")
-        self.loss = gr.HTML(visible=False, elem_id="loss-plot")
-        with gr.Accordion("Learning rate and gradient", open=False, visible=False) as self.more:
-            self.beside = gr.HTML(elem_id="beside-plots")
-        self.answers = gr.HTML(visible=False, elem_id="run-answers")
-        with gr.Accordion("Log", open=False):
-            self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
+        self.run = gr.Dropdown([], label="Run", elem_id="run", visible="hidden")  # unmounted, it would not notice a run
+        with gr.Column(visible=False, elem_id="run-view") as self.column:
+            self.card = gr.HTML(elem_id="run-card")
+            with gr.Row(visible=False, elem_id="run-next") as self.next:
+                self.go = gr.Button("Compare before and after", variant="primary", elem_id="to-chat")
+                self.judge = gr.Button("Did it help? Get the verdict", elem_id="to-results")
+            self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
+            with gr.Row(visible=False, elem_id="run-actions") as self.actions:
+                said = {"pause": "Pause", "stop": "Stop", "resume": "Resume"}
+                self.asks = {
+                    name: gr.Button(label, size="sm", scale=0, min_width=110, visible=False, elem_id=f"{name}-run")
+                    for name, label in said.items()
+                }
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=3, min_width=320):
+                    self.answers = gr.HTML(visible=False, elem_id="run-answers")
+                with gr.Column(scale=2, min_width=300):
+                    self.loss = gr.HTML(visible=False, elem_id="loss-plot")
+                    self.notes = gr.HTML(visible=False, elem_id="run-notes")
+                    with gr.Accordion("Learning rate and gradient", open=False, visible=False) as self.more:
+                        self.beside = gr.HTML(elem_id="beside-plots")
+                    with gr.Accordion("Log", open=False, elem_id="log"):
+                        self.log = gr.Textbox(
+                            lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log"
+                        )
         self.timer = gr.Timer(MOVING, active=False)
         self.seen = gr.State(None)
 
     def _listen(self) -> None:
-        for name, button in self.asks.items():
+        self.asked = [
             button.click(
                 lambda run_id, state, name=name: self._ask(name, run_id, state),
                 [self.run, self.browser],
                 None,
                 api_visibility="private",
             )
+            for name, button in self.asks.items()
+        ]
         self.retry.click(self._retry, [self.run, self.browser], [self.run, self.browser], api_visibility="private")
         self.drawn = [
             self.run,
             self.seen,
+            self.column,
             self.card,
+            self.next,
             self.retry,
             self.actions,
             *self.asks.values(),
-            self.go,
             self.notes,
             self.loss,
             self.more,
@@ -153,22 +180,27 @@ class RunView:
 
     def _look(self, run_id: str | None, last: list | None, state: Browser) -> Any:
         """Redraw what changed: everything after an event, only the clock while a step takes its time."""
+        if not run_id:
+            return gr.skip() if last is None else self._nothing()
         try:
             run = self.services.run(run_id, state)
-        except FinetuneError as error:  # none chosen, or deleted meanwhile; a full disk hides it only for now
+        except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
-        mark = [run.id, run.name, run.state, seq]
+        ahead = self._ahead(run)
+        mark = [run.id, run.name, run.state, seq, ahead]
         if mark == last:
-            return {self.card: measured.card(run, progress)} if run.state == "running" else gr.skip()
+            return {self.card: self._card(run, progress, ahead)} if run.state == "running" else gr.skip()
         may = legal(run)
         return {
             self.seen: mark,
-            self.card: measured.card(run, progress),
+            self.run: gr.update(visible=True),
+            self.column: gr.update(visible=True),
+            self.card: self._card(run, progress, ahead),
+            self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
             self.retry: gr.update(value=offer(run), visible=bool(offer(run))),
             self.actions: gr.update(visible=any(may.values())),
             **{button: gr.update(visible=may[name]) for name, button in self.asks.items()},
-            self.go: gr.update(visible=train.adapter_folder(run.id).is_dir()),
             self.notes: gr.update(value=measured.notes(progress), visible=bool(progress.notes)),
             self.loss: gr.update(value=measured.loss(progress), visible=bool(progress.train or progress.held_out)),
             self.more: gr.update(visible=bool(progress.train)),
@@ -178,17 +210,25 @@ class RunView:
             self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
 
+    def _card(self, run: Run, progress: train.Progress, ahead: int) -> str:
+        return measured.card(run, progress, self.services.store.dataset(run.dataset).name, ahead)
+
+    def _ahead(self, run: Run) -> int:
+        """Runs of anybody that this one waits for."""
+        if run.state != "queued":
+            return 0
+        return sum(other.created < run.created for other in self.services.store.runs(states=("queued", "running")))
+
+    def _nothing(self) -> dict[Any, Any]:
+        """No run is in view: there is room for a new one."""
+        hidden = {self.run: gr.update(visible="hidden"), self.column: gr.update(visible=False)}
+        return {**hidden, self.seen: None, self.card: "", self.log: "", self.timer: gr.update(value=RESTING)}
+
     def _gone(self, state: Browser) -> dict[Any, Any]:
         """The run in view was deleted, here or on another page: the newest takes its place."""
         left = self.services.runs(state)
-        asked, drawn = [self.retry, self.actions, *self.asks.values(), self.go], [self.notes, self.loss, self.answers]
-        return {
-            self.run: gr.update(choices=choices(left), value=left[0].id if left else None),
-            self.seen: None,
-            self.card: measured.NO_RUN,
-            **{component: gr.update(visible=False) for component in (*asked, *drawn, self.more)},
-            self.log: "",
-        }
+        value = left[0].id if left else None
+        return self._nothing() | {self.run: gr.update(choices=choices(left), value=value, visible="hidden")}
 
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
         ask, answer = ASKS[name]

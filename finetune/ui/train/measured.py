@@ -15,21 +15,56 @@ LOSS_UNIT = "nats per token"
 FIRST_ANSWERS = 3
 """Sample prompts that are shown at once; the others are folded."""
 
-NO_RUN = "<div class='ba-card ba-masked'>No run yet. Choose data, then press Train.</div>"
+
+def card(run: Run, progress: Progress, data: str, ahead: int = 0) -> Markup:
+    """A run in one card: of what, what it is doing, how far, how fast, how good; `ahead` are the runs it waits for."""
+    evaluates_base = not progress.step and progress.phase is not None and progress.phase.of
+    share, done = 0.0, progress.phase.done if progress.phase else 0
+    if evaluates_base and progress.phase:
+        share = 100 * done / progress.phase.of
+    elif run.steps:
+        share = 100 * progress.step / run.steps
+    model = str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
+    of = [data, model]
+    said = phase(run, progress, ahead)
+    figures, saved = _figures(run, progress), _saved(progress)
+    return TEMPLATES.card(run, state_word(run), of, said, f"{share:.1f}", bool(evaluates_base), figures, saved)
 
 
-def card(run: Run, progress: Progress) -> Markup:
-    """A run's state in one card: what happened, how far, how fast, how good."""
-    share = f"{100 * progress.step / run.steps if run.steps else 0:.1f}"
-    return TEMPLATES.card(run, state_word(run), share, _figures(run, progress), _saved(progress))
+def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
+    """What the run is doing just now, in words; "" once it has ended.
+
+    Example:
+        >>> phase(run, progress)
+        'Measuring the base model on held-out rows: batch 4 of 9'
+    """
+    if run.state == "queued":
+        before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
+        return f"Waiting for its turn{before}"
+    if run.state != "running":
+        return ""
+    now, base = progress.phase, not progress.held_out and not progress.step
+    if now is None:
+        return "Starting"
+    match now.what:
+        case "loading":
+            return "Reading the rows and loading the model"
+        case "evaluating":
+            of_what = "the base model" if base else f"the model at step {progress.step:,}"
+            return f"Measuring {of_what} on held-out rows: batch {now.done + 1:,} of {now.of:,}"
+        case "answering":
+            return f"Asking {'the base model' if progress.step == 0 else 'it'} the sample prompts"
+        case "publishing":
+            return "Saving the adapter"
+    return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
 
 
 def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
     """Each with its name."""
     cells = [(f"{progress.step:,} / {f'{run.steps:,}' if run.steps else '…'}", "steps")]
     cells.append((clock(progress.seconds), "elapsed"))
-    if run.state == "running":
-        cells.append((clock(progress.eta) if progress.eta is not None else "measuring…", "time left (measured)"))
+    if progress.eta is not None:
+        cells.append((clock(progress.eta), "time left (measured)"))
     if progress.tokens_per_second:
         cells.append((f"{progress.tokens_per_second:,.0f}", "tokens per second"))
     if progress.held_out:
@@ -62,7 +97,7 @@ def loss(progress: Progress) -> str:
         Line("train", progress.train, SOFT, faint=True),
         Line("held-out", progress.held_out, INK, dots=True),
     ]
-    drawn = draw("Loss (lower is better)", lines, steps=progress.steps, unit=LOSS_UNIT)
+    drawn = draw("Loss (lower is better)", lines, 150, progress.steps, unit=LOSS_UNIT)
     return framed(drawn) if drawn else ""
 
 
@@ -83,5 +118,5 @@ def answers(progress: Progress) -> str:
     base = progress.answers[0] if progress.answers[0].step == 0 else None
     before = {one.prompt: one.text for one in reversed(base.answers)} if base else {}
     samples = [one.model_dump() | {"base": before.get(one.prompt)} for one in latest.answers]
-    title = "Answers before training" if latest.step == 0 else f"Answers at step {latest.step:,}"
+    title = "Before training" if latest.step == 0 else f"Before, and at step {latest.step:,}"
     return TEMPLATES.answers(title, samples, latest.step, FIRST_ANSWERS)

@@ -10,14 +10,18 @@ import gradio as gr
 
 from finetune import train
 from finetune.errors import ConfigError, FinetuneError
-from finetune.services import Services, known
+from finetune.services import Browser, Services, known
+from finetune.store import DatasetRecord
 from finetune.ui.html import card, render
 
-MOST = 16
+MOST = 64
 """Measurements that are kept: pressing again with another budget answers at once."""
 
-HINT = "<div class='ba-card ba-masked'>Measured by trying a few batches here, about half a minute.</div>"
+HINT = "<p class='ba-stats'>Measured by trying a few batches here.</p>"
 ANSWER = "<div class='ba-card'><b>{{ sentence }}</b> <span class='ba-masked'>{{ note }}</span></div>"
+DEFAULT = "balanced"
+"""The preset that the form begins with."""
+
 BESIDE = "Measured while a run was training here; alone it would be faster."
 UNMEASURED = ("epochs", "max_steps", "learning_rate", "schedule", "warmup", "weight_decay", "eval_every", "save_every")
 """Settings that change no step's cost, so that a measurement holds for any value of them."""
@@ -32,7 +36,7 @@ class Plan:
         self._one_at_a_time = threading.Lock()
         self._plans: dict[tuple[str, str], train.Plan] = {}
         with gr.Group():
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="ba-controls"):
                 self.minutes = gr.Textbox(
                     label="Finish within",
                     info="In minutes. Empty: no limit.",
@@ -40,7 +44,7 @@ class Plan:
                     min_width=150,
                     elem_id="minutes",
                 )
-                self.ask = gr.Button("How long will it take?", min_width=150, elem_id="plan")
+                self.ask = gr.Button("How long will it take?", min_width=220, scale=0, elem_id="plan")
             self.answer = gr.HTML(HINT, elem_id="plan-answer")
 
     def listen(self, inputs: dict[str, gr.components.Component]) -> None:
@@ -62,7 +66,7 @@ class Plan:
         state, given = known(values[self.browser]), {name: values[part] for name, part in self.inputs.items()}
         try:
             config, minutes = train.TrainConfig.parse(given), _minutes(values[self.minutes])
-            measured, note = self.measure(config, state)
+            measured, note = self._tried(config, self._chosen(state))
             if minutes is None:
                 sentence, steps = train.plan(config, measured).sentence, config.max_steps
             else:
@@ -76,24 +80,44 @@ class Plan:
         """The last plan that was measured for a dataset and a model here."""
         return self._plans.get((dataset_id, model))
 
-    def measure(self, config: train.TrainConfig, state: dict[str, Any]) -> tuple[train.Measured, str]:
-        """Try a few batches, unless that was done; returns what it found, and under which conditions.
+    def known(self, config: train.TrainConfig, record: DatasetRecord) -> train.Plan | None:
+        """The plan with these settings, if it was measured on an idle machine; measures nothing."""
+        measured = self._measured.get(_key(config, record, busy=False))
+        return train.plan(config, measured) if measured else None
+
+    def measure(self, config: train.TrainConfig, record: DatasetRecord, *, gives_way: bool = False) -> train.Plan:
+        """Try a few batches, unless that was done.
 
         Raises:
-            FinetuneError: there is no data, or what would stop the run itself.
+            FinetuneError: what would stop the run itself; code ``gave_way``: a run began (see `train.measure`).
         """
-        if (record := self.services.chosen(state)) is None:
-            raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+        return train.plan(config, self._tried(config, record, gives_way)[0])
+
+    def _tried(
+        self, config: train.TrainConfig, record: DatasetRecord, gives_way: bool = False
+    ) -> tuple[train.Measured, str]:
+        """What was measured, and under which conditions."""
         busy = bool(self.services.store.runs(states=("running",)))
-        costly = {name: value for name, value in config.model_dump().items() if name not in UNMEASURED}
-        key = json.dumps([record.id, busy, costly])
+        key = _key(config, record, busy)
         with self._one_at_a_time:
             if key not in self._measured:
-                self._measured[key] = train.measure(config, Path(record.folder))
+                self._measured[key] = train.measure(config, Path(record.folder), gives_way=gives_way)
                 while len(self._measured) > MOST:
                     self._measured.popitem(last=False)
-        self._plans[record.id, config.model] = train.plan(config, self._measured[key])
+        if not gives_way or train.preset_of(config) == DEFAULT:  # of those that nobody asked for, only what is usual
+            self._plans[record.id, config.model] = train.plan(config, self._measured[key])
         return self._measured[key], BESIDE if busy else "Estimated from a few batches on this machine."
+
+    def _chosen(self, state: Browser) -> DatasetRecord:
+        if (record := self.services.chosen(state)) is None:
+            raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+        return record
+
+
+def _key(config: train.TrainConfig, record: DatasetRecord, busy: bool) -> str:
+    """The same for runs whose steps cost the same; the folder of a dataset is named by its rows."""
+    costly = {name: value for name, value in config.model_dump().items() if name not in UNMEASURED}
+    return json.dumps([record.folder, busy, costly])
 
 
 def _minutes(text: str | None) -> float | None:

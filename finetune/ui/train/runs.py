@@ -1,7 +1,7 @@
 """The Runs tab: every run of the visitor, their held-out curves in one plot, and keeping house."""
 
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
 from finetune.ui.html import card, masked, render, text
 from finetune.ui.train import measured
-from finetune.ui.train.live import choices
+from finetune.ui.train.live import choices, names
 from finetune.ui.train.tab import TrainTab
 
 COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5b9310", "#8b5cf6")
@@ -26,15 +26,15 @@ COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5
 
 MOST = len(COLOURS)
 EMPTY = (
-    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Choose a sample on the Data tab and press Train; "
-    "the run appears here, and stays.</span></div>"
+    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Start one on the Train tab: it appears here, and "
+    "stays.</span></div>"
 )
-HINT = "<p class='ba-stats'>Click runs to compare their held-out loss, or to open, rename, copy or delete them.</p>"
-APART = Markup(
-    "<p class='ba-stats'>Each base model has its own tokens, so losses of different base models cannot be compared: "
-    "one chart for each.</p>"
+HINT = (
+    "<p class='ba-stats'>Pick one run to open, rename, copy or delete it; pick several to see their curves and what is "
+    "different about them.</p>"
 )
-QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ run.name|cut(80) }}</b> ({{ run.id }})
+APART = "The runs learned from different data or started from different models, so their losses are drawn apart."
+QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ names[run.id]|cut(120) }}</b>
 {% endfor %}, with adapter, checkpoints and log? This cannot be undone."""
 PICK = """element.addEventListener('click', event => {
   const row = event.target.closest('[data-run]');
@@ -47,13 +47,15 @@ def table(rows: Sequence[tuple[Run, str, Point | None]], picked: Sequence[str], 
     """Runs with the name of their data and their best held-out point, newest first."""
     if not rows:
         return EMPTY
-    return measured.TEMPLATES.table([_line(*row, picked, now) for row in rows])
+    called = names([run for run, *_ in rows])
+    return measured.TEMPLATES.table([_line(row[0], called[row[0].id], *row[1:], picked, now) for row in rows])
 
 
-def _line(run: Run, data: str, best: Point | None, picked: Sequence[str], now: float) -> dict[str, Any]:
+def _line(run: Run, name: str, data: str, best: Point | None, picked: Sequence[str], now: float) -> dict[str, Any]:
     """A line of the template's table."""
     return {
         "run": run,
+        "name": name,
         "word": train.state_word(run),
         "colour": COLOURS[picked.index(run.id)] if run.id in picked else "",
         "data": data,
@@ -77,10 +79,18 @@ def ago(seconds: float) -> str:
     return "just now"
 
 
-def _title(model: str, charts: Sized) -> str:
-    """Of a chart; with the model where there is another one beside it."""
-    name = f", {model.rstrip('/').rsplit('/', 1)[-1]}" if len(charts) > 1 else ""
-    return f"Held-out loss{name} (lower is better)"
+def _value(value: Any) -> str:
+    """A setting as it is read aloud; None is what the worker decided by itself.
+
+    Example:
+        >>> _value(2e-4), _value(None), _value(True)
+        ('0.0002', 'automatic', 'yes')
+    """
+    if value is None:
+        return "automatic"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class RunsTab:
@@ -144,7 +154,7 @@ class RunsTab:
         self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **QUIET)
         self.sure.click(self._delete, here, drawn, **QUIET)
         self.open.click(self._open, here, [self.train_tab.run, self.browser], **QUIET)
-        self.clone.click(self._clone, here, [*self.train_tab.inputs.values()], **QUIET)
+        self.clone.click(self._clone, here, [*self.train_tab.inputs.values(), self.train_tab.run], **QUIET)
 
     def enter(self) -> dict[str, Any]:
         """What to do when the tab is opened: arguments for its event."""
@@ -167,12 +177,12 @@ class RunsTab:
         mark: list[Any] = [picked, int(now // 60), [[run.id, run.name, run.state, run.step, run.steps] for run in runs]]
         if mark == seen:
             return gr.skip()
-        names: dict[str, str] = {}
+        data: dict[str, str] = {}
         for run in runs:
-            names[run.dataset] = names.get(run.dataset) or self.services.store.dataset(run.dataset).name
+            data[run.dataset] = data.get(run.dataset) or self.services.store.dataset(run.dataset).name
         changes: dict[Any, Any] = {
             self.seen: mark,
-            self.table: table([(run, names[run.dataset], self._held_out(run)[1]) for run in runs], picked, now),
+            self.table: table([(run, data[run.dataset], self._held_out(run)[1]) for run in runs], picked, now),
             self.chart: self._chart([run for run_id in picked for run in runs if run.id == run_id]) if runs else "",
         }
         if seen and [row[:2] for row in seen[2]] == [row[:2] for row in mark[2]] and seen[0] == picked:
@@ -188,18 +198,33 @@ class RunsTab:
         }
 
     def _chart(self, runs: Sequence[Run]) -> str:
+        """What was picked, compared: a loss says something only beside others on the same rows, in the same tokens."""
         if not runs:
             return HINT
-        named = [run.name for run in runs]
-        charts: dict[str, list[Line]] = {}
-        for run, colour in zip(runs, COLOURS, strict=False):
-            name = run.name if named.count(run.name) == 1 else f"{run.name} · {run.id}"
-            line = Line(name, self._held_out(run)[0], colour, dots=True)
-            charts.setdefault(str(run.config.get("model", "")), []).append(line)
-        drawn = [draw(_title(model, charts), lines, unit=measured.LOSS_UNIT) for model, lines in charts.items()]
-        if not any(drawn):
-            return masked("No held-out loss has been measured yet.")
-        return card(render("{{ drawn|join }}{{ apart }}", drawn=drawn, apart=APART if len(charts) > 1 else ""))
+        groups: dict[tuple[str, Any], list[Run]] = {}
+        for run in runs:
+            groups.setdefault((run.dataset, run.config.get("model")), []).append(run)
+        charts = [drawn for group in groups.values() if (drawn := self._curves(group, runs))]
+        said = masked("No held-out loss has been measured yet.") if not charts else card(Markup("").join(charts))
+        apart = masked(APART) if len(groups) > 1 else ""
+        return said + apart + (self._differences(runs) if len(runs) > 1 else "")
+
+    def _curves(self, group: Sequence[Run], runs: Sequence[Run]) -> str:
+        called = names(runs)
+        lines = [
+            Line(called[run.id], self._held_out(run)[0], COLOURS[list(runs).index(run)], dots=True) for run in group
+        ]
+        return draw("Held-out loss (lower is better)", lines, unit=measured.LOSS_UNIT)
+
+    def _differences(self, runs: Sequence[Run]) -> str:
+        """The settings that are not the same in all of these runs, and how each run did, as a table."""
+        fields, called = train.TrainConfig.model_fields, names(runs)
+        different = [name for name in fields if len({str(run.config.get(name)) for run in runs}) > 1]
+        rows = [(fields[name].title, [_value(run.config.get(name)) for run in runs]) for name in different]
+        lowest = [self._held_out(run)[1] for run in runs]
+        rows.append(("Lowest held-out loss", [f"{best[1]:.3f}" if best else "–" for best in lowest]))
+        rows.append(("Time", [clock(train.duration(run)) if run.started else "–" for run in runs]))
+        return measured.TEMPLATES.differences([called[run.id] for run in runs], rows)
 
     def _toggle(self, picked: list[str], state: Browser, event: gr.EventData) -> Any:
         run_id = str((event._data or {}).get("run"))
@@ -220,7 +245,7 @@ class RunsTab:
     def _ask(self, picked: list[str], state: Browser) -> tuple:
         with noticed():
             runs = [self.services.run(run_id, state) for run_id in picked]
-        return gr.update(visible=True), render(QUESTION, runs=runs)
+        return gr.update(visible=True), render(QUESTION, runs=runs, names=names(self.services.runs(state)))
 
     def _delete(self, picked: list[str], state: Browser) -> Any:
         with noticed():
@@ -238,7 +263,7 @@ class RunsTab:
             run = self._only(picked, state)
             config = train.TrainConfig.parse(run.config)
         gr.Info(text(f"The form now has the settings of {run.name}."))
-        return self.train_tab.fill(config)
+        return self.train_tab.fill(config) | {self.train_tab.run: None}
 
     def _only(self, picked: list[str], state: Browser) -> Run:
         return self.services.run(picked[0] if len(picked) == 1 else None, state)

@@ -1,4 +1,4 @@
-"""The Train tab: settings, one button, and a live view of a run that does not depend on this tab."""
+"""The Train tab: data and model, three cards, one button, and a live view of a run that does not depend on this tab."""
 
 from typing import Any
 
@@ -6,77 +6,115 @@ import gradio as gr
 
 from finetune import train
 from finetune.errors import ConfigError, FinetuneError
-from finetune.services import Services, known, owner
-from finetune.ui.html import card
-from finetune.ui.train import form
+from finetune.records import Json
+from finetune.services import Browser, Services, known, owner
+from finetune.store import ENDED
+from finetune.ui.events import PRIVATE, QUIET
+from finetune.ui.html import failed
+from finetune.ui.train import cards, form
+from finetune.ui.train.chosen import Chosen
 from finetune.ui.train.live import RunView, choices
 from finetune.ui.train.plan import Plan
 
+TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
+
 
 class TrainTab:
-    """Draws the tab and answers its events. `run` names the run in view, `go` leads on to the chat."""
+    """Draws the tab and answers its events. `run` names the run in view, `go` and `judge` lead on to Chat and Results.
 
-    def __init__(self, services: Services, browser: gr.BrowserState, model: gr.Dropdown):
-        self.services, self.browser = services, browser
+    `model` holds the name of the model, for other tabs as well. What is chosen here is `kept` in the browser, apart
+    from its other state: whoever writes that writes all of it, and would undo what was typed here meanwhile.
+    """
+
+    def __init__(self, services: Services, browser: gr.BrowserState, kept: gr.BrowserState):
+        self.services, self.browser, self.kept = services, browser, kept
         self._draw()
-        self.inputs = {**self.basic, **self.advanced, "model": model}
+        self.run, self.go, self.judge = self.view.run, self.view.go, self.view.judge
+        self.model = self.chosen.model
+        self.inputs = {**self.basic, **self.advanced, "model": self.model}
         self._listen()
 
     def _draw(self) -> None:
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=300):
-                self.preset = gr.Radio(
-                    [(one.title, one.name) for one in train.PRESETS],
-                    value="balanced",
-                    label="Start from",
-                    info=train.preset("balanced").sentence,
-                    elem_id="preset",
-                )
-                self.basic = form.build(advanced=False)
-                with gr.Accordion("Advanced", open=False):
-                    self.advanced = form.build(advanced=True)
-                self.elsewhere = form.Elsewhere()
-                self.plan = Plan(self.services, self.browser)
+        self.view = RunView(self.services, self.browser)
+        with gr.Accordion("New run", open=True, elem_id="new-run") as self.fresh:
+            self.chosen = Chosen(self.services, self.browser)
+            with gr.Column(visible=False, elem_id="recipe") as self.ready:
+                self.cards = cards.Cards(self.services, self.browser)
                 self.refused = gr.HTML(elem_id="not-started")
-                self.begin = gr.Button("Train", variant="primary", elem_id="train")
-            with gr.Column(scale=3, min_width=320):
-                self.view = RunView(self.services, self.browser)
-        self.run, self.go = self.view.run, self.view.go
+                self.begin = gr.Button("Start training", variant="primary", elem_id="train")
+                with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+                    with gr.Row():
+                        self.basic = form.build(advanced=False)
+                    self.plan = Plan(self.services, self.browser)
+                    with gr.Accordion("Advanced", open=False):
+                        self.advanced = form.build(advanced=True)
+                    self.elsewhere = form.Elsewhere()
 
     def _listen(self) -> None:
         self.begin.click(
-            self._begin,
-            {*self.inputs.values(), self.browser},
-            [self.run, self.browser, self.refused],
-            api_visibility="private",
-        )
-
+            self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser, self.refused], **PRIVATE
+        ).success(None, None, None, js=TO_TOP, **QUIET)
         self.elsewhere.listen(self.inputs)
         self.plan.listen(self.inputs)
-        self.preset.input(
-            self._start_from,
-            [self.preset, self.inputs["model"]],
-            [self.preset, *self.inputs.values()],
-            api_visibility="private",
-            show_progress="hidden",
+        self.cards.listen(self.inputs, self.plan)
+        self.chosen.listen(self.inputs, self.plan, self.ready, [self.refused, self.plan.answer])
+        self.run.change(lambda run: gr.update(open=not run), self.run, self.fresh, preprocess=False, **QUIET)
+        self.entered = self.cards.foresee
+        gr.on([self.model.change, self.fresh.expand], **self.entered)
+        self.cards.preset.input(self._start_from, [self.cards.preset, self.model], [*self.inputs.values()], **QUIET)
+        changes = [component.change for component in self.inputs.values()]  # type: ignore[attr-defined]
+        gr.on(
+            changes,
+            self._keep,
+            {*self.inputs.values()},
+            [self.kept, self.cards.preset, self.refused],
+            trigger_mode="always_last",
+            **QUIET,
         )
 
     def _start_from(self, name: str, model: str) -> dict[Any, Any]:
         """A preset's settings in the form; the model stays."""
-        chosen = train.preset(name)
-        filled = self.fill(train.TrainConfig.parse(chosen.values)) | {self.inputs["model"]: model}
-        return {self.preset: gr.update(info=chosen.sentence), **filled}
+        return self.fill(train.TrainConfig.parse({**train.preset(name).values, "model": model}))
+
+    def _keep(self, values: dict[Any, Any]) -> Any:
+        """Remember the form in the browser, and say of which preset its settings are."""
+        try:
+            config = self._config(values)
+        except FinetuneError:  # half a number; it is refused, with its reason, when a run is to begin
+            return gr.skip()
+        return {self.kept: config.changed(), self.cards.preset: self.cards.chosen(config), self.refused: ""}
+
+    def restore(self, kept: Json | None) -> Any:
+        """The form as this browser left it: an event's function, from `kept` to `inputs` and the preset."""
+        if not kept:
+            return gr.skip()
+        try:
+            config = train.TrainConfig.parse(kept)
+        except FinetuneError:  # of another version, or tampered with
+            return gr.skip()
+        return {**self.fill(config), self.cards.preset: self.cards.chosen(config)}
+
+    def make_room(self, run_id: str | None, state: Browser) -> Any:
+        """The run in view, out of view if it has ended: somebody comes to begin another."""
+        try:
+            ended = bool(run_id) and self.services.run(run_id, state).state in ENDED
+        except FinetuneError:
+            ended = True
+        return None if ended else gr.skip()
+
+    def _config(self, values: dict[Any, Any]) -> train.TrainConfig:
+        return train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
 
     def _begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
-        """Queue a run; why none is queued stays beside the form, where the setting is."""
+        """Queue a run; why none is queued stays beside the button."""
         state = known(values[self.browser])
         try:
-            config = train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
+            config = self._config(values)
             if (record := self.services.chosen(state)) is None:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
             run = train.start(self.services.store, config, record, owner(state))
         except FinetuneError as error:
-            return {self.refused: card(f"✕ {error}")}
+            return {self.refused: failed(str(error), "Not started.")}
         return {
             self.run: gr.update(choices=choices(self.services.runs(state)), value=run.id),
             self.browser: state | {"run": run.id},

@@ -1,0 +1,90 @@
+"""Before training: what a verdict on the held-out rows will be able to show, and how many rows to bring if it cannot.
+
+Example:
+    >>> foresee("…/datasets/d1", 0.15, 0).sentence
+    'Judged on 54 held-out rows: the smallest gain that can be told from chance is 6 more right answers (11 points).'
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from finetune import data
+from finetune.evaluate.kinds import kind_of
+from finetune.evaluate.stats import FEWEST, difference
+from finetune.evaluate.task import MOST_ROWS
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """How a dataset will be split: `train` rows to learn from and `held` rows to judge by, in examples.
+
+    `ratio` is the share held out, None when the held-out rows came as a file; `kind` that of the answers.
+    """
+
+    train: int
+    held: int
+    ratio: float | None
+    kind: str
+
+    @property
+    def enough(self) -> bool:
+        """Whether a verdict will be given at all."""
+        return self.held >= FEWEST
+
+    @property
+    def missing(self) -> int:
+        """Rows to bring until a verdict is given: of the data, or of the held-out file. 0 when there are enough."""
+        if self.enough:
+            return 0
+        if self.ratio is None:
+            return FEWEST - self.held
+        rows = self.train + self.held
+        return next(more for more in range(1, 100_000) if round((rows + more) * self.ratio) >= FEWEST)
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        asked = min(self.held, MOST_ROWS)
+        if not self.enough:
+            held = "1 row is held out" if self.held == 1 else f"{self.held} rows are held out"
+            where = f"about {self.missing} more rows" if self.ratio else f"{self.missing} more held-out rows"
+            return f"Only {held}, and a verdict needs {FEWEST}: bring {where} to learn whether training helped."
+        if self.kind == "free":
+            return (
+                f"Judged by the loss of the expected answers on {asked} held-out rows: enough for a verdict. "
+                "How small a difference shows depends on how much the rows differ."
+            )
+        gain = smallest_gain(asked)
+        return (
+            f"Judged on {asked} held-out rows: the smallest gain that can be told from chance is {gain} more right "
+            f"answers ({100 * gain / asked:.0f} points)."
+        )
+
+
+@lru_cache(maxsize=128)
+def smallest_gain(rows: int) -> int:
+    """The fewest rows that a model must win, losing none, for `stats.difference` to be clear; `rows` in all.
+
+    Example:
+        >>> smallest_gain(54)
+        6
+    """
+    return next(
+        (won for won in range(1, rows) if difference([1.0] * won + [0.0] * (rows - won), [0.0] * rows).clear), rows
+    )
+
+
+@lru_cache(maxsize=64)
+def foresee(folder: str, ratio: float, seed: int) -> Foreseen:
+    """How the kept dataset in a folder will be split; such a folder is named by its rows, which do not change.
+
+    Raises:
+        DataError: the rows cannot be read.
+    """
+    whole = data.held_out(data.load(Path(folder)), ratio, seed)
+    held = len(whole.validation.examples) if whole.validation else 0
+    by_file = whole.split is not None and whole.split.by == "file"
+    return Foreseen(
+        len(whole.examples), held, None if by_file else ratio, kind_of([one.answer for one in whole.examples[:500]])
+    )
