@@ -104,6 +104,23 @@ def paced(steps: Generator[tuple[int, int]]) -> Generator[tuple[int, int, float 
             yield done, of, (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
 
 
+def carry(before: Task, task: Task) -> int:
+    """Take over what the base was asked of the same rows before training, so that it is not asked twice.
+
+    Only where the questions are the same to the letter and the same copy of the base answered; returns how many
+    answers that were.
+    """
+    if before.asks != task.asks or models.find(before.model, source=before.source).source != task.source:
+        return 0
+    done = {(one.arm, one.row) for one in answered(task)}
+    taken = [one for one in answered(before) if one.arm in task.arms and (one.arm, one.row) not in done]
+    with _answers(task) as file:
+        file.writelines(f"{one.model_dump_json()}\n" for one in taken)
+        file.flush()
+        os.fsync(file.fileno())
+    return len(taken)
+
+
 @contextmanager
 def _answers(task: Task) -> Iterator[TextIO]:
     """The file of answers, to append to, for one at a time; a line that a crash cut short is ended first."""
