@@ -103,15 +103,14 @@ class Trials:
         """
         sample = next(one for one in data.samples() if one.name == SAMPLE)
         record = data.save_dataset(self.store, data.load(sample.path), owner)
-        with self._lock:
-            if record.id in self._going:
-                return record
-            going = self._going[record.id] = _Going(threading.Event())
-        before = self._read(record)
-        ended = before is None or before.model != model or self._report(self._run(before)) is not None
-        kept = None if ended or before is None else before.run
-        self._write(record, Trial(model=model, began=time.time(), run=kept))
-        threading.Thread(target=self._work, args=(record, owner, going), daemon=True, name="trial").start()
+        with self._lock:  # also around the writing: a second click must not begin beside the first
+            if record.id not in self._going:
+                before = self._read(record)
+                goes_on = before is not None and before.model == model and not self._report(self._run(before))
+                run = before.run if before and goes_on else None
+                self._write(record, Trial(model=model, began=time.time(), run=run))
+                going = self._going[record.id] = _Going(threading.Event())
+                threading.Thread(target=self._work, args=(record, owner, going), daemon=True, name="trial").start()
         return record
 
     def stop(self, owner: str) -> None:
@@ -150,8 +149,14 @@ class Trials:
             return None
 
     def _write(self, record: DatasetRecord, trial: Trial) -> None:
-        with contextlib.suppress(OSError), aside(Path(record.folder) / FILE) as place:  # its data was just deleted
-            place.write_text(trial.model_dump_json(), encoding="utf-8")
+        folder = Path(record.folder)
+        try:
+            if folder.is_dir():  # else its data was just deleted, and the try with it
+                with aside(folder / FILE) as place:
+                    place.write_text(trial.model_dump_json(), encoding="utf-8")
+        except OSError as error:
+            what = "The try cannot be kept: the disk is full or not writable."
+            raise RunError(what, where=record.name, fix="Free some space.", code="disk_full") from error
 
     def _run(self, trial: Trial) -> Run | None:
         try:
@@ -178,8 +183,10 @@ class Trials:
                 self._going.pop(record.id, None)
 
     def _fail(self, record: DatasetRecord, why: str) -> None:
+        logging.warning("A try on %s ended: %s", record.name, why)
         if trial := self._read(record):
-            self._write(record, trial.model_copy(update={"error": why}))
+            with contextlib.suppress(RunError):  # the disk is full: the log has it
+                self._write(record, trial.model_copy(update={"error": why}))
 
     def _journey(self, record: DatasetRecord, owner: str, going: _Going) -> None:
         trial = self._read(record)

@@ -37,12 +37,13 @@ FOLLOW = """() => {
         window.baFollowed = true;
         window.addEventListener("popstate", () => document.querySelector("#follow-address").click());
     }
-    const chosen = !back && selected !== FIRST;  // the visitor was quicker than the page
-    if (chosen || !TABS.includes(named) || named === selected) return {__type__: "update"};
+    const quicker = !back && selected && selected !== FIRST;
+    if (quicker || !TABS.includes(named) || named === selected) return {__type__: "update"};
     window.baWanted = named;
     return {__type__: "update", selected: named};
 }"""
-"""Selects the tab that the address names: when the page has loaded, and when the visitor goes back."""
+"""Selects the tab that the address names: when the page has loaded (unless the visitor was quicker than that and has
+chosen another), and when the visitor goes back."""
 
 
 def note() -> str:

@@ -108,7 +108,7 @@ class StartTab:
             here = [self.place, self.filter]
             self.next.click(lambda place, chosen: self._turn(place, chosen, 1), here, **browse)
             self.back.click(lambda place, chosen: self._turn(place, chosen, -1), here, **browse)
-            self.filter.change(lambda chosen: self._turn(-1, chosen, 1), self.filter, **browse)
+            self.filter.input(lambda chosen: self._turn(-1, chosen, 1), self.filter, **browse)
         self.shown = [self.trial, self.progress, *self.ways.values(), self.halt, self.begin, self.timer, self.going]
         self.begin.click(self._begin, [model, self.browser], [self.browser, *self.shown], trigger_mode="once", **QUIET)
         self.halt.click(self._halt, [self.browser], None, **QUIET)
