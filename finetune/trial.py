@@ -255,7 +255,7 @@ class Trials:
         done = next((place for place, end in enumerate(ends) if not end), len(ends))
         words = [
             _without(before) if before else f"Three ways to ask the base model, on {ROWS} held-out rows.",
-            f"Preset Quick, {clock(train.duration(trained))}" if trained else "Preset Quick: one pass over the rows.",
+            f"In {clock(train.duration(trained))}." if trained else "One pass over the rows, on the upper layers.",
             headline(report) if report else f"Base and tuned model on the same {ROWS} held-out rows.",
         ]
         titles = ("What is possible without training", "Train", "Did it help?")

@@ -2,15 +2,16 @@
 
 from markupsafe import Markup
 
+from finetune import train
 from finetune.evaluate.finished import headline
-from finetune.trial import ROWS, Status
+from finetune.trial import PRESET, ROWS, Status
 from finetune.ui.html import macros
 from finetune.ui.results.verdict import WORDS
 
 TEMPLATES = macros("start/start.html")
 CUT_SHORT = (
-    f"Cut short to be quick: {ROWS} held-out rows are asked, and the preset Quick trains once over the data, on the "
-    "upper layers only. Results asks more rows; Train has longer presets."
+    f"Cut short to be quick: {ROWS} held-out rows are asked, and the preset {train.preset(PRESET).title} trains once "
+    "over the data, on the upper layers only. Results asks more rows; Train has longer presets."
 )
 LEAVE = "You can leave this page or close it: it goes on, and is here when you come back."
 
