@@ -12,15 +12,8 @@ from finetune.evaluate import finished
 from finetune.store import Store
 from tests.browser.test_data_tab import tab
 from tests.conftest import train_tiny
-from tests.serving import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def address(home: Path, tmp_path: Path) -> Iterator[str]:
-    with serving(home, tmp_path / "app.log") as address:
-        yield address
 
 
 @pytest.fixture
@@ -45,8 +38,8 @@ def selected(page: Page, name: str) -> None:
     expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
 
 
-def test_the_point_is_seen_without_a_click(address: str, page: Page) -> None:
-    page.goto(address)
+def test_the_point_is_seen_without_a_click(app: str, page: Page) -> None:
+    page.goto(app)
     expect(page.locator("#example-verdict")).to_contain_text(finished.headline(finished.read().report))
     answers = page.locator("#example-row .ba-answer")
     expect(answers).to_have_count(2)
@@ -66,24 +59,24 @@ def test_the_point_is_seen_without_a_click(address: str, page: Page) -> None:
     expect(page.locator("#example-row .ba-ask")).not_to_have_text(first)
 
 
-def test_ones_own_file_leads_to_the_data_tab(address: str, page: Page, small_dataset: data.Dataset) -> None:
-    page.goto(address)
+def test_ones_own_file_leads_to_the_data_tab(app: str, page: Page, small_dataset: data.Dataset) -> None:
+    page.goto(app)
     page.set_input_files("#start-upload input[type=file]", small_dataset.path)
     selected(page, "Data")
     expect(page.locator("#data-facts")).to_contain_text("20")
 
 
-def test_an_unreadable_file_is_refused_beside_its_field(address: str, page: Page, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_beside_its_field(app: str, page: Page, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n and no picture")
-    page.goto(address)
+    page.goto(app)
     page.set_input_files("#start-upload input[type=file]", bad)
     expect(page.locator("#start-refusal")).to_contain_text("Not read.")
     selected(page, "Start")
 
 
-def test_the_worksheet_offers_what_is_missing(address: str, page: Page) -> None:
-    page.goto(address)
+def test_the_worksheet_offers_what_is_missing(app: str, page: Page) -> None:
+    page.goto(app)
     page.get_by_text("Should I fine-tune?").click()
     expect(page.locator("#worksheet")).to_contain_text("Bring data first")
     expect(page.locator("#measure-alternatives")).to_be_hidden()
@@ -92,11 +85,11 @@ def test_the_worksheet_offers_what_is_missing(address: str, page: Page) -> None:
 
 
 def test_addresses_and_the_back_button(
-    address: str, page: Page, store: Store, tiny: Path, small_dataset: data.Dataset
+    app: str, page: Page, store: Store, tiny: Path, small_dataset: data.Dataset
 ) -> None:
     old = train_tiny(store, tiny, small_dataset)
     new = train_tiny(store, tiny, small_dataset)
-    page.goto(f"{address}/?tab=train&run={old.id}")
+    page.goto(f"{app}/?tab=train&run={old.id}")
     selected(page, "Train")
     expect(page.locator("#run input")).to_have_value(re.compile(old.id))
     tab(page, "Chat")
@@ -114,7 +107,7 @@ def test_addresses_and_the_back_button(
     expect(page.locator("#chat-run input")).to_have_value(re.compile(old.id))
     tab(page, "Start")
     expect(page).to_have_url(re.compile(r"/$"))
-    page.goto(f"{address}/?tab=nonsense&run=r00000000")
+    page.goto(f"{app}/?tab=nonsense&run=r00000000")
     expect(page.get_by_text("r00000000, is not among yours")).to_be_visible()
     selected(page, "Start")
     assert new.id != old.id

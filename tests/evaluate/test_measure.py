@@ -3,6 +3,8 @@
 import json
 import shutil
 import threading
+import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -254,3 +256,21 @@ def test_a_model_that_changed_is_asked_again(tiny: Path, tmp_path: Path, many: d
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors")
     assert evaluate.of_data(str(folder), many.path, limit=2).key != before
+
+
+def test_the_time_left_is_counted_from_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the model before it took a minute, and with one answer done the rest seemed to take hours."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def steps() -> Generator[tuple[int, int]]:
+        nonlocal now
+        yield 3, 20  # of an earlier time
+        now = 60.0
+        for done in range(4, 21):
+            yield done, 20
+            now += 1.0
+
+    left = {done: seconds for done, _, seconds in evaluate.paced(steps())}
+    assert {done for done, seconds in left.items() if seconds is None} == {3, 4, 5, 6, 7}
+    assert [left[8], left[19], left[20]] == [12.0, 1.0, 0.0]
