@@ -59,6 +59,16 @@ def test_the_point_is_seen_without_a_click(app: str, page: Page) -> None:
     expect(page.locator("#example-row .ba-ask")).not_to_have_text(first)
 
 
+def test_a_phone_shows_the_point_and_the_button_first(app: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(app)
+    expect(page.locator("#example-row .ba-answer header")).to_have_count(2)
+    heads = page.locator("#example-row .ba-answer header").all()
+    assert max(bottom(page, selector) for selector in ("#example-verdict", "#try")) <= 844
+    assert all((box := head.bounding_box()) and box["y"] + box["height"] <= 844 for head in heads)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_ones_own_file_leads_to_the_data_tab(app: str, page: Page, small_dataset: data.Dataset) -> None:
     page.goto(app)
     page.set_input_files("#start-upload input[type=file]", small_dataset.path)

@@ -45,7 +45,7 @@ class StartTab:
         self.going = gr.State(False)
         self.timer = gr.Timer(BETWEEN, active=False)
         self._draw_try()
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_classes="ba-start"):
             with gr.Column(scale=3, min_width=320):
                 self._draw_example()
             with gr.Column(scale=2, min_width=300):
@@ -53,7 +53,6 @@ class StartTab:
                 if self.made:
                     gr.HTML(example.picture(self.made), elem_id="example-picture")
         if self.made:
-            gr.HTML(example.source(self.made), elem_id="example-source")
             with gr.Accordion(f"All {len(self.made.rows)} rows of the example", open=False, elem_id="example-all"):
                 gr.HTML(example.every(self.made.rows))
 
@@ -90,13 +89,15 @@ class StartTab:
             )
             self.back = gr.Button("← Previous", size="sm", scale=0, min_width=110, elem_id="example-back")
             self.next = gr.Button("Next →", size="sm", scale=0, min_width=110, elem_id="example-next")
+        gr.HTML(example.source(self.made), elem_id="example-source")
 
     def _draw_ways_on(self) -> None:
-        with gr.Group(elem_id="ways-on"):
+        with gr.Column(elem_id="ways-on", elem_classes="ba-card"):
             self.begin = gr.Button(TRY, variant="primary", size="lg", elem_id="try")
-            gr.HTML(WHAT)
+            gr.HTML(WHAT, elem_id="try-what")
+            gr.HTML("<h4 class='ba-head'>Use my data</h4>", elem_id="upload-head")
             self.upload = gr.File(
-                label="Use my data", file_types=list(data.ENDINGS), elem_id="start-upload", height=118
+                label="Use my data", show_label=False, file_types=list(data.ENDINGS), elem_id="start-upload", height=150
             )
             self.refused = gr.HTML(elem_id="start-refusal")
 
