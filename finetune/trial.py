@@ -82,7 +82,7 @@ class _Going:
     """A try that computes in this process: `stop` ends it, `words` and `share` say how far the present phase is."""
 
     stop: threading.Event
-    words: str = WAITING
+    words: str = "Beginning…"
     share: float = 0.0
 
 
@@ -171,8 +171,12 @@ class Trials:
 
     def _work(self, record: DatasetRecord, owner: str, going: _Going) -> None:
         try:
-            with self._turns:
+            while not self._turns.acquire(timeout=BETWEEN):
+                going.words = WAITING
+            try:
                 self._journey(record, owner, going)
+            finally:
+                self._turns.release()
         except FinetuneError as error:
             self._fail(record, str(error))
         except Exception:

@@ -37,8 +37,6 @@ GENERAL = Path(__file__).with_name("general.jsonl")
 """Questions of everyday kinds, of our own writing, that a tuned model should not get worse at."""
 
 GENERAL_SHOWN = 5
-FEW = 4
-"""Answers from which the time for the others is estimated: half of those that are given at once."""
 
 
 def general() -> list[Example]:
@@ -94,21 +92,23 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
 
 
 def paced(steps: Generator[tuple[int, int]]) -> Generator[tuple[int, int, float | None]]:
-    """`measure` with the seconds that are left, None until a few rows are answered.
+    """`measure` with the seconds that are left, None until enough rows are answered.
 
-    Counted from the first answer: before it the model is loaded, once, which would make hours of the rest.
+    Counted from the first answer: before it the model is loaded, once, which would make hours of the rest. Rows that
+    are read together end together, so those of the first batch say nothing about the pace.
 
     Example:
         >>> for done, of, left in paced(measure(task, Engine())): print(f"{done} of {of}, {left} s left")
     """
-    before, first, began = None, None, 0.0
+    before, began = None, None
     with closing(steps):
         for done, of in steps:
             before = done if before is None else before
-            if first is None and done > before:
-                first, began = done, time.monotonic()
-            known = first is not None and done - first >= FEW
-            yield done, of, (time.monotonic() - began) / (done - first) * (of - done) if known and first else None
+            if began is None and done > before:
+                began = time.monotonic()
+            paid = done - before - AT_ONCE
+            left = (time.monotonic() - began) / paid * (of - done) if began is not None and paid >= AT_ONCE else None
+            yield done, of, left
 
 
 def carry(before: Task, task: Task) -> int:

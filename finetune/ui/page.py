@@ -94,6 +94,7 @@ def build(services: Services) -> gr.Blocks:
             [browser, search],
             [browser, train_tab.run, chat_tab.run, data_tab.dataset, *start_tab.shown],
             js=address.SEARCH,
+            show_progress="hidden",
             api_visibility="private",
         ).then(None, None, tabs, api_visibility="private", **followed)
         follow.click(None, None, tabs, api_visibility="private", **followed)

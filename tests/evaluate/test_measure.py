@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from finetune import data, evaluate, models, train
 from finetune.chat import Ask, Engine, Sampling
+from finetune.chat.engine import AT_ONCE
 from finetune.data import Example
 from finetune.errors import ConfigError, DataError
 from finetune.evaluate.arms import Asking
@@ -263,14 +264,16 @@ def test_the_time_left_is_counted_from_the_first_answer(monkeypatch: pytest.Monk
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
 
+    of = 3 + 4 * AT_ONCE
+
     def steps() -> Generator[tuple[int, int]]:
         nonlocal now
-        yield 3, 20  # of an earlier time
+        yield 3, of  # three of an earlier time
         now = 60.0
-        for done in range(4, 21):
-            yield done, 20
-            now += 1.0
+        for done in range(4, of + 1):
+            yield done, of
+            now += 10.0 if (done - 3) % AT_ONCE == 0 else 0.0  # those of a batch end together
 
     left = {done: seconds for done, _, seconds in evaluate.paced(steps())}
-    assert {done for done, seconds in left.items() if seconds is None} == {3, 4, 5, 6, 7}
-    assert [left[8], left[19], left[20]] == [12.0, 1.0, 0.0]
+    assert all(left[done] is None for done in range(3, 3 + 2 * AT_ONCE))
+    assert [left[3 + batches * AT_ONCE] for batches in (2, 3, 4)] == [20.0, 10.0, 0.0], "at the end of each batch"

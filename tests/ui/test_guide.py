@@ -43,7 +43,7 @@ def test_it_measures_and_fills_itself_in(tab: guide.GuideTab, store: Store, tiny
     assert "Measure the alternatives first" in sheet
     assert (bring["visible"], measure["visible"]) == (False, True)
     steps = list(said(tab._measure(*values, request)))
-    assert any("answers, about" in bar for bar, *_ in steps)
+    assert any("9 of 9 answers" in bar for bar, *_ in steps)
     last = tab._fill(*values)[0]
     assert "held-out rows" in last
     assert "GB of this machine" in last, "the plan was measured, too"
