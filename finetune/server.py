@@ -76,6 +76,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         raise _cannot_listen(port) from error
     finally:
         supervisor.close()
+        services.trials.close()
         services.engine.close()
         gr.close_all(verbose=False)
 

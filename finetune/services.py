@@ -3,12 +3,14 @@
 import re
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 
 from finetune import settings
 from finetune.chat import Engine
 from finetune.errors import RunError
 from finetune.records import Json
 from finetune.store import DatasetRecord, Run, Store, no_dataset, no_run
+from finetune.trial import Trials
 
 LOCAL = "local"
 OWNER = re.compile("[0-9a-f]{32}")
@@ -25,6 +27,11 @@ class Services:
 
     store: Store
     engine: Engine
+
+    @cached_property
+    def trials(self) -> Trials:
+        """The journeys on a sample that go on in this process."""
+        return Trials(self.store, self.engine)
 
     def run(self, run_id: str | None, browser: Browser) -> Run:
         """One of the visitor's runs. Raises the same `RunError` for a missing run and for another visitor's."""

@@ -92,16 +92,40 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
 
 
 def paced(steps: Generator[tuple[int, int]]) -> Generator[tuple[int, int, float | None]]:
-    """`measure` with the seconds that are left, None until the first row is answered.
+    """`measure` with the seconds that are left, None until enough rows are answered.
+
+    Counted from the first answer: before it the model is loaded, once, which would make hours of the rest. Rows that
+    are read together end together, so those of the first batch say nothing about the pace.
 
     Example:
         >>> for done, of, left in paced(measure(task, Engine())): print(f"{done} of {of}, {left} s left")
     """
-    began, first = time.monotonic(), None
+    before, began = None, None
     with closing(steps):
         for done, of in steps:
-            first = done if first is None else first
-            yield done, of, (time.monotonic() - began) / (done - first) * (of - done) if done > first else None
+            before = done if before is None else before
+            if began is None and done > before:
+                began = time.monotonic()
+            paid = done - before - AT_ONCE
+            left = (time.monotonic() - began) / paid * (of - done) if began is not None and paid >= AT_ONCE else None
+            yield done, of, left
+
+
+def carry(before: Task, task: Task) -> int:
+    """Take over what the base was asked of the same rows before training, so that it is not asked twice.
+
+    Only where the questions are the same to the letter and the same copy of the base answered; returns how many
+    answers that were.
+    """
+    if before.asks != task.asks or models.find(before.model, source=before.source).source != task.source:
+        return 0
+    done = {(one.arm, one.row) for one in answered(task)}
+    taken = [one for one in answered(before) if one.arm in task.arms and (one.arm, one.row) not in done]
+    with _answers(task) as file:
+        file.writelines(f"{one.model_dump_json()}\n" for one in taken)
+        file.flush()
+        os.fsync(file.fileno())
+    return len(taken)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from finetune import data, models, settings, train
 from finetune.chat.talk import single
@@ -71,9 +72,15 @@ class Task:
     @cached_property
     def key(self) -> str:
         """The same for the same question, so that what was answered of it already is found again."""
-        rows = [[row.as_row() for row in part] for part in (self.rows, self.train)]
-        asked = [self.model, models.stamp(self.model), self.adapter, self.seed, self.thinking, rows]
+        model, seed, thinking, rows = self.asks
+        asked = [model, models.stamp(model), self.adapter, seed, thinking, rows]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def asks(self) -> tuple[str, int, bool, list[Any]]:
+        """All that the base's answers depend on."""
+        rows = [[row.as_row() for row in part] for part in (self.rows, self.train)]
+        return self.model, self.seed, self.thinking, rows
 
     @property
     def source(self) -> str | None:

@@ -6,13 +6,15 @@ from typing import Any
 import gradio as gr
 
 from finetune.services import Browser, Services, browser_secret, known
-from finetune.ui import answers
+from finetune.ui import address, answers
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
+from finetune.ui.events import PRIVATE, QUIET
 from finetune.ui.export import tab as export
 from finetune.ui.guide import tab as guide
 from finetune.ui.results import tab as results
+from finetune.ui.start import tab as start
 from finetune.ui.status import Status
 from finetune.ui.train import runs
 from finetune.ui.train import tab as train
@@ -23,7 +25,8 @@ HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span 
 
 
 AWAKE = """() => {
-    const selected = document.querySelector("#tabs [role=tab][aria-selected=true]")?.dataset.tabId;
+    const selected = SELECTED;
+    NOTE
     return TABS.map((tab) => ({__type__: "update", active: tab === selected}));
 }"""
 """Only the timer of the selected tab runs: those of hidden ones would ask the server on, for nobody.
@@ -36,104 +39,146 @@ while the page loads, the event of its first tab can come after that of the tab 
 def build(services: Services) -> gr.Blocks:
     """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
     with gr.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        browser = gr.BrowserState(None, storage_key="before-and-after", secret=browser_secret())
-        kept = gr.BrowserState(None, storage_key="before-and-after-form", secret=browser_secret())  # in a tab, not read
+        Page(services, page)
+    return page
+
+
+class Page:
+    """Draws the tabs and ties them together: what one of them chooses, the others know."""
+
+    def __init__(self, services: Services, page: gr.Blocks):
+        self.services = services
+        self.browser = gr.BrowserState(None, storage_key="before-and-after", secret=browser_secret())
+        self.form = gr.BrowserState(None, storage_key="before-and-after-form", secret=browser_secret())
         gr.HTML(HEADER)
-        status = Status(services, browser)
-        with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Guide", id="guide") as guide_place:
-                guide_tab = guide.GuideTab(services, browser)
+        self.status = Status(services, self.browser)
+        self._draw()
+        self._listen()
+        self._load(page)
+        self._keep_fresh()
+        self._lead_on()
+        page.unload(answers.forget)
+
+    def _draw(self) -> None:
+        services, browser = self.services, self.browser
+        with gr.Tabs(elem_id="tabs") as self.tabs:
+            with gr.Tab("Start", id=address.FIRST) as self.start_place:
+                self.start = start.StartTab(services, browser)
+                fold = gr.Accordion("Should I fine-tune? A worksheet for your own data", open=False)
+                with fold as self.worksheet_place:
+                    self.guide = guide.GuideTab(services, browser)
             with gr.Tab("Data", id="data"):
                 data_column = gr.Column()
-            with gr.Tab("Train", id="train") as train_place:
-                train_tab = train.TrainTab(services, browser, kept)
-            with gr.Tab("Runs", id="runs") as runs_place:
-                runs_tab = runs.RunsTab(services, browser, train_tab)
-            with gr.Tab("Chat", id="chat") as chat_place:
-                chat_tab = chat.ChatTab(services, browser)
-                with chat_tab.blind_place:
-                    blind.BlindTest(services, browser, chat_tab)
-            with gr.Tab("Results", id="results") as results_place:
-                results_tab = results.ResultsTab(services, browser)
-            with gr.Tab("Export", id="export") as export_place:
-                export_tab = export.ExportTab(services, browser)
+            with gr.Tab("Train", id="train") as self.train_place:
+                self.train = train.TrainTab(services, browser, self.form)
+            with gr.Tab("Runs", id="runs") as self.runs_place:
+                self.runs = runs.RunsTab(services, browser, self.train)
+            with gr.Tab("Chat", id="chat") as self.chat_place:
+                self.chat = chat.ChatTab(services, browser)
+                with self.chat.blind_place:
+                    blind.BlindTest(services, browser, self.chat)
+            with gr.Tab("Results", id="results") as self.results_place:
+                self.results = results.ResultsTab(services, browser)
+            with gr.Tab("Export", id="export") as self.export_place:
+                self.export = export.ExportTab(services, browser)
             with data_column:
-                data_tab = data.DataTab(services, browser, train_tab.model)
+                self.data = data.DataTab(services, browser, self.train.model)
 
-        def remember(state: Browser) -> dict[Any, Any]:
-            state = known(state)
-            if services.chosen(state) is None:
-                state |= {"dataset": None}
-            mine = services.runs(state)
-            ids = [run.id for run in mine]
-            chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
-            return {
-                browser: state,
-                train_tab.run: gr.update(choices=choices(mine), value=chosen),
-                chat_tab.run: chat_tab.refresh(state),
-                data_tab.dataset: state["dataset"],
-            }
+    def _listen(self) -> None:
+        """A tab that is entered looks at the record again; what one tab chose is chosen on the others."""
+        self.status.listen(self.tabs, self.train.model, self.train.run, self.train.view.tallies)
+        self.start.listen(self.train.model, self.data.opened, self.data.dataset, self.tabs)
+        self.guide.listen(self.train.model, self.train.plan)
+        gr.on([self.start_place.select, self.worksheet_place.expand], **self.guide.entered)
+        self.train_place.select(**self.train.entered)
+        self.runs_place.select(**self.runs.enter())
+        places = (self.chat_place, self.chat), (self.results_place, self.results), (self.export_place, self.export)
+        for place, part in places:
+            place.select(_refresh(part), [self.browser, part.run], part.run, **PRIVATE)
+        self.data.dataset.change(**self.train.chosen.drawn).then(**self.status.look)
+        self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
+        for ask in self.train.view.asked:
+            ask.then(**self.status.look)
+        self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
 
-        remembered = [browser, train_tab.run, chat_tab.run, data_tab.dataset]
-        guide_tab.listen(train_tab.model, train_tab.plan)
-        status.listen(tabs, train_tab.model, train_tab.run, train_tab.view.tallies)
-        form = [*train_tab.inputs.values(), train_tab.cards.preset]
-        restored = page.load(train_tab.restore, kept, form, api_visibility="private", show_progress="hidden")
-        loaded = restored.then(remember, browser, remembered, api_visibility="private")
-        loaded.then(**train_tab.chosen.drawn).then(**guide_tab.entered).then(**status.look)
-        guide_place.select(**guide_tab.entered)
-        page.unload(answers.forget)
-        chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
-        results_place.select(results_tab.refresh, [browser, results_tab.run], results_tab.run, api_visibility="private")
-        export_place.select(export_tab.refresh, [browser, export_tab.run], export_tab.run, api_visibility="private")
-        runs_place.select(**runs_tab.enter())
-        train_place.select(**train_tab.entered)
-        data_tab.dataset.change(**train_tab.chosen.drawn).then(**status.look)
-        train_tab.chosen.listen_to_data(data_tab.sources.opened, data_tab.dataset, tabs, train_tab.entered)
-        for ask in train_tab.view.asked:
-            ask.then(**status.look)
-        timers = {
-            "data": data_tab.kept.timer,
-            "train": train_tab.view.timer,
-            "runs": runs_tab.timer,
+    def _load(self, page: gr.Blocks) -> None:
+        """The page as this visitor left it, on the tab that the address names."""
+        search, follow = gr.Textbox(visible=False), gr.Button(visible="hidden", elem_id="follow-address")
+        followed: dict[str, Any] = {"js": address.follow([str(place.id) for place in self.tabs.children]), **PRIVATE}
+        form = [*self.train.inputs.values(), self.train.cards.preset]
+        remembered = [self.browser, self.train.run, self.chat.run, self.data.dataset, *self.start.shown]
+        page.load(self.train.restore, self.form, form, **QUIET).then(
+            self._remember, [self.browser, search], remembered, js=address.SEARCH, **QUIET
+        ).then(None, None, self.tabs, **followed).then(**self.train.chosen.drawn).then(**self.status.look)
+        follow.click(None, None, self.tabs, **followed)
+
+    def _remember(self, state: Browser, search: str | None) -> dict[Any, Any]:
+        state, asked = known(state), address.run_in(search)
+        if self.services.chosen(state) is None:
+            state |= {"dataset": None}
+        mine = self.services.runs(state)
+        ids = [run.id for run in mine]
+        if asked in ids:
+            state |= {"run": asked}
+        elif asked:  # in the same words, whether it is another visitor's or nobody's
+            gr.Info(f"The run in the address, {asked}, is not among yours.")
+        chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
+        return {
+            self.browser: state,
+            self.train.run: gr.update(choices=choices(mine), value=chosen),
+            self.chat.run: self.chat.refresh(state, asked),
+            self.data.dataset: state["dataset"],
+            **self.start.look(False, state),
         }
-        selected = [place.select for place in tabs.children]
-        awake = AWAKE.replace("TABS", json.dumps([*timers]))
-        gr.on(selected, None, None, [*timers.values()], js=awake, api_visibility="private")
-        for button in (runs_tab.open, runs_tab.clone):
-            button.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
-        data_tab.go.click(
-            lambda state, run: (gr.Tabs(selected="train"), train_tab.make_room(run, state)),
-            [browser, train_tab.run],
-            [tabs, train_tab.run],
-            api_visibility="private",
-        )
-        data_tab.length.change(
-            lambda length: length, data_tab.length, train_tab.inputs["max_length"], api_visibility="private"
-        )
-        for button, here, there, place in (  # the run in hand comes along
-            (chat_tab.judge, chat_tab, results_tab, "results"),
-            (results_tab.take, results_tab, export_tab, "export"),
-            (results_tab.talk, results_tab, chat_tab, "chat"),
+
+    def _keep_fresh(self) -> None:
+        timers = {"data": self.data.kept.timer, "train": self.train.view.timer, "runs": self.runs.timer}
+        awake = AWAKE.replace("TABS", json.dumps([*timers])).replace("SELECTED", address.SELECTED)
+        awake = awake.replace("NOTE", address.note())
+        gr.on([place.select for place in self.tabs.children], None, None, [*timers.values()], js=awake, **PRIVATE)
+
+    def _lead_on(self) -> None:
+        """Buttons to other tabs; the run in hand comes along."""
+        for button, tab in (
+            (self.guide.bring, "data"),
+            (self.runs.open, "train"),
+            (self.runs.clone, "train"),
+            (self.results.longer, "train"),
+            (self.results.bring, "data"),
+        ):
+            button.click(lambda tab=tab: gr.Tabs(selected=tab), None, self.tabs, **PRIVATE)
+        for button, here, tab, there in (
+            (self.train.go, self.train, "chat", self.chat),
+            (self.train.judge, self.train, "results", self.results),
+            (self.chat.judge, self.chat, "results", self.results),
+            (self.results.talk, self.results, "chat", self.chat),
+            (self.results.take, self.results, "export", self.export),
         ):
             button.click(
-                lambda state, run, there=there, place=place: (gr.Tabs(selected=place), there.refresh(state, run)),
-                [browser, here.run],
-                [tabs, there.run],
-                api_visibility="private",
+                lambda state, run, tab=tab, there=there: (gr.Tabs(selected=tab), there.refresh(state, run)),
+                [self.browser, here.run],
+                [self.tabs, there.run],
+                **PRIVATE,
             )
-        for button, place in ((results_tab.longer, "train"), (results_tab.bring, "data")):
-            button.click(lambda place=place: gr.Tabs(selected=place), None, tabs, api_visibility="private")
-        train_tab.go.click(
-            lambda state, run: (gr.Tabs(selected="chat"), chat_tab.refresh(state, run)),
-            [browser, train_tab.run],
-            [tabs, chat_tab.run],
-            api_visibility="private",
+        self.data.go.click(
+            lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
+            [self.browser, self.train.run],
+            [self.tabs, self.train.run],
+            **PRIVATE,
         )
-        train_tab.judge.click(
-            lambda state, run: (gr.Tabs(selected="results"), results_tab.refresh(state, run)),
-            [browser, train_tab.run],
-            [tabs, results_tab.run],
-            api_visibility="private",
-        )
-    return page
+        shown = [self.train.run, self.chat.run, self.results.run, self.export.run]
+        for tab, button in self.start.ways.items():
+            button.click(self._show_tried, self.browser, shown, **PRIVATE).then(
+                lambda tab=tab: gr.Tabs(selected=tab), None, self.tabs, **PRIVATE
+            )
+
+    def _show_tried(self, state: Browser) -> dict[Any, Any]:
+        """The run of a visitor's try, on every tab that shows one."""
+        tried = self.start.run(state)
+        shown = {part.run: part.refresh(state, tried) for part in (self.chat, self.results, self.export)}
+        return shown | {self.train.run: gr.update(choices=choices(self.services.runs(state)), value=tried)}
+
+
+def _refresh(part: Any) -> Any:
+    """The runs that a tab offers: the one it shows stays, else that of the address or of the last visit."""
+    return lambda state, run: part.refresh(state, run or known(state)["run"])

@@ -1,4 +1,4 @@
-"""Guide, Results and Export in a real browser, on a tiny model: judged, taken away, brought in again."""
+"""The worksheet, Results and Export in a real browser, on a tiny model: judged, taken away, brought in again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +27,17 @@ def page(chromium: Browser) -> Iterator[Page]:
     page.close()
 
 
+def unfold(page: Page) -> None:
+    """Open the worksheet, anew if it is open, so that it is filled in."""
+    fold = page.get_by_role("button", name="Should I fine-tune?")
+    if page.locator("#worksheet").is_visible():
+        fold.click()
+        expect(page.locator("#worksheet")).to_be_hidden()
+    fold.click()
+
+
 def begin(page: Page, model: Path, dataset: data.Dataset) -> None:
-    """As a new visitor: name the model, bring the file, look at the Guide."""
+    """As a new visitor: name the model, bring the file, look at the worksheet."""
     tab(page, "Train")
     page.click("#change-model")
     page.fill("#model input", str(model))
@@ -36,16 +45,17 @@ def begin(page: Page, model: Path, dataset: data.Dataset) -> None:
     tab(page, "Data")
     page.set_input_files("#upload input[type=file]", dataset.path)
     expect(page.locator("#data-facts")).to_contain_text("20")
-    tab(page, "Guide")
+    tab(page, "Start")
+    unfold(page)
 
 
 def test_the_guide_measures_the_alternatives_before_any_training(
     page: Page, store: Store, tiny: Path, small_dataset: data.Dataset, address: str
 ) -> None:
     page.goto(address)
+    unfold(page)
     page.fill("#use-case textarea", "Add small numbers")
-    page.click("#measure-alternatives")
-    expect(page.locator(".toast-body")).to_contain_text("There is no data yet.")
+    expect(page.locator("#measure-alternatives")).to_be_hidden()
     begin(page, tiny, small_dataset)
     expect(page.locator("#worksheet")).to_contain_text("they need no training")
     page.click("#measure-alternatives")
@@ -64,6 +74,7 @@ def test_a_run_is_judged_taken_away_and_brought_in(
 ) -> None:
     run = train_tiny(store, tiny, small_dataset)
     page.goto(address)
+    unfold(page)
     expect(page.locator("#worksheet")).to_contain_text("Use case")
 
     tab(page, "Results")
@@ -87,5 +98,6 @@ def test_a_run_is_judged_taken_away_and_brought_in(
     page.set_input_files("#import-bundle input[type=file]", bundle)
     expect(page.locator("#import-progress")).to_contain_text("Imported")
     assert {one.id for one in store.runs()} > {run.id}
-    tab(page, "Guide")
+    tab(page, "Start")
+    unfold(page)
     expect(page.locator("#worksheet .ba-verdict b")).not_to_be_empty()

@@ -3,6 +3,8 @@
 import json
 import shutil
 import threading
+import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from finetune import data, evaluate, models, train
 from finetune.chat import Ask, Engine, Sampling
+from finetune.chat.engine import AT_ONCE
 from finetune.data import Example
 from finetune.errors import ConfigError, DataError
 from finetune.evaluate.arms import Asking
@@ -254,3 +257,23 @@ def test_a_model_that_changed_is_asked_again(tiny: Path, tmp_path: Path, many: d
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors")
     assert evaluate.of_data(str(folder), many.path, limit=2).key != before
+
+
+def test_the_time_left_is_counted_from_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the model before it took a minute, and with one answer done the rest seemed to take hours."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    of = 3 + 4 * AT_ONCE
+
+    def steps() -> Generator[tuple[int, int]]:
+        nonlocal now
+        yield 3, of  # three of an earlier time
+        now = 60.0
+        for done in range(4, of + 1):
+            yield done, of
+            now += 10.0 if (done - 3) % AT_ONCE == 0 else 0.0  # those of a batch end together
+
+    left = {done: seconds for done, _, seconds in evaluate.paced(steps())}
+    assert all(left[done] is None for done in range(3, 3 + 2 * AT_ONCE))
+    assert [left[3 + batches * AT_ONCE] for batches in (2, 3, 4)] == [20.0, 10.0, 0.0], "at the end of each batch"

@@ -1,1 +1,1 @@
-"""The Guide tab: whether fine-tuning is worth a try, and the worksheet to take away."""
+"""The worksheet on the Start tab: whether fine-tuning is worth a try."""

@@ -1,4 +1,4 @@
-"""The Guide tab, first in the app: should I fine-tune at all? A worksheet that fills itself in."""
+"""The worksheet on the Start tab: should I fine-tune at all? It fills itself in."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -33,7 +33,10 @@ TITLE = "Should I fine-tune?"
 
 
 class GuideTab:
-    """Draws the tab and answers its events; `enter` is what selecting the tab does. `plan` is the Train tab's."""
+    """Draws the worksheet and answers its events; `entered` fills it in. `plan` is the Train tab's.
+
+    Without data there is nothing to measure: then `bring`, which leads to the Data tab, stands in the button's place.
+    """
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
@@ -62,7 +65,8 @@ class GuideTab:
         self.price = gr.Textbox(
             label="Price per hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
         )
-        self.measure = gr.Button("Measure the alternatives", variant="primary", elem_id="measure-alternatives")
+        self.bring = gr.Button("Choose data first", elem_id="guide-bring")
+        self.measure = gr.Button("Measure the alternatives", visible=False, elem_id="measure-alternatives")
         self.halt = gr.Button("Stop", size="sm", visible=False, elem_id="stop-alternatives")
         with gr.Row():
             self.markdown = Download("Save as Markdown", "guide-markdown")
@@ -76,7 +80,7 @@ class GuideTab:
         self.entered: dict[str, Any] = {
             "fn": self._fill,
             "inputs": inputs,
-            "outputs": self.sheet,
+            "outputs": [self.sheet, self.bring, self.measure],
             "trigger_mode": "always_last",
             **QUIET,
         }
@@ -105,11 +109,14 @@ class GuideTab:
         newest = next((run.dataset for run in self.services.runs(state)), None)
         return self.services.dataset(newest, state) if newest else None
 
-    def _fill(self, *values: Any) -> str:
+    def _fill(self, *values: Any) -> tuple[str, Any, Any]:
+        """The worksheet, and the button that can be pressed now: to bring data, or to measure."""
         try:
-            return worksheet.draw(guide.sheet(self._facts(*values)))
+            facts = self._facts(*values)
         except FinetuneError as error:
-            return failed(str(error))
+            return failed(str(error)), gr.skip(), gr.skip()
+        some = facts.rows is not None
+        return worksheet.draw(guide.sheet(facts)), gr.update(visible=not some), gr.update(visible=some)
 
     def _page(self, write: Any, *values: Any) -> str:
         facts = self._facts(*values)
