@@ -80,7 +80,7 @@ def build(services: Services) -> gr.Blocks:
             return {
                 browser: state,
                 train_tab.run: gr.update(choices=choices(services.runs(state)), value=chosen),
-                chat_tab.run: chat_tab.refresh(state, asked),
+                chat_tab.run: chat_tab.refresh(state, chosen),
                 data_tab.dataset: state["dataset"],
                 **start_tab.look(False, state),
             }
