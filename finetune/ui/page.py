@@ -126,7 +126,7 @@ class Page:
         return {
             self.browser: state,
             self.train.run: gr.update(choices=choices(mine), value=chosen),
-            self.chat.run: self.chat.refresh(state, asked),
+            self.chat.run: self.chat.refresh(state, chosen),
             self.data.dataset: state["dataset"],
             **self.start.look(False, state),
         }
