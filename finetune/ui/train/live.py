@@ -111,7 +111,7 @@ class RunView:
         self._listen()
 
     def _draw(self) -> None:
-        self.run = gr.Dropdown([], label="Run", elem_id="run", visible="hidden")  # unmounted, it would not notice a run
+        self.run = gr.Dropdown([], label="Run", elem_id="run", visible="hidden")  # chosen on the Runs tab
         with gr.Column(visible=False, elem_id="run-view") as self.column:
             self.card = gr.HTML(elem_id="run-card")
             with gr.Row(visible=False, elem_id="run-next") as self.next:
@@ -132,10 +132,8 @@ class RunView:
                     self.notes = gr.HTML(visible=False, elem_id="run-notes")
                     with gr.Accordion("Learning rate and gradient", open=False, visible=False) as self.more:
                         self.beside = gr.HTML(elem_id="beside-plots")
-                    with gr.Accordion("Log", open=False, elem_id="log"):
-                        self.log = gr.Textbox(
-                            lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log"
-                        )
+            with gr.Accordion("Log", open=False, elem_id="log"):
+                self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
         self.timer = gr.Timer(MOVING, active=False)
         self.seen = gr.State(None)
 
@@ -194,7 +192,6 @@ class RunView:
         may = legal(run)
         return {
             self.seen: mark,
-            self.run: gr.update(visible=True),
             self.column: gr.update(visible=True),
             self.card: self._card(run, progress, ahead),
             self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
@@ -221,14 +218,14 @@ class RunView:
 
     def _nothing(self) -> dict[Any, Any]:
         """No run is in view: there is room for a new one."""
-        hidden = {self.run: gr.update(visible="hidden"), self.column: gr.update(visible=False)}
-        return {**hidden, self.seen: None, self.card: "", self.log: "", self.timer: gr.update(value=RESTING)}
+        hidden = {self.column: gr.update(visible=False), self.seen: None}
+        return {**hidden, self.card: "", self.log: "", self.timer: gr.update(value=RESTING)}
 
     def _gone(self, state: Browser) -> dict[Any, Any]:
         """The run in view was deleted, here or on another page: the newest takes its place."""
         left = self.services.runs(state)
         value = left[0].id if left else None
-        return self._nothing() | {self.run: gr.update(choices=choices(left), value=value, visible="hidden")}
+        return self._nothing() | {self.run: gr.update(choices=choices(left), value=value)}
 
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
         ask, answer = ASKS[name]

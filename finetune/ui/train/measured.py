@@ -61,7 +61,7 @@ def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
 
 def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
     """Each with its name."""
-    cells = [(f"{progress.step:,} / {f'{run.steps:,}' if run.steps else '…'}", "steps")]
+    cells = [(f"{progress.step:,} / {run.steps:,}", "steps")] if run.steps else []
     cells.append((clock(progress.seconds), "elapsed"))
     if progress.eta is not None:
         cells.append((clock(progress.eta), "time left (measured)"))
