@@ -23,7 +23,7 @@ from pathlib import Path
 from finetune import data, evaluate, train
 from finetune.chat import Engine
 from finetune.durations import clock, roughly
-from finetune.errors import FinetuneError, RunError
+from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.evaluate.finished import headline
 from finetune.files import aside
 from finetune.records import Moment, Record
@@ -39,6 +39,9 @@ PRESET = "quick"
 FILE = "trial.json"
 AT_ONCE = 2
 """Tries of all visitors that compute at a time; others wait."""
+
+MOST = 16
+"""Tries of all visitors that compute or wait."""
 
 BETWEEN = 0.5
 """Seconds between two looks at the run that is waited for."""
@@ -99,12 +102,15 @@ class Trials:
         """Begin a try, or go on with one that was interrupted; the dataset it is about. One that is going on stays.
 
         Raises:
-            FinetuneError: the sample cannot be kept.
+            NotAllowed: too many are waiting.
+            FinetuneError: the sample or the try cannot be kept.
         """
         sample = next(one for one in data.samples() if one.name == SAMPLE)
         record = data.save_dataset(self.store, data.load(sample.path), owner)
         with self._lock:  # also around the writing: a second click must not begin beside the first
             if record.id not in self._going:
+                if len(self._going) >= MOST:
+                    raise NotAllowed(f"{MOST} tries are going on or waiting here.", fix="Try again in a few minutes.")
                 before = self._read(record)
                 goes_on = before is not None and before.model == model and not self._report(self._run(before))
                 run = before.run if before and goes_on else None

@@ -8,6 +8,7 @@ import pytest
 
 from finetune import evaluate, train, trial
 from finetune.chat import Engine
+from finetune.errors import NotAllowed
 from finetune.store import Store
 from finetune.trial import Trials
 from tests.zygote import ForkingSupervisor
@@ -101,3 +102,11 @@ def test_why_it_could_not_go_on_is_said(trials: Trials, tmp_path: Path) -> None:
     assert status
     assert status.trial.error
     assert "no-model" in status.trial.error
+
+
+def test_only_so_many_wait(trials: Trials, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "MOST", 1)
+    trials.begin(str(tiny), ME)
+    with pytest.raises(NotAllowed, match="1 tries are going on or waiting here"):
+        trials.begin(str(tiny), OTHER)
+    assert trials.look(OTHER) is None
