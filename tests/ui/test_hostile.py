@@ -41,8 +41,8 @@ a article b br button code dd del details div dl dt figcaption figure h4 h5 head
 section small span summary svg table tbody td th thead title tr u
 """
 ATTRIBUTES = """
-aria-checked aria-hidden aria-label class d data-label data-run data-tab data-text dir height href preserveaspectratio rel role scope style target
-title type viewbox
+aria-checked aria-hidden aria-label class d data-label data-run data-tab data-text dir height href
+preserveaspectratio rel role scope style target title type viewbox
 """
 
 
