@@ -80,7 +80,8 @@ def build(services: Services) -> gr.Blocks:
         form = [*train_tab.inputs.values(), train_tab.cards.preset]
         restored = page.load(train_tab.restore, kept, form, api_visibility="private", show_progress="hidden")
         loaded = restored.then(remember, browser, remembered, api_visibility="private")
-        loaded.then(**train_tab.chosen.drawn).then(**guide_tab.entered).then(**status.look)
+        loaded.then(**status.look).then(**guide_tab.entered)
+        loaded.then(**train_tab.chosen.drawn)
         guide_place.select(**guide_tab.entered)
         page.unload(answers.forget)
         chat_place.select(chat_tab.refresh, [browser, chat_tab.run], chat_tab.run, api_visibility="private")
