@@ -71,7 +71,7 @@ import gradio as gr
 from finetune import settings, train
 from finetune.chat import Engine
 from finetune.store import Store
-from finetune.ui.train import models as tab
+from finetune.ui.train import chosen as tab
 from finetune.ui.data.opened import Opened
 from finetune.services import Services, known, owner
 from finetune.ui.data.sources import Sources

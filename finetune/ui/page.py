@@ -107,9 +107,12 @@ class Page:
         followed: dict[str, Any] = {"js": address.follow([str(place.id) for place in self.tabs.children]), **PRIVATE}
         form = [*self.train.inputs.values(), self.train.cards.preset]
         remembered = [self.browser, self.train.run, self.chat.run, self.data.dataset, *self.start.shown]
-        page.load(self.train.restore, self.form, form, **QUIET).then(
+        loaded = page.load(self.train.restore, self.form, form, **QUIET).then(
             self._remember, [self.browser, search], remembered, js=address.SEARCH, **QUIET
-        ).then(None, None, self.tabs, **followed).then(**self.train.chosen.drawn).then(**self.status.look)
+        )
+        loaded.then(None, None, self.tabs, **followed)
+        loaded.then(**self.status.look)
+        loaded.then(**self.train.chosen.drawn)
         follow.click(None, None, self.tabs, **followed)
 
     def _remember(self, state: Browser, search: str | None) -> dict[Any, Any]:

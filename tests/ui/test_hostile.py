@@ -24,26 +24,25 @@ from finetune.export.make import Exported
 from finetune.store import DatasetRecord, Facts, Run
 from finetune.train import Progress, progress
 from finetune.train.events import Answer, Noted, Samples
-from finetune.ui import chart, html
+from finetune.ui import chart, html, status
 from finetune.ui.chat import blind, compare
 from finetune.ui.data import library, mapping, report, rows
 from finetune.ui.export import cards
 from finetune.ui.guide import worksheet
 from finetune.ui.results import verdict
-from finetune.ui.train import measured, runs
-from finetune.ui.train import models as models_tab
+from finetune.ui.train import chosen, measured, runs
 from tests.train.events import RUN, evaluation, series, step
 from tests.ui.payloads import PAYLOADS
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
 
 TAGS = """
-a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark p path pre
-section small span strong summary svg table tbody td th thead title tr u ul
+a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark nav p path
+pre section small span strong summary svg table tbody td th thead title tr u ul
 """
 ATTRIBUTES = """
-aria-busy aria-checked aria-hidden aria-label class d data-code data-label data-run data-text dir height href
-preserveaspectratio rel role style target title type viewbox
+aria-busy aria-checked aria-hidden aria-label class d data-code data-label data-run data-tab data-text dir height
+href preserveaspectratio rel role scope style target title type viewbox
 """
 
 
@@ -208,9 +207,12 @@ DRAWN: dict[str, Drawing] = {
     "verdict.arms": lambda evil: verdict.arms(an_evaluation(evil)),
     "verdict.forgetting": lambda evil: verdict.forgetting(an_evaluation(evil)),
     "verdict.rows": lambda evil: verdict.rows([a_row(evil)] * 12, "all"),
-    "measured.card": lambda evil: measured.card(a_run(evil), a_progress(evil)),
+    "measured.card": lambda evil: measured.card(a_run(evil), a_progress(evil), evil),
     "measured.notes": lambda evil: measured.notes(a_progress(evil)),
     "measured.answers": lambda evil: measured.answers(a_progress(evil)),
+    "chosen.chip": lambda evil: chosen.TEMPLATES.chip("Data", evil, [evil, evil], evil),
+    "status.line": lambda evil: status.TEMPLATES.line(a_record(evil), evil, a_run(evil), evil, evil, 3),
+    "run.differences": lambda evil: measured.TEMPLATES.differences([evil, evil], [(evil, [evil, evil])]),
     "runs.table": lambda evil: runs.table([(a_run(evil), evil, (1, 1.0)), (a_run(evil), evil, None)], ["r1"], 100.0),
 }
 
@@ -241,4 +243,4 @@ def test_what_a_model_is_found_as_stays_text(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(models, "load_tokenizer", lambda _: None)
     for find in (lambda _, say: say(HOSTILE) or SimpleNamespace(sentence=HOSTILE), fails):
         monkeypatch.setattr(models, "find", find)
-        assert all(map(ours, models_tab.locate(HOSTILE)))
+        assert all(map(ours, chosen.locate(HOSTILE)))

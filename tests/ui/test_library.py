@@ -10,7 +10,6 @@ import pytest
 
 from finetune import data, models, train
 from finetune.chat import Engine
-from finetune.errors import ConfigError
 from finetune.services import Services, known
 from finetune.store import DatasetRecord, Run, Store
 from finetune.ui import page
@@ -108,9 +107,10 @@ def test_training_on_what_was_deleted_asks_for_data(tab: DataTab, tmp_path: Path
     train.delete_dataset(store, record.id)
     with gr.Blocks():
         browser = gr.BrowserState(None)
-        train_tab = TrainTab(tab.services, browser, gr.Dropdown([models.DEFAULT]))
-    with pytest.raises(ConfigError, match="There is no data yet"):
-        train_tab.plan.measure(train.TrainConfig(), state)
+        train_tab = TrainTab(tab.services, browser, gr.BrowserState(None))
+    asked = {**train_tab.fill(train.TrainConfig()), train_tab.plan.minutes: "", browser: state}
+    assert "There is no data yet" in train_tab.plan._plan(asked)[train_tab.plan.answer]
+    assert "There is no data yet" in train_tab._begin(asked)[train_tab.refused]
 
 
 def test_runs_that_use_it_are_asked_about_and_go_with_it(tab: DataTab, tmp_path: Path, store: Store) -> None:

@@ -134,7 +134,7 @@ class RunView:
                         self.beside = gr.HTML(elem_id="beside-plots")
             with gr.Accordion("Log", open=False, elem_id="log"):
                 self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
-        self.timer = gr.Timer(MOVING, active=False)
+        self.timer = gr.Timer(RESTING, active=False)
         self.seen = gr.State(None)
 
     def _listen(self) -> None:
@@ -182,18 +182,19 @@ class RunView:
             return gr.skip() if last is None else self._nothing()
         try:
             run = self.services.run(run_id, state)
+            data = self.services.store.dataset(run.dataset).name
         except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
         ahead = self._ahead(run)
-        mark = [run.id, run.name, run.state, seq, ahead]
+        mark, card = [run.id, run.name, run.state, seq, ahead], measured.card(run, progress, data, ahead)
         if mark == last:
-            return {self.card: self._card(run, progress, ahead)} if run.state == "running" else gr.skip()
+            return {self.card: card} if run.state == "running" else gr.skip()
         may = legal(run)
         return {
             self.seen: mark,
             self.column: gr.update(visible=True),
-            self.card: self._card(run, progress, ahead),
+            self.card: card,
             self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
             self.retry: gr.update(value=offer(run), visible=bool(offer(run))),
             self.actions: gr.update(visible=any(may.values())),
@@ -206,9 +207,6 @@ class RunView:
             self.log: "\n".join(progress.lines[-LOG_LINES:]),
             self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
-
-    def _card(self, run: Run, progress: train.Progress, ahead: int) -> str:
-        return measured.card(run, progress, self.services.store.dataset(run.dataset).name, ahead)
 
     def _ahead(self, run: Run) -> int:
         """Runs of anybody that this one waits for."""
