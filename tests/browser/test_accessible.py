@@ -54,13 +54,13 @@ def opened(chromium: Browser, address: str, scheme: str, size: Any = DESK, local
 
 
 def select(page: Page, name: str) -> None:
-    """A tab by its id, also where it hides behind the dots of a narrow page."""
-    page.evaluate(
-        "name => document.querySelector(`#tabs [role=tab][data-tab-id=${name}]`).dispatchEvent("
-        "new MouseEvent('click', {bubbles: true}))",
-        name,
-    )
+    """A tab by its id; a narrow page has it behind the dots, so for a moment the page is wide."""
+    size = page.viewport_size or DESK
+    page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    page.locator(f"#tabs > .tab-wrapper [role=tab][data-tab-id={name}]").click()
     page.wait_for_timeout(1500)
+    page.set_viewport_size(size)
+    page.wait_for_timeout(300)
 
 
 def severe(page: Page) -> list[str]:
