@@ -55,7 +55,7 @@ def test_cards_measure_themselves_and_a_reload_forgets_nothing(
     assert box["y"] + box["height"] < 1000, "the button is in view without scrolling"
     shot(page, "train-ready")
 
-    page.locator("#preset").get_by_text("Thorough").click()
+    page.locator("#preset label").filter(has_text="Thorough").click()
     page.get_by_text("More settings", exact=True).click()
     expect(page.locator("#setting-r input").first).to_have_value("32")
     page.fill("#setting-max_steps input, #setting-max_steps textarea", "7")

@@ -95,9 +95,9 @@ def test_a_browser_that_remembers_what_was_deleted_has_no_data(tab: DataTab, tmp
     assert (shown[tab.dataset], shown[tab.facts]) == (None, library.NO_DATA)
     services = tab.services
     assert services.chosen(state) is None
-    remember = next(fn.fn for fn in page.build(services).fns.values() if getattr(fn.fn, "__name__", "") == "remember")
-    remembered = {type(component): value for component, value in remember(state).items()}
-    assert (remembered[gr.BrowserState]["dataset"], remembered[gr.State]) == (None, None)
+    remember = next(fn.fn for fn in page.build(services).fns.values() if fn.name == "_remember")
+    whole, remembered = remember.__self__, remember(state, None)
+    assert (remembered[whole.browser]["dataset"], remembered[whole.data.dataset]) == (None, None)
 
 
 def test_training_on_what_was_deleted_asks_for_data(tab: DataTab, tmp_path: Path, store: Store) -> None:

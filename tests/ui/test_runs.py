@@ -137,6 +137,7 @@ def test_copied_settings_fill_the_form(tab: runs.RunsTab, store: Store, monkeypa
     assert train.TrainConfig.parse(form) == train.TrainConfig(r=64, learning_rate=1e-3)
     assert form["max_steps"] == ""
     assert filled[tab.train_tab.run] is None, "the form is in view, not a run"
+    assert filled[tab.browser]["dataset"] == store.datasets()[0].id, "no data was chosen: the run's"
 
 
 def test_opening_remembers_the_run(tab: runs.RunsTab, store: Store) -> None:

@@ -160,7 +160,7 @@ def test_an_address_names_a_run(search: str | None, run: str | None) -> None:
 
 def remembered(page: gr.Blocks, state: dict[str, Any], search: str) -> tuple[dict[str, Any], Any]:
     """The browser's state and the run on the Train tab after the page was opened with this address."""
-    fn = next(fn.fn for fn in page.fns.values() if fn.name == "remember")
+    fn = next(fn.fn for fn in page.fns.values() if fn.name == "_remember")
     assert fn
     found = fn(state, search)
     by_id = {getattr(part, "elem_id", None): value for part, value in found.items()}

@@ -138,3 +138,11 @@ def test_an_ended_run_makes_room_for_the_next(page: tab.TrainTab, store: Store, 
     assert page.make_room(run.id, None) == gr.skip(), "it goes on: it stays in view"
     train.stop(store, run.id)
     assert page.make_room(run.id, None) is None
+
+
+def test_a_run_in_view_folds_the_form_away_but_keeps_it_mounted() -> None:
+    """Unmounted inputs notice nothing: settings copied from a run would be neither kept nor those of a card."""
+    form, button = tab._folded("r1")
+    assert (form["visible"], button["visible"]) == ("hidden", True)
+    form, button = tab._folded(None)
+    assert (form["visible"], button["visible"]) == (True, False)

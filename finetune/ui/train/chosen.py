@@ -108,7 +108,7 @@ class Chosen:
             with gr.Row(elem_classes="ba-choice"):
                 self.copy = gr.HTML(about_model(models.DEFAULT), elem_id="chosen-model")
                 self.change = gr.Button("Change", elem_id="change-model", **small)
-        with gr.Column(visible=False, elem_id="model-chooser") as self.chooser:
+        with gr.Column(visible="hidden", elem_id="model-chooser") as self.chooser:  # unmounted, it would notice nothing
             self._draw_chooser(small)
         self.opened = gr.State(False)
 
@@ -140,7 +140,10 @@ class Chosen:
         self.check.click(locate, self.model, self.status, **PRIVATE).then(**self.drawn)
         for button in (self.change, self.done):
             button.click(
-                lambda was: (not was, gr.update(visible=not was)), self.opened, [self.opened, self.chooser], **QUIET
+                lambda was: (not was, gr.update(visible="hidden" if was else True)),
+                self.opened,
+                [self.opened, self.chooser],
+                **QUIET,
             ).then(**self.drawn)
 
     def listen_to_data(self, opened: Opened, dataset: gr.State, tabs: gr.Tabs, entered: dict[str, Any]) -> None:

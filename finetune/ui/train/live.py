@@ -58,9 +58,13 @@ def names(runs: Sequence[Run]) -> dict[str, str]:
         >>> names([first, second])
         {'r1': 'tickets · SmolLM2 (28 Nov, 14:05)', 'r2': 'tickets · SmolLM2 (28 Nov, 14:31)'}
     """
-    often = Counter(run.name for run in runs)
-    when = {run.id: time.strftime("%-d %b, %H:%M", time.localtime(run.created)) for run in runs}
-    return {run.id: run.name if often[run.name] == 1 else f"{run.name} ({when[run.id]})" for run in runs}
+    called = {run.id: run.name for run in runs}
+    for when in ("%-d %b, %H:%M", "%-d %b, %H:%M:%S"):
+        often = Counter(called.values())
+        for run in runs:
+            if often[called[run.id]] > 1:
+                called[run.id] = f"{run.name} ({time.strftime(when, time.localtime(run.created))})"
+    return called
 
 
 def choices(runs: Sequence[Run]) -> list[tuple[str, str]]:

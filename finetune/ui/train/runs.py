@@ -154,7 +154,8 @@ class RunsTab:
         self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **QUIET)
         self.sure.click(self._delete, here, drawn, **QUIET)
         self.open.click(self._open, here, [self.train_tab.run, self.browser], **QUIET)
-        self.clone.click(self._clone, here, [*self.train_tab.inputs.values(), self.train_tab.run], **QUIET)
+        filled = [*self.train_tab.inputs.values(), self.train_tab.run, self.browser]
+        self.cloned = self.clone.click(self._clone, here, filled, **QUIET)
 
     def enter(self) -> dict[str, Any]:
         """What to do when the tab is opened: arguments for its event."""
@@ -263,7 +264,9 @@ class RunsTab:
             run = self._only(picked, state)
             config = train.TrainConfig.parse(run.config)
         gr.Info(text(f"The form now has the settings of {run.name}."))
-        return self.train_tab.fill(config) | {self.train_tab.run: None}
+        state = known(state)
+        data = state if self.services.chosen(state) else state | {"dataset": run.dataset}
+        return self.train_tab.fill(config) | {self.train_tab.run: None, self.browser: data}
 
     def _only(self, picked: list[str], state: Browser) -> Run:
         return self.services.run(picked[0] if len(picked) == 1 else None, state)

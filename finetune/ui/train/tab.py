@@ -36,7 +36,8 @@ class TrainTab:
 
     def _draw(self) -> None:
         self.view = RunView(self.services, self.browser)
-        with gr.Accordion("New run", open=True, elem_id="new-run") as self.fresh:
+        self.another = gr.Button("New run", visible=False, elem_id="another-run")
+        with gr.Column(elem_id="new-run") as self.fresh:
             self.chosen = Chosen(self.services, self.browser)
             with gr.Column(visible=False, elem_id="recipe") as self.ready:
                 self.cards = cards.Cards(self.services, self.browser)
@@ -58,9 +59,11 @@ class TrainTab:
         self.plan.listen(self.inputs)
         self.cards.listen(self.inputs, self.plan)
         self.chosen.listen(self.inputs, self.plan, self.ready, [self.refused, self.plan.answer])
-        self.run.change(lambda run: gr.update(open=not run), self.run, self.fresh, preprocess=False, **QUIET)
+        folding = {"outputs": [self.fresh, self.another], **QUIET}
+        self.run.change(_folded, self.run, preprocess=False, **folding)
+        self.another.click(lambda: _folded(None), None, **folding).then(**self.cards.foresee)
         self.entered = self.cards.foresee
-        gr.on([self.model.change, self.fresh.expand], **self.entered)
+        self.model.change(**self.entered)
         self.cards.preset.input(self._start_from, [self.cards.preset, self.model], [*self.inputs.values()], **QUIET)
         changes = [component.change for component in self.inputs.values()]  # type: ignore[attr-defined]
         gr.on(
@@ -125,3 +128,8 @@ class TrainTab:
         """These settings in the form: updates by component, with `inputs` (and `model`) as the event's outputs."""
         values = form.values_of(config)
         return {component: values[name] for name, component in self.inputs.items()}
+
+
+def _folded(run: str | None) -> tuple[Any, Any]:
+    """The form gives way to a run in view, and a button brings it back. Hidden but mounted, it sees what fills it."""
+    return gr.update(visible="hidden" if run else True), gr.update(visible=bool(run))
