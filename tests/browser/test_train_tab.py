@@ -98,7 +98,7 @@ def test_a_run_is_followed_from_any_tab(page: Page, store: Store, small_dataset:
     expect(page.locator("#status")).to_contain_text("step 4 of 20")
     shot(page, "train-learning")
 
-    tab(page, "Data")
+    tab(page, "Chat")
     (train.run_folder(run.id) / "adapter").mkdir(parents=True)
     store.move(run.id, "succeeded", only_from=("running",))
     expect(page.locator(".toast-body")).to_contain_text("sums: succeeded")
