@@ -42,6 +42,7 @@ def test_cards_measure_themselves_and_a_reload_forgets_nothing(
     page.goto(address)
     tab(page, "Train")
     expect(page.locator("#no-data")).to_be_visible()
+    expect(page.locator("#catalogue")).to_be_hidden()
     choose(page, tiny)
     expect(page.locator("#chosen-model")).to_contain_text("local folder")
     tab(page, "Data")
@@ -85,7 +86,8 @@ def test_a_run_is_followed_from_any_tab(page: Page, store: Store, small_dataset:
     expect(page.locator("#run-card .ba-phase")).to_contain_text(
         "Measuring the base model on held-out rows: batch 3 of 9"
     )
-    expect(page.locator("#train")).to_be_hidden()
+    expect(page.locator("#chosen")).to_be_hidden()
+    expect(page.locator("#no-data")).to_be_hidden()
     shot(page, "train-measuring")
 
     said = Answer(prompt="What is 2 + 2?", expected="It is 4.", text="I like sums.")
@@ -98,7 +100,7 @@ def test_a_run_is_followed_from_any_tab(page: Page, store: Store, small_dataset:
     expect(page.locator("#status")).to_contain_text("step 4 of 20")
     shot(page, "train-learning")
 
-    tab(page, "Data")
+    tab(page, "Chat")
     (train.run_folder(run.id) / "adapter").mkdir(parents=True)
     store.move(run.id, "succeeded", only_from=("running",))
     expect(page.locator(".toast-body")).to_contain_text("sums: succeeded")

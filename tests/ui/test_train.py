@@ -143,6 +143,6 @@ def test_an_ended_run_makes_room_for_the_next(page: tab.TrainTab, store: Store, 
 def test_a_run_in_view_folds_the_form_away_but_keeps_it_mounted() -> None:
     """Unmounted inputs notice nothing: settings copied from a run would be neither kept nor those of a card."""
     form, button = tab._folded("r1")
-    assert (form["visible"], button["visible"]) == ("hidden", True)
+    assert (form["elem_classes"], button["visible"]) == (["ba-folded"], True)
     form, button = tab._folded(None)
-    assert (form["visible"], button["visible"]) == (True, False)
+    assert (form["elem_classes"], button["visible"]) == ([], False)

@@ -20,6 +20,9 @@ from finetune.ui.train.plan import Plan
 
 TEMPLATES = macros("train/chosen.html")
 
+FOLDED = ["ba-folded"]
+"""Classes of a column that is not shown but stays mounted: unmounted inputs notice nothing that fills them."""
+
 BYTES_EACH = 4
 """Bytes of a weight in memory on a CPU."""
 
@@ -108,7 +111,7 @@ class Chosen:
             with gr.Row(elem_classes="ba-choice"):
                 self.copy = gr.HTML(about_model(models.DEFAULT), elem_id="chosen-model")
                 self.change = gr.Button("Change", elem_id="change-model", **small)
-        with gr.Column(visible="hidden", elem_id="model-chooser") as self.chooser:  # unmounted, it would notice nothing
+        with gr.Column(elem_classes=FOLDED, elem_id="model-chooser") as self.chooser:
             self._draw_chooser(small)
         self.opened = gr.State(False)
 
@@ -140,7 +143,7 @@ class Chosen:
         self.check.click(locate, self.model, self.status, **PRIVATE).then(**self.drawn)
         for button in (self.change, self.done):
             button.click(
-                lambda was: (not was, gr.update(visible="hidden" if was else True)),
+                lambda was: (not was, gr.update(elem_classes=FOLDED if was else [])),
                 self.opened,
                 [self.opened, self.chooser],
                 **QUIET,

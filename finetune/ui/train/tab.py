@@ -12,7 +12,7 @@ from finetune.store import ENDED
 from finetune.ui.events import PRIVATE, QUIET
 from finetune.ui.html import failed
 from finetune.ui.train import cards, form
-from finetune.ui.train.chosen import Chosen
+from finetune.ui.train.chosen import FOLDED, Chosen
 from finetune.ui.train.live import RunView, choices
 from finetune.ui.train.plan import Plan
 
@@ -132,4 +132,4 @@ class TrainTab:
 
 def _folded(run: str | None) -> tuple[Any, Any]:
     """The form gives way to a run in view, and a button brings it back. Hidden but mounted, it sees what fills it."""
-    return gr.update(visible="hidden" if run else True), gr.update(visible=bool(run))
+    return gr.update(elem_classes=FOLDED if run else []), gr.update(visible=bool(run))
