@@ -45,7 +45,7 @@ class Services:
     def dataset(self, dataset_id: str | None, browser: Browser) -> DatasetRecord:
         """One of the visitor's datasets. Raises the same `RunError` for a missing one and for another visitor's."""
         if not dataset_id:
-            raise RunError("No dataset is chosen.", fix="Bring one on the Data tab.", code="dataset_unknown")
+            raise RunError("No dataset is chosen.", fix="Load one on the Data tab.", code="dataset_unknown")
         record = self.store.dataset(dataset_id)
         if record.owner != owner(browser):
             raise no_dataset(dataset_id)

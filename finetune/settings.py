@@ -8,7 +8,7 @@
 | `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                    | none, shared: 3     |
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
-| `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where it was checked to say the same | pytorch             |
+| `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
 """
 
 import math
@@ -88,7 +88,7 @@ def _switch(name: str, *, default: bool) -> bool:
 def _one_of(name: str, choices: tuple[str, ...]) -> str:
     text = os.environ.get(name, "").strip().lower() or choices[0]
     if text not in choices:
-        raise ConfigError(f"{text!r} is not possible.", where=name, fix=f"Set it to {' or '.join(choices)}.")
+        raise ConfigError(f"{text!r} is not allowed.", where=name, fix=f"Set it to {' or '.join(choices)}.")
     return text
 
 

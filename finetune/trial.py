@@ -46,7 +46,7 @@ MOST = 16
 BETWEEN = 0.5
 """Seconds between two looks at the run that is waited for."""
 
-WAITING = "Waiting for another visitor's try to finish."
+WAITING = "Waiting for another visitor's run to finish."
 
 
 class Trial(Record):
@@ -85,7 +85,7 @@ class _Going:
     """A try that computes in this process: `stop` ends it, `words` and `share` say how far the present phase is."""
 
     stop: threading.Event
-    words: str = "Beginning…"
+    words: str = "Starting…"
     share: float = 0.0
 
 
@@ -110,7 +110,7 @@ class Trials:
         with self._lock:  # also around the writing: a second click must not begin beside the first
             if record.id not in self._going:
                 if len(self._going) >= MOST:
-                    raise NotAllowed(f"{MOST} tries are going on or waiting here.", fix="Try again in a few minutes.")
+                    raise NotAllowed(f"{MOST} trials are running or waiting here.", fix="Try again in a few minutes.")
                 before = self._read(record)
                 goes_on = before is not None and before.model == model and not self._report(self._run(before))
                 run = before.run if before and goes_on else None
@@ -161,7 +161,7 @@ class Trials:
                 with aside(folder / FILE) as place:
                     place.write_text(trial.model_dump_json(), encoding="utf-8")
         except OSError as error:
-            what = "The try cannot be kept: the disk is full or not writable."
+            what = "The run cannot be saved: the disk is full or not writable."
             raise RunError(what, where=record.name, fix="Free some space.", code="disk_full") from error
 
     def _run(self, trial: Trial) -> Run | None:

@@ -45,7 +45,7 @@ def test_nothing_chosen_is_said(store: Store) -> None:
     services = Services(store, Engine())
     with pytest.raises(RunError, match=r"No run is chosen\. Choose one, or train one"):
         services.run(None, None)
-    with pytest.raises(RunError, match=r"No dataset is chosen\. Bring one"):
+    with pytest.raises(RunError, match=r"No dataset is chosen\. Load one"):
         services.dataset("", None)
 
 

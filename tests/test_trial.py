@@ -107,6 +107,6 @@ def test_why_it_could_not_go_on_is_said(trials: Trials, tmp_path: Path) -> None:
 def test_only_so_many_wait(trials: Trials, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "MOST", 1)
     trials.begin(str(tiny), ME)
-    with pytest.raises(NotAllowed, match="1 tries are going on or waiting here"):
+    with pytest.raises(NotAllowed, match="1 trials are running or waiting here"):
         trials.begin(str(tiny), OTHER)
     assert trials.look(OTHER) is None

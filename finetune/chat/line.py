@@ -79,9 +79,7 @@ class Line(Row):
     def _sampled(self) -> int:
         scores, sampling = TemperatureLogitsWarper(self.sampling.temperature)(None, self._scores()), self.sampling
         if bool(scores.isnan().any()):
-            raise RunError(
-                "The model computes no numbers any more (NaN).", fix="Train again, with a lower learning rate."
-            )
+            raise RunError("The model's outputs are not numbers (NaN).", fix="Train again, with a lower learning rate.")
         if sampling.top_p < 1.0:
             scores = TopPLogitsWarper(sampling.top_p)(None, scores)
         return int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=self._random))

@@ -53,7 +53,7 @@ class Foreseen:
         if self.kind == "free":
             return (
                 f"Judged by the loss of the expected answers on {asked} held-out rows: enough for a verdict. "
-                "How small a difference shows depends on how much the rows differ."
+                "The smallest detectable gap depends on how much the rows vary."
             )
         gain = smallest_gain(asked)
         return (

@@ -217,12 +217,12 @@ def _data(facts: Facts) -> Item:
     if not facts.rows:
         return Item("Costs", "Data", None, "Choose a sample or upload a file on the Data tab.", words=("held-out",))
     accepted, held = facts.rows["accepted"], facts.rows["validation"]
-    said = f"{accepted:,} examples of {facts.rows['rows']:,} rows"
+    said = f"{accepted:,} examples from {facts.rows['rows']:,} rows"
     said += f", and {held['accepted']:,} held out in a file of their own." if held else ", some of them to be held out."
     if accepted < FEW:
         rows = "1 row is" if accepted == 1 else f"{accepted} rows are"
         said += f" {rows} unlikely to have a noticeable effect; "
-        said += f"OpenAI's guide reports improvements from {FEW} to 100 examples upwards."
+        said += f"OpenAI's guide reports improvements from {FEW} to 100 examples on."
     return Item("Costs", "Data", said, mark="good" if accepted >= FEW else "bad")
 
 

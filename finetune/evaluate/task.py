@@ -177,7 +177,7 @@ def of_data(
         DataError: there is no row to ask.
     """
     if "tuned" in arms:
-        raise ConfigError("Without a run there is no tuned arm.", where="arms", fix="Name a run, or leave it out.")
+        raise ConfigError("Without a run there is no tuned arm.", where="arms", fix="Name a run, or drop tuned.")
     usual = train.TrainConfig()
     whole = data.held_out(data.load(path), usual.held_out, usual.seed)
     held, unreadable = (whole.validation.examples, len(whole.validation.rejected)) if whole.validation else ([], 0)

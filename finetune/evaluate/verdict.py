@@ -11,7 +11,7 @@ CODES = ("helped", "alternative_as_good", "no_difference", "hurt", "too_few_rows
 
 NONE_RIGHT = (
     "Neither works yet: no arm was right on a single row. Read a few answers below first: if they are close, train "
-    "longer or choose another kind of answer; if they are far off, bring more examples or take a larger model."
+    "longer or choose another kind of answer; if they are far off, bring more examples or use a larger model."
 )
 """Where nothing is right, which of the arms is cheaper or shorter does not matter."""
 

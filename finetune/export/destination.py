@@ -43,7 +43,7 @@ def refuse_full(folder: Path, needed: int) -> None:
     """
     if shutil.disk_usage(folder).free < needed + SPARE:
         raise RunError(
-            f"The disk is too full: {(needed + SPARE) / 1e6:,.0f} MB are needed.",
+            f"The disk is too full: {(needed + SPARE) / 1e6:,.0f} MB is needed.",
             where=folder.name,
             fix="Free some space, or choose another folder.",
             code="disk_full",

@@ -96,7 +96,7 @@ class Subject:
             ModelError: it is not here.
         """
         if self.found is None:
-            raise ModelError("The base model is not here.", where=self.base.name, fix="Get it first.")
+            raise ModelError("The base model is missing.", where=self.base.name, fix="Fetch it first.")
         return self.found
 
     @property

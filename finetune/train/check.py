@@ -80,7 +80,7 @@ def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
 def _refuse_offline(name: str) -> None:
     if models.hub.offline() and name != models.DEFAULT:  # the default has a packaged copy elsewhere
         raise ModelError(
-            "It is not on this machine, and HF_HUB_OFFLINE is set, so the Hub cannot be asked.",
+            "It is not on this machine, and HF_HUB_OFFLINE is set, so it cannot be downloaded.",
             where=name,
             fix=f"Unset it, give a local folder, or use {models.DEFAULT}.",
         )

@@ -72,7 +72,7 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise RunError(
-                f"The disk is too full for a checkpoint: it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free.",
+                f"The disk is too full for a checkpoint: it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB is free.",
                 fix="Free some space, then resume the run.",
                 code="disk_full",
             )

@@ -104,7 +104,7 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1,
         title="Top layers",
-        description="Fraction of the layers, from the top, that learn. Those below are read once for each row, "
+        description="Fraction of the layers, from the top, that learn. Those below run once for each row, "
         "which makes training faster.",
         json_schema_extra=ADVANCED,
     )
@@ -140,7 +140,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=512,
         title="Micro-batch",
-        description="Examples per forward pass; larger batches accumulate gradients over several. If not set: up to 8.",
+        description="Examples per forward pass; larger batches sum gradients over several passes. If not set: up to 8.",
         json_schema_extra=ADVANCED,
     )
     max_length: int | None = Field(
@@ -148,7 +148,7 @@ class TrainConfig(BaseModel):
         ge=16,
         le=131_072,
         title="Max length",
-        description="Longest example allowed, in tokens; longer ones are cut. If not set: the longest row, up to 2048.",
+        description="Maximum tokens per example; longer ones are cut. If not set: the longest row, up to 2048.",
         json_schema_extra=ADVANCED,
     )
     packing: bool = Field(
@@ -183,7 +183,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=1_000_000,
         title="Rows per evaluation",
-        description="Held-out rows read at every evaluation during training, drawn once. If not set: all of them. The "
+        description="Held-out rows used at each evaluation during training, picked once. If not set: all of them. The "
         "verdict always uses all.",
         json_schema_extra=ADVANCED,
     )
@@ -311,7 +311,7 @@ class TrainConfig(BaseModel):
             raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Correct the file.") from error
         if not isinstance(values, dict):
             raise ConfigError(
-                "The YAML does not hold settings.", where=path.name, fix="Write one setting per line, as key: value."
+                "The YAML contains no settings.", where=path.name, fix="Write one setting per line, as key: value."
             )
         places = {key: values.pop(key) for key in ("data", "validation") if key in values}
         places = {key: place for key, place in places.items() if place}

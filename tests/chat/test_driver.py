@@ -166,7 +166,7 @@ def test_one_row_that_fails_ends_its_own_request_only(
     save_file({name: weight * float("nan") for name, weight in load_file(file).items()}, file)
     good = engine.stream([Ask(ASKED)], str(tiny), Sampling(max_tokens=60))
     next(good)
-    with pytest.raises(RunError, match="no numbers any more"):
+    with pytest.raises(RunError, match="outputs are not numbers"):
         engine.answer([Ask(ASKED, run)], str(tiny), Sampling(max_tokens=8, temperature=1.0))
     assert list(good)[-1][0].stop == "length"
 

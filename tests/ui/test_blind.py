@@ -121,7 +121,7 @@ def test_what_is_revealed_while_a_vote_is_kept_stays_revealed(
 
 def test_the_ballot_opens_only_when_both_answers_are_there(page: Page, run: Run) -> None:
     drawing, *steps = said(page.blind._begin(run.id, "", 10, "one", STATE, page.request))
-    assert "Drawing held-out prompts" in drawing[page.blind.view]
+    assert "Picking held-out prompts" in drawing[page.blind.view]
     assert steps[0][page.blind.view].count("Thinking …") == 2, "before the model is loaded"
     ready = [step[page.blind.end]["interactive"] for step in steps]
     assert ready == [False] * (len(ready) - 1) + [True]

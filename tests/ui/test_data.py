@@ -217,7 +217,7 @@ def test_too_few_held_out_rows_are_said_with_the_number_to_bring(tmp_path: Path)
     split = data.held_out(few).split
     assert split
     html = report.summary(few, split)
-    assert f"these are {split.validation}." in html
+    assert f"there are {split.validation}." in html
     assert "Bring about 74 more examples" in html
     assert "No problems found" not in html
     enough = load(tmp_path, *[{"prompt": f"{i} apples", "completion": f"{i}"} for i in range(60 + 74)])

@@ -143,7 +143,7 @@ def test_every_arm_stands_on_one_axis_with_its_interval() -> None:
 def test_the_verdict_says_what_to_do_next() -> None:
     said = {code: verdict.following(found(code), 0.15) for code in verdict.WORDS}
     assert all(said.values())
-    assert "take it away" in said["helped"]
+    assert "export it" in said["helped"]
     assert verdict.following(found("too_few_rows", n=9), 0.15).startswith("bring about 74 more examples")
     assert "11 more held-out rows" in verdict.following(found("too_few_rows", n=9))
     arm = found().arms["base"].model_copy(update={"score": 0.0, "correct": 0})

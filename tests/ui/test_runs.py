@@ -195,4 +195,4 @@ def test_what_is_different_about_picked_runs(tab: runs.RunsTab, store: Store) ->
     store.add_event(other.id, evaluation(20, 0.1))
     shown = tab._chart([*made, other])
     assert shown.count("<figure") == 2
-    assert "drawn apart" in shown
+    assert "drawn separately" in shown

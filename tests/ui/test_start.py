@@ -120,7 +120,7 @@ def test_a_try_says_how_far_it_is() -> None:
     drawn = journey.draw(status())
     assert "Your own run" in drawn
     assert "width:13.0%" in drawn
-    assert "Cut short to be quick" in drawn
+    assert "Kept short" in drawn
     assert "<script" not in drawn
     assert "was interrupted" in journey.draw(status(going=False))
     failed = status(going=False, trial=Trial(model="m", began=0.0, error=f"No room. {EVIL}"))

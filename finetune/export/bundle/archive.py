@@ -145,5 +145,5 @@ def _refuse_long_directory(file: "object") -> None:
 def _refuse_full_disk(needed: int, place: Path) -> None:
     if shutil.disk_usage(place).free < needed + 8 * schema.MB:
         raise RunError(
-            f"The disk is too full: {needed / 1e6:,.0f} MB are needed.", fix="Free some space.", code="disk_full"
+            f"The disk is too full: {needed / 1e6:,.0f} MB is needed.", fix="Free some space.", code="disk_full"
         )

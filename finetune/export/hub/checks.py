@@ -44,7 +44,7 @@ def usable(token: str | None) -> str:
     if not given:
         raise NotAllowed(
             "Nobody is logged in to the Hub on this machine.",
-            fix="Run hf auth login with a token that may write, or set HF_TOKEN.",
+            fix="Run hf auth login with a token that can write, or set HF_TOKEN.",
             code="hub_login",
         )
     if not TOKEN.fullmatch(given):
@@ -90,8 +90,8 @@ def refuse_readers(who: Json) -> None:
     role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":
         raise NotAllowed(
-            "This token may only read.",
-            fix="Make one that may write: huggingface.co/settings/tokens.",
+            "This token is read-only.",
+            fix="Make one that can write: huggingface.co/settings/tokens.",
             code="hub_forbidden",
         )
 

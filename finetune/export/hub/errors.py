@@ -52,7 +52,7 @@ def as_ours(error: Exception, repo: str, token: str) -> FinetuneError:
     if isinstance(cause, FinetuneError):
         return cause
     if isinstance(cause, OfflineModeIsEnabled):
-        return RunError("HF_HUB_OFFLINE is set, so the Hub is not asked.", fix="Unset it.", code="hub_offline")
+        return RunError("HF_HUB_OFFLINE is set: the Hub is not contacted.", fix="Unset it.", code="hub_offline")
     if isinstance(cause, HfHubHTTPError):
         return _by_status(cause.response.status_code, scrubbed(cause.server_message or "", token), repo)
     if isinstance(cause, httpx2.HTTPError | OSError):

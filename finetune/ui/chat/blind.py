@@ -48,7 +48,7 @@ INTRO = (
     "stays hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
 )
 
-DRAWING = "<div class='ba-card'><span class='ba-busy'></span> Drawing held-out prompts …</div>"
+DRAWING = "<div class='ba-card'><span class='ba-busy'></span> Picking held-out prompts …</div>"
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class ChatTab:
         self.said = gr.HTML(js_on_load=STATUS, elem_id="chat-said", elem_classes="ba-unseen")
         with gr.Row():
             self.prompt = gr.Textbox(
-                placeholder="Ask every column… (Enter sends, Shift+Enter breaks the line)",
+                placeholder="Ask every column… (Enter sends, Shift+Enter adds a line)",
                 label="Your prompt",
                 show_label=False,
                 lines=1,

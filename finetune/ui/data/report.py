@@ -36,12 +36,12 @@ def too_few(split: data.Split | None, examples: int) -> str:
 
     Example:
         >>> too_few(data.Split("ratio", 51, 9, 0.15, 0), 60)
-        'A verdict needs at least 20 held-out rows, and these are 9. Bring about 74 more examples, or hold out …'
+        'A verdict needs at least 20 held-out rows, and there are 9. Bring about 74 more examples, or hold out …'
     """
     if split is None or split.validation >= FEWEST:
         return ""
     said = f"A verdict needs at least {FEWEST} held-out rows, and "
-    said += f"these are {split.validation}. " if split.validation > 1 else "this is one. "
+    said += f"there are {split.validation}. " if split.validation > 1 else "there is one. "
     if split.by == "file" or not split.ratio:
         return f"{said}Bring at least {FEWEST - split.validation} more held-out rows."
     more = max(1, math.ceil(FEWEST / split.ratio) - examples)
@@ -58,7 +58,7 @@ def splitting(split: data.Split | None) -> str:
     sentence += "drawn at random"
     sentence += ", each label in proportion" if split.stratified else ""
     groups = "1 group" if split.groups == 1 else f"{split.groups:,} groups"
-    return sentence + (f"; {groups} of near-identical rows kept on one side." if split.groups else ".")
+    return sentence + (f"; {groups} of near-identical rows kept together." if split.groups else ".")
 
 
 def problems(found: Sequence[data.Problem]) -> Markup:

@@ -60,7 +60,7 @@ class Sources:
         with gr.Accordion("Take a dataset from the Hub", open=False):
             self.hub = gr.Textbox("", label="Dataset", placeholder="owner/name", max_lines=1, elem_id="hub-name")
             with gr.Row():
-                self.config = gr.Textbox("", label="Config", placeholder="the only one", max_lines=1, min_width=100)
+                self.config = gr.Textbox("", label="Config", placeholder="automatic", max_lines=1, min_width=100)
                 self.split = gr.Textbox("train", label="Split", max_lines=1, min_width=100)
             self.fetch = gr.Button("Fetch it", size="sm", elem_id="hub-fetch")
 

@@ -190,7 +190,7 @@ class ExportTab:
 
     def _run(self, who: str, work: Callable[[Callable[[str], None]], Any]) -> Generator[tuple, None, Any]:
         """Show each sentence as it comes; returns what the work made."""
-        yield cards.working("Beginning.", who), gr.update(visible=False, value=None)
+        yield cards.working("Starting.", who), gr.update(visible=False, value=None)
 
         def alone(say: Callable[[str], None]) -> Any:
             while not ALONE.acquire(timeout=2):

@@ -74,7 +74,7 @@ class ResultsTab:
         self.verdict = gr.HTML(verdict.INTRO, elem_id="verdict")
         ways: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
         with gr.Row(visible=False, elem_id="verdict-next", elem_classes="ba-controls") as self.next:
-            self.take = gr.Button("Take it away", elem_id="to-export", **ways)
+            self.take = gr.Button("Export it", elem_id="to-export", **ways)
             self.talk = gr.Button("Ask it yourself", elem_id="results-to-chat", **ways)
             self.longer = gr.Button("Train longer", elem_id="results-to-train", **ways)
             self.bring = gr.Button("Bring more examples", elem_id="results-to-data", **ways)

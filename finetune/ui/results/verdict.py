@@ -33,8 +33,8 @@ FILTERS = {
     "fixed": "Tuned fixed it",
     "broke": "Tuned broke it",
     "wrong": "Tuned is wrong",
-    "gained": "Gained most first",
-    "lost": "Lost most first",
+    "gained": "Most improved",
+    "lost": "Most worsened",
 }
 """How rows are chosen or sorted: by right and wrong, or by the change of the expected answer's loss."""
 
@@ -53,10 +53,10 @@ INTRO = f"<div class='ba-card'><b>Did it help?</b> <span class='ba-masked'>{ARMS
 
 NOTHING = f"<div class='ba-card'><b>Not evaluated yet.</b> <span class='ba-masked'>{ARMS}</span></div>"
 NEXT = {
-    "helped": "take it away, and ask it something of your own in the chat.",
+    "helped": "export it, and ask it something of your own in the chat.",
     "alternative_as_good": "compare the cost per call below. If the alternative is cheap enough, use it; if not, train "
     "longer.",
-    "no_difference": "train longer or with more examples, or take a larger model.",
+    "no_difference": "train longer or with more examples, or use a larger model.",
     "hurt": "do not use this run. Look at the rows that it broke, then bring cleaner or more examples.",
 }
 """What to do after each verdict."""
@@ -139,7 +139,7 @@ def _odd(arm: Arm) -> list[str]:
         "empty": "empty",
         "over_long": "cut off",
         "too_long": "prompt too long",
-        "fewer_examples": "without all examples (they did not fit)",
+        "fewer_examples": "with fewer examples (not all fitted)",
     }
     return [f"{count} {words}" for name, words in named.items() if (count := getattr(arm, name))]
 

@@ -10,10 +10,10 @@ from finetune.ui.results.verdict import WORDS
 
 TEMPLATES = macros("start/start.html")
 CUT_SHORT = (
-    f"Cut short to be quick: {ROWS} held-out rows are asked, and the preset {train.preset(PRESET).title} trains once "
+    f"Kept short: {ROWS} held-out rows are used, and the preset {train.preset(PRESET).title} makes one pass "
     "over the data, on the upper layers only. Results asks more rows; Train has longer presets."
 )
-LEAVE = "You can leave this page or close it: it goes on, and is here when you come back."
+LEAVE = "You can leave or close this page: your run goes on and stays here."
 
 
 def draw(status: Status | None) -> Markup:
@@ -26,7 +26,7 @@ def draw(status: Status | None) -> Markup:
     elif status.going:
         head = "Your own run"
     elif status.trial.error:
-        head, kind, note = "It could not go on", "ba-hurt", status.trial.error
+        head, kind, note = "It had to stop", "ba-hurt", status.trial.error
     else:
-        head, note = "Your own run was interrupted", "What was measured is kept; go on from there."
+        head, note = "Your own run was interrupted", "What was measured is kept; resume from there."
     return TEMPLATES.journey(status.phases, head, kind, note, CUT_SHORT)

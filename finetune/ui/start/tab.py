@@ -21,7 +21,7 @@ from finetune.ui.start import example, journey
 BETWEEN = 1.5
 """Seconds between two looks at a try that goes on. Without one, the page asks nothing."""
 
-TRY, AGAIN, GO_ON = "Try it yourself", "Try it again", "Go on"
+TRY, AGAIN, GO_ON = "Try it yourself", "Try it again", "Resume"
 WHAT = (
     "<p class='ba-stats'>Does all of this here, now: measures the base model on the sample, trains it, and judges it "
     "on rows it never saw.</p>"
@@ -192,5 +192,5 @@ def _label(status: Status | None) -> str:
 
 def _ended(status: Status) -> str:
     if status.report:
-        return "Your own run is judged: see Start, or go on to Chat and Results."
+        return "Your run has been judged: see Start, Chat or Results."
     return status.trial.error or "Your own run was stopped; what was measured is kept."

@@ -27,7 +27,7 @@ BYTES_EACH = 4
 """Bytes of a weight in memory on a CPU."""
 
 EMPTY = """<div class='ba-card ba-first-step'><b>No data yet.</b> A model learns from examples of your own: questions,
-each with the answer you want. Look at how it works on a sample, or bring yours.</div>"""
+each with the answer you want. See how it works on a sample, or bring your own.</div>"""
 ELSE = (
     "Any other Hub id or local folder works too. Only safetensors weights of built-in architectures are "
     "loaded; code that comes with a model is never run."

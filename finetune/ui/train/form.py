@@ -86,7 +86,7 @@ class Elsewhere:
                 default.to_yaml(DATA), language="yaml", label="YAML", lines=2, interactive=False, elem_id="as-yaml"
             )
             self.load = gr.UploadButton(
-                "Load a YAML", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", type="filepath"
+                "Load YAML", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", type="filepath"
             )
 
     def listen(self, inputs: dict[str, gr.components.Component]) -> None:

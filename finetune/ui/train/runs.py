@@ -33,7 +33,7 @@ HINT = (
     "<p class='ba-stats'>Pick one run to open, rename, copy or delete it; pick several to see their curves and what is "
     "different about them.</p>"
 )
-APART = "The runs learned from different data or started from different models, so their losses are drawn apart."
+APART = "The runs use different data or base models, so their losses are drawn separately."
 QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ names[run.id]|cut(120) }}</b>
 {% endfor %}, with adapter, checkpoints and log? This cannot be undone."""
 PICK = """element.addEventListener('click', event => {
