@@ -103,7 +103,9 @@ def build(services: Services) -> gr.Blocks:
         gr.on(selected, None, None, [*timers.values()], js=awake, api_visibility="private")
         for button in (runs_tab.open, runs_tab.clone):
             button.click(lambda: gr.Tabs(selected="train"), None, tabs, api_visibility="private")
-        runs_tab.cloned.then(lambda state: known(state)["dataset"], browser, data_tab.dataset, api_visibility="private")
+        runs_tab.cloned.then(
+            lambda state: known(state)["dataset"], browser, data_tab.dataset, api_visibility="private"
+        ).then(**train_tab.entered)
         data_tab.go.click(
             lambda state, run: (gr.Tabs(selected="train"), train_tab.make_room(run, state)),
             [browser, train_tab.run],
