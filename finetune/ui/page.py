@@ -99,7 +99,9 @@ class Page:
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
-        self.runs.cloned.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE)
+        self.runs.cloned.then(
+            lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE
+        ).then(**self.train.entered)
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
 
     def _load(self, page: gr.Blocks) -> None:
