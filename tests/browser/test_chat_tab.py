@@ -27,14 +27,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 class Echo(Engine):
-    """Answers every prompt with itself; the tuned column in other words."""
+    """Answers every prompt with itself; the tuned column in other words. The first answer has one token, and so on."""
+
+    asked = 0
 
     def _answers(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
+        self.asked += 1
         said = [ask.messages[-1]["content"] + ("!" * (ask.run is not None)) for ask in asks]
         yield [Reply(text[:5], 1, (1, 2), 0.1, 0.1, difference=0.0) for text in said]
-        yield [Reply(text, 2, (1, 2), 0.2, 0.1, "end_of_turn", difference=0.0) for text in said]
+        yield [Reply(text, self.asked, (1, 2), 0.2, 0.1, "end_of_turn", difference=0.0) for text in said]
 
 
 @pytest.fixture
@@ -110,6 +113,7 @@ def test_the_buttons_do_what_they_say(
     expect(prompt).to_have_value("two")
     expect(turns).to_have_count(1)
     page.click("#again")
+    expect(turns).to_contain_text("3 tokens")
     expect(turns).to_have_count(1)
     page.click("#undo")
     expect(turns).to_have_count(0)

@@ -7,12 +7,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from finetune import data
 from finetune.chat import Engine, Reply
 from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
 from finetune.ui.chat.tab import ChatTab, verified
 from tests.conftest import said as said_by
+from tests.conftest import train_tiny
 from tests.export.trained import world
 
 STATE = {"owner": "0" * 32, "dataset": None, "run": None}
@@ -56,3 +58,16 @@ def test_what_was_sent_shows_at_once(tab: ChatTab, store: Store, tiny: Path) -> 
     assert "Hello?" in first[tab.now]
     assert first[tab.now].count("Thinking …") == 2
     assert first[tab.prompt] == ""
+
+
+def test_what_is_typed_while_an_answer_comes_stays(
+    tab: ChatTab, store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    """The field is emptied when its text is sent, never later."""
+    talk = tab._choose(train_tiny(store, tiny, small_dataset).id, STATE, REQUEST)[tab.talk]
+    sent, *later = said_by(tab._reply("Hello?", talk, None, talk.system, REQUEST, 4, 0, 0, 1, 1))
+    assert sent[tab.prompt] == ""
+    assert not any(tab.prompt in change for change in later)
+    again = [*said_by(tab._again(later[-1][tab.talk], talk.system, REQUEST, 4, 0, 0, 1, 1))]
+    assert len(again[-1][tab.talk].turns) == 1
+    assert not any(tab.prompt in change for change in again)

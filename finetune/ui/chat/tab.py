@@ -251,7 +251,7 @@ class ChatTab:
                     turn = Turn(prompt, tuple(replies), answer)
                     drawn = await run_sync(compare.turn, turn, talk.columns, kind)
                     if answers.counts(request, HERE, event):
-                        yield {self.now: drawn, self.prompt: ""} | ({} if talk.turns else {self.past: ""})
+                        yield {self.now: drawn} | ({} if talk.turns else {self.past: ""})
             if not answers.counts(request, HERE, event):  # the page has moved on
                 yield {self.now: ""}
             elif not replies[0].prompt:  # stopped while it waited
@@ -275,7 +275,7 @@ class ChatTab:
     async def _again(
         self, talk: Talk | None, system: str, request: gr.Request, *sampling: Any
     ) -> AsyncGenerator[dict[Any, Any]]:
-        """Ask the last prompt once more; with a temperature, with the next seed."""
+        """Ask the last prompt once more; with a temperature, with the next seed. What is typed meanwhile stays."""
         if talk is None or not talk.turns:
             yield gr.skip()
             return
@@ -287,7 +287,7 @@ class ChatTab:
         rest = (tokens, heat, seed, *others)
         async with aclosing(self._reply(last.prompt, before, _Expected(last), system, request, *rest)) as changes:
             async for change in changes:
-                yield change
+                yield {what: new for what, new in change.items() if what is not self.prompt or new}
 
     def _undo(self, talk: Talk | None, request: gr.Request) -> dict[Any, Any]:
         answers.drop(request, HERE)
