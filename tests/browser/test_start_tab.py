@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from finetune import data
 from finetune.evaluate import finished
 from finetune.store import Store
+from finetune.ui.train.live import names
 from tests.browser.test_data_tab import tab
 from tests.conftest import train_tiny
 
@@ -99,9 +100,10 @@ def test_addresses_and_the_back_button(
 ) -> None:
     old = train_tiny(store, tiny, small_dataset)
     new = train_tiny(store, tiny, small_dataset)
+    name = names(store.runs())[old.id]
     page.goto(f"{app}/?tab=train&run={old.id}")
     selected(page, "Train")
-    expect(page.locator("#run input")).to_have_value(re.compile(old.id))
+    expect(page.locator("#run input")).to_have_value(name)
     tab(page, "Chat")
     expect(page).to_have_url(re.compile(r"\?tab=chat$"))
     tab(page, "Export")
@@ -114,7 +116,7 @@ def test_addresses_and_the_back_button(
     selected(page, "Chat")
     page.reload()
     selected(page, "Chat")
-    expect(page.locator("#chat-run input")).to_have_value(re.compile(old.id))
+    expect(page.locator("#chat-run input")).to_have_value(name)
     tab(page, "Start")
     expect(page).to_have_url(re.compile(r"/$"))
     page.goto(f"{app}/?tab=nonsense&run=r00000000")
