@@ -18,7 +18,7 @@ from typing import Any
 from finetune import chat, models, settings, train
 from finetune.chat.adapters import Adapter
 from finetune.export import facts
-from finetune.export.second import LlamaCpp
+from finetune.export.chat_engine import LlamaCpp
 from finetune.store import Run, Store
 
 COLUMNS, VISITORS = (2, 4, 10), (1, 5, 20)

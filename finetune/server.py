@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from finetune import models, settings, train
 from finetune.chat import Engine
 from finetune.errors import ConfigError, FinetuneError
-from finetune.export import second
+from finetune.export import chat_engine
 from finetune.guard import Guard, is_loopback, sweep
 from finetune.services import Services
 from finetune.store import Store
@@ -53,7 +53,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     where = settings.read()
     _more_files()
     store = Store(where.home)
-    services = Services(store, Engine(second.of_settings(store)))
+    services = Services(store, Engine(chat_engine.of_settings(store)))
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)

@@ -92,9 +92,9 @@ def test_stop_all(store: Store, tiny: Path, record: DatasetRecord, capsys: pytes
 def test_one_that_does_not_end_in_time_is_said_not_to_have(
     store: Store, queued: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from finetune import control
+    from finetune.cli import manage
 
-    monkeypatch.setattr(control, "LONGEST", 0.0)
+    monkeypatch.setattr(manage, "LONGEST", 0.0)
     monkeypatch.setattr(train.Supervisor, "watch", lambda self: None)
     store.update(queued.id, state="running")
     code, text = said(capsys, "runs", "stop", queued.id)

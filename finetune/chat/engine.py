@@ -25,7 +25,7 @@ from finetune.models.render import IGNORED
 if TYPE_CHECKING:
     from finetune.chat.driver import Driver, Job
     from finetune.chat.line import Line
-    from finetune.export.second import LlamaCpp
+    from finetune.export.chat_engine import LlamaCpp
 
 TOGETHER = 8
 """Requests that are answered at the same time."""

@@ -8,10 +8,10 @@ Example:
 """
 
 from finetune.evaluate.arms import MODELS
-from finetune.evaluate.detect import Foreseen, foresee
 from finetune.evaluate.findings import Report
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, carry, longest, measure, paced
+from finetune.evaluate.power import Foreseen, foresee
 from finetune.evaluate.report import conclude, judged, keep, known, known_before, report
 from finetune.evaluate.task import ARMS, LEFT_OUT, MOST_ROWS, Task, of_data, of_dataset, of_run
 

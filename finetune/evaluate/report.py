@@ -88,7 +88,7 @@ def conclude(task: Task, source: str) -> Report:
     """The report of what was answered, as `report`, with `source` (a name) as its ``data``.
 
     It is kept when every arm there can be was asked, and answers are judged as the data tells: a look at
-    fewer arms, or at answers as another kind, changes nothing that guide and card say.
+    fewer arms, or at answers as another kind, changes nothing that worksheet and card say.
     """
     origin = {"origin": "bundle"} if task.brought else {}
     found = report(task, answered(task)).model_copy(update={"data": source, **origin})

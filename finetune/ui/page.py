@@ -12,13 +12,13 @@ from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
 from finetune.ui.events import PRIVATE, QUIET
 from finetune.ui.export import tab as export
-from finetune.ui.guide import tab as guide
 from finetune.ui.results import tab as results
 from finetune.ui.start import tab as start
 from finetune.ui.status import Status
 from finetune.ui.train import runs
 from finetune.ui.train import tab as train
 from finetune.ui.train.live import choices
+from finetune.ui.worksheet import tab as worksheet
 
 HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
@@ -66,7 +66,7 @@ class Page:
                 self.start = start.StartTab(services, browser)
                 fold = gr.Accordion("Should I fine-tune? A worksheet for your own data", open=False)
                 with fold as self.worksheet_place:
-                    self.guide = guide.GuideTab(services, browser)
+                    self.worksheet = worksheet.Worksheet(services, browser)
             with gr.Tab("Data", id="data"):
                 data_column = gr.Column()
             with gr.Tab("Train", id="train") as self.train_place:
@@ -88,8 +88,8 @@ class Page:
         """A tab that is entered looks at the record again; what one tab chose is chosen on the others."""
         self.status.listen(self.tabs, self.train.model, self.train.run, self.train.view.tallies)
         self.start.listen(self.train.model, self.data.opened, self.data.dataset, self.tabs)
-        self.guide.listen(self.train.model, self.train.plan)
-        gr.on([self.start_place.select, self.worksheet_place.expand], **self.guide.entered)
+        self.worksheet.listen(self.train.model, self.train.plan)
+        gr.on([self.start_place.select, self.worksheet_place.expand], **self.worksheet.entered)
         self.train_place.select(**self.train.entered)
         self.runs_place.select(**self.runs.enter())
         places = (self.chat_place, self.chat), (self.results_place, self.results), (self.export_place, self.export)
@@ -99,9 +99,9 @@ class Page:
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
-        self.runs.cloned.then(
-            lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE
-        ).then(**self.train.entered)
+        self.runs.cloned.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE).then(
+            **self.train.entered
+        )
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
 
     def _load(self, page: gr.Blocks) -> None:
@@ -146,7 +146,7 @@ class Page:
     def _lead_on(self) -> None:
         """Buttons to other tabs; the run in hand comes along."""
         for button, tab in (
-            (self.guide.bring, "data"),
+            (self.worksheet.bring, "data"),
             (self.runs.open, "train"),
             (self.runs.clone, "train"),
             (self.results.longer, "train"),

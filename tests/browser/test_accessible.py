@@ -37,8 +37,10 @@ def address(store: Store, tiny: Path, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"))
     engine = Engine()
-    for _ in evaluate.measure(evaluate.of_run(run, store, limit=20), engine):
+    task = evaluate.of_run(run, store, limit=20)
+    for _ in evaluate.measure(task, engine):
         pass
+    evaluate.conclude(task, "sums")
     built = pages.build(Services(store, engine)).queue()
     built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS, head=theme.LANGUAGE)
     yield built.local_url

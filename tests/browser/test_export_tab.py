@@ -49,7 +49,7 @@ def begin(page: Page, model: Path, dataset: data.Dataset) -> None:
     unfold(page)
 
 
-def test_the_guide_measures_the_alternatives_before_any_training(
+def test_the_worksheet_measures_the_alternatives_before_any_training(
     page: Page, store: Store, tiny: Path, small_dataset: data.Dataset, address: str
 ) -> None:
     page.goto(address)

@@ -91,7 +91,7 @@ def test_the_worksheet_offers_what_is_missing(app: str, page: Page) -> None:
     page.get_by_text("Should I fine-tune?").click()
     expect(page.locator("#worksheet")).to_contain_text("Bring data first")
     expect(page.locator("#measure-alternatives")).to_be_hidden()
-    page.click("#guide-bring")
+    page.click("#worksheet-bring")
     selected(page, "Data")
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 
 from finetune import evaluate
 from finetune.errors import DataError
-from finetune.evaluate import guide
+from finetune.evaluate import worksheet
 from finetune.export.bundle import archive, read_bundle, strict_json
 from finetune.export.card import card
 from finetune.export.formats import format_of
@@ -388,7 +388,7 @@ def test_pages_stand_without_what_a_report_may_leave_out(store: Store, tiny: Pat
     found = evaluate.known(run)
     assert found is not None
     assert verdict.arms(found) + verdict.verdict(found) + card(gather(store, run), format_of("adapter"))
-    assert guide.sheet(guide.gather(store.dataset(run.dataset), run.config["model"], [run])).items
+    assert worksheet.sheet(worksheet.gather(store.dataset(run.dataset), run.config["model"], [run])).items
 
 
 def weights(files: Files, change: Callable[[dict[str, torch.Tensor]], Any]) -> Files:

@@ -17,7 +17,7 @@ from finetune.data.preview import Segment
 from finetune.data.tokens import Bin, Quantiles
 from finetune.errors import ModelError
 from finetune.evaluate.findings import ArmAnswer, Judged, Report
-from finetune.evaluate.guide import Advice, Item, Sheet
+from finetune.evaluate.worksheet import Advice, Item, Sheet
 from finetune.export import parity
 from finetune.export.formats import FORMATS
 from finetune.export.make import Exported
@@ -28,9 +28,9 @@ from finetune.ui import chart, html, status
 from finetune.ui.chat import blind, compare
 from finetune.ui.data import library, mapping, report, rows
 from finetune.ui.export import cards
-from finetune.ui.guide import worksheet
 from finetune.ui.results import verdict
 from finetune.ui.train import chosen, measured, runs
+from finetune.ui.worksheet import view
 from tests.train.events import RUN, evaluation, series, step
 from tests.ui.payloads import PAYLOADS
 
@@ -199,7 +199,7 @@ DRAWN: dict[str, Drawing] = {
     "cards.done": lambda evil: cards.done(an_export(evil)),
     "cards.pushed": lambda evil: cards.pushed(f"https://hub/{evil}"),
     "cards.imported": lambda evil: cards.imported(a_run(evil)),
-    "worksheet.draw": lambda evil: worksheet.draw(a_sheet(evil)),
+    "worksheet.draw": lambda evil: view.draw(a_sheet(evil)),
     "html.failed": html.failed,
     "html.card": lambda evil: html.card(evil, evil),
     "html.masked": html.masked,

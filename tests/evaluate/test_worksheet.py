@@ -13,9 +13,9 @@ from finetune.chat import Engine
 from finetune.evaluate.advice import advise
 from finetune.evaluate.findings import Arm, Gap, Report
 from finetune.evaluate.glossary import WORDS
-from finetune.evaluate.guide import Facts, Sheet, break_even, gather, sheet
+from finetune.evaluate.printout import html, markdown, plain
 from finetune.evaluate.scores import METRICS
-from finetune.evaluate.worksheet import html, markdown, plain
+from finetune.evaluate.worksheet import Facts, Sheet, break_even, gather, sheet
 from finetune.store import Store
 from tests.conftest import train_tiny
 

@@ -63,16 +63,16 @@ def _parser(only: str | None = None) -> _Parser:
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import checking
+    from finetune.cli import check
 
-    parser.set_defaults(verb=checking.check)
+    parser.set_defaults(verb=check.check)
     _rows_arguments(parser)
 
 
 def _preview_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import checking
+    from finetune.cli import check
 
-    parser.set_defaults(verb=checking.preview)
+    parser.set_defaults(verb=check.preview)
     _rows_arguments(parser)
     parser.add_argument("--row", type=int, default=1, help="number of the accepted example, from 1")
 
@@ -88,16 +88,16 @@ def _rows_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands
+    from finetune.cli import verbs
 
-    parser.set_defaults(verb=commands.train_verb)
+    parser.set_defaults(verb=verbs.train_verb)
     _run_arguments(parser)
 
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands
+    from finetune.cli import verbs
 
-    parser.set_defaults(verb=commands.plan)
+    parser.set_defaults(verb=verbs.plan)
     _run_arguments(parser)
     parser.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
 
@@ -112,16 +112,16 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import control
+    from finetune.cli import manage
 
-    parser.set_defaults(verb=control.runs)
+    parser.set_defaults(verb=manage.runs)
     can = "stop RUN (or --all), pause RUN, resume RUN, delete RUN; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     for name, function, text in (
-        ("stop", control.stop, "Stop a run; its adapter is kept."),
-        ("pause", control.pause, "Pause a run after its next step."),
-        ("resume", control.resume, "Queue a paused, failed or stopped run again."),
-        ("delete", control.delete, "Delete a run that has ended, with its files."),
+        ("stop", manage.stop, "Stop a run; its adapter is kept."),
+        ("pause", manage.pause, "Pause a run after its next step."),
+        ("resume", manage.resume, "Queue a paused, failed or stopped run again."),
+        ("delete", manage.delete, "Delete a run that has ended, with its files."),
     ):
         sub = _action(actions, name, function, text)
         sub.add_argument("run", help="a run's id", nargs="?" if name == "stop" else None)
@@ -130,13 +130,13 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _datasets_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import control
+    from finetune.cli import manage
 
-    parser.set_defaults(verb=control.datasets)
+    parser.set_defaults(verb=manage.datasets)
     can = "delete DATASET (--with-runs), list; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
-    _action(actions, "list", control.datasets, "List the stored datasets.")
-    sub = _action(actions, "delete", control.delete_dataset, "Delete a dataset with its files.")
+    _action(actions, "list", manage.datasets, "List the stored datasets.")
+    sub = _action(actions, "delete", manage.delete_dataset, "Delete a dataset with its files.")
     sub.add_argument("dataset", help="a dataset's id")
     sub.add_argument("--with-runs", action="store_true", help="also delete the runs that use it; all must have ended")
 
@@ -152,9 +152,9 @@ def _action(actions: Any, name: str, function: Any, text: str) -> argparse.Argum
 
 
 def _chat_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands
+    from finetune.cli import verbs
 
-    parser.set_defaults(verb=commands.chat_verb)
+    parser.set_defaults(verb=verbs.chat_verb)
     parser.add_argument("run", help="a run's id")
     parser.add_argument("--prompt", help="the prompt; default: read prompts from the terminal or stdin, one per line")
     parser.add_argument("--system", help="system prompt; default: the one the run was trained with")
@@ -169,9 +169,10 @@ def _chat_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands, evaluate
+    from finetune import evaluate
+    from finetune.cli import verbs
 
-    parser.set_defaults(verb=commands.evaluate_verb)
+    parser.set_defaults(verb=verbs.evaluate_verb)
     parser.add_argument("run", nargs="?", help="a run's id; without one, give --model and --data")
     parser.add_argument("--model", help="a base model, with --data and no run: is fine-tuning needed at all?")
     parser.add_argument(
@@ -189,11 +190,11 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands
+    from finetune.cli import verbs
     from finetune.export.formats import FORMATS, PUSHABLE
     from finetune.export.parity import ROWS
 
-    parser.set_defaults(verb=commands.export_verb)
+    parser.set_defaults(verb=verbs.export_verb)
     parser.add_argument("run", help="a run's id")
     parser.add_argument("--to", required=True, choices=[*(one.key for one in FORMATS), "hub"], help="export format")
     parser.add_argument("--out", default=".", metavar="DIR", help="output folder; default: the current one")
@@ -213,17 +214,17 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands
+    from finetune.cli import verbs
 
-    parser.set_defaults(verb=commands.import_verb)
+    parser.set_defaults(verb=verbs.import_verb)
     parser.add_argument("bundle", help="the bundle's zip file")
     parser.add_argument("--model", help="the base model's folder, for a run that was trained on a local folder")
 
 
 def _serve_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import commands
+    from finetune.cli import verbs
 
-    parser.set_defaults(verb=commands.serve)
+    parser.set_defaults(verb=verbs.serve)
     parser.add_argument("--host", help="address to listen on; default 127.0.0.1")
     parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
 

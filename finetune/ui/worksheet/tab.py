@@ -10,20 +10,20 @@ from anyio.to_thread import run_sync
 
 from finetune import evaluate, train
 from finetune.errors import ConfigError, FinetuneError
-from finetune.evaluate import guide
-from finetune.evaluate.worksheet import html, markdown
+from finetune.evaluate import worksheet
+from finetune.evaluate.printout import html, markdown
 from finetune.services import Browser, Services, known
 from finetune.store import DatasetRecord
 from finetune.ui import answers
 from finetune.ui.download import Download
 from finetune.ui.errors import notice
 from finetune.ui.events import QUIET
-from finetune.ui.guide import worksheet
 from finetune.ui.html import failed
 from finetune.ui.progress import measuring
 from finetune.ui.train.plan import Plan
+from finetune.ui.worksheet import view
 
-HERE = "guide"
+HERE = "worksheet"
 """This place, among those of a page where answers are given."""
 
 ROWS = 50
@@ -32,7 +32,7 @@ ROWS = 50
 TITLE = "Should I fine-tune?"
 
 
-class GuideTab:
+class Worksheet:
     """Draws the worksheet and answers its events; `entered` fills it in. `plan` is the Train tab's.
 
     Without data there is nothing to measure: then `bring`, which leads to the Data tab, stands in the button's place.
@@ -44,8 +44,8 @@ class GuideTab:
             with gr.Column(scale=2, min_width=280):
                 self._draw()
             with gr.Column(scale=5, min_width=320):
-                self.progress = gr.HTML(elem_id="guide-progress")
-                self.sheet = gr.HTML(worksheet.draw(guide.sheet(guide.Facts(""))), elem_id="worksheet")
+                self.progress = gr.HTML(elem_id="worksheet-progress")
+                self.sheet = gr.HTML(view.draw(worksheet.sheet(worksheet.Facts(""))), elem_id="worksheet")
 
     def _draw(self) -> None:
         self.use_case = gr.Textbox(
@@ -65,12 +65,12 @@ class GuideTab:
         self.price = gr.Textbox(
             label="Price per hour of this machine", info="Optional, in any currency.", max_lines=1, elem_id="price"
         )
-        self.bring = gr.Button("Choose data first", elem_id="guide-bring")
+        self.bring = gr.Button("Choose data first", elem_id="worksheet-bring")
         self.measure = gr.Button("Measure the alternatives", visible=False, elem_id="measure-alternatives")
         self.halt = gr.Button("Stop", size="sm", visible=False, elem_id="stop-alternatives")
         with gr.Row():
-            self.markdown = Download("Save as Markdown", "guide-markdown")
-            self.page = Download("Save for printing", "guide-page")
+            self.markdown = Download("Save as Markdown", "worksheet-markdown")
+            self.page = Download("Save for printing", "worksheet-page")
 
     def listen(self, model: gr.Dropdown, plan: Plan) -> None:
         """Tie it to the model chosen on the Train tab and to what that tab's plan measured."""
@@ -95,11 +95,11 @@ class GuideTab:
 
     def _facts(
         self, use_case: str | None, improve: str | None, price: str | None, model: str, state: Browser
-    ) -> guide.Facts:
+    ) -> worksheet.Facts:
         runs, record = self.services.runs(known(state)), self._record(state)
         planned = self.plan.latest(record.id, model) if record else None
         typed = {"use_case": use_case or "", "improve": improve or "", "price": _price(price)}  # None: never touched
-        return guide.gather(record, model, runs, planned, **typed)
+        return worksheet.gather(record, model, runs, planned, **typed)
 
     def _record(self, state: Browser) -> DatasetRecord | None:
         """The data in view; a new browser has chosen none yet: that of the newest run."""
@@ -116,11 +116,11 @@ class GuideTab:
         except FinetuneError as error:
             return failed(str(error)), gr.skip(), gr.skip()
         some = facts.rows is not None
-        return worksheet.draw(guide.sheet(facts)), gr.update(visible=not some), gr.update(visible=some)
+        return view.draw(worksheet.sheet(facts)), gr.update(visible=not some), gr.update(visible=some)
 
     def _page(self, write: Any, *values: Any) -> str:
         facts = self._facts(*values)
-        return str(write(guide.sheet(facts), TITLE, worksheet.about(facts)))
+        return str(write(worksheet.sheet(facts), TITLE, view.about(facts)))
 
     async def _measure(
         self,
@@ -141,7 +141,7 @@ class GuideTab:
                     yield bar, gr.update(visible=True)
             await run_sync(evaluate.conclude, task, record.name)
             if not stop.is_set() and not self.plan.latest(record.id, model):
-                yield worksheet.PLANNING, gr.update(visible=False)
+                yield view.PLANNING, gr.update(visible=False)
                 await run_sync(self.plan.measure, train.TrainConfig(model=model), record)
             yield "", gr.update(visible=False)
         except FinetuneError as error:

@@ -3,11 +3,11 @@
 from markupsafe import Markup
 
 from finetune.evaluate.glossary import WORDS
-from finetune.evaluate.guide import Facts, Item, Sheet
-from finetune.evaluate.worksheet import SIGNS, groups
+from finetune.evaluate.printout import SIGNS, groups
+from finetune.evaluate.worksheet import Facts, Item, Sheet
 from finetune.ui.html import macros
 
-TEMPLATES = macros("guide/worksheet.html")
+TEMPLATES = macros("worksheet/worksheet.html")
 KINDS = {
     "worth_it": "ba-helped",
     "try_it": "ba-helped",

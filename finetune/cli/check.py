@@ -1,6 +1,6 @@
 """The verbs `check` and `preview`: a look at a dataset before training on it.
 
-They take the parsed options, as the other verbs in `finetune.commands` do, but are apart from them: a check should be
+They take the parsed options, as the other verbs in `finetune.cli.verbs` do, but are apart from them: a check should be
 quick, and importing what trains, chats and exports takes longer than checking a small file.
 """
 

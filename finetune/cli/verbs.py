@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, settings, train
 from finetune.chat import talk
-from finetune.checking import Answer, log
+from finetune.cli.check import Answer, log
 from finetune.durations import roughly
 from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
@@ -85,7 +85,7 @@ def outcome(run: Run) -> Json:
 def chat_verb(options: argparse.Namespace) -> Answer:
     """`chat RUN [--prompt TEXT]`: both answers; without a prompt, a conversation in two columns."""
     from finetune.chat import terminal
-    from finetune.export import second
+    from finetune.export import chat_engine
 
     store = Store(settings.read().home)
     run = store.run(options.run)
@@ -97,7 +97,7 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
     sampling = chat.Sampling(options.max_tokens)
     if options.prompt is None and not options.json:
-        with closing(chat.Engine(second.of_settings(store))) as engine:
+        with closing(chat.Engine(chat_engine.of_settings(store))) as engine:
             return min(1, terminal.converse(engine, held, sampling)), {}
     if options.prompt is None:
         raise ConfigError("--json needs a prompt.", where="--prompt", fix="Add --prompt TEXT.")

@@ -6,7 +6,7 @@ import pytest
 
 from finetune import data, evaluate
 from finetune.data import write_examples
-from finetune.evaluate.detect import Foreseen, smallest_gain
+from finetune.evaluate.power import Foreseen, smallest_gain
 from finetune.evaluate.stats import FEWEST, difference
 
 

@@ -12,8 +12,8 @@ from finetune import data, models, settings, train
 from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.chat import llama as llamacpp
 from finetune.errors import ConfigError, ModelError, RunError
-from finetune.export import second
-from finetune.export.second import LlamaCpp
+from finetune.export import chat_engine
+from finetune.export.chat_engine import LlamaCpp
 from finetune.store import Run, Store
 from tests.export.tiny_models import adapted_run
 
@@ -24,7 +24,7 @@ LONG = Sampling(max_tokens=100)
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model's tokens are nearly tied, and after the first other one nothing is the same."""
-    monkeypatch.setattr(second, "PROBE_TOKENS", SHORT.max_tokens)
+    monkeypatch.setattr(chat_engine, "PROBE_TOKENS", SHORT.max_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +149,9 @@ def test_an_adapter_that_it_cannot_express_stays_with_pytorch(llama: LlamaCpp, t
 
 def test_it_is_off_unless_it_is_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FINETUNE_CHAT_ENGINE", raising=False)
-    assert second.of_settings(store) is None
+    assert chat_engine.of_settings(store) is None
     monkeypatch.setenv("FINETUNE_CHAT_ENGINE", "AUTO")
-    assert isinstance(second.of_settings(store), LlamaCpp)
+    assert isinstance(chat_engine.of_settings(store), LlamaCpp)
     monkeypatch.setenv("FINETUNE_CHAT_ENGINE", "vllm")
     with pytest.raises(ConfigError, match="pytorch or auto"):
         settings.read()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from finetune import settings, train
-from finetune.commands import Answer, outcome
+from finetune.cli.verbs import Answer, outcome
 from finetune.errors import ConfigError
 from finetune.records import Json
 from finetune.store import ENDED, Run, Store
