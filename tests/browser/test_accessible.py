@@ -98,7 +98,7 @@ def test_base_and_tuned_stand_beside_each_other_and_the_verdict_leads_on(chromiu
     assert page.evaluate("document.documentElement.lang") == "en", "the page is in English, whatever the browser speaks"
     expect(page.locator("#chat-run input")).not_to_have_value("")
     page.click("#chat-to-results")
-    expect(page.locator("#verdict .ba-advice")).to_be_visible()
+    expect(page.locator("#verdict .ba-verdict")).to_be_visible()
     expect(page.locator("#judged-rows summary").first).to_be_visible()
     tops = "cells => cells.map(cell => Math.round(cell.getBoundingClientRect().top))"
     base, tuned = (page.locator(f"#judged-rows summary .ba-{side}").evaluate_all(tops) for side in ("base", "tuned"))

@@ -15,12 +15,14 @@ from finetune.ui.data import report
 from finetune.ui.data.opened import Opened
 
 FIND = """() => {
-    if (innerWidth > 760) return;
+    if (innerWidth > 760 || Date.now() - (window.baTaken ?? 0) > 10000) return;
     const place = ['#data-refusal .ba-card', '#data-facts .ba-card'].map((one) => document.querySelector(one))
         .find((one) => one && one.offsetParent);
     if (place && place.getBoundingClientRect().top > innerHeight / 2) place.scrollIntoView({block: 'start'});
 }"""
-"""On a phone the report lies below what was tapped: bring it into view."""
+"""On a phone the report lies below what was tapped: brings into view what was taken a moment ago. Run again once the
+report is drawn; until then the page may be too short to scroll."""
+TAKEN = f"() => {{ window.baTaken = Date.now(); ({FIND})(); }}"
 
 
 def take(
@@ -88,7 +90,7 @@ class Sources:
         hub = [self.hub, self.config, self.split, self.browser]
         events.append(gr.on([self.fetch.click, self.hub.submit], self._fetch, hub, **taken))
         for event in events:
-            event.then(None, None, None, js=FIND)
+            event.then(None, None, None, js=TAKEN)
 
     def _take(self, load: Callable[[], data.Dataset], state: Browser) -> tuple:
         """Data that came from no file: a file that is still in its box is not what is in view."""

@@ -15,7 +15,7 @@ from finetune.ui.data.fixes import Remedies
 from finetune.ui.data.library import LOADING, NO_DATA, Kept
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.rows import RowView, max_length
-from finetune.ui.data.sources import Sources, take
+from finetune.ui.data.sources import FIND, Sources, take
 from finetune.ui.errors import noticed
 from finetune.ui.events import STATUS
 from finetune.ui.html import cut, masked
@@ -101,6 +101,7 @@ class DataTab:
         changed = self.dataset.change(
             self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
         )
+        changed.then(None, None, None, js=FIND)
         changed.then(**self.rows.refresh())
         changed.then(**count)
         gr.on([self.model.change, self.length.submit, self.length.blur], **count)
