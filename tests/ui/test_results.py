@@ -100,6 +100,8 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     assert "rows</h4>" in tab._choose(run.id, 20, "", "", "wrong", STATE)[tab.rows]
     fewer = tab._choose(run.id, 10, "", "", "all", STATE)
     assert fewer[tab.verdict] == steps[-1][tab.verdict], "another number of rows hides nothing"
+    assert fewer[tab.rows] == steps[-1][tab.rows]
+    assert fewer[tab.limit] == 20, "the field has the number of the rows in view"
     assert tab.refresh(STATE)["value"] == run.id
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):

@@ -21,6 +21,7 @@ from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
 from finetune.ui.train.live import with_adapter
 
+FEWEST = 20
 TO_ROWS = "() => document.querySelector('#judged-rows').scrollIntoView({block: 'start'})"
 HERE = "results"
 """This place, among those of a page where answers are given."""
@@ -44,7 +45,7 @@ class ResultsTab:
                 [], label="Run", info="A run with an adapter.", elem_id="results-run", scale=3, min_width=280
             )
             self.limit = gr.Slider(
-                20,
+                FEWEST,
                 200,
                 value=evaluate.MOST_ROWS,
                 step=10,
@@ -96,7 +97,7 @@ class ResultsTab:
     def _listen(self) -> None:
         drawn = [self.progress, self.verdict, self.next, self.take, self.bring, self.arms, self.forgotten, self.filter]
         paged = [self.rows, self.pages, self.back, self.ahead, self.first]
-        drawn += paged
+        drawn += [*paged, self.limit]
         inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **QUIET)
         self.halt.click(_halt, None, None, queue=False, **QUIET)
@@ -119,19 +120,28 @@ class ResultsTab:
             return self._nothing(card(f"✕ {error}"), "")
         except FinetuneError:  # pressing the button says what is wrong
             pass
-        return self._recorded(run_id, state)
+        return self._recorded(run_id, chosen, state)
 
     def _nothing(self, progress: str = "", verdict: str = verdict.NOTHING) -> dict[Any, Any]:
         cleared = dict.fromkeys((self.arms, self.forgotten, self.rows), "")
         hidden = dict.fromkeys((self.next, self.filter, self.pages), gr.update(visible=False))
         return {self.progress: progress, self.verdict: verdict, self.first: 0, **hidden, **cleared}
 
-    def _recorded(self, run_id: str | None, state: Browser) -> dict[Any, Any]:
-        """What was found of other rows than are chosen now, or came in a bundle without its rows."""
+    def _recorded(self, run_id: str | None, chosen: str, state: Browser) -> dict[Any, Any]:
+        """What was found of another number of rows than is chosen now, or came in a bundle without its rows."""
         with contextlib.suppress(FinetuneError):
             if run_id and (found := evaluate.known(run := self.services.run(run_id, state))):
-                return self._nothing() | self._drawn(found, run)
+                rows = self._rows_of(found, run, chosen)
+                return rows or self._nothing() | self._drawn(found, run)
         return self._nothing()
+
+    def _rows_of(self, found: evaluate.Report, run: Run, chosen: str) -> dict[Any, Any]:
+        """The report with its rows, and the field with their number; nothing if the rows are not here."""
+        with contextlib.suppress(FinetuneError):
+            task = evaluate.of_run(run, self.services.store, limit=found.n)
+            if task.folder.is_dir() and (shown := self._found(task, chosen)).get(self.rows):
+                return shown | {self.limit: max(FEWEST, found.n)}
+        return {}
 
     def _drawn(self, found: evaluate.Report, run: Run | None) -> dict[Any, Any]:
         good = bool(found.verdict and found.verdict.code in ("helped", "alternative_as_good"))
