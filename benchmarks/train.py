@@ -121,17 +121,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     chosen = [sample for sample in data.samples() if not options.data or sample.path.name in options.data]
-    figures: dict[str, Any] = {"machine": {name: facts.environment()[name] for name in ("cpu", "cores", "packages")}}
-    for sample in chosen:
-        figures[sample.path.name] = measured(sample.path, options.steps)
+    machine = {name: facts.environment()[name] for name in ("cpu", "cores", "packages")}
+    if not options.json:
+        print(machine)
+        print("| data | " + " | ".join(KINDS) + " |\n|---|" + "---|" * len(KINDS), flush=True)
+    figures: dict[str, Any] = {"machine": machine}
+    for sample in chosen:  # one sample can take minutes: each is printed when it is there
+        name = sample.path.name
+        found = figures[name] = measured(sample.path, options.steps)
+        cells = (f"{found[kind]['times_stock']} × ({found[kind]['tokens_per_second']} tokens/s)" for kind in KINDS)
+        if not options.json:
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
     if options.json:
         print(json.dumps(figures))
-        return
-    print(figures.pop("machine"))
-    print("| data | " + " | ".join(KINDS) + " |\n|---|" + "---|" * len(KINDS))
-    for name, found in figures.items():
-        cells = (f"{found[kind]['times_stock']} × ({found[kind]['tokens_per_second']} tokens/s)" for kind in KINDS)
-        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
