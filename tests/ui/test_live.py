@@ -55,6 +55,16 @@ def test_a_finished_run_keeps_its_page() -> None:
     assert "2e-4" in measured.beside(view)
 
 
+def test_the_curves_as_a_table_have_each_step_once() -> None:
+    things = (evaluation(0, 2.0), step(1, 1.5), step(2, 1.25), evaluation(2, 0.5), step(2, 1.125), evaluation(2, 0.75))
+    assert measured.table(series(*things)).splitlines() == [
+        "step,train_loss,held_out_loss,learning_rate,gradient_norm",
+        "0,,2.0,,",
+        "1,1.5,,0.0001,0.5",
+        "2,1.125,0.75,0.0001,0.5",
+    ]
+
+
 def test_the_card_names_the_best_when_it_is_not_the_last() -> None:
     view = progress(RUN, series(evaluation(0, 2.0), evaluation(5, 0.5), evaluation(10, 0.75)))
     assert "best, at step 5" in measured.card(RUN, view, "d")

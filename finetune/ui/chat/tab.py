@@ -95,6 +95,18 @@ class ChatTab:
             self.now = gr.HTML(js_on_load=compare.FOLLOW, elem_id="now")
         self.verified = gr.HTML(elem_id="verified")
         self.said = gr.HTML(js_on_load=STATUS, elem_id="chat-said", elem_classes="ba-unseen")
+        self._draw_composer()
+        self.examples = gr.Dataset(
+            components=[gr.Textbox(visible=False)],
+            samples=[],
+            samples_per_page=EXAMPLES,
+            type="index",
+            label="Try a held-out example (not used in training)",
+            elem_id="chat-examples",
+        )
+        self._draw_sampling()
+
+    def _draw_composer(self) -> None:
         with gr.Row():
             self.prompt = gr.Textbox(
                 placeholder="Ask every column… (Enter sends, Shift+Enter adds a line)",
@@ -117,14 +129,8 @@ class ChatTab:
             self.judge = gr.Button(
                 "Did it help? See the results", elem_id="chat-to-results", size="sm", scale=0, min_width=220
             )
-        self.examples = gr.Dataset(
-            components=[gr.Textbox(visible=False)],
-            samples=[],
-            samples_per_page=EXAMPLES,
-            type="index",
-            label="Try a held-out example (not used in training)",
-            elem_id="chat-examples",
-        )
+
+    def _draw_sampling(self) -> None:
         with gr.Accordion("Sampling", open=False), gr.Row():
             self.sampling: list[gr.components.Component] = [
                 gr.Slider(16, 1024, value=256, step=16, label="Max tokens"),

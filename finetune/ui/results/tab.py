@@ -72,6 +72,9 @@ class ResultsTab:
                 elem_id="answer-schema",
             )
         self.progress = gr.HTML(js_on_load=STATUS, elem_id="evaluation-progress")
+        self._draw_findings()
+
+    def _draw_findings(self) -> None:
         self.verdict = gr.HTML(verdict.INTRO, elem_id="verdict")
         ways: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
         with gr.Row(visible=False, elem_id="verdict-next", elem_classes="ba-controls") as self.next:

@@ -12,6 +12,7 @@ from finetune import train
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
+from finetune.ui.download import Download
 from finetune.ui.errors import noticed
 from finetune.ui.train import measured
 
@@ -136,6 +137,7 @@ class RunView:
                     self.notes = gr.HTML(visible=False, elem_id="run-notes")
                     with gr.Accordion("Learning rate and gradient", open=False, visible=False) as self.more:
                         self.beside = gr.HTML(elem_id="beside-plots")
+                        self.save = Download("Save all curves as CSV", "curves", width=190)
             with gr.Accordion("Log", open=False, elem_id="log"):
                 self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
         self.timer = gr.Timer(RESTING, active=False)
@@ -151,6 +153,7 @@ class RunView:
             )
             for name, button in self.asks.items()
         ]
+        self.save.listen(self._curves, [self.run, self.browser])
         self.retry.click(self._retry, [self.run, self.browser], [self.run, self.browser], api_visibility="private")
         self.drawn = [
             self.run,
@@ -234,6 +237,10 @@ class RunView:
         with noticed():
             ask(self.services.store, self.services.run(run_id, state).id)
         gr.Info(answer)
+
+    def _curves(self, run_id: str, state: Browser) -> tuple[str, str]:
+        run = self.services.run(run_id, state)
+        return f"curves-{run.id}.csv", measured.table(self.services.store.events_of(run.id, "step", "eval"))
 
     def _retry(self, run_id: str | None, state: Any) -> tuple:
         state = known(state)

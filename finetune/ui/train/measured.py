@@ -1,9 +1,14 @@
 """What a run has measured, as HTML: pure functions, without a component or an event."""
 
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+
 from markupsafe import Markup
 
 from finetune.durations import clock
-from finetune.store import Run
+from finetune.store import Event, Run
 from finetune.train import Progress, state_word
 from finetune.ui.chart import Line, draw
 from finetune.ui.html import card as framed
@@ -12,6 +17,7 @@ from finetune.ui.theme import INK, SOFT
 
 TEMPLATES = macros("train/run.html")
 LOSS_UNIT = "nats per token"
+COLUMNS = ("step", "train_loss", "held_out_loss", "learning_rate", "gradient_norm")
 FIRST_ANSWERS = 3
 """Sample prompts that are shown at once; the others are folded."""
 
@@ -120,3 +126,27 @@ def answers(progress: Progress) -> str:
     samples = [one.model_dump() | {"base": before.get(one.prompt)} for one in latest.answers]
     title = "Before training" if latest.step == 0 else f"Before, and at step {latest.step:,}"
     return TEMPLATES.answers(title, samples, latest.step, FIRST_ANSWERS)
+
+
+def table(events: Iterable[Event]) -> str:
+    """What a run's ``step`` and ``eval`` events measured, as CSV with a line for each step.
+
+    A step that was measured again after a resume has its latest values. Step 0 is the base model.
+
+    Example:
+        >>> table(store.events_of(run.id, "step", "eval")).splitlines()[:2]
+        ['step,train_loss,held_out_loss,learning_rate,gradient_norm', '0,,3.21,,']
+    """
+    lines: dict[int, dict[str, object]] = defaultdict(dict)
+    for event in events:
+        found = event.data
+        if event.kind == "eval":
+            lines[found["step"]]["held_out_loss"] = found["loss"]
+        else:
+            figures = {"train_loss": "loss", "learning_rate": "learning_rate", "gradient_norm": "grad_norm"}
+            lines[found["step"]] |= {name: found[kept] for name, kept in figures.items()}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"step": step, **lines[step]} for step in sorted(lines))
+    return text.getvalue()
