@@ -1,12 +1,11 @@
 """Every tab in every state, to be looked at: ``python -m tests.screens FOLDER HOME``.
 
 HOME is a `FINETUNE_HOME` with a run on the sample *tickets* that was trained and judged. The states are *empty* (a new
-home), *working* (a run that trains, an answer and a comparison under way), *done* (a copy of HOME's record) and *error* (a file that cannot be read, a run that failed, an engine that refuses). Each is taken at two widths, light and
-dark, in each of LANGUAGES, to ``FOLDER/state-tab-width-scheme-language.png``. What browser and server complain of
-meanwhile is printed, and makes it exit with 1.
-"""
+home), *working* (a run that trains, an answer and a comparison under way), *done* (a copy of HOME's record) and *error*
+(a file that cannot be read, a run that failed, an engine that refuses). Each is taken at two widths, light and dark, in
+each of LANGUAGES, to ``FOLDER/state-tab-width-scheme-language.png``. What browser and server complain of meanwhile is
+printed, and makes it exit with 1.
 
-import os
 import shutil
 import sys
 import threading
