@@ -5,7 +5,9 @@ home), *working* (a run that trains, an answer and a comparison under way), *don
 (a file that cannot be read, a run that failed, an engine that refuses). Each is taken at two widths, light and dark, in
 each of LANGUAGES, to ``FOLDER/state-tab-width-scheme-language.png``. What browser and server complain of meanwhile is
 printed, and makes it exit with 1.
+"""
 
+import os
 import shutil
 import sys
 import threading
