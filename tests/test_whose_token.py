@@ -82,7 +82,7 @@ with gr.Blocks():
 def fetch(name, token=None):
     who = known(None)
     login = [gr.OAuthToken(token=token, scope="", expires_at=0)] if token else []
-    _, record, why = sources._fetch(name, "", "train", who, *login)
+    _, record, why, *_ = sources._fetch(name, "", "train", who, *login)
     return (store.dataset(record) if isinstance(record, str) else None), why, who
 """
 

@@ -42,7 +42,7 @@ pre section small span strong summary svg table tbody td th thead title tr u ul
 """
 ATTRIBUTES = """
 aria-busy aria-checked aria-hidden aria-label class d data-code data-label data-run data-tab data-text dir height
-href preserveaspectratio rel role scope style target title type viewbox
+href preserveaspectratio rel role scope style tabindex target title type viewbox
 """
 
 

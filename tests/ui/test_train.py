@@ -49,7 +49,7 @@ def test_what_is_wrong_is_said_in_place_of_the_command(page: tab.TrainTab) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("rr: 3", "Did you mean &#39;r&#39;"), ("- 1", "does not hold settings"), ("r: [", "cannot")]
+    ("text", "said"), [("rr: 3", "Did you mean &#39;r&#39;"), ("- 1", "contains no settings"), ("r: [", "cannot")]
 )
 def test_a_wrong_yaml_changes_nothing_and_says_why(page: tab.TrainTab, tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "wrong.yaml"

@@ -130,8 +130,8 @@ class RunView:
                     for name, label in said.items()
                 }
             with gr.Row(equal_height=False):
-                with gr.Column(scale=3, min_width=320):
-                    self.answers = gr.HTML(visible=False, elem_id="run-answers")
+                with gr.Column(scale=3, min_width=320, visible=False) as self.asked_of:
+                    self.answers = gr.HTML(elem_id="run-answers")
                 with gr.Column(scale=2, min_width=300):
                     self.loss = gr.HTML(visible=False, elem_id="loss-plot")
                     self.notes = gr.HTML(visible=False, elem_id="run-notes")
@@ -168,6 +168,7 @@ class RunView:
             self.loss,
             self.more,
             self.beside,
+            self.asked_of,
             self.answers,
             self.log,
             self.timer,
@@ -210,7 +211,8 @@ class RunView:
             self.loss: gr.update(value=measured.loss(progress), visible=bool(progress.train or progress.held_out)),
             self.more: gr.update(visible=bool(progress.train)),
             self.beside: measured.beside(progress),
-            self.answers: gr.update(value=measured.answers(progress), visible=bool(progress.answers)),
+            self.asked_of: gr.update(visible=bool(progress.answers)),
+            self.answers: measured.answers(progress),
             self.log: "\n".join(progress.lines[-LOG_LINES:]),
             self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
