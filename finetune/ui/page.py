@@ -21,7 +21,8 @@ from finetune.ui.train import tab as train
 from finetune.ui.train.live import choices
 from finetune.ui.worksheet import tab as worksheet
 
-HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
+HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
+<span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
 
 

@@ -26,7 +26,6 @@ ENGLISH = "en"
 LANGUAGES = {"en": "English", "es": "Español", "te": "తెలుగు", "ur": "اردو"}
 """Each in its own name, as the switch shows it. A new one needs a line here and a catalogue beside this file."""
 
-RIGHT_TO_LEFT = {"ur"}
 COOKIE = "before-and-after-language"
 
 _language: ContextVar[str] = ContextVar("language", default=ENGLISH)

@@ -1,24 +1,37 @@
 """Finds a text in a catalogue: as it stands, by its shape, or part by part."""
 
+import itertools
 import re
 from collections import defaultdict
 from functools import lru_cache
 
 PLACE = re.compile(r"\{(\d)\}")
+OUTSIDE = r"(?![^(]*\))"
 SEPARATORS = (
     re.compile(r"(\n+)"),
     re.compile(r"((?<=[.!?…])\s+(?=\S))"),
-    re.compile(r"(\s+·\s+|\s+→\s+)"),
-    re.compile(r"(:\s+(?=\S))"),
-    re.compile(r"(;\s+)"),
+    re.compile(r"(\s+·\s+)"),
+    re.compile(rf"(:\s+(?=\S)){OUTSIDE}"),
+    re.compile(rf"(;\s+){OUTSIDE}"),
+    re.compile(rf"(,\s+){OUTSIDE}"),
     re.compile(r"(\s+\(|\)[,;:.]?\s+|\)[.:]?$)"),
-    re.compile(r"(,\s+)"),
+    re.compile(r"(;\s+|,\s+)"),
 )
 """Where a text that is in no catalogue as a whole comes apart: lines, sentences, facts, clauses, items."""
 
+LISTS = SEPARATORS[4]
+"""A value with these in it is several, each to be looked up by itself."""
+
 ENDS = " ,;:.…)("
+RIGHT_TO_LEFT = {"ur"}
 MARKS = {"ur": str.maketrans({",": "،", ";": "؛", ".": "۔", "?": "؟"})}
 """Punctuation between parts, where a language has its own."""
+
+WEAK = 4
+"""Letters of a template below which a value in it is one word: "{0} of {1}" would otherwise fit half of all texts."""
+
+WORD, START, CLAUSE, REST = r"(\S+?)", r"((?:(?![.!?…:]\s).)+?)", r"((?:(?![.!?…]\s).)+?)", "(.+)"
+"""What stands in a place: in a weak template a word, else up to the end of a sentence; at the end, all the rest."""
 
 LONGEST = 2000
 """Characters of a text that is still looked up: no sentence of ours is longer, whatever stands in it."""
@@ -35,8 +48,8 @@ class Catalogue:
     """
 
     def __init__(self, words: dict[str, str], code: str = ""):
-        self.words, self.marks = words, MARKS.get(code, {})
-        self._shapes: dict[str, list[tuple[int, re.Pattern[str], list[str], str]]] = defaultdict(list)
+        self.words, self.marks, self.isolates = words, MARKS.get(code, {}), code in RIGHT_TO_LEFT
+        self._shapes: dict[str, list[tuple[int, str, re.Pattern[str], list[str], str]]] = defaultdict(list)
         for key in words:
             if PLACE.search(key):
                 self._add(key)
@@ -46,9 +59,16 @@ class Catalogue:
         """A key with places, filed under its first word, or under "" if a place comes first."""
         parts = PLACE.split(key)
         literals, places = parts[::2], parts[1::2]
-        shape = re.compile("(.+?)".join(map(re.escape, literals)), re.DOTALL)
+        weak = len(re.findall(r"[^\W\d_]", "".join(literals))) < WEAK
+        values = [WORD if weak else CLAUSE] * len(places)
+        if not weak and not literals[-1]:
+            values[-1] = REST
+        if not literals[0]:
+            values[0] = r"([^.:;,]+?)" if weak else START
+        texts = [re.escape(literal) for literal in literals]
+        shape = re.compile("".join(itertools.chain(*zip(texts, [*values, ""], strict=True))), re.DOTALL)
         first = literals[0].split(" ")[0] if " " in literals[0] else ""
-        self._shapes[first].append((sum(map(len, literals)), shape, places, key))
+        self._shapes[first].append((sum(map(len, literals)), max(literals, key=len), shape, places, key))
         self._shapes[first].sort(key=lambda one: -one[0])
 
     def _said(self, text: str) -> str:
@@ -60,22 +80,35 @@ class Catalogue:
             return None
         core = text.strip()
         before, after = text[: text.index(core)], text[text.index(core) + len(core) :]
-        if (found := self._whole(core, depth)) is None:
-            bare = core.strip(ENDS)
-            found = self._whole(bare, depth) if bare and bare != core else None
-            if found is not None:
-                start = core.index(bare)
-                found = self._mark(core[:start]) + found + self._mark(core[start + len(bare) :])
-            else:
-                found = self._parts(core, depth)
+        found = self._parts(core, depth, LISTS) if depth and LISTS.search(core) else None
+        if found is None:
+            found = self._whole(core, depth)
+        if found is None:
+            found = self._bare(core, depth)
+        if found is None:
+            found = next(filter(None, (self._parts(core, depth, one) for one in SEPARATORS)), None)
         return None if found is None else before + found + after
+
+    def _bare(self, text: str, depth: int) -> str | None:
+        """A piece of a sentence: without the marks around it, or as if it were the whole sentence."""
+        bare = text.strip(ENDS)
+        if not bare:
+            return None
+        found = self._whole(bare, depth) if bare != text else None
+        if found is None and (whole := self._whole(f"{bare}.", depth)) is not None:
+            found = whole.rstrip(".۔")
+        if found is None:
+            return None
+        start = text.index(bare)
+        return self._mark(text[:start]) + found + self._mark(text[start + len(bare) :])
 
     def _whole(self, text: str, depth: int) -> str | None:
         if text in self.words:
             return self.words[text]
-        if text[:1].lower() + text[1:] in self.words:  # a word of ours that begins a sentence
-            found = self.words[text[:1].lower() + text[1:]]
-            return found[:1].upper() + found[1:]
+        other = text[:1].swapcase() + text[1:]
+        if other in self.words:  # a word of ours that begins a sentence, or is within one
+            found = self.words[other]
+            return found[:1].upper() + found[1:] if text[:1].isupper() else found[:1].lower() + found[1:]
         best = max(filter(None, (self._shaped(text, first) for first in {"", text.split(" ")[0]})), default=None)
         if best is None:
             return None
@@ -83,26 +116,27 @@ class Catalogue:
         return PLACE.sub(lambda place: self._value(values.get(place[1], ""), depth), self.words[key])
 
     def _shaped(self, text: str, first: str) -> tuple[int, str, dict[str, str]] | None:
-        for weight, shape, places, key in self._shapes.get(first, ()):
-            if found := shape.fullmatch(text):
+        for weight, literal, shape, places, key in self._shapes.get(first, ()):
+            if literal in text and (found := shape.fullmatch(text)):
                 return weight, key, dict(zip(places, found.groups(), strict=True))
         return None
 
     def _value(self, text: str, depth: int) -> str:
-        return self._look(text, depth + 1) or text
+        return self._look(text, depth + 1) or self._own(text)
 
-    def _parts(self, text: str, depth: int) -> str | None:
-        for separator in SEPARATORS:
-            parts = separator.split(text)
-            if len(parts) < 2:
-                continue
-            found = [self._look(part, depth + 1) if place % 2 == 0 else None for place, part in enumerate(parts)]
-            if any(one is not None for one in found):
-                pairs = zip(parts, found, strict=True)
-                return "".join(
-                    self._mark(part) if place % 2 else (one or part) for place, (part, one) in enumerate(pairs)
-                )
-        return None
+    def _own(self, text: str) -> str:
+        """What stays as it is: among words from right to left, one piece with a direction of its own."""
+        return f"\u2068{text}\u2069" if self.isolates and re.search(r"[A-Za-z]|[-+−]\d|\d\W+\d", text) else text
+
+    def _parts(self, text: str, depth: int, separator: re.Pattern[str]) -> str | None:
+        parts = separator.split(text)
+        if len(parts) < 2:
+            return None
+        found = [self._look(part, depth + 1) if place % 2 == 0 else None for place, part in enumerate(parts)]
+        if all(one is None for one in found):
+            return None
+        pairs = enumerate(zip(parts, found, strict=True))
+        return "".join(self._mark(part) if place % 2 else (one or self._own(part)) for place, (part, one) in pairs)
 
     def _mark(self, text: str) -> str:
         return text.translate(self.marks)

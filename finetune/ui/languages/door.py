@@ -19,7 +19,6 @@ from finetune.ui.languages import (
     COOKIE,
     ENGLISH,
     LANGUAGES,
-    RIGHT_TO_LEFT,
     asked,
     language,
     said,
@@ -27,6 +26,7 @@ from finetune.ui.languages import (
     speak,
     spoken,
 )
+from finetune.ui.languages.catalogue import RIGHT_TO_LEFT
 
 TEXTS = ("label", "info", "placeholder", "title", "submit_btn", "stop_btn")
 PRESSED = {"button", "downloadbutton", "uploadbutton", "loginbutton"}
@@ -44,6 +44,7 @@ GRADIO = {
     "common.built_with_gradio": "Made with Gradio",
     "common.built_with": "Made with",
     "common.settings": "Settings",
+    "common.complete": "Complete",
     "common.submit": "Submit",
     "common.undo": "Undo",
     "common.edit": "Edit",
