@@ -31,8 +31,8 @@ COPY = """element.addEventListener('click', event => {
   if (!button) return;
   navigator.clipboard.writeText(button.closest('.ba-answer').querySelector('.ba-said').dataset.text);
   const { textContent, dataset } = button;
-  if (textContent === dataset.copied) return;
-  button.textContent = dataset.copied;
+  if (textContent === dataset.label) return;
+  button.textContent = dataset.label;
   setTimeout(() => button.textContent = textContent, 1200);
 });"""
 FOLLOW = """let low = true;

@@ -6,7 +6,7 @@ from html import escape, unescape
 
 TAG = re.compile(r"(<[^>]*>)")
 NAME = re.compile(r"</?\s*([a-zA-Z][\w-]*)")
-SPOKEN = re.compile(r"""(\s(?:aria-label|title|data-label|data-copied|placeholder)=)(['"])(.*?)\2""", re.DOTALL)
+SPOKEN = re.compile(r"""(\s(?:aria-label|title|data-label|placeholder)=)(['"])(.*?)\2""", re.DOTALL)
 """Attributes that are read out or shown."""
 
 THEIRS = re.compile(r"\s(?:dir|lang|translate)=")
