@@ -24,6 +24,9 @@ from finetune.ui.languages.html import LEFT, NAME, SPOKEN, TAG, THEIRS, VOID
 ROOT = Path(templates.__file__).parents[1]
 SENTENCE = re.compile(r"(?<=[.!?…])\s+(?=\S)")
 PLACE = re.compile(r"\{\d\}")
+LONG = re.compile(r"\{\d\} [^\W\d_]{3,}|[^\W\d_]{3,}[,:]? \{\d\}|.{8,}\.$")
+"""Texts of one word that are sentences, or that have a value beside it."""
+
 UNITS = {"MB", "GB", "kB", "MiB", "min", "SHA", "Hub", "sha256", "SQL", "JSON", "LoRA", "SHA-256", "tokens/s"}
 UNSEEN = {
     *("elem_id", "elem_classes", "js", "js_on_load", "storage_key", "code", "variant", "size", "name", "key", "mode"),
@@ -70,7 +73,7 @@ def python(source: str) -> dict[str, int]:
     for node, seen in _strings(tree, False):
         for text in _variants(node):
             for piece in pieces(text):
-                short = " " not in PLACE.sub("", piece).strip() and not (piece.endswith(".") and len(piece) > 8)
+                short = " " not in PLACE.sub("", piece).strip() and not LONG.search(piece)
                 if readable(piece) and (seen or not short):
                     found.setdefault(piece, node.lineno)
     return found
@@ -113,7 +116,18 @@ def _call(node: ast.Call, seen: bool) -> Iterator[tuple[Any, bool]]:
     if name in UNSEEN_CALLS:
         return
     drawn = isinstance(function, ast.Attribute) and getattr(function.value, "id", "") == "gr" and name[:1].isupper()
-    drawn = drawn or name in ("update", "Download", "Item", "Advice", "Field", "Preset", "Sample", "Fix", "Format")
+    drawn = drawn or name in (
+        "update",
+        "Download",
+        "Item",
+        "Advice",
+        "Field",
+        "Preset",
+        "Sample",
+        "Fix",
+        "Format",
+        "Option",
+    )
     for argument in node.args:
         yield from _strings(argument, drawn)
     for keyword in node.keywords:
@@ -208,8 +222,8 @@ def template(source: str) -> set[str]:
         branches = [one for part in body for one in _branches(part)]
         for wanted in _choices(branches):
             found.update(_runs("".join(_flat(part, wanted) for part in body)))
-    for call in tree.find_all((nodes.Call, nodes.Assign, nodes.Concat)):
-        for text in _passed(call):
+    for node in tree.find_all((nodes.Call, nodes.Assign, nodes.Concat, nodes.For)):
+        for text in _passed(node.iter if isinstance(node, nodes.For) else node):
             if not text.strip().startswith(("ba-", "{:")):
                 found.update(pieces(re.sub(r"%[-+.\d]*[a-z]|\{[^{}]*\}", "{0}", text).replace("%%", "%")))
     return {one for one in found if readable(one)}

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from finetune.chat import Engine
+from finetune.evaluate.arms import TITLES
 from finetune.evaluate.findings import Forgetting
 from finetune.schema import STATES
 from finetune.services import Services
@@ -45,7 +46,8 @@ UNSHOWN = {
 
 NAMES = re.compile(
     r"(SELECT|INSERT|UPDATE|CREATE|ALTER|WHERE|AND) .*|[a-z]+(-[a-z]+)+|### \w+|%\(asctime\)s.*|.*\"rows\": .*|.*%s: %s"
-    r"|.*'self'.*|\?i:.*|\{\"type\".*|Llama 3\.2 Community|LFM Open License 1\.0|rsLoRA|YAML|JSON Schema|GGUF"
+    r"|.*'self'.*|\?i:.*|\{\"type\".*|dtype|quant|Bearer \{0\}|rsLoRA|YAML|JSON Schema|GGUF"
+    r"|Llama 3\.2 Community|LFM Open License 1\.0"
 )
 """Names, code and messages of other programs."""
 
@@ -86,6 +88,10 @@ COMPOSED = {
     "{0} errors": "{0} more: {1} {2}s",
     "{0} error": "{0} more: {1}",
     "{0} groups": "1 group",
+    "Loss of the expected answer over {0} rows: tuned {1}, {2}; the difference from {3} is {4}.": (
+        "Loss of the expected answer over {0} rows: tuned {1}"
+    ),
+    "{0} of {1}": "{0}: {1} of {2}",
 }
 """Texts that the code puts together from pieces too small to translate, and one of the pieces."""
 
@@ -96,6 +102,7 @@ PIECES = {
 
 WORDS = {
     *STATES,
+    *(title.lower() for name, title in TITLES.items() if name not in ("few_shot", "retrieval")),
     *Forgetting.model_fields["said"].annotation.__args__,  # type: ignore[union-attr]
     *("Tuned", "Retrieval", "starting", "elapsed", "train", "held-out", "step", "loss", "accuracy", "macro F1 {0}"),
     *(
@@ -124,7 +131,7 @@ WORDS = {
         "no",
         "Task: {0}",
     ),
-    *("Copied", "Language", "Info", "Error", "Delete", "Complete"),
+    *("Copied", "Language", "min", "Info", "Error", "Delete", "Complete"),
 }
 """Single words and short shapes that the code says; which of its words are read cannot be told from the code."""
 

@@ -19,19 +19,18 @@ SEPARATORS = (
 )
 """Where a text that is in no catalogue as a whole comes apart: lines, sentences, facts, clauses, items."""
 
-LISTS = SEPARATORS[4]
-"""A value with these in it is several, each to be looked up by itself."""
-
+COLON = SEPARATORS[3]
 ENDS = " ,;:.…)("
 RIGHT_TO_LEFT = {"ur"}
 MARKS = {"ur": str.maketrans({",": "،", ";": "؛", ".": "۔", "?": "؟"})}
 """Punctuation between parts, where a language has its own."""
 
-WEAK = 4
+WEAK = 3
 """Letters of a template below which a value in it is one word: "{0} of {1}" would otherwise fit half of all texts."""
 
-WORD, START, CLAUSE, REST = r"(\S+?)", r"((?:(?![.!?…:]\s).)+?)", r"((?:(?![.!?…]\s).)+?)", "(.+)"
-"""What stands in a place: in a weak template a word, else up to the end of a sentence; at the end, all the rest."""
+WORD, FIRST, REST = r"(\S+?)", r"([^.:;,]+?)", "(.+)"
+START, CLAUSE, LIST = (rf"((?:\([^()]*\)|(?![.!?…{ends}]\s)[^(])+?)" for ends in (":;", ";", ""))
+"""What stands in a place: in a weak template a word; else a clause, after a colon a list or all the rest."""
 
 LONGEST = 2000
 """Characters of a text that is still looked up: no sentence of ours is longer, whatever stands in it."""
@@ -60,11 +59,9 @@ class Catalogue:
         parts = PLACE.split(key)
         literals, places = parts[::2], parts[1::2]
         weak = len(re.findall(r"[^\W\d_]", "".join(literals))) < WEAK
-        values = [WORD if weak else CLAUSE] * len(places)
-        if not weak and not literals[-1]:
+        values = [_value(literal, weak) for literal in literals[:-1]]
+        if not weak and literals[-2].endswith(": ") and not literals[-1]:
             values[-1] = REST
-        if not literals[0]:
-            values[0] = r"([^.:;,]+?)" if weak else START
         texts = [re.escape(literal) for literal in literals]
         shape = re.compile("".join(itertools.chain(*zip(texts, [*values, ""], strict=True))), re.DOTALL)
         first = literals[0].split(" ")[0] if " " in literals[0] else ""
@@ -80,9 +77,7 @@ class Catalogue:
             return None
         core = text.strip()
         before, after = text[: text.index(core)], text[text.index(core) + len(core) :]
-        found = self._parts(core, depth, LISTS) if depth and LISTS.search(core) else None
-        if found is None:
-            found = self._whole(core, depth)
+        found = self._whole(core, depth)
         if found is None:
             found = self._bare(core, depth)
         if found is None:
@@ -105,10 +100,8 @@ class Catalogue:
     def _whole(self, text: str, depth: int) -> str | None:
         if text in self.words:
             return self.words[text]
-        other = text[:1].swapcase() + text[1:]
-        if other in self.words:  # a word of ours that begins a sentence, or is within one
-            found = self.words[other]
-            return found[:1].upper() + found[1:] if text[:1].isupper() else found[:1].lower() + found[1:]
+        if (lower := text[:1].lower() + text[1:]) in self.words:  # a word of ours that begins a sentence
+            return self.words[lower][:1].upper() + self.words[lower][1:]
         best = max(filter(None, (self._shaped(text, first) for first in {"", text.split(" ")[0]})), default=None)
         if best is None:
             return None
@@ -129,7 +122,7 @@ class Catalogue:
         return f"\u2068{text}\u2069" if self.isolates and re.search(r"[A-Za-z]|[-+−]\d|\d\W+\d", text) else text
 
     def _parts(self, text: str, depth: int, separator: re.Pattern[str]) -> str | None:
-        parts = separator.split(text)
+        parts = self._at_colon(text, depth) if separator is COLON else separator.split(text)
         if len(parts) < 2:
             return None
         found = [self._look(part, depth + 1) if place % 2 == 0 else None for place, part in enumerate(parts)]
@@ -138,5 +131,25 @@ class Catalogue:
         pairs = enumerate(zip(parts, found, strict=True))
         return "".join(self._mark(part) if place % 2 else (one or self._own(part)) for place, (part, one) in pairs)
 
+    def _at_colon(self, text: str, depth: int) -> list[str]:
+        """A text with colons in two: after the place of an error, or before a figure; else at each of them."""
+        cuts = [found.span() for found in COLON.finditer(text)]
+        for start, end in cuts:
+            if self._whole(text[end:], depth + 1) is not None:
+                return [text[:start], text[start:end], text[end:]]
+        for start, end in reversed(cuts):
+            if self._whole(text[:start], depth + 1) is not None:
+                return [text[:start], text[start:end], text[end:]]
+        return COLON.split(text)
+
     def _mark(self, text: str) -> str:
         return text.translate(self.marks)
+
+
+def _value(before: str, weak: bool) -> str:
+    """The pattern of a place, by the text before it."""
+    if not before:
+        return FIRST if weak else START
+    if weak:
+        return WORD
+    return LIST if before.endswith(": ") else CLAUSE

@@ -48,6 +48,7 @@ GRADIO = {
     "common.submit": "Submit",
     "common.undo": "Undo",
     "common.edit": "Edit",
+    "radio.radio": "Choices",
     "file.uploading": "Uploading…",
     "blocks.waiting_for_inputs": "A file is still being uploaded; try again in a moment.",
     "blocks.connection_lost": "The connection is lost.",
