@@ -14,7 +14,7 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 1000}
 TABS = "#tabs > .tab-wrapper [role=tab]"
 
 VISIBLE = """() => {
-  const theirs = '[dir=auto], bdi, code, pre, svg, textarea, script, style, option, .cm-editor, .toast-wrap, '
+  const theirs = '[dir=auto], bdi, code, pre, svg, textarea, script, style, option, footer, .cm-editor, .toast-wrap, '
     + ':is(b, th, h1, span:not([data-testid]))[dir]';
   const found = new Set(), page = document.querySelector('gradio-app');
   const walker = document.createTreeWalker(page, NodeFilter.SHOW_TEXT);
@@ -26,7 +26,7 @@ VISIBLE = """() => {
   for (const one of page.querySelectorAll('input[placeholder], textarea[placeholder]')) found.add(one.placeholder);
   return [...found].filter(text => text);
 }"""
-"""Every text that shows, but what people and models wrote, and code."""
+"""Every text that shows, but what people and models wrote, code, and Gradio's footer."""
 
 NAMES = re.compile(
     r"SmolLM2\S*|Hugging Face|Hub|Gradio|JSON\w*|CSV|TSV|Parquet|Excel|GGUF|Q?LoRA|rsLoRA|PEFT|TRL|NEFTune|alpha|min"
@@ -34,6 +34,7 @@ NAMES = re.compile(
     r"|retrieval|few-shot|zero-shot|trackio|NVIDIA GPU|GPU|tickets|recipes|voice|processing|Enter|Shift|Intel|AMD|EPYC"
     r"|Processor|Core|Python|OpenAI|Top-p|DPO|macro|nats|line|sha256|owner|name|zip|all-linear|q_proj|v_proj|none|linear"
     r"|cosine|constant|lora|owner/name|CPU|Xeon|billing|cancellation|login|shipping|refund|bug|feature_request|praise"
+    r"|chat jsonl"
     r"|[a-z]+\.[a-z]+|\.[a-z]+|id|key|value|GHz|@|\(R\)|\(TM\)|November|Qwen\S*|Llama\S*|Gemma\S*|LFM\S*|Apache\S*|MIT"
 )
 """Names of products and formats, loanwords, settings' values, and the sample's labels."""

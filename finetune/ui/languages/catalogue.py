@@ -32,8 +32,9 @@ WORD, FIRST, REST = r"(\S+?)", r"([^.:;,]+?)", "(.+)"
 START, CLAUSE, LIST = (rf"((?:\([^()]*\)|(?![.!?…{ends}]\s)[^(])+?)" for ends in (":;", ";", ""))
 """What stands in a place: in a weak template a word; else a clause, after a colon a list or all the rest."""
 
-LONGEST = 2000
-"""Characters of a text that is still looked up: no sentence of ours is longer, whatever stands in it."""
+LONGEST, LONGEST_PIECE = 4000, 600
+"""Characters of a text that is still looked at, and of a sentence that is still compared with templates: matching
+takes the square of it, and anybody can write long texts."""
 
 DEEPEST = 5
 
@@ -48,7 +49,7 @@ class Catalogue:
 
     def __init__(self, words: dict[str, str], code: str = ""):
         self.words, self.marks, self.isolates = words, MARKS.get(code, {}), code in RIGHT_TO_LEFT
-        self._shapes: dict[str, list[tuple[int, str, re.Pattern[str], list[str], str]]] = defaultdict(list)
+        self._shapes: dict[str, list[tuple[int, list[str], re.Pattern[str], list[str], str]]] = defaultdict(list)
         for key in words:
             if PLACE.search(key):
                 self._add(key)
@@ -65,7 +66,7 @@ class Catalogue:
         texts = [re.escape(literal) for literal in literals]
         shape = re.compile("".join(itertools.chain(*zip(texts, [*values, ""], strict=True))), re.DOTALL)
         first = literals[0].split(" ")[0] if " " in literals[0] else ""
-        self._shapes[first].append((sum(map(len, literals)), max(literals, key=len), shape, places, key))
+        self._shapes[first].append((sum(map(len, literals)), literals, shape, places, key))
         self._shapes[first].sort(key=lambda one: -one[0])
 
     def _said(self, text: str) -> str:
@@ -102,6 +103,8 @@ class Catalogue:
             return self.words[text]
         if (lower := text[:1].lower() + text[1:]) in self.words:  # a word of ours that begins a sentence
             return self.words[lower][:1].upper() + self.words[lower][1:]
+        if len(text) > LONGEST_PIECE:
+            return None
         best = max(filter(None, (self._shaped(text, first) for first in {"", text.split(" ")[0]})), default=None)
         if best is None:
             return None
@@ -109,8 +112,8 @@ class Catalogue:
         return PLACE.sub(lambda place: self._value(values.get(place[1], ""), depth), self.words[key])
 
     def _shaped(self, text: str, first: str) -> tuple[int, str, dict[str, str]] | None:
-        for weight, literal, shape, places, key in self._shapes.get(first, ()):
-            if literal in text and (found := shape.fullmatch(text)):
+        for weight, literals, shape, places, key in self._shapes.get(first, ()):
+            if all(literal in text for literal in literals) and (found := shape.fullmatch(text)):
                 return weight, key, dict(zip(places, found.groups(), strict=True))
         return None
 

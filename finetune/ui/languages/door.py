@@ -171,7 +171,8 @@ def in_language(config: dict[str, Any]) -> dict[str, Any]:
         return spoken_config
     parts = [one | {"props": props(one["type"], one["props"])} for one in config["components"]]
     own = {name: said(english) for name, english in GRADIO.items()}
-    return spoken_config | {"components": parts, "i18n_translations": dict.fromkeys((ENGLISH, code), own)}
+    words = gr.I18n(**dict.fromkeys((ENGLISH, code), own))  # English too: it is Gradio's for a language it lacks
+    return spoken_config | {"components": parts, "i18n_translations": words.translations_dict}
 
 
 def props(kind: str, given: dict[str, Any]) -> dict[str, Any]:
