@@ -65,7 +65,6 @@ def launch(host: str | None = None, port: int | None = None) -> None:
             server_port=port,
             theme=theme.THEME,
             css_paths=theme.CSS,
-            head=theme.LANGUAGE,
             prevent_thread_lock=True,
             **options(services, where),
         )

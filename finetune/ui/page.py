@@ -12,6 +12,7 @@ from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
 from finetune.ui.events import PRIVATE, QUIET
 from finetune.ui.export import tab as export
+from finetune.ui.languages import door
 from finetune.ui.results import tab as results
 from finetune.ui.start import tab as start
 from finetune.ui.status import Status
@@ -20,7 +21,8 @@ from finetune.ui.train import tab as train
 from finetune.ui.train.live import choices
 from finetune.ui.worksheet import tab as worksheet
 
-HEADER = """<h1 class='ba-title'><span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
+HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
+<span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
 
 
@@ -38,7 +40,7 @@ while the page loads, the event of its first tab can come after that of the tab 
 
 def build(services: Services) -> gr.Blocks:
     """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
-    with gr.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with door.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         Page(services, page)
     return page
 
@@ -50,7 +52,9 @@ class Page:
         self.services = services
         self.browser = gr.BrowserState(None, storage_key="before-and-after", secret=browser_secret())
         self.form = gr.BrowserState(None, storage_key="before-and-after-form", secret=browser_secret())
-        gr.HTML(HEADER)
+        with gr.Row(elem_id="header"):
+            gr.HTML(HEADER)
+            door.switch()
         self.status = Status(services, self.browser)
         self._draw()
         self._listen()

@@ -52,14 +52,3 @@ THEME = gr.themes.Base(
 )
 
 CSS = Path(__file__).with_name("page.css")
-
-LANGUAGE = """<script>
-(() => {
-  const page = document.documentElement;
-  const say = () => { if (page.lang !== 'en') page.lang = 'en'; };
-  new MutationObserver(say).observe(page, {attributes: true, attributeFilter: ['lang']});
-  say();
-})();
-</script>"""
-"""For the page's head. Gradio announces the browser's language, whatever the page is written in; a screen reader
-would then read English with the rules of another language."""

@@ -42,7 +42,7 @@ def address(store: Store, tiny: Path, tmp_path: Path) -> Iterator[str]:
         pass
     evaluate.conclude(task, "sums")
     built = pages.build(Services(store, engine)).queue()
-    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS, head=theme.LANGUAGE)
+    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
     yield built.local_url
     gr.close_all(verbose=False)
 
@@ -95,7 +95,7 @@ def test_axe_finds_nothing_severe_on_any_tab_in_either_theme(chromium: Browser, 
 def test_base_and_tuned_stand_beside_each_other_and_the_verdict_leads_on(chromium: Browser, address: str) -> None:
     page = opened(chromium, address, "light", locale="ur")
     select(page, "chat")
-    assert page.evaluate("document.documentElement.lang") == "en", "the page is in English, whatever the browser speaks"
+    assert page.evaluate("document.documentElement.lang") == "ur", "the page says the language that it is in"
     expect(page.locator("#chat-run input")).not_to_have_value("")
     page.click("#chat-to-results")
     expect(page.locator("#verdict .ba-verdict")).to_be_visible()

@@ -30,8 +30,10 @@ COPY = """element.addEventListener('click', event => {
   const button = event.target.closest('.ba-copy');
   if (!button) return;
   navigator.clipboard.writeText(button.closest('.ba-answer').querySelector('.ba-said').dataset.text);
-  button.textContent = 'Copied';
-  setTimeout(() => button.textContent = 'Copy', 1200);
+  const { textContent, dataset } = button;
+  if (textContent === dataset.label) return;
+  button.textContent = dataset.label;
+  setTimeout(() => button.textContent = textContent, 1200);
 });"""
 FOLLOW = """let low = true;
 const box = element.closest('#talk');

@@ -29,7 +29,7 @@ def verdict(made: Finished) -> Markup:
     """The answer to the one question, in a sentence."""
     assert made.report.verdict
     kind = WORDS[made.report.verdict.code][2]
-    return TEMPLATES.verdict(made, headline(made.report), kind, f"Task: {made.instruction}")
+    return TEMPLATES.verdict(made, headline(made.report), kind, made.instruction)
 
 
 def picture(made: Finished) -> Markup:
