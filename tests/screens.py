@@ -106,7 +106,7 @@ def served(store: Store, engine: Engine) -> Iterator[str]:
     import gradio as gr
 
     built = pages.build(Services(store, engine)).queue()
-    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS, head=theme.LANGUAGE)
+    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
     yield built.local_url
     built.close()
     gr.close_all(verbose=False)

@@ -97,7 +97,7 @@ def _after(found: Report) -> Advice:
     cheaper = "If prompt length matters, the tuned model may still pay off: see the cost per call."
     titles = {
         "helped": ("worth_it", "Fine-tune: it is worth it"),
-        "alternative_as_good": ("alternative", "An alternative may do as well: compare the cost per call"),
+        "alternative_as_good": ("alternative", "An alternative may do as well or better: compare the cost per call"),
         "no_difference": ("not_worth_it", "Do not fine-tune like this"),
         "hurt": ("not_worth_it", "Do not use this run"),
         "too_few_rows": ("too_few", "Hold out more rows, then judge"),

@@ -26,7 +26,7 @@ FILE = FOLDER / "example.json"
 
 OPENINGS = {
     "helped": "Yes",
-    "alternative_as_good": "It helped, but an alternative may do as well",
+    "alternative_as_good": "It helped, but an alternative may do as well or better",
     "no_difference": "No clear difference",
     "hurt": "No, it got worse",
     "too_few_rows": "Too few rows to tell",

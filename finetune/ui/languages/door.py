@@ -147,7 +147,9 @@ class Blocks(gr.Blocks):
         """Serve; requests come in through `Spoken`."""
         given = app_kwargs or {}
         ours = {"middleware": [*given.get("middleware", ()), Middleware(Spoken)]}
-        return super().launch(*values, app_kwargs=given | ours, **named)
+        # Without Gradio's look at its own page: on a busy computer the page takes longer than the three seconds that are
+        # allowed, and the app would end with the advice to share it.
+        return super().launch(*values, app_kwargs=given | ours, _frontend=False, **named)
 
     def queue(self, *values: Any, **named: Any) -> "Blocks":
         """Gradio's queue, whose notices are translated."""

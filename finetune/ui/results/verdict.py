@@ -15,7 +15,7 @@ from finetune.ui.html import macros
 TEMPLATES = macros("results/verdict.html")
 WORDS = {
     "helped": ("✓", "It helped", "ba-helped"),
-    "alternative_as_good": ("≈", "It helped, but an alternative may do as well", "ba-unsure"),
+    "alternative_as_good": ("≈", "It helped, but an alternative may do as well or better", "ba-unsure"),
     "no_difference": ("=", "No clear difference", "ba-unsure"),
     "hurt": ("✕", "It hurt", "ba-hurt"),
     "too_few_rows": ("?", "Too few rows to tell", "ba-unsure"),

@@ -137,7 +137,7 @@ class RunView:
                     self.notes = gr.HTML(visible=False, elem_id="run-notes")
                     with gr.Accordion("Learning rate and gradient", open=False, visible=False) as self.more:
                         self.beside = gr.HTML(elem_id="beside-plots")
-                        self.save = Download("Save all curves as CSV", "curves", width=190)
+                        self.save = Download("Save all curves as CSV", "run-curves", width=190)
             with gr.Accordion("Log", open=False, elem_id="log"):
                 self.log = gr.Textbox(lines=6, max_lines=12, show_label=False, interactive=False, elem_id="run-log")
         self.timer = gr.Timer(RESTING, active=False)
