@@ -147,8 +147,8 @@ class Blocks(gr.Blocks):
         """Serve; requests come in through `Spoken`."""
         given = app_kwargs or {}
         ours = {"middleware": [*given.get("middleware", ()), Middleware(Spoken)]}
-        # Without Gradio's look at its own page: on a busy computer the page takes longer than the three seconds that are
-        # allowed, and the app would end with the advice to share it.
+        # Without Gradio's look at its own page: on a busy computer the page takes longer than the three seconds
+        # it allows, and the app would end with the advice to share it.
         return super().launch(*values, app_kwargs=given | ours, _frontend=False, **named)
 
     def queue(self, *values: Any, **named: Any) -> "Blocks":
