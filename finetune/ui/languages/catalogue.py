@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import lru_cache
 
 PLACE = re.compile(r"\{(\d)\}")
-OUTSIDE = r"(?![^(]*\))"
+OUTSIDE = r"(?![^(]*\))"  # parentheses
 SEPARATORS = (
     re.compile(r"(\n+)"),
     re.compile(r"((?<=[.!?…])\s+(?=\S))"),
@@ -56,7 +56,7 @@ class Catalogue:
         for key in words:
             if PLACE.search(key):
                 self._add(key)
-        self.said = lru_cache(20_000)(self._said)
+        self._kept = lru_cache(5000)(lambda text: self._look(text, 0) or text)
 
     def _add(self, key: str) -> None:
         """A key with places, filed under its first word, or under "" if a place comes first."""
@@ -73,12 +73,13 @@ class Catalogue:
         self._shapes[first].append((sum(map(len, literals)), literals, shape, places, key))
         self._shapes[first].sort(key=lambda one: -one[0])
 
-    def _said(self, text: str) -> str:
-        return self._look(text, 0) or text
+    def said(self, text: str) -> str:
+        """The text in this language; itself if nothing of it is known."""
+        return text if len(text) > LONGEST else self._kept(text)
 
     def _look(self, text: str, depth: int) -> str | None:
         """The translation of a text and of what stands in it; None if nothing of it is known."""
-        if depth > DEEPEST or len(text) > LONGEST or not re.search(r"[^\W\d_]{2}", text):
+        if depth > DEEPEST or not re.search(r"[^\W\d_]{2}", text):
             return None
         core = text.strip()
         before, after = text[: text.index(core)], text[text.index(core) + len(core) :]
