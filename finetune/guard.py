@@ -27,6 +27,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from finetune.ui.languages import said
+
 BODY_BYTES = 4 * 2**20
 """Largest body in bytes, except for uploads: a pasted table, a long conversation."""
 
@@ -264,5 +266,6 @@ def too_large(limit: int, uploads: bool) -> str:
 
 def refused(status: int, code: str, message: str) -> Response:
     """A refusal in a format that both FastAPI's clients (the page) and OpenAI's can read."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return JSONResponse({"detail": message, "error": error}, status_code=status)
+    told = said(message)
+    error = {"message": told, "type": "invalid_request_error", "param": None, "code": code}
+    return JSONResponse({"detail": told, "error": error}, status_code=status)

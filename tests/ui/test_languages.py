@@ -205,7 +205,7 @@ def test_a_text_is_found_by_its_shape_or_part_by_part(english: str, spanish: str
 
 def test_what_stands_in_a_text_is_left_as_it_is_and_isolated_from_right_to_left() -> None:
     urdu = Catalogue({"There is no column {0}.": "{0} نام کا کوئی کالم نہیں۔"}, "ur")
-    assert urdu.said("There is no column a-b.") == "\u2068a-b\u2069 نام کا کوئی کالم نہیں۔"
+    assert urdu.said("There is no column a-b.") == "\u2066a-b\u2069 نام کا کوئی کالم نہیں۔"
 
 
 def test_html_is_translated_where_it_is_ours_and_stays_escaped() -> None:

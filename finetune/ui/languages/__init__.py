@@ -76,7 +76,7 @@ def _weight(parameter: str) -> float:
 def said(text: str) -> str:
     """A text of ours in the visitor's language, with what stands in it left as it is."""
     code = language()
-    return text if code == ENGLISH else str(catalogue(code).said(text))
+    return text if code == ENGLISH else catalogue(code).said(text)
 
 
 def said_html(html: str) -> str:

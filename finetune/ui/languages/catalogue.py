@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import lru_cache
 
 PLACE = re.compile(r"\{(\d)\}")
-OUTSIDE = r"(?![^(]*\))"
+OUTSIDE = r"(?![^(]*\))"  # parentheses
 SEPARATORS = (
     re.compile(r"(\n+)"),
     re.compile(r"((?<=[.!?…])\s+(?=\S))"),
@@ -22,6 +22,9 @@ SEPARATORS = (
 COLON = SEPARATORS[3]
 ENDS = " ,;:.…)("
 RIGHT_TO_LEFT = {"ur"}
+ARABIC, FROM_LEFT, BY_FIRST, END = r"[\u0590-\u08ff]", "\u2066", "\u2068", "\u2069"
+"""Around what stands in a text from right to left: Unicode's isolates, so that "-22" does not become "22-"."""
+
 MARKS = {"ur": str.maketrans({",": "،", ";": "؛", ".": "۔", "?": "؟"})}
 """Punctuation between parts, where a language has its own."""
 
@@ -29,7 +32,7 @@ WEAK = 3
 """Letters of a template below which a value in it is one word: "{0} of {1}" would otherwise fit half of all texts."""
 
 WORD, FIRST, REST = r"(\S+?)", r"([^.:;,]+?)", "(.+)"
-START, CLAUSE, LIST = (rf"((?:\([^()]*\)|(?![.!?…{ends}]\s)[^(])+?)" for ends in (":;", ";", ""))
+START, CLAUSE, LIST = (rf"((?:\([^()]*\)|(?!{ends}\s)[^(])+?)" for ends in (r"(?:[.!?…:;]|\s·)", "[.!?…;]", "[.!?…]"))
 """What stands in a place: in a weak template a word; else a clause, after a colon a list or all the rest."""
 
 LONGEST, LONGEST_PIECE = 4000, 600
@@ -53,7 +56,7 @@ class Catalogue:
         for key in words:
             if PLACE.search(key):
                 self._add(key)
-        self.said = lru_cache(20_000)(self._said)
+        self._kept = lru_cache(5000)(lambda text: self._look(text, 0) or text)
 
     def _add(self, key: str) -> None:
         """A key with places, filed under its first word, or under "" if a place comes first."""
@@ -66,15 +69,17 @@ class Catalogue:
         texts = [re.escape(literal) for literal in literals]
         shape = re.compile("".join(itertools.chain(*zip(texts, [*values, ""], strict=True))), re.DOTALL)
         first = literals[0].split(" ")[0] if " " in literals[0] else ""
+        literals.sort(key=len, reverse=True)  # the longest is the one that a text is most likely to lack
         self._shapes[first].append((sum(map(len, literals)), literals, shape, places, key))
         self._shapes[first].sort(key=lambda one: -one[0])
 
-    def _said(self, text: str) -> str:
-        return self._look(text, 0) or text
+    def said(self, text: str) -> str:
+        """The text in this language; itself if nothing of it is known."""
+        return text if len(text) > LONGEST else self._kept(text)
 
     def _look(self, text: str, depth: int) -> str | None:
         """The translation of a text and of what stands in it; None if nothing of it is known."""
-        if depth > DEEPEST or len(text) > LONGEST or not re.search(r"[^\W\d_]{2}", text):
+        if depth > DEEPEST or not re.search(r"[^\W\d_]{2}", text):
             return None
         core = text.strip()
         before, after = text[: text.index(core)], text[text.index(core) + len(core) :]
@@ -113,7 +118,9 @@ class Catalogue:
 
     def _shaped(self, text: str, first: str) -> tuple[int, str, dict[str, str]] | None:
         for weight, literals, shape, places, key in self._shapes.get(first, ()):
-            if all(literal in text for literal in literals) and (found := shape.fullmatch(text)):
+            if literals[0] not in text or not all(literal in text for literal in literals[1:]):
+                continue
+            if found := shape.fullmatch(text):
                 return weight, key, dict(zip(places, found.groups(), strict=True))
         return None
 
@@ -122,7 +129,9 @@ class Catalogue:
 
     def _own(self, text: str) -> str:
         """What stays as it is: among words from right to left, one piece with a direction of its own."""
-        return f"\u2068{text}\u2069" if self.isolates and re.search(r"[A-Za-z]|[-+−]\d|\d\W+\d", text) else text
+        if not self.isolates or not re.search(r"[A-Za-z]|[-+−]\d|\d\W+\d", text):
+            return text
+        return f"{FROM_LEFT if not re.search(ARABIC, text) else BY_FIRST}{text}{END}"
 
     def _parts(self, text: str, depth: int, separator: re.Pattern[str]) -> str | None:
         parts = self._at_colon(text, depth) if separator is COLON else separator.split(text)

@@ -126,8 +126,8 @@ class Blocks(gr.Blocks):
 
     async def process_api(self, *values: Any, **named: Any) -> Any:
         """Answer an event in its visitor's language: Gradio handles events away from the requests they came in."""
-        if (headers := getattr(named.get("request"), "headers", None)) is not None:
-            speak(of_headers(headers))
+        headers = getattr(named.get("request"), "headers", None)
+        speak(ENGLISH if headers is None else of_headers(headers))
         try:
             return await super().process_api(*values, **named)
         except gr.Error as error:
@@ -146,7 +146,7 @@ class Blocks(gr.Blocks):
     def launch(self, *values: Any, app_kwargs: dict[str, Any] | None = None, **named: Any) -> Any:
         """Serve; requests come in through `Spoken`."""
         given = app_kwargs or {}
-        ours = {"middleware": [*given.get("middleware", ()), Middleware(Spoken)]}
+        ours = {"middleware": [Middleware(Spoken), *given.get("middleware", ())]}
         # Without Gradio's look at its own page: on a busy computer the page takes longer than the three seconds
         # it allows, and the app would end with the advice to share it.
         return super().launch(*values, app_kwargs=given | ours, _frontend=False, **named)
