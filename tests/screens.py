@@ -107,7 +107,7 @@ def served(store: Store, engine: Engine) -> Iterator[str]:
 
     built = pages.build(Services(store, engine)).queue()
     built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
-    yield built.local_url
+    yield built.local_url.rstrip("/")
     built.close()
     gr.close_all(verbose=False)
 
