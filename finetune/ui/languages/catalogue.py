@@ -29,11 +29,11 @@ MARKS = {"ur": str.maketrans({",": "،", ";": "؛", ".": "۔", "?": "؟"})}
 """Punctuation between parts, where a language has its own."""
 
 WEAK = 3
-"""Letters of a template below which a value in it is one word: "{0} of {1}" would otherwise fit half of all texts."""
+"""Letters of a template below which a value in it is a figure: "{0} of {1}" would otherwise fit half of all texts."""
 
 WORD, FIRST, REST = r"([-+−]?\d\S*?|\S+\.\S+?)", r"([^.:;,]+?)", "(.+)"
 START, CLAUSE, LIST = (rf"((?:\([^()]*\)|(?!{ends}\s)[^(])+?)" for ends in (r"(?:[.!?…:;]|\s·)", "[.!?…;]", "[.!?…]"))
-"""What stands in a place: in a weak template a figure or a file; else a clause, after a colon a list or all the rest."""
+"""What stands in a place: in a weak template a figure or a file; else a clause; after a colon a list, or all."""
 
 LONGEST, LONGEST_PIECE = 4000, 600
 """Characters of a text that is still looked at, and of a sentence that is still compared with templates: matching
