@@ -74,7 +74,7 @@ def python(source: str) -> dict[str, int]:
         for text in _variants(node):
             for piece in pieces(text):
                 short = " " not in PLACE.sub("", piece).strip() and not LONG.search(piece)
-                if readable(piece) and (seen or not short):
+                if readable(piece) and (seen or not short or "</" in text):
                     found.setdefault(piece, node.lineno)
     return found
 

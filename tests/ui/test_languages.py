@@ -87,6 +87,7 @@ COMPOSED = {
     "{0} note": "{0} more: {1}",
     "{0} errors": "{0} more: {1} {2}s",
     "{0} error": "{0} more: {1}",
+    "Tokenizer of {0}.": "{0} Tokenizer of {1}.",
     "{0} groups": "1 group",
     "Loss of the expected answer over {0} rows: tuned {1}, {2}; the difference from {3} is {4}.": (
         "Loss of the expected answer over {0} rows: tuned {1}"

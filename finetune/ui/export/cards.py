@@ -57,7 +57,9 @@ def pushed(url: str) -> Markup:
 
 def imported(run: Run) -> Markup:
     """A bundle that is a run of ours now."""
-    return card(render("<b>Imported</b> as {{ run.id }}: {{ run.name|cut(120) }}.{{ where }}", run=run, where=TABS))
+    return card(
+        render("<b>Imported</b> as <bdi>{{ run.id }}: {{ run.name|cut(120) }}</bdi>.{{ where }}", run=run, where=TABS)
+    )
 
 
 def _badge(one: Format, parity: dict[str, Any] | None) -> tuple[str, str] | None:

@@ -29,11 +29,11 @@ MARKS = {"ur": str.maketrans({",": "،", ";": "؛", ".": "۔", "?": "؟"})}
 """Punctuation between parts, where a language has its own."""
 
 WEAK = 3
-"""Letters of a template below which a value in it is one word: "{0} of {1}" would otherwise fit half of all texts."""
+"""Letters of a template below which a value in it is a figure: "{0} of {1}" would otherwise fit half of all texts."""
 
-WORD, FIRST, REST = r"(\S+?)", r"([^.:;,]+?)", "(.+)"
+WORD, FIRST, REST = r"([-+−]?\d\S*?|\S+\.\S+?)", r"([^.:;,]+?)", "(.+)"
 START, CLAUSE, LIST = (rf"((?:\([^()]*\)|(?!{ends}\s)[^(])+?)" for ends in (r"(?:[.!?…:;]|\s·)", "[.!?…;]", "[.!?…]"))
-"""What stands in a place: in a weak template a word; else a clause, after a colon a list or all the rest."""
+"""What stands in a place: in a weak template a figure or a file; else a clause; after a colon a list, or all."""
 
 LONGEST, LONGEST_PIECE = 4000, 600
 """Characters of a text that is still looked at, and of a sentence that is still compared with templates: matching
@@ -146,11 +146,11 @@ class Catalogue:
     def _at_colon(self, text: str, depth: int) -> list[str]:
         """A text with colons in two: after the place of an error, or before a figure; else at each of them."""
         cuts = [found.span() for found in COLON.finditer(text)]
-        for start, end in cuts:
-            if self._whole(text[end:], depth + 1) is not None:
-                return [text[:start], text[start:end], text[end:]]
         for start, end in reversed(cuts):
             if self._whole(text[:start], depth + 1) is not None:
+                return [text[:start], text[start:end], text[end:]]
+        for start, end in cuts:
+            if self._whole(text[end:], depth + 1) is not None:
                 return [text[:start], text[start:end], text[end:]]
         return COLON.split(text)
 
