@@ -124,8 +124,6 @@ class Page:
 
     def _remember(self, state: Browser, search: str | None) -> dict[Any, Any]:
         state, asked = known(state), address.run_in(search)
-        if self.services.chosen(state) is None:
-            state |= {"dataset": None}
         mine = self.services.runs(state)
         ids = [run.id for run in mine]
         if asked in ids:
@@ -133,6 +131,11 @@ class Page:
         elif asked:  # in the same words, whether it is another visitor's or nobody's
             gr.Info(f"The run in the address, {asked}, is not among yours.")
         chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
+        of_run = [run.dataset for run in mine if run.id == chosen]
+        for dataset in (state["dataset"], *of_run, None):  # a new browser has chosen none, and one may have been deleted
+            state |= {"dataset": dataset}
+            if self.services.chosen(state):
+                break
         return {
             self.browser: state,
             self.train.run: gr.update(choices=choices(mine), value=chosen),

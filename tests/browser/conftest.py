@@ -51,6 +51,11 @@ def address(store: Store) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
+def model_is_ready(default_model: str) -> None:
+    """A page that counts tokens would prepare it anew for each test: half a minute of a core."""
+
+
+@pytest.fixture(autouse=True)
 def pages_are_closed(chromium: Browser) -> Iterator[None]:
     """However a test ends: a page that stays open asks on, and takes the processor from the tests after it."""
     yield

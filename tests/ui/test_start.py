@@ -175,6 +175,7 @@ def test_an_address_opens_ones_own_run(store: Store, tiny: Path, small_dataset: 
     assert remembered(page, STATE, "")[1] == new.id
     state, shown = remembered(page, STATE, f"?tab=train&run={old.id}")
     assert (state["run"], shown) == (old.id, old.id)
+    assert state["dataset"] == old.dataset, "a new browser has chosen none"
     assert remembered(page, STATE, "?tab=train&run=r00000000")[1] == new.id
 
 
