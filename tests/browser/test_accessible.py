@@ -111,7 +111,7 @@ def test_base_and_tuned_stand_beside_each_other_and_the_verdict_leads_on(chromiu
     assert boxes[0]
     assert boxes[1]
     assert boxes[0]["y"] == boxes[1]["y"]
-    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    assert boxes[1]["x"] + boxes[1]["width"] <= boxes[0]["x"], "Urdu goes from right to left, so before is on the right"
     for button, shown in (
         ("#to-export", "#make-adapter"),
         ("#results-to-chat", "#send"),
