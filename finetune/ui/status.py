@@ -19,7 +19,7 @@ from finetune.ui.train import measured
 from finetune.ui.train.live import Tallies, names
 
 TEMPLATES = macros("status.html")
-SECONDS = 2.0
+SECONDS = 4.0
 """Between two looks at a run that is moving."""
 
 OPEN = """element.addEventListener('click', event => {

@@ -19,7 +19,7 @@ from finetune.ui.train import measured
 MOST = 64
 """Runs whose measurements stay in memory, whoever looks at them."""
 
-MOVING, RESTING = 1.0, 5.0
+MOVING, RESTING = 2.0, 5.0
 """Seconds between two looks at a run that goes on, and at one that has ended."""
 
 LOG_LINES = 300
