@@ -108,7 +108,8 @@ WORDS = {
     *("Tuned", "Retrieval", "starting", "elapsed", "train", "held-out", "step", "loss", "accuracy", "macro F1 {0}"),
     *("perplexity {0}", "Yes", "{0} points", "{0} on {1}", "Measured", "nothing", "None.", "Next", "stopped"),
     *("Pause", "Resume", "Tie", "{0} fix", "{0} fixes", "lines {0}", "yes", "no"),
-    *("system", "user", "assistant", "tool"),
+    *("system", "user", "assistant", "tool", "packaged copy, 4-bit weights dequantised"),
+    *("local folder", "the Hub's files, from the local cache", "fetched from the Hub"),
     *("Copied", "Language", "min", "Info", "Error", "Delete", "Complete"),
 }
 """Single words and short shapes that the code says; which of its words are read cannot be told from the code."""
