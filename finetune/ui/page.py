@@ -132,7 +132,11 @@ class Page:
             gr.Info(f"The run in the address, {asked}, is not among yours.")
         chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
         of_run = [run.dataset for run in mine if run.id == chosen]
-        for dataset in (state["dataset"], *of_run, None):  # a new browser has chosen none, and one may have been deleted
+        for dataset in (
+            state["dataset"],
+            *of_run,
+            None,
+        ):  # a new browser has chosen none, and one may have been deleted
             state |= {"dataset": dataset}
             if self.services.chosen(state):
                 break
