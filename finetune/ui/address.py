@@ -19,8 +19,8 @@ SELECTED = 'document.querySelector("#tabs [role=tab][aria-selected=true]")?.data
 
 NOTE = """
     const told = new URLSearchParams(window.location.search), named = told.get("tab") ?? FIRST;
-    if (window.baWanted && selected !== window.baFrom) window.baWanted = null;
-    if (selected && selected !== named && !window.baWanted && (window.baFollowed || !told.has("tab"))) {
+    if (window.baWanted === selected) window.baWanted = null;
+    else if (selected && selected !== named && !window.baWanted && (window.baFollowed || !told.has("tab"))) {
         if (selected === FIRST) told.delete("tab"); else told.set("tab", selected);
         told.delete("run");
         const query = told.toString();
@@ -28,7 +28,7 @@ NOTE = """
     }
 """
 """Writes the `selected` tab into the address. Not before the address was followed, else its own tab would be lost;
-nor while the tab that it names is not selected yet: the event can come before the page shows it."""
+nor while the tab that it names is not selected yet."""
 
 FOLLOW = """() => {
     const named = new URLSearchParams(window.location.search).get("tab") ?? FIRST;
@@ -39,7 +39,7 @@ FOLLOW = """() => {
     }
     const quicker = !back && selected && selected !== FIRST;
     if (quicker || !TABS.includes(named) || named === selected) return {__type__: "update"};
-    [window.baWanted, window.baFrom] = [named, selected];
+    window.baWanted = named;
     return {__type__: "update", selected: named};
 }"""
 """Selects the tab that the address names: when the page has loaded (unless the visitor was quicker than that and has

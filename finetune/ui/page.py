@@ -57,9 +57,9 @@ class Page:
             door.switch()
         self.status = Status(services, self.browser)
         self._draw()
+        self._keep_fresh()
         self._listen()
         self._load(page)
-        self._keep_fresh()
         self._lead_on()
         page.unload(answers.forget)
 
@@ -149,6 +149,7 @@ class Page:
         }
 
     def _keep_fresh(self) -> None:
+        """Before `_listen`: Gradio answers the listeners of one event in turn, and entering Train can take minutes."""
         timers = {"data": self.data.kept.timer, "train": self.train.view.timer, "runs": self.runs.timer}
         awake = AWAKE.replace("TABS", json.dumps([*timers])).replace("SELECTED", address.SELECTED)
         awake = awake.replace("NOTE", address.note())
