@@ -12,8 +12,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,12 +21,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from finetune import data, train
 from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.errors import ModelError
-from finetune.services import Services
 from finetune.store import Store
 from finetune.train.events import Answer, Phase, Samples
-from finetune.ui import page as pages
-from finetune.ui import theme
 from tests.browser.conftest import CHROMIUM, SWITCHES
+from tests.serving import page_alone
 from tests.train.events import evaluation, step
 
 TABS = ("start", "data", "train", "runs", "chat", "results", "export")
@@ -100,18 +97,6 @@ def act(page: Page, state: str, tab: str, bad: Path) -> None:
         page.locator("#evaluate").click()
 
 
-@contextmanager
-def served(store: Store, engine: Engine) -> Iterator[str]:
-    """The page around this record, in this process."""
-    import gradio as gr
-
-    built = pages.build(Services(store, engine)).queue()
-    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
-    yield built.local_url.rstrip("/")
-    built.close()
-    gr.close_all(verbose=False)
-
-
 def take(browser: Browser, address: str, state: str, folder: Path, bad: Path) -> list[str]:
     """All pictures of one state; what the browser complained of."""
     complaints = []
@@ -153,7 +138,7 @@ def main(folder: Path, home: Path) -> int:
             os.environ["FINETUNE_HOME"] = str(place)
             store = Store(place)
             arrange(state, store)
-            with served(store, ENGINES.get(state, Engine)()) as address:
+            with page_alone(store, ENGINES.get(state, Engine)()) as address:
                 complaints += [f"{state}: {one}" for one in take(browser, address, state, folder, bad)]
         browser.close()
     print(*complaints, sep="\n")

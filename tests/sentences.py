@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import nodes
 
 from finetune.ui import html as templates
-from finetune.ui.languages.html import LEFT, NAME, SPOKEN, TAG, THEIRS, VOID
+from finetune.ui.languages.html import in_html
 
 ROOT = Path(templates.__file__).parents[1]
 SENTENCE = re.compile(r"(?<=[.!?…])\s+(?=\S)")
@@ -194,23 +194,16 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _runs(html: str) -> Iterator[str]:
-    within: list[str] = []
-    for piece in TAG.split(html):
-        if not piece.startswith("<"):
-            if not within:
-                yield from _sentences(piece)
-            continue
-        for _, _, label in SPOKEN.findall(piece):
-            yield from _sentences(label)
-        named = NAME.match(piece)
-        name = named[1].lower() if named else ""
-        if not name or name in VOID or piece.endswith("/>"):
-            continue
-        if piece.startswith("</"):
-            if name in within:
-                del within[len(within) - 1 - within[::-1].index(name) :]
-        elif within or name in LEFT or THEIRS.search(piece):
-            within.append(name)
+    """What the page would translate in a piece of HTML: asked of the function that does."""
+    found: list[str] = []
+
+    def said(text: str) -> str:
+        found.append(text)
+        return text
+
+    in_html(html, said)
+    for text in found:
+        yield from _sentences(text)
 
 
 def template(source: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The app as a person starts it: a process of its own on a free port."""
+"""The app as a person starts it, in a process of its own on a free port; and the page alone, in this process."""
 
 import os
 import socket
@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from finetune.chat import Engine
+from finetune.services import Services
+from finetune.store import Store
 from tests.zygote import ROOT, Command, Forked, zygote
 
 
@@ -45,6 +48,20 @@ def serving(home: Path, log: Path, *arguments: str, fresh: bool = False, **envir
         process.wait(20)
     said = log.read_text()
     assert "Traceback" not in said, said[said.find("Traceback") :]
+
+
+@contextmanager
+def page_alone(store: Store, engine: Engine) -> Iterator[str]:
+    """The page around a record and an engine, in this process: no run that is queued begins. Its address, without a
+    slash at the end."""
+    import gradio as gr
+
+    from finetune.ui import page, theme
+
+    built = page.build(Services(store, engine)).queue()
+    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
+    yield built.local_url.rstrip("/")
+    gr.close_all(verbose=False)
 
 
 def _wait(address: str, process: subprocess.Popen | Forked) -> None:

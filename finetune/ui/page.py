@@ -132,11 +132,8 @@ class Page:
             gr.Info(f"The run in the address, {asked}, is not among yours.")
         chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
         of_run = [run.dataset for run in mine if run.id == chosen]
-        for dataset in (
-            state["dataset"],
-            *of_run,
-            None,
-        ):  # a new browser has chosen none, and one may have been deleted
+        # A new browser has chosen no data, and what one has chosen may have been deleted in another.
+        for dataset in (state["dataset"], *of_run, None):
             state |= {"dataset": dataset}
             if self.services.chosen(state):
                 break

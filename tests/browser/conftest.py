@@ -7,11 +7,8 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from finetune.chat import Engine
-from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import page as pages
-from finetune.ui import theme
-from tests.serving import serving
+from tests.serving import page_alone, serving
 
 CHROMIUM = "/usr/bin/chromium"
 expect.set_options(timeout=60_000)
@@ -41,13 +38,9 @@ def app(home: Path, tmp_path: Path, default_model: str) -> Iterator[str]:
 
 @pytest.fixture
 def address(store: Store) -> Iterator[str]:
-    """The page alone, in this process: no run that is queued begins."""
-    import gradio as gr
-
-    built = pages.build(Services(store, Engine())).queue()
-    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
-    yield built.local_url
-    gr.close_all(verbose=False)
+    """The page alone, in this process."""
+    with page_alone(store, Engine()) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)

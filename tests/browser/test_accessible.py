@@ -14,11 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from finetune import data, evaluate
 from finetune.chat import Engine
-from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import page as pages
-from finetune.ui import theme
 from tests.conftest import conversation, train_tiny
+from tests.serving import page_alone
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -31,8 +29,6 @@ TABS = "#tabs > .tab-wrapper [role=tab]"
 @pytest.fixture
 def address(store: Store, tiny: Path, tmp_path: Path) -> Iterator[str]:
     """The page around a run that was judged on twenty rows; some of its text is from right to left."""
-    import gradio as gr
-
     rows = [{"messages": conversation(f"What is {i} and {7 * i}? کیا ہے؟", f"It is {8 * i}.")} for i in range(150)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"))
@@ -41,16 +37,14 @@ def address(store: Store, tiny: Path, tmp_path: Path) -> Iterator[str]:
     for _ in evaluate.measure(task, engine):
         pass
     evaluate.conclude(task, "sums")
-    built = pages.build(Services(store, engine)).queue()
-    built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
-    yield built.local_url
-    gr.close_all(verbose=False)
+    with page_alone(store, engine) as served:
+        yield served
 
 
 def opened(chromium: Browser, address: str, scheme: str, size: Any = DESK, locale: str = "en") -> Page:
     page = chromium.new_context(viewport=size, locale=locale).new_page()
     page.set_default_timeout(60_000)
-    page.goto(f"{address}?__theme={scheme}")
+    page.goto(f"{address}/?__theme={scheme}")
     expect(page.locator(TABS).first).to_be_visible()
     return page
 
@@ -59,7 +53,7 @@ def select(page: Page, name: str) -> None:
     """A tab by its id; a narrow page has it behind the dots, so for a moment the page is wide."""
     size = page.viewport_size or DESK
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
-    page.locator(f"#tabs > .tab-wrapper [role=tab][data-tab-id={name}]").click()
+    page.locator(f"{TABS}[data-tab-id={name}]").click()
     page.wait_for_timeout(1500)
     page.set_viewport_size(size)
     page.wait_for_timeout(300)

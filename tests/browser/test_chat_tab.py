@@ -7,7 +7,8 @@ the engine that must be given back is the real one.
 import json
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,9 @@ from playwright.sync_api import Browser, Page, expect
 from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.chat.queue import Turns
-from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import page as pages
-from finetune.ui import theme
 from tests.conftest import train_tiny
+from tests.serving import page_alone
 from tests.ui.payloads import PAYLOADS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -41,17 +40,10 @@ class Echo(Engine):
 
 
 @pytest.fixture
-def serve(store: Store) -> Iterator[object]:
+def serve(store: Store) -> Iterator[Callable[[Engine], str]]:
     """Serves the page in this process, around an engine; gives its address."""
-    import gradio as gr
-
-    def start(engine: Engine) -> str:
-        built = pages.build(Services(store, engine)).queue()
-        built.launch(prevent_thread_lock=True, quiet=True, theme=theme.THEME, css_paths=theme.CSS)
-        return built.local_url
-
-    yield start
-    gr.close_all(verbose=False)
+    with ExitStack() as served:
+        yield lambda engine: served.enter_context(page_alone(store, engine))
 
 
 def opened(chromium: Browser, address: str) -> Page:
@@ -74,10 +66,10 @@ def fives(texts: Sequence[str]) -> list[Sequence[str]]:
 
 
 def test_no_payload_ever_runs(
-    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset
+    serve: Callable[[Engine], str], chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset
 ) -> None:
     train_tiny(store, tiny, small_dataset)
-    page = opened(chromium, serve(Echo()))  # type: ignore[operator]
+    page = opened(chromium, serve(Echo()))
     said = ["\n".join(some).replace("\x00", "") for some in fives(PAYLOADS)]
     for place, text in enumerate(said, 1):
         say(page, text, place)
@@ -101,10 +93,15 @@ def test_no_payload_ever_runs(
 
 
 def test_the_buttons_do_what_they_say(
-    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+    serve: Callable[[Engine], str],
+    chromium: Browser,
+    store: Store,
+    tiny: Path,
+    small_dataset: data.Dataset,
+    tmp_path: Path,
 ) -> None:
     train_tiny(store, tiny, small_dataset)
-    page = opened(chromium, serve(Echo()))  # type: ignore[operator]
+    page = opened(chromium, serve(Echo()))
     turns, prompt = page.locator("#past .ba-turn"), page.locator("#prompt textarea")
     say(page, "one", 1)
     say(page, "two", 2)
@@ -140,10 +137,15 @@ def test_the_buttons_do_what_they_say(
 
 
 def test_a_blind_vote_is_kept_and_revealed(
-    serve: object, chromium: Browser, store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+    serve: Callable[[Engine], str],
+    chromium: Browser,
+    store: Store,
+    tiny: Path,
+    small_dataset: data.Dataset,
+    tmp_path: Path,
 ) -> None:
     run = train_tiny(store, tiny, small_dataset)
-    page = opened(chromium, serve(Echo()))  # type: ignore[operator]
+    page = opened(chromium, serve(Echo()))
     page.get_by_role("tab", name="Blind test").click()
     page.fill("#blind-own textarea", "first\nsecond")
     page.click("#blind-begin")
@@ -165,7 +167,7 @@ def test_a_blind_vote_is_kept_and_revealed(
 
 
 def test_a_closed_tab_gives_the_engine_back(
-    serve: object,
+    serve: Callable[[Engine], str],
     chromium: Browser,
     store: Store,
     tiny: Path,
@@ -184,7 +186,7 @@ def test_a_closed_tab_gives_the_engine_back(
         return forward(*arguments, **named)
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", slow)
-    page = opened(chromium, serve(engine))  # type: ignore[operator]
+    page = opened(chromium, serve(engine))
     page.fill("#prompt textarea", "Count to a thousand.")
     page.press("#prompt textarea", "Enter")
     expect(page.locator("#now .ba-stats").first).to_contain_text("tokens/s")

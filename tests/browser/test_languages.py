@@ -7,11 +7,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from finetune.ui import languages
 from finetune.ui.languages import catalogue, spoken
+from tests.browser.test_accessible import DESK, PHONE, TABS, opened, select
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 1000}
-TABS = "#tabs > .tab-wrapper [role=tab]"
 
 VISIBLE = """() => {
   const theirs = '[dir=auto], bdi, code, pre, svg, textarea, script, style, option, footer, .cm-editor, .toast-wrap, '
@@ -40,24 +38,6 @@ NAMES = re.compile(
 """Names of products and formats, loanwords, settings' values, and the sample's labels."""
 
 
-def opened(chromium: Browser, address: str, locale: str, size: dict[str, int] = DESK) -> Page:
-    page = chromium.new_context(viewport=size, locale=locale).new_page()  # type: ignore[arg-type]
-    page.set_default_timeout(60_000)
-    page.goto(address)
-    expect(page.locator(TABS).first).to_be_visible()
-    return page
-
-
-def select(page: Page, name: str) -> None:
-    """A tab by its id, at a width at which all of them show."""
-    size = page.viewport_size or DESK
-    page.set_viewport_size(DESK)  # type: ignore[arg-type]
-    page.locator(f"{TABS}[data-tab-id={name}]").click()
-    page.wait_for_timeout(1000)
-    page.set_viewport_size(size)
-    page.wait_for_timeout(300)
-
-
 def english(page: Page) -> list[str]:
     """What shows and is English: what the catalogue would translate, and words that are no names."""
     found = page.evaluate(VISIBLE)
@@ -67,7 +47,7 @@ def english(page: Page) -> list[str]:
 
 
 def test_every_tab_is_in_urdu_from_right_to_left_and_fits_a_phone(chromium: Browser, address: str) -> None:
-    page = opened(chromium, address, "ur-PK")
+    page = opened(chromium, address, "light", locale="ur-PK")
     assert page.evaluate("[document.documentElement.lang, document.documentElement.dir]") == ["ur", "rtl"]
     names = page.locator(TABS).evaluate_all("tabs => tabs.map(tab => tab.dataset.tabId)")
     with spoken("ur"):
@@ -93,7 +73,7 @@ def test_every_tab_is_in_urdu_from_right_to_left_and_fits_a_phone(chromium: Brow
 
 
 def test_the_switch_is_labelled_works_and_is_remembered(chromium: Browser, address: str) -> None:
-    page = opened(chromium, address, "fr-FR")
+    page = opened(chromium, address, "light", locale="fr-FR")
     pick = page.get_by_label("Language")
     expect(pick).to_have_value("en")
     assert pick.locator("option").all_inner_texts() == list(languages.LANGUAGES.values())

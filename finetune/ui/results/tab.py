@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 
 from finetune import evaluate, settings
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
+from finetune.evaluate.stats import FEWEST
 from finetune.services import Browser, Services
 from finetune.store import Run
 from finetune.ui import answers
@@ -21,7 +22,6 @@ from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
 from finetune.ui.train.live import with_adapter
 
-FEWEST = 20
 TO_ROWS = "() => document.querySelector('#judged-rows').scrollIntoView({block: 'start'})"
 HERE = "results"
 """This place, among those of a page where answers are given."""

@@ -1,4 +1,4 @@
-"""What a run has measured, as HTML: pure functions, without a component or an event."""
+"""What a run has measured, as HTML and as a table: pure functions, without a component or an event."""
 
 import csv
 import io
