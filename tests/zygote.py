@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import queue
 import runpy
 import select
 import signal
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -35,6 +35,10 @@ from finetune.train.supervisor import SWITCHES
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
+PATIENCE = 120
+"""Seconds for a child to begin: the first waits until everything is imported."""
+FORKS_WELL = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Else pyarrow's allocator keeps a thread, and a fork can wait for a lock of it for ever."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,26 @@ class Zygote:
     """The process, as whoever wants a child sees it."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ):
-        command = [sys.executable, *SWITCHES, "-m", "tests.zygote"]
-        pipe = subprocess.PIPE
+        command, pipe = [sys.executable, *SWITCHES, "-m", "tests.zygote"], subprocess.PIPE
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=dict(environment), stdin=pipe, stdout=pipe, text=True, bufsize=1
+            command, cwd=ROOT, env={**environment, **FORKS_WELL}, stdin=pipe, stdout=pipe, text=True, bufsize=1
         )
         self.statuses: dict[int, int] = {}
+        self._pids: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._asking, self._ended = threading.Lock(), threading.Condition()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def fork(self, command: Command) -> "Forked":
         """A child that runs the command."""
         assert self.process.stdin
-        self.process.stdin.write(f"{json.dumps(asdict(command))}\n")
-        while len(words := self._line()) == 2:
-            self.statuses[words[0]] = words[1]
-        return Forked(self, words[0])
+        with self._asking:  # a supervisor's thread may want one at the same time
+            self.process.stdin.write(f"{json.dumps(asdict(command))}\n")
+            try:
+                return Forked(self, self._pids.get(timeout=PATIENCE))
+            except queue.Empty:
+                self.process.kill()
+                zygote.cache_clear()  # the tests after this one get another
+                raise AssertionError("the zygote does not answer") from None
 
     def worker(self, run: Run, environment: Mapping[str, str], worker: str) -> "Forked":
         """A worker for a run that waits, or for an attempt at it that is claimed already."""
@@ -76,23 +86,20 @@ class Zygote:
 
     def ended(self, pid: int, timeout: float) -> int | None:
         """The exit status of a child; None when it has not ended in time."""
-        until = time.monotonic() + timeout
-        while pid not in self.statuses:
-            if not select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
-                return None
-            other, status = self._line()
-            self.statuses[other] = status
-        return self.statuses[pid]
+        with self._ended:
+            self._ended.wait_for(lambda: pid in self.statuses, timeout)
+            return self.statuses.get(pid)
 
-    def _line(self) -> list[int]:
-        # one byte at a time: what a buffer held back, `select` would not see
+    def _listen(self) -> None:
         assert self.process.stdout
-        text = b""
-        while not text.endswith(b"\n"):
-            read = os.read(self.process.stdout.fileno(), 1)
-            assert read, "the zygote ended"
-            text += read
-        return [int(word) for word in text.split()]
+        for line in self.process.stdout:
+            pid, *status = (int(word) for word in line.split())
+            if not status:
+                self._pids.put(pid)
+                continue
+            with self._ended:
+                self.statuses[pid] = status[0]
+                self._ended.notify_all()
 
 
 class Forked:
@@ -238,21 +245,28 @@ def main() -> None:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    commands = b""
     while True:
-        ready, _, _ = select.select([sys.stdin, woken], [], [])
+        ready, _, _ = select.select([0, woken], [], [])
         if woken in ready:
             os.read(woken, 1024)
             while (done := _reaped()) is not None:
                 print(*done, flush=True)
-        if sys.stdin in ready:
-            line = sys.stdin.readline()
-            if not line:
+        if 0 in ready:
+            if not (read := os.read(0, 65536)):
                 return
-            if (pid := os.fork()) == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os._exit(child(Command(**json.loads(line))))
-            print(pid, flush=True)
+            # what a buffer of `sys.stdin` held back, `select` would not see
+            *lines, commands = (commands + read).split(b"\n")
+            for line in lines:
+                print(_forked(line), flush=True)
+
+
+def _forked(line: bytes) -> int:
+    if pid := os.fork():
+        return pid
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os._exit(child(Command(**json.loads(line))))
 
 
 def _reaped() -> tuple[int, int] | None:

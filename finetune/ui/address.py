@@ -15,7 +15,8 @@ FIRST = "start"
 SEARCH = "(state) => [state, window.location.search]"
 """Adds what the address asks for to the browser's state."""
 
-SELECTED = 'document.querySelector("#tabs [role=tab][aria-selected=true]")?.dataset.tabId'
+SELECTED = 'document.querySelector("#tabs > .tab-wrapper [role=tab][aria-selected=true]")?.dataset.tabId'
+"""The tab in view, by its id; none while a phone's page moves it out of the menu of those that have no room."""
 
 NOTE = """
     const told = new URLSearchParams(window.location.search), named = told.get("tab") ?? FIRST;

@@ -10,7 +10,7 @@ from finetune.ui import address, answers
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
-from finetune.ui.events import PRIVATE, QUIET
+from finetune.ui.events import PRIVATE, QUIET, keep_quick
 from finetune.ui.export import tab as export
 from finetune.ui.languages import door
 from finetune.ui.results import tab as results
@@ -26,8 +26,12 @@ HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
 
 
-AWAKE = """() => {
-    const selected = SELECTED;
+AWAKE = """async () => {
+    let selected = SELECTED;
+    for (let look = 0; !selected && look < 100; look++) {
+        await new Promise((go) => setTimeout(go, 20));
+        selected = SELECTED;
+    }
     NOTE
     return TABS.map((tab) => ({__type__: "update", active: tab === selected}));
 }"""
@@ -42,6 +46,7 @@ def build(services: Services) -> gr.Blocks:
     """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
     with door.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         Page(services, page)
+    keep_quick(page)
     return page
 
 

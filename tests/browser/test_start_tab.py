@@ -1,11 +1,12 @@
 """The first screen in a real browser: the point within a look, one's own file, addresses, the back button."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from finetune import data
 from finetune.evaluate import finished
@@ -74,6 +75,28 @@ def test_ones_own_file_leads_to_the_data_tab(app: str, page: Page, small_dataset
     page.goto(app)
     page.set_input_files("#start-upload input[type=file]", small_dataset.path)
     selected(page, "Data")
+    expect(page.locator("#data-facts")).to_contain_text("20")
+
+
+def test_who_is_quicker_than_the_page_keeps_the_file(app: str, page: Page, small_dataset: data.Dataset) -> None:
+    """The answer that restores the last visit can come after what the visitor has done meanwhile."""
+    page.goto(app)
+    restores = page.evaluate("window.gradio_config.dependencies.find((one) => one.js?.includes('.search]')).id")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        late = json.loads(route.request.post_data or "{}").get("fn_index") == restores
+        held.append(route) if late else route.continue_()
+
+    page.route("**/queue/join*", hold)
+    page.reload()
+    page.set_input_files("#start-upload input[type=file]", small_dataset.path)
+    page.wait_for_timeout(3000)
+    for route in held:
+        route.continue_()
+    selected(page, "Data")
+    expect(page.locator("#data-facts")).to_contain_text("20")
+    page.wait_for_timeout(3000)
     expect(page.locator("#data-facts")).to_contain_text("20")
 
 

@@ -30,6 +30,13 @@ def test_every_function_takes_what_gradio_hands_it(page: gr.Blocks) -> None:
         inspect.signature(fn.fn).bind(*given)
 
 
+def test_an_event_costs_the_browser_little(page: gr.Blocks) -> None:
+    """At each event Gradio's page updates everything on which progress was ever shown, and all that is in it."""
+    shown = [event.show_progress_on for event in page.fns.values()]
+    assert max(len(places) for places in shown) == 1
+    assert {type(place) for places in shown for place in places} == {gr.HTML}
+
+
 def test_no_dropdown_acts_when_it_is_only_left(page: gr.Blocks) -> None:
     """Gradio's dropdowns send ``input`` whenever they lose the focus, chosen or not."""
     for fn in page.fns.values():

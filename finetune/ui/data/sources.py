@@ -13,6 +13,7 @@ from finetune.errors import FinetuneError
 from finetune.services import Browser, known
 from finetune.ui.data import report
 from finetune.ui.data.opened import Opened
+from finetune.ui.events import once_loaded
 
 FIND = """() => {
     if (innerWidth > 760 || Date.now() - (window.baTaken ?? 0) > 10000) return;
@@ -77,18 +78,18 @@ class Sources:
         taken = {**taken, "outputs": [*taken["outputs"], self.upload, self.held]}
         files = [self.upload, self.held, self.browser]
         events = [
-            pick.click(
+            once_loaded(pick.click).then(
                 lambda state, path=sample.path: self._take(lambda: data.load(path), state), self.browser, **taken
             )
             for sample, pick in self.picks.items()
         ]
         events += [
-            self.upload.upload(self._read, files, **taken),
-            self.held.upload(self._read_held, files, **taken),
-            self.paste.click(self._read_pasted, [self.pasted, self.browser], **taken),
+            once_loaded(self.upload.upload).then(self._read, files, **taken),
+            once_loaded(self.held.upload).then(self._read_held, files, **taken),
+            once_loaded(self.paste.click).then(self._read_pasted, [self.pasted, self.browser], **taken),
         ]
         hub = [self.hub, self.config, self.split, self.browser]
-        events.append(gr.on([self.fetch.click, self.hub.submit], self._fetch, hub, **taken))
+        events.append(once_loaded(self.fetch.click, self.hub.submit).then(self._fetch, hub, **taken))
         for event in events:
             event.then(None, None, None, js=TAKEN)
 

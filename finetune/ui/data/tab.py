@@ -65,6 +65,7 @@ class DataTab:
     def _listen_to_changes(self) -> None:
         """What makes a new dataset."""
         taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], **FEW_AT_ONCE}
+        taken["show_progress_on"] = self.facts
         self.sources.listen(taken)
         remedies, here = self.remedies, [self.dataset, self.browser]
         settings = [self.model, self.length, remedies.system, *here]
