@@ -11,8 +11,10 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 """And no spinner over what is shown."""
 
-LOADED = """() => new Promise((go) => {
-    const look = () => (window.baFollowed ? go([]) : setTimeout(look, 30));
+FILLING = "(...given) => { window.baFilling = true; return given; }"
+FILLED = "() => { window.baFilling = false; }"
+SETTLED = """() => new Promise((go) => {
+    const look = () => (window.baFollowed && !window.baFilling ? go([]) : setTimeout(look, 30));
     look();
 })"""
 
@@ -20,15 +22,17 @@ STATUS = "element.setAttribute('role', 'status');"
 """For the `js_on_load` of what changes by itself: a screen reader says it, when it has said what it was saying."""
 
 
-def once_loaded(*triggers: Callable[..., Any]) -> Any:
-    """What happens on these triggers, but not before the page is as its visitor left it: use it as ``.then(...)``.
+def once_settled(*triggers: Callable[..., Any]) -> Any:
+    """What happens on these triggers, once the page is what its visitor takes it for: use it as ``.then(...)``.
 
-    Who is quicker than the server would otherwise choose data that then gives way to that of the last visit.
+    Who is quicker than the server would otherwise choose data that then gives way to that of the last visit, or train
+    with the settings of before a card was chosen. A page is settled once it is as its visitor left it, and while no
+    event fills in the form (between `FILLING` and `FILLED`).
 
     Example:
-        >>> once_loaded(upload.upload).then(read, upload, dataset)
+        >>> once_settled(upload.upload).then(read, upload, dataset)
     """
-    return gr.on([*triggers], None, None, None, js=LOADED, **PRIVATE)
+    return gr.on([*triggers], None, None, None, js=SETTLED, **PRIVATE)
 
 
 def keep_quick(page: gr.Blocks) -> None:

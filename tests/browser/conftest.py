@@ -1,10 +1,12 @@
 """A running app and a Chromium to use it with."""
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from finetune.chat import Engine
 from finetune.store import Store
@@ -41,6 +43,26 @@ def address(store: Store) -> Iterator[str]:
     """The page alone, in this process."""
     with page_alone(store, Engine()) as address:
         yield address
+
+
+@contextmanager
+def held_up(page: Page, script: str) -> Iterator[None]:
+    """Until the end of this, the event whose script says that does not reach the server, however long others take."""
+    page.wait_for_function("window.gradio_config")
+    late = page.evaluate(f"window.gradio_config.dependencies.find((one) => one.js?.includes({json.dumps(script)})).id")
+    held: list[Route] | None = []
+
+    def hold(route: Route) -> None:
+        if held is None or json.loads(route.request.post_data or "{}").get("fn_index") != late:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/queue/join*", hold)
+    yield
+    waiting, held = held, None
+    for route in waiting or ():
+        route.continue_()
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,17 @@
 """The first screen in a real browser: the point within a look, one's own file, addresses, the back button."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from finetune import data
 from finetune.evaluate import finished
 from finetune.store import Store
 from finetune.ui.train.live import names
+from tests.browser.conftest import held_up
 from tests.browser.test_data_tab import tab
 from tests.conftest import train_tiny
 
@@ -81,19 +81,10 @@ def test_ones_own_file_leads_to_the_data_tab(app: str, page: Page, small_dataset
 def test_who_is_quicker_than_the_page_keeps_the_file(app: str, page: Page, small_dataset: data.Dataset) -> None:
     """The answer that restores the last visit can come after what the visitor has done meanwhile."""
     page.goto(app)
-    restores = page.evaluate("window.gradio_config.dependencies.find((one) => one.js?.includes('.search]')).id")
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        late = json.loads(route.request.post_data or "{}").get("fn_index") == restores
-        held.append(route) if late else route.continue_()
-
-    page.route("**/queue/join*", hold)
-    page.reload()
-    page.set_input_files("#start-upload input[type=file]", small_dataset.path)
-    page.wait_for_timeout(3000)
-    for route in held:
-        route.continue_()
+    with held_up(page, ".search]"):
+        page.reload()
+        page.set_input_files("#start-upload input[type=file]", small_dataset.path)
+        page.wait_for_timeout(3000)
     selected(page, "Data")
     expect(page.locator("#data-facts")).to_contain_text("20")
     page.wait_for_timeout(3000)

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from finetune import data, train
 from finetune.store import Store
 from finetune.train.events import Answer, Phase, Samples
+from tests.browser.conftest import held_up
 from tests.browser.test_data_tab import shot, tab
 from tests.train.events import evaluation, step
 
@@ -69,6 +70,22 @@ def test_cards_measure_themselves_and_a_reload_forgets_nothing(
     page.get_by_text("More settings", exact=True).click()
     expect(page.locator("#setting-r input").first).to_have_value("32")
     expect(page.locator("#setting-max_steps input, #setting-max_steps textarea").first).to_have_value("7")
+
+
+def test_a_card_is_taken_however_soon_start_is_pressed(
+    page: Page, tiny: Path, small_dataset: data.Dataset, address: str, store: Store
+) -> None:
+    page.goto(address)
+    page.set_input_files("#start-upload input[type=file]", small_dataset.path)
+    page.click("#to-train")
+    choose(page, tiny)
+    with held_up(page, "baFilling = true"):
+        page.locator("#preset label").filter(has_text="Thorough").click()
+        page.click("#train")
+        page.wait_for_timeout(2000)
+    expect(page.locator("#run-card")).to_be_visible()
+    (run,) = store.runs()
+    assert train.preset_of(train.TrainConfig.parse(run.config)) == "thorough"
 
 
 def test_a_run_is_followed_from_any_tab(page: Page, store: Store, small_dataset: data.Dataset, address: str) -> None:

@@ -98,20 +98,20 @@ def test_the_next_server_finds_the_run_that_went_on(
 ) -> None:
     """The real server, with the page and all. Its default model is there: preparing it would outdo a worker, which
     gives way."""
-    config = train.TrainConfig(model=str(tiny), max_steps=300, eval_every=150, samples=0)
+    config = train.TrainConfig(model=str(tiny), max_steps=200, eval_every=100, samples=0)
     run = train.start(store, config, data.save_dataset(store, small_dataset))
     first = start(Path(os.devnull), "finetune", "serve", "--port", free_port())
     reach(store, run.id, 5)
     first.kill()
-    reached = reach(store, run.id, store.run(run.id).step + 50)
+    reached = reach(store, run.id, store.run(run.id).step + 20)
     second = start(Path(os.devnull), "finetune", "serve", "--port", free_port())
     try:
         pid = store.run(run.id).pid
         assert pid
-        reach(store, run.id, reached + 50)
+        reach(store, run.id, reached + 20)
         assert store.run(run.id).pid == pid
         os.kill(pid, signal.SIGKILL)
-        reach(store, run.id, 300)
+        reach(store, run.id, 200)
         while store.run(run.id).state == "running":
             time.sleep(0.1)
     finally:

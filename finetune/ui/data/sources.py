@@ -13,7 +13,7 @@ from finetune.errors import FinetuneError
 from finetune.services import Browser, known
 from finetune.ui.data import report
 from finetune.ui.data.opened import Opened
-from finetune.ui.events import once_loaded
+from finetune.ui.events import once_settled
 
 FIND = """() => {
     if (innerWidth > 760 || Date.now() - (window.baTaken ?? 0) > 10000) return;
@@ -78,18 +78,18 @@ class Sources:
         taken = {**taken, "outputs": [*taken["outputs"], self.upload, self.held]}
         files = [self.upload, self.held, self.browser]
         events = [
-            once_loaded(pick.click).then(
+            once_settled(pick.click).then(
                 lambda state, path=sample.path: self._take(lambda: data.load(path), state), self.browser, **taken
             )
             for sample, pick in self.picks.items()
         ]
         events += [
-            once_loaded(self.upload.upload).then(self._read, files, **taken),
-            once_loaded(self.held.upload).then(self._read_held, files, **taken),
-            once_loaded(self.paste.click).then(self._read_pasted, [self.pasted, self.browser], **taken),
+            once_settled(self.upload.upload).then(self._read, files, **taken),
+            once_settled(self.held.upload).then(self._read_held, files, **taken),
+            once_settled(self.paste.click).then(self._read_pasted, [self.pasted, self.browser], **taken),
         ]
         hub = [self.hub, self.config, self.split, self.browser]
-        events.append(once_loaded(self.fetch.click, self.hub.submit).then(self._fetch, hub, **taken))
+        events.append(once_settled(self.fetch.click, self.hub.submit).then(self._fetch, hub, **taken))
         for event in events:
             event.then(None, None, None, js=TAKEN)
 

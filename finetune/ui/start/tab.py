@@ -14,7 +14,7 @@ from finetune.trial import Status
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.sources import take
 from finetune.ui.errors import noticed
-from finetune.ui.events import QUIET, once_loaded
+from finetune.ui.events import QUIET, once_settled
 from finetune.ui.html import failed
 from finetune.ui.start import example, journey
 
@@ -111,14 +111,14 @@ class StartTab:
             self.back.click(lambda place, chosen: self._turn(place, chosen, -1), here, **browse)
             self.filter.input(lambda chosen: self._turn(-1, chosen, 1), self.filter, **browse)
         self.shown = [self.trial, self.progress, *self.ways.values(), self.halt, self.begin, self.timer, self.going]
-        once_loaded(self.begin.click).then(
+        once_settled(self.begin.click).then(
             self._begin, [model, self.browser], [self.browser, *self.shown], trigger_mode="once", **QUIET
         )
         self.halt.click(self._halt, [self.browser], None, **QUIET)
         self.timer.tick(
             self.look, [self.going, self.browser], self.shown, concurrency_limit=None, trigger_mode="once", **QUIET
         )
-        once_loaded(self.upload.upload).then(
+        once_settled(self.upload.upload).then(
             self._use, [self.upload, self.browser], [self.browser, dataset, self.refused, tabs], **FEW_AT_ONCE
         )
 

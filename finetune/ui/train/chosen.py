@@ -12,7 +12,7 @@ from finetune.services import Services, known
 from finetune.store import DatasetRecord
 from finetune.ui.data.opened import Opened
 from finetune.ui.data.sources import take
-from finetune.ui.events import PRIVATE, QUIET, once_loaded
+from finetune.ui.events import PRIVATE, QUIET, once_settled
 from finetune.ui.html import macros, render
 from finetune.ui.progress import in_steps
 from finetune.ui.train import form
@@ -151,7 +151,7 @@ class Chosen:
 
     def listen_to_data(self, opened: Opened, dataset: gr.State, tabs: gr.Tabs, entered: dict[str, Any]) -> None:
         """Without data: open the sample here, or lead to the Data tab. `entered` is what entering the tab does."""
-        once_loaded(self.sample.click).then(
+        once_settled(self.sample.click).then(
             lambda state: take(opened, lambda: data.load(SAMPLE.path), state)[:2],
             self.browser,
             [self.browser, dataset],

@@ -9,7 +9,7 @@ from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED
-from finetune.ui.events import PRIVATE, QUIET
+from finetune.ui.events import FILLED, FILLING, PRIVATE, QUIET, once_settled
 from finetune.ui.html import failed
 from finetune.ui.train import cards, form
 from finetune.ui.train.chosen import FOLDED, Chosen
@@ -52,7 +52,7 @@ class TrainTab:
                     self.elsewhere = form.Elsewhere()
 
     def _listen(self) -> None:
-        self.begin.click(
+        once_settled(self.begin.click).then(
             self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser, self.refused], **PRIVATE
         ).success(None, None, None, js=TO_TOP, **QUIET)
         self.elsewhere.listen(self.inputs)
@@ -64,7 +64,9 @@ class TrainTab:
         self.another.click(lambda: _folded(None), None, **folding).then(**self.cards.foresee)
         self.entered = self.cards.foresee
         self.model.change(**self.entered)
-        self.cards.preset.input(self._start_from, [self.cards.preset, self.model], [*self.inputs.values()], **QUIET)
+        self.cards.preset.input(
+            self._start_from, [self.cards.preset, self.model], [*self.inputs.values()], js=FILLING, **QUIET
+        ).then(None, None, None, js=FILLED, **QUIET)
         changes = [component.change for component in self.inputs.values()]  # type: ignore[attr-defined]
         gr.on(
             changes,
