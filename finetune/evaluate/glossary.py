@@ -1,6 +1,7 @@
 """The field's terms in plain words, at most two sentences each."""
 
 WORDS = {
+    "fine-tuning": "Training a finished model a little further, on your own examples, so that it answers as they do.",
     "LoRA": "Trains small extra matrices alongside the model's own weights, which stay as they are. "
     "That needs far less memory, and the extra matrices can be removed again.",
     "adapter": "The file with what a LoRA run learned. It works only together with the base it was trained on.",

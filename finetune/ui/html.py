@@ -18,6 +18,7 @@ from jinja2.ext import Extension
 from markupsafe import Markup, escape
 
 from finetune.data import visible
+from finetune.evaluate.glossary import WORDS
 
 
 class _Layout(Extension):
@@ -87,6 +88,15 @@ def masked(sentence: str) -> Markup:
 def failed(sentence: str, what: str = "", run: str = "") -> Markup:
     """A card that says what was not done, and why; `run` is whose work it was, as HTML."""
     return PARTS.failed(sentence, what, run)
+
+
+def terms(*names: str) -> Markup:
+    """A quiet line of the field's terms, each of which opens to what it means: for the end of a tab that uses them.
+
+    Example:
+        >>> terms("held-out", "loss")
+    """
+    return PARTS.terms([(name, WORDS[name]) for name in names])
 
 
 PARTS = macros("parts.html")

@@ -12,6 +12,7 @@ from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
 from finetune.ui.events import PRIVATE, QUIET, keep_quick
 from finetune.ui.export import tab as export
+from finetune.ui.html import terms
 from finetune.ui.languages import door
 from finetune.ui.results import tab as results
 from finetune.ui.start import tab as start
@@ -25,6 +26,17 @@ HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
 <span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
 <p class='ba-sub'>Does fine-tuning a small language model help you, and how much? Bring examples, train, compare.</p>"""
 
+
+TERMS = {
+    address.FIRST: ("fine-tuning", "loss", "interval"),
+    "data": ("token", "held-out"),
+    "train": ("LoRA", "adapter", "epoch", "held-out", "loss", "overfitting"),
+    "runs": ("held-out", "loss", "overfitting"),
+    "chat": ("adapter", "few-shot"),
+    "results": ("few-shot", "retrieval", "held-out", "interval", "loss"),
+    "export": ("adapter", "LoRA"),
+}
+"""What each tab explains at its end."""
 
 AWAKE = """async () => {
     let selected = SELECTED;
@@ -92,6 +104,9 @@ class Page:
                 self.export = export.ExportTab(services, browser)
             with data_column:
                 self.data = data.DataTab(services, browser, self.train.model)
+        for place in self.tabs.children:
+            with place:
+                gr.HTML(terms(*TERMS[place.id]))
 
     def _listen(self) -> None:
         """A tab that is entered looks at the record again; what one tab chose is chosen on the others."""

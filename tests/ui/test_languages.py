@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from finetune.chat import Engine
+from finetune.evaluate import glossary
 from finetune.evaluate.arms import TITLES
 from finetune.evaluate.findings import Forgetting
 from finetune.schema import STATES
@@ -103,6 +104,7 @@ PIECES = {
 
 WORDS = {
     *STATES,
+    *glossary.WORDS,
     *(title.lower() for name, title in TITLES.items() if name not in ("few_shot", "retrieval")),
     *Forgetting.model_fields["said"].annotation.__args__,  # type: ignore[union-attr]
     *("Tuned", "Retrieval", "starting", "elapsed", "train", "held-out", "step", "loss", "accuracy", "macro F1 {0}"),
