@@ -39,6 +39,7 @@ def train(page: Page) -> None:
     tab(page, "Data")
     page.click("#sample-tickets")
     expect(page.locator("#as-trained .ba-special.ba-learned")).to_contain_text("<|im_end|>", timeout=3 * MINUTE)
+    expect(page.locator("#data-numbers")).to_contain_text("In tokens", timeout=3 * MINUTE)
     take(page, "data", 1500)
     tab(page, "Train")
     card = page.locator("#run-card")

@@ -86,19 +86,20 @@ class DataTab:
             self.dataset,
             self.facts,
             self.go,
+            self.numbers,
             self.table,
             self.rejected,
             self.download,
             self.rows.box,
             self.rows.row,
         ]
+        quiet: dict[str, Any] = {"show_progress": "hidden", **FEW_AT_ONCE}
         count: dict[str, Any] = {
             "fn": self._count,
             "inputs": [self.model, self.length, *here],
             "outputs": [self.numbers, *self.remedies.one(TOO_LONG)],
-            **FEW_AT_ONCE,
+            **quiet,
         }
-        quiet: dict[str, Any] = {"show_progress": "hidden", **FEW_AT_ONCE}
         changed = self.dataset.change(
             self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
         )
@@ -132,7 +133,7 @@ class DataTab:
 
     def _nothing(self) -> dict[Any, Any]:
         hidden = dict.fromkeys((self.go, self.download, self.rows.box), gr.update(visible=False))
-        cleared = {self.table: "", self.rejected: "", self.rows.row: 1}
+        cleared = {self.numbers: "", self.table: "", self.rejected: "", self.rows.row: 1}
         return {**hidden, **cleared, **self.remedies.offer([], None), **self.mapping.fill(None)}
 
     def _drawn(self, dataset_id: str, dataset: data.Dataset) -> dict[Any, Any]:
@@ -142,6 +143,7 @@ class DataTab:
         return {
             self.facts: report.summary(dataset, split),
             self.go: gr.update(visible=bool(dataset.examples), value=go),
+            self.numbers: LOADING if dataset.examples else "",
             self.table: report.first_rows(dataset),
             self.rejected: report.rejected(dataset),
             self.download: self._download(dataset_id, dataset),

@@ -9,7 +9,7 @@ from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED
-from finetune.ui.events import FILLED, FILLING, PRIVATE, QUIET, once_settled
+from finetune.ui.events import FILLED, FILLING, QUIET, once_settled
 from finetune.ui.html import failed
 from finetune.ui.train import cards, form
 from finetune.ui.train.chosen import FOLDED, Chosen
@@ -53,7 +53,7 @@ class TrainTab:
 
     def _listen(self) -> None:
         once_settled(self.begin.click).then(
-            self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser, self.refused], **PRIVATE
+            self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser, self.refused], **QUIET
         ).success(None, None, None, js=TO_TOP, **QUIET)
         self.elsewhere.listen(self.inputs)
         self.plan.listen(self.inputs)
