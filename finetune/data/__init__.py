@@ -32,7 +32,7 @@ from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
 from finetune.data.samples import DIRTY, Sample, samples
-from finetune.data.split import held_out, label_rows
+from finetune.data.split import held_out, held_places, label_rows
 from finetune.data.texts import visible
 from finetune.data.tokens import TokenStats, token_stats
 
@@ -58,6 +58,7 @@ __all__ = [
     "fixes",
     "guess_mapping",
     "held_out",
+    "held_places",
     "keep_dataset",
     "label_rows",
     "load",

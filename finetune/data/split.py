@@ -17,6 +17,9 @@ from finetune.data.disk_list import take
 from finetune.data.duplicates import Fingerprints, fingerprint, near_matches
 from finetune.data.example import Problem
 
+HELD_OUT = 0.15
+"""Share of the rows that is held out when nothing else is asked for."""
+
 MOST = 200
 """Most held-out rows: enough to tell arms apart, few enough to score on a CPU."""
 
@@ -28,7 +31,7 @@ ROWS_A_LABEL = 4
 """and if each occurs in this many rows on average."""
 
 
-def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
+def held_out(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> Dataset:
     """Split off a validation set, unless the dataset has one: `ratio` of its rows, drawn by seed.
 
     At least one row and at most 200 are held out; none with fewer than two different examples. Duplicates of a
@@ -38,15 +41,10 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
         >>> len(held_out(load("my.jsonl"), ratio=0.2).validation.examples)
         20
     """
-    if dataset.validation is not None or len(dataset.examples) < 2:
+    held = held_places(dataset, ratio, seed)
+    if not held:
         return dataset
     prints = fingerprints_of(dataset)
-    groups = groups_of(prints)
-    if len(groups) < 2:
-        return dataset
-    count = min(MOST, max(1, round(len(dataset.examples) * ratio)))
-    labels = label_rows(dataset)
-    held = sorted(_draw(groups, labels, count, random.Random(seed)))
     chosen = set(held)
     kept = [row for row in range(len(dataset.examples)) if row not in chosen]
     validation = replace(
@@ -57,11 +55,27 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
         problems=[],
         prints=prints.take(held),
     )
-    shared = sum(len(group) > 1 for group in groups)
-    split = Split("ratio", len(kept), len(held), ratio, seed, shared, stratified=labels is not None)
+    shared = sum(len(group) > 1 for group in groups_of(prints))
+    split = Split("ratio", len(kept), len(held), ratio, seed, shared, stratified=label_rows(dataset) is not None)
     return replace(
         dataset, examples=take(dataset.examples, kept), validation=validation, split=split, prints=prints.take(kept)
     )
+
+
+def held_places(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> list[int]:
+    """Which examples `held_out` holds out, by their place, in order; none where it would hold out none.
+
+    Example:
+        >>> held_places(load("my.jsonl"), ratio=0.2)[:3]
+        [3, 8, 16]
+    """
+    if dataset.validation is not None or len(dataset.examples) < 2:
+        return []
+    groups = groups_of(fingerprints_of(dataset))
+    if len(groups) < 2:
+        return []
+    count = min(MOST, max(1, round(len(dataset.examples) * ratio)))
+    return sorted(_draw(groups, label_rows(dataset), count, random.Random(seed)))
 
 
 def fingerprints_of(dataset: Dataset) -> Fingerprints:

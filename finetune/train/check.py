@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from finetune import models
 from finetune.errors import ConfigError, DataError, ModelError
 from finetune.train.build import adapted
-from finetune.train.config import LONGEST, TrainConfig
+from finetune.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,7 +88,7 @@ def _refuse_offline(name: str) -> None:
 
 def _refuse_unlearnable(config: TrainConfig, file: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Look for one row that keeps a token to learn; most often that is the first."""
-    length, refused, cut, seen = config.max_length or LONGEST, None, False, 0
+    length, refused, cut, seen = config.max_length or models.LONGEST, None, False, 0
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             seen += len(line)

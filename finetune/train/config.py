@@ -15,14 +15,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from finetune.data.split import HELD_OUT
 from finetune.errors import ConfigError
 from finetune.models.catalogue import DEFAULT
 from finetune.records import Json
 
 ADVANCED: Json = {"advanced": True}
-
-LONGEST = 2048
-"""Tokens of an example that are used when no max length is set, however long the longest is."""
 
 MOST_AT_ONCE = 8
 """Examples computed at once when nothing else is asked for."""
@@ -151,6 +149,13 @@ class TrainConfig(BaseModel):
         description="Maximum tokens per example; longer ones are cut. If not set: the longest row, up to 2048.",
         json_schema_extra=ADVANCED,
     )
+    every_answer: bool = Field(
+        False,
+        title="Every answer",
+        description="Where the chat template rewrites earlier answers (Qwen3), train each answer as a row of its own. "
+        "If off, only the last one of a conversation is learned.",
+        json_schema_extra=ADVANCED,
+    )
     packing: bool = Field(
         False,
         title="Packing",
@@ -218,7 +223,7 @@ class TrainConfig(BaseModel):
         json_schema_extra=ADVANCED,
     )
     held_out: float = Field(
-        0.15,
+        HELD_OUT,
         gt=0,
         le=0.5,
         title="Held out",
