@@ -157,6 +157,11 @@ def leak_problem(dataset: Dataset, validation: Dataset) -> Problem | None:
     nearly = sum(not exact for exact in found.values())
     message = f"{len(found):,} training rows also occur in the validation data"
     message += f" ({nearly:,} as near-duplicates)." if nearly else "."
+    known, held = len(leaks(validation, dataset)), len(validation.examples)
+    if known == held:
+        message += f" All {held:,} held-out rows are in the training data."
+    else:
+        message += f" {known:,} of {held:,} held-out rows are in the training data."
     lines = lines_at([example.line for example in _at(dataset, found)], np.arange(min(len(found), 20)))
     hint = "Remove them from training with one click; otherwise the scores reward memorisation."
     return Problem("leak", "warning", len(found), lines, message, hint)

@@ -22,6 +22,9 @@ from finetune.records import Json
 
 ADVANCED: Json = {"advanced": True}
 
+ROWS = ("data", "validation", "mapping", "fixes")
+"""Keys of a YAML file that are no settings: they say which rows are trained on."""
+
 MOST_AT_ONCE = 8
 """Examples computed at once when nothing else is asked for."""
 
@@ -302,7 +305,7 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: Path) -> tuple[Self, Json]:
-        """Read a YAML file of settings; returns the config and the keys ``data`` and ``validation`` beside it.
+        """Read a YAML file of settings; returns the config and, apart, the keys of `ROWS`: which rows are meant.
 
         Raises:
             ConfigError: the file is not a YAML mapping, or a setting is wrong.
@@ -318,7 +321,7 @@ class TrainConfig(BaseModel):
             raise ConfigError(
                 "The YAML contains no settings.", where=path.name, fix="Write one setting per line, as key: value."
             )
-        places = {key: values.pop(key) for key in ("data", "validation") if key in values}
+        places = {key: values.pop(key) for key in ROWS if key in values}
         places = {key: place for key, place in places.items() if place}
         return cls.parse({str(key): value for key, value in values.items()}), places
 

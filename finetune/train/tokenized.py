@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from finetune import models
 from finetune.data.prepare import cut_to, learnable, prepare, used_length
+from finetune.errors import ModelError
 from finetune.train.check import nothing_to_learn
 from finetune.train.config import TrainConfig
 
@@ -64,7 +65,13 @@ def render_rows(
         >>> render_rows(examples, [], tokenizer, TrainConfig(max_length=512), say=print).length
         512
     """
-    parts = [_rendered(part, tokenizer, config.every_answer, say) for part in (train, held_out)]
+    parts, refused = [], []
+    for part in (train, held_out):
+        rendered, errors = _rendered(part, tokenizer, config.every_answer, say)
+        parts.append(rendered)
+        refused += errors
+    if refused and not parts[0]:
+        raise refused[0]
     longest = max((len(one.input_ids) for part in parts for one in part), default=0)
     length = used_length(config.max_length, longest)
     if config.max_length is None:
@@ -81,17 +88,15 @@ def render_rows(
 
 def _rendered(
     examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase", every_answer: bool, say: Say
-) -> list[models.Rendered]:
-    """The sequences of those examples the chat template can render; how many it refused is said."""
+) -> tuple[list[models.Rendered], list[ModelError]]:
+    """The sequences of those examples the chat template can render, and its refusals; how many these are is said."""
     rendered: list[models.Rendered] = []
-    refused = []
+    refused: list[ModelError] = []
     for made in prepare(examples, tokenizer, every_answer):
         rendered += made.sequences
         refused += [made.refused] if made.refused else []
-    if refused and not rendered:
-        raise refused[0]
     if refused:
         say(f"{len(refused)} of {len(examples)} rows were left out. {refused[0]}")
     if len(rendered) > len(examples) - len(refused):
         say(f"{len(examples) - len(refused)} rows became {len(rendered)}: one for each answer.")
-    return rendered
+    return rendered, refused
