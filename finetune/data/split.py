@@ -34,8 +34,8 @@ ROWS_A_LABEL = 4
 def held_out(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> Dataset:
     """Split off a validation set, unless the dataset has one: `ratio` of its rows, drawn by seed.
 
-    At least one row and at most 200 are held out; none with fewer than two different examples. Duplicates of a
-    held-out row are held out with it, so no row is lost and none leaks.
+    At least one row and at most 200 are held out; none if `ratio` is 0, or with fewer than two different examples.
+    Duplicates of a held-out row are held out with it, so no row is lost and none leaks.
 
     Example:
         >>> len(held_out(load("my.jsonl"), ratio=0.2).validation.examples)
@@ -69,7 +69,7 @@ def held_places(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> lis
         >>> held_places(load("my.jsonl"), ratio=0.2)[:3]
         [3, 8, 16]
     """
-    if dataset.validation is not None or len(dataset.examples) < 2:
+    if dataset.validation is not None or len(dataset.examples) < 2 or ratio == 0:
         return []
     groups = groups_of(fingerprints_of(dataset))
     if len(groups) < 2:

@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from finetune.data.split import HELD_OUT
@@ -227,10 +227,11 @@ class TrainConfig(BaseModel):
     )
     held_out: float = Field(
         HELD_OUT,
-        gt=0,
+        ge=0,
         le=0.5,
         title="Held out",
-        description="Share of rows held out when the data has no validation file.",
+        description="Share of rows held out when the data has no validation file. With 0 all rows are trained on, and "
+        "there is no held-out loss and no verdict.",
         json_schema_extra=ADVANCED,
     )
     seed: int = Field(
@@ -247,6 +248,14 @@ class TrainConfig(BaseModel):
         description="Also log to trackio, if it is installed.",
         json_schema_extra=ADVANCED,
     )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        """Names may come as a list (YAML), or with spaces between them."""
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            value = ",".join(value)
+        return ",".join(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @property
     def micro_and_accumulate(self) -> tuple[int, int]:
