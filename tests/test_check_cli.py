@@ -109,6 +109,7 @@ def test_a_mapping_and_fixes_are_options_and_lines_of_the_yaml(
         ["rows.jsonl"],
         ["rows.jsonl", "--validation", "held out.jsonl"],
         ["rows.jsonl", "--fix", "drop_duplicates", "fill_system_prompt", "--system", "Be brief."],
+        ["rows.jsonl", "--system", "Be brief."],
         ["a b.csv", "--prompt", "it's {x}", "--answer", "y", "--system", "Answer."],
         ["a.csv", "--answer", "text", "--marker", "### Response:"],
         ["a.csv", "--set", "every_answer=true", "max_length=99", "held_out=0.3", "seed=4"],
@@ -183,3 +184,8 @@ def test_fixes_in_a_line_of_text_are_read_too(table: Path) -> None:
     wanted, _ = asked(parsed("train", str(file)))
     assert wanted.fixes == ("drop_duplicates", "strip_leading_space")
     assert wanted.mapping == Mapping(assistant="expected")
+
+
+def test_a_system_prompt_alone_is_filled_in(rows: Path) -> None:
+    wanted = quickly_asked(parsed("check", str(rows), "--system", "Be brief."))
+    assert {example.system for example in wanted.dataset().examples} == {"Be brief."}

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PARTS = {"prompt": "user", "answer": "assistant", "system": "system", "marker": "split"}
 """The parts of a mapping as people write them, and as `data.Mapping` has them."""
 
+FILL = "fill_system_prompt"
+"""The fix that a system prompt without a mapping asks for."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -87,7 +90,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system",
         metavar="TEXT",
-        help="the system prompt of each row; without --answer, what --fix fill_system_prompt puts in",
+        help="the system prompt of each row; without --answer, of the rows that have none",
     )
     parser.add_argument("--marker", metavar="TEXT", help="the answer column is split here: before it is the prompt")
     parser.add_argument("--fix", nargs="+", default=[], action="extend", metavar="FIX", help="fixes that check offers")
@@ -166,6 +169,8 @@ def _rows(places: Json, options: argparse.Namespace) -> Json:
     if not isinstance(fixes, list) or not all(isinstance(fix, str) for fix in fixes):
         raise ConfigError("Fixes must be a list of names.", where="fixes", fix="Example: fixes: [drop_duplicates]")
     mapping, system = _mapping(places.get("mapping"), options)
+    if system and not mapping and FILL not in fixes:
+        fixes = [*fixes, FILL]
     return {
         "place": places["data"],
         "validation": options.validation or places.get("validation"),

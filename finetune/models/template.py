@@ -6,8 +6,8 @@ Example:
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 from finetune.errors import ModelError
 from finetune.records import Json
@@ -141,11 +141,18 @@ def marks_of(tokenizer: "Tokenizer") -> Marks:
     Raises:
         ModelError: nothing ends a turn (code ``no_end_of_turn``), or it refuses a question and its answer.
     """
-    return _known(tokenizer, tokenizer.get_chat_template(None, None))
+    template = tokenizer.get_chat_template(None, None)
+    known = _KNOWN.get(tokenizer)
+    if known is None or known[0] != template:
+        known = _KNOWN[tokenizer] = template, _marks(tokenizer)
+    return known[1]
 
 
-@lru_cache(maxsize=8)
-def _known(tokenizer: "Tokenizer", template: str) -> Marks:
+_KNOWN: WeakKeyDictionary[Any, tuple[str, Marks]] = WeakKeyDictionary()
+"""The marks of tokenizers in memory, and of which template they are."""
+
+
+def _marks(tokenizer: "Tokenizer") -> Marks:
     """Found by asking: what follows two different answers is the same, and its first special token ends the turn.
 
     A token after that one (Phi-3's ``<|endoftext|>``) ends the conversation, not the turn.
