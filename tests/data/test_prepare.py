@@ -81,7 +81,7 @@ def test_a_worker_trains_on_as_many_rows_and_tokens(store: Store, tiny: Path, tm
     dataset = mixed(tmp_path)
     tokenizer = models.counting_tokenizer(models.find(str(tiny)))
     said = checked(dataset, tokenizer, TrainConfig(**settings))
-    epoch = {"epochs": 1, "batch_size": said.rows, "micro_batch": 1, "samples": 0}
+    epoch = {"max_steps": 1, "batch_size": said.rows, "micro_batch": 1, "samples": 0}
     run = train_tiny(store, tiny, dataset, **settings, **epoch)
     assert run.state == "succeeded", run.reason
     assert run.step == 1
