@@ -130,7 +130,10 @@ def test_every_text_is_rendered_or_named_and_the_answers_are_what_is_trained(
 SHIPPED = sorted(
     file for file in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja") if "_training" not in file.stem
 )
-TOKENS = re.compile(r"<[|｜][^<>{}'\" ]+[|｜]>|<(?:bos|eos|start_of_turn|end_of_turn|s|/s|/?think)>|\[/?[A-Z_]{4,}\]")
+TOKENS = re.compile(
+    r"<[|｜][^<>{}'\" ]+>|<[^<>{}'\" ]+[|｜]>|\[/?[A-Z_]{4,}\]|"
+    r"<(?:bos|eos|start_of_turn|end_of_turn|end_of_utterance|s|/s|/?think)>"
+)
 ROWS = {
     "system": [SYSTEM, *TURNS],
     "turns": TURNS,
@@ -166,7 +169,7 @@ def test_of_every_template_at_hand_it_holds_too(file: Path, messages: list[dict]
             assert len(trained) == (1 if len(made) > 1 or one.last_only else len(learned))
             # a call may end with a token of its own (GLM's <|observation|>)
             assert all(one.input_ids[span.end - 1] in special_ids(tokenizer) for span in trained)
-            if "tool_calls" not in learned[-1]:
+            if "tool_calls" not in learned[-1] and "template_drops_text" not in codes(stats):
                 assert squeezed(learned[-1]["content"].split(CLOSE)[-1]) in squeezed(said(made[-1], tokenizer))
 
 
