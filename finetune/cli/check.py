@@ -39,7 +39,8 @@ def check(options: argparse.Namespace) -> Answer:
     command = wanted.command() if dataset.examples else _mapped(dataset, wanted)
     answer = data.report(dataset) | {"trainable": trainable, "tokens": {}, "command": command}
     if stats:
-        answer["fixes"] = [fix.as_dict() for fix in data.fixes(dataset, fold=stats.folds)]
+        fold = data.fixes(replace(dataset, problems=[]), fold=True) if stats.folds else []
+        answer["fixes"] += [fix.as_dict() for fix in fold]
         answer["tokens"] = stats.as_dict()
         answer["problems"] += answer["tokens"].pop("problems")
     _print(options.data, dataset, answer)

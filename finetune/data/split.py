@@ -101,9 +101,12 @@ def groups_of(prints: Fingerprints) -> list[list[int]]:
             row = roots[row]
         return row
 
-    for row in range(len(roots)):
+    rows = np.arange(len(roots))
+    asks = (often[first_prompt] <= most) & (prints.prompts != 0) & (first_prompt != rows)
+    paired = np.flatnonzero(asks | (first_whole != rows)).tolist()
+    for row in sorted({*paired} | prints.near.keys()):  # most rows have no partner
         partners = [int(first_whole[row]), prints.near.get(row, row)]
-        if often[first_prompt[row]] <= most and prints.prompts[row]:
+        if asks[row]:
             partners.append(int(first_prompt[row]))
         for partner in partners:
             a, b = root(row), root(partner)
