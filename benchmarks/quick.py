@@ -26,7 +26,8 @@ def parts(path: Path) -> Rows:
         data.write_examples(data.load(path), Path(folder))
         split = data.choose_split(Path(folder), TrainConfig().held_out, TrainConfig().seed)
         train, held_out = data.read_split(Path(folder), split)
-    return render_rows(train, held_out, models.load_tokenizer(models.find(models.DEFAULT)), None, lambda line: None)
+    tokenizer = models.load_tokenizer(models.find(models.DEFAULT))
+    return render_rows(train, held_out, tokenizer, TrainConfig(), lambda line: None)
 
 
 def trained(rows: Rows, config: TrainConfig, steps: int, folder: str) -> dict[str, Any]:

@@ -63,10 +63,11 @@ def _parser(only: str | None = None) -> _Parser:
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune.cli import check
+    from finetune.cli import check, source
 
     parser.set_defaults(verb=check.check)
     _rows_arguments(parser)
+    source.add_settings(parser)
 
 
 def _preview_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,17 +75,22 @@ def _preview_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.set_defaults(verb=check.preview)
     _rows_arguments(parser)
+    parser.set_defaults(set=[], preset=None)
     parser.add_argument("--row", type=int, default=1, help="number of the accepted example, from 1")
 
 
 def _rows_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune import models
+    from finetune.cli import source
 
-    parser.add_argument("data", help="a file, a folder with a train.* file, or hub:owner/name[:config[:split]]")
-    parser.add_argument("--model", default=models.DEFAULT, help="model whose tokenizer counts the tokens")
     parser.add_argument(
-        "--max-length", type=_positive, help="longest example, in tokens; longer ones are cut; default: no limit"
+        "data",
+        help="a file, a folder with a train.* file, hub:owner/name[:config[:split]], or a YAML file with data: PATH",
     )
+    parser.add_argument("--model", help="model whose tokenizer counts the tokens; default: the default model")
+    parser.add_argument(
+        "--max-length", type=_positive, help="longest example, in tokens; longer ones are cut; default: as in training"
+    )
+    source.add_rows(parser)
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,11 +110,11 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune import train
+    from finetune.cli import source
 
     parser.add_argument("data", help="a dataset, or a YAML file of settings with a line 'data: PATH'")
-    parser.add_argument("--validation", help="a file of held-out examples")
-    parser.add_argument("--preset", help="preset to start from: " + ", ".join(one.name for one in train.PRESETS))
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="settings to change")
+    source.add_rows(parser)
+    source.add_settings(parser, ": " + ", ".join(one.name for one in train.PRESETS))
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,10 @@ quick, and importing what trains, chats and exports takes longer than checking a
 
 import argparse
 import sys
+from dataclasses import replace
 
 from finetune import data, models
+from finetune.cli.source import Asked, quickly_asked
 from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 
@@ -22,51 +24,79 @@ def log(text: str) -> None:
 
 def check(options: argparse.Namespace) -> Answer:
     """`check FILE`: exit 0 if the data can be trained on, 1 if not, 2 if it cannot be read."""
+    wanted = quickly_asked(options)
     try:
-        dataset = data.load(options.data)
+        dataset = wanted.dataset()
     except DataError as error:
         problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
         problem |= {"message": error.what, "hint": error.fix}
         print(error)
         counts = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
         return 2, {**counts, "problems": [problem], "tokens": {}, "columns": [], "fixes": [], "split": None}
-    tokens, more = _tokens(dataset, options)
-    answer = data.report(dataset) | {"trainable": bool(dataset.examples), "tokens": tokens}
-    answer["problems"] += more
-    print(
-        f"{options.data}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected"
-    )
+    stats = _tokens(dataset, wanted)
+    will_train = stats.will_train if stats else None
+    trainable = will_train.rows > 0 if will_train else bool(dataset.examples)
+    command = wanted.command() if dataset.examples else _mapped(dataset, wanted)
+    answer = data.report(dataset) | {"trainable": trainable, "tokens": {}, "command": command}
+    if stats:
+        fold = data.fixes(replace(dataset, problems=[]), fold=True) if stats.folds else []
+        answer["fixes"] += [fix.as_dict() for fix in fold]
+        answer["tokens"] = stats.as_dict()
+        answer["problems"] += answer["tokens"].pop("problems")
+    _print(options.data, dataset, answer)
+    if will_train:
+        print(f"  {will_train.sentence}")
+    return (0 if trainable else 1), answer
+
+
+def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
+    print(f"{name}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected")
     for found in answer["problems"]:
         lines = ", ".join(map(str, found["lines"]))
         print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
-    if tokens:
+    if tokens := answer["tokens"]:
         print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
-    return (0 if dataset.examples else 1), answer
+    if answer["fixes"]:
+        offered = ", ".join(f"--fix {fix['code']} ({fix['rows_changed']} rows)" for fix in answer["fixes"])
+        print(f"  Fixes on offer: {offered}")
+    if answer["trainable"]:
+        print(f"  To train: {answer['command']}")
+    elif answer["command"]:
+        print(f"  Perhaps: {answer['command']}")
 
 
-def _tokens(dataset: data.Dataset, options: argparse.Namespace) -> tuple[Json, list[dict]]:
-    if not models.here(options.model):  # a check should be quick; models are downloaded for training
+def _mapped(dataset: data.Dataset, wanted: Asked) -> str | None:
+    """The command that checks a file of unknown columns again, with the likely ones named."""
+    if wanted.mapping or {problem.code for problem in dataset.problems} != {"unknown_columns"}:
+        return None
+    guess = data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset.path)])
+    return replace(wanted, mapping=guess).command("check") if guess else None
+
+
+def _tokens(dataset: data.Dataset, wanted: Asked) -> data.TokenStats | None:
+    if not models.here(wanted.model):  # a check should be quick; models are downloaded for training
         print(
-            f"  Tokens were not counted: {options.model} is not downloaded yet (train, preview and serve download it)."
+            f"  Tokens were not counted: {wanted.model} is not downloaded yet (train, preview and serve download it)."
         )
-        return {}, []
+        return None
     try:
-        tokenizer = models.counting_tokenizer(models.find(options.model, log))
+        tokenizer = models.counting_tokenizer(models.find(wanted.model, log))
     except FinetuneError as error:
         print(f"  Tokens were not counted: {error}")
-        return {}, []
-    numbers = data.token_stats(dataset, tokenizer, options.max_length).as_dict()
-    return numbers, numbers.pop("problems")
+        return None
+    held = data.held_places(dataset, wanted.held_out, wanted.seed)
+    return data.token_stats(dataset, tokenizer, wanted.max_length, held=held, every_answer=wanted.every_answer)
 
 
 def preview(options: argparse.Namespace) -> Answer:
     """`preview FILE --row N`: the rendered text, with trained tokens marked."""
-    dataset = data.load(options.data)
+    wanted = quickly_asked(options)
+    dataset = wanted.dataset()
     if not 1 <= options.row <= len(dataset.examples):
         count = len(dataset.examples)
         raise DataError(f"There are only {count} accepted examples.", where="--row", fix="Choose one of them.")
-    tokenizer = models.load_tokenizer(models.find(options.model, log))
-    segments = data.preview(dataset.examples[options.row - 1], tokenizer, options.max_length)
+    tokenizer = models.load_tokenizer(models.find(wanted.model, log))
+    segments = data.preview(dataset.examples[options.row - 1], tokenizer, wanted.max_length)
     colour = sys.stdout.isatty()
     for segment in segments:
         mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"

@@ -14,6 +14,7 @@ from typing import Any
 from finetune import chat, data, evaluate, settings, train
 from finetune.chat import talk
 from finetune.cli.check import Answer, log
+from finetune.cli.source import asked
 from finetune.durations import roughly
 from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
@@ -25,10 +26,10 @@ def train_verb(options: argparse.Namespace) -> Answer:
     """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
     answer: Json = dict.fromkeys(("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter"))
     try:
-        config, places = _settings(options)
-        dataset = data.load(places["data"], places.get("validation"))
+        wanted, config = asked(options)
+        dataset = wanted.dataset()
         store = Store(settings.read().home)
-        started = train.start(store, config, data.save_dataset(store, dataset))
+        started = train.start(store, config, data.save_dataset(store, dataset, fixed_with=wanted.fixed_with))
     except FinetuneError as error:
         print(f"error: {error}", file=sys.stderr)
         no = 1 if error.code == "data_not_trainable" else 2
@@ -39,8 +40,8 @@ def train_verb(options: argparse.Namespace) -> Answer:
 
 def plan(options: argparse.Namespace) -> Answer:
     """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if it cannot run here."""
-    config, places = _settings(options)
-    dataset = data.load(places["data"], places.get("validation"))
+    wanted, config = asked(options)
+    dataset = wanted.dataset()
     with tempfile.TemporaryDirectory() as folder:
         data.write_examples(dataset, Path(folder))
         measured = train.measure(config, Path(folder))
@@ -49,26 +50,6 @@ def plan(options: argparse.Namespace) -> Answer:
     found = train.plan(config, measured)
     print(said if options.minutes is not None else found.sentence)
     return 0, {**found.as_dict(), "set": config.changed()}
-
-
-def _settings(options: argparse.Namespace) -> tuple[train.TrainConfig, Json]:
-    pairs = [pair.partition("=") for pair in options.set]
-    if wrong := [key for key, sign, _ in pairs if not sign]:
-        raise ConfigError("Settings must be written as key=value.", where=wrong[0], fix="Example: --set epochs=1")
-    changes = {key: value for key, _, value in pairs}
-    start = train.preset(options.preset).values if options.preset else {}
-    path = Path(options.data)
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return train.TrainConfig.parse({**start, **changes}), {"data": path, "validation": options.validation}
-    config, places = train.TrainConfig.from_yaml(path)
-    if "data" not in places:
-        raise ConfigError("The YAML file does not name a dataset.", where=path.name, fix="Add a line: data: PATH")
-    beside = {
-        key: place if str(place).startswith("hub:") else path.parent / str(place) for key, place in places.items()
-    }
-    if options.validation:
-        beside["validation"] = options.validation
-    return train.TrainConfig.parse({**start, **config.changed(), **changes}), beside
 
 
 def outcome(run: Run) -> Json:

@@ -17,6 +17,7 @@ from finetune.data.library import (
     choose_split,
     fixed_with,
     keep_dataset,
+    kept_rows,
     originals,
     read_split,
     reload,
@@ -32,9 +33,9 @@ from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
 from finetune.data.samples import DIRTY, Sample, samples
-from finetune.data.split import held_out, label_rows
+from finetune.data.split import held_out, held_places, label_rows
 from finetune.data.texts import visible
-from finetune.data.tokens import TokenStats, token_stats
+from finetune.data.tokens import TokenStats, WillTrain, token_stats
 
 __all__ = [
     "DIRTY",
@@ -52,13 +53,16 @@ __all__ = [
     "Segment",
     "Split",
     "TokenStats",
+    "WillTrain",
     "apply",
     "choose_split",
     "fixed_with",
     "fixes",
     "guess_mapping",
     "held_out",
+    "held_places",
     "keep_dataset",
+    "kept_rows",
     "label_rows",
     "load",
     "load_hub",

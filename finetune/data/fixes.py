@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TITLES = {
     "strip_leading_space": "Strip leading space from answers",
     "fill_system_prompt": "Fill in the system prompt where it is missing",
+    "fold_system_prompt": "Put the system prompt into the first user turn",
     "drop_duplicates": "Drop rows that repeat an earlier row",
     "remove_leaks": "Remove training rows that also occur in the validation data",
     "drop_too_long": "Drop rows longer than the maximum length",
@@ -75,17 +76,17 @@ class Length:
             return True
 
 
-def fixes(dataset: Dataset, length: Length | None = None, system: str | None = None) -> list[Fix]:
+def fixes(dataset: Dataset, length: Length | None = None, system: str | None = None, fold: bool = False) -> list[Fix]:
     """The fixes that would change something, each measured on the dataset as it is now.
 
     With a `length`, every row is rendered (about a millisecond per row). `system` is the system
-    prompt to fill in; default: the most common one.
+    prompt to fill in; default: the most common one. `fold` says that the chat template cannot show a system turn.
     """
     found = []
     known = {problem.code for problem in dataset.problems}
     for code in TITLES:
-        asked_for = system if code == "fill_system_prompt" else length if code == "drop_too_long" else None
-        if not asked_for and MENDS.get(code) not in known:
+        asked_for = {"fill_system_prompt": system, "drop_too_long": length, "fold_system_prompt": fold}
+        if not asked_for.get(code) and MENDS.get(code) not in known:
             continue
         changed = 0
         first: tuple[Example, Example | None] | None = None
@@ -122,7 +123,7 @@ def _applied(dataset: Dataset, code: str, length: Length | None, system: str | N
     if dataset.validation is None:
         return fixed
     validation = dataset.validation
-    if code in ("strip_leading_space", "fill_system_prompt"):
+    if code in ("strip_leading_space", "fill_system_prompt", "fold_system_prompt"):
         system = system or _default_system(dataset)  # that of the training rows, not of the validation rows
         validation = _rebuilt(validation, code, _changes(validation, code, length, system))
     split = dataset.split
@@ -177,6 +178,8 @@ def _change(
     if code == "fill_system_prompt":
         prompt = system or _default_system(dataset)
         return lambda place, example: _with_system(example, prompt)
+    if code == "fold_system_prompt":
+        return lambda place, example: folded(example)
     if code == "drop_too_long":
         return lambda place, example: example if length is None or length.fits(example) else None
     gone = _repeated(fingerprints_of(dataset)) if code == "drop_duplicates" else _leaked(dataset)
@@ -206,6 +209,23 @@ def _with_system(example: Example, system: str | None) -> Example:
     if not system or example.system:
         return example
     return replace(example, messages=({"role": "system", "content": system}, *example.messages))
+
+
+def folded(example: Example) -> Example:
+    """The example with its system prompt at the head of the first user turn; itself where one of the two is missing.
+
+    For chat templates that have no place for a system turn: some refuse it (Gemma 2), some leave it out.
+
+    Example:
+        >>> folded(Example(({"role": "system", "content": "Be brief."}, *asked("2+2?", "4")), line=1)).asked
+        'Be brief.\\n\\n2+2?'
+    """
+    system, rest = example.system, list(example.messages[1:])
+    first = next((place for place, message in enumerate(rest) if message["role"] == "user"), None)
+    if not system or first is None:
+        return example
+    rest[first] = {**rest[first], "content": f"{system}\n\n{rest[first]['content']}"}
+    return replace(example, messages=tuple(rest))
 
 
 def _stripped(example: Example) -> Example:

@@ -71,7 +71,9 @@ class FixedWith:
         return Length(models.load_tokenizer(models.find(self.model)), self.most)
 
 
-def save_dataset(store: Store, dataset: Dataset, owner: str = "local") -> DatasetRecord:
+def save_dataset(
+    store: Store, dataset: Dataset, owner: str = "local", fixed_with: FixedWith | None = None
+) -> DatasetRecord:
     """Store a dataset for training.
 
     Raises:
@@ -85,7 +87,7 @@ def save_dataset(store: Store, dataset: Dataset, owner: str = "local") -> Datase
             fix=f"First problem: {first.message} {first.hint}" if first else "Add examples.",
             code="data_not_trainable",
         )
-    return keep_dataset(store, dataset, owner)
+    return keep_dataset(store, dataset, owner, fixed_with)
 
 
 def keep_dataset(
@@ -276,10 +278,10 @@ def read_split(folder: Path, split: RowSplit) -> tuple[Sequence[Example], Sequen
     chosen = frozenset(split.held_out or ())
     train, held = example_keeper(), example_keeper()
     try:
-        for row in _kept_rows(folder / "train.jsonl"):
+        for row in kept_rows(folder / "train.jsonl"):
             (held if row.line in chosen else train).add(row)
         if split.held_out is None:
-            for row in _kept_rows(folder / "validation.jsonl"):
+            for row in kept_rows(folder / "validation.jsonl"):
                 held.add(row)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _changed(folder) from error
@@ -289,10 +291,16 @@ def read_split(folder: Path, split: RowSplit) -> tuple[Sequence[Example], Sequen
     return sides
 
 
-def _kept_rows(path: Path) -> Iterator[Example]:
-    """The examples of a file written by `write_examples`; they were checked then and are only read here."""
+def kept_rows(path: Path, split: RowSplit | None = None) -> Iterator[Example]:
+    """The examples of a file written by `write_examples`; they were checked then and are only read here.
+
+    Given a `split`, those that it holds out are passed over.
+    """
+    held = frozenset((split.held_out if split else None) or ())
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
+            if number in held:
+                continue
             row = json.loads(line)
             yield Example(tuple(row["messages"]), number, tuple(row.get("tools", ())))
 

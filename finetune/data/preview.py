@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from finetune import models
 from finetune.data.example import Example
 from finetune.data.texts import visible
-from finetune.models.render import special_ids
+from finetune.models.template import special_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

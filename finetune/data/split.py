@@ -17,6 +17,9 @@ from finetune.data.disk_list import take
 from finetune.data.duplicates import Fingerprints, fingerprint, near_matches
 from finetune.data.example import Problem
 
+HELD_OUT = 0.15
+"""Share of the rows that is held out when nothing else is asked for."""
+
 MOST = 200
 """Most held-out rows: enough to tell arms apart, few enough to score on a CPU."""
 
@@ -28,25 +31,20 @@ ROWS_A_LABEL = 4
 """and if each occurs in this many rows on average."""
 
 
-def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
+def held_out(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> Dataset:
     """Split off a validation set, unless the dataset has one: `ratio` of its rows, drawn by seed.
 
-    At least one row and at most 200 are held out; none with fewer than two different examples. Duplicates of a
-    held-out row are held out with it, so no row is lost and none leaks.
+    At least one row and at most 200 are held out; none if `ratio` is 0, or with fewer than two different examples.
+    Duplicates of a held-out row are held out with it, so no row is lost and none leaks.
 
     Example:
         >>> len(held_out(load("my.jsonl"), ratio=0.2).validation.examples)
         20
     """
-    if dataset.validation is not None or len(dataset.examples) < 2:
+    held = held_places(dataset, ratio, seed)
+    if not held:
         return dataset
     prints = fingerprints_of(dataset)
-    groups = groups_of(prints)
-    if len(groups) < 2:
-        return dataset
-    count = min(MOST, max(1, round(len(dataset.examples) * ratio)))
-    labels = label_rows(dataset)
-    held = sorted(_draw(groups, labels, count, random.Random(seed)))
     chosen = set(held)
     kept = [row for row in range(len(dataset.examples)) if row not in chosen]
     validation = replace(
@@ -57,11 +55,27 @@ def held_out(dataset: Dataset, ratio: float = 0.15, seed: int = 0) -> Dataset:
         problems=[],
         prints=prints.take(held),
     )
-    shared = sum(len(group) > 1 for group in groups)
-    split = Split("ratio", len(kept), len(held), ratio, seed, shared, stratified=labels is not None)
+    shared = sum(len(group) > 1 for group in groups_of(prints))
+    split = Split("ratio", len(kept), len(held), ratio, seed, shared, stratified=label_rows(dataset) is not None)
     return replace(
         dataset, examples=take(dataset.examples, kept), validation=validation, split=split, prints=prints.take(kept)
     )
+
+
+def held_places(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> list[int]:
+    """Which examples `held_out` holds out, by their place, in order; none where it would hold out none.
+
+    Example:
+        >>> held_places(load("my.jsonl"), ratio=0.2)[:3]
+        [3, 8, 16]
+    """
+    if dataset.validation is not None or len(dataset.examples) < 2 or ratio == 0:
+        return []
+    groups = groups_of(fingerprints_of(dataset))
+    if len(groups) < 2:
+        return []
+    count = min(MOST, max(1, round(len(dataset.examples) * ratio)))
+    return sorted(_draw(groups, label_rows(dataset), count, random.Random(seed)))
 
 
 def fingerprints_of(dataset: Dataset) -> Fingerprints:
@@ -87,9 +101,12 @@ def groups_of(prints: Fingerprints) -> list[list[int]]:
             row = roots[row]
         return row
 
-    for row in range(len(roots)):
+    rows = np.arange(len(roots))
+    asks = (often[first_prompt] <= most) & (prints.prompts != 0) & (first_prompt != rows)
+    paired = np.flatnonzero(asks | (first_whole != rows)).tolist()
+    for row in sorted({*paired} | prints.near.keys()):  # most rows have no partner
         partners = [int(first_whole[row]), prints.near.get(row, row)]
-        if often[first_prompt[row]] <= most and prints.prompts[row]:
+        if asks[row]:
             partners.append(int(first_prompt[row]))
         for partner in partners:
             a, b = root(row), root(partner)
@@ -143,6 +160,11 @@ def leak_problem(dataset: Dataset, validation: Dataset) -> Problem | None:
     nearly = sum(not exact for exact in found.values())
     message = f"{len(found):,} training rows also occur in the validation data"
     message += f" ({nearly:,} as near-duplicates)." if nearly else "."
+    known, held = len(leaks(validation, dataset)), len(validation.examples)
+    if known == held:
+        message += f" All {held:,} held-out rows are in the training data."
+    else:
+        message += f" {known:,} of {held:,} held-out rows are in the training data."
     lines = lines_at([example.line for example in _at(dataset, found)], np.arange(min(len(found), 20)))
     hint = "Remove them from training with one click; otherwise the scores reward memorisation."
     return Problem("leak", "warning", len(found), lines, message, hint)

@@ -8,26 +8,52 @@ Example:
 
 import random
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from finetune import models
 from finetune.data.dataset import Dataset
 from finetune.data.example import Example, Findings, Problem
+from finetune.data.fixes import folded
+from finetune.data.prepare import Made, prepare, used_length
 from finetune.data.split import label_rows
+from finetune.data.texts import visible
 from finetune.errors import ModelError
 from finetune.records import Json
 
 if TYPE_CHECKING:
-    from finetune.models.render import Tokenizer
+    from finetune.models.template import Tokenizer
 
 MOST = 5_000
 """Most rows that are rendered; larger datasets are sampled by seed."""
 
 BINS = 20
+
+SHORT = 80
+"""Characters of a text that is quoted as an example."""
+
+LEFT_OUT: dict[models.What, str] = {
+    "system": "The chat template leaves out the system prompt.",
+    "user": "The chat template leaves out text of a question.",
+    "tool": "The chat template leaves out a tool's result.",
+    "answer": "The chat template leaves out text of an answer.",
+    "thought": "The chat template leaves out a thought that should be learned.",
+    "call": "The chat template leaves out a part of a tool call.",
+    "tools": "The chat template leaves out the description of a tool.",
+}
+"""What a template may leave out, in a sentence each."""
+
+LAST_ONLY = "The chat template renders earlier answers differently, so only the last answer is learned."
+LAST_CALL = (
+    "The chat template renders earlier answers differently, so only the last answer is learned, and the tool calls "
+    "before it are not."
+)
+
+FOLD = "Put the system prompt into the first user turn with one click (--fix fold_system_prompt)."
+OTHERWISE = "Choose another model, or put the text where its chat template shows it."
 
 
 @dataclass(frozen=True)
@@ -51,12 +77,44 @@ class Bin:
 
 
 @dataclass(frozen=True)
+class WillTrain:
+    """What a run with these settings is trained on: `rows` of the file's `of` rows, as `sequences` of `tokens` in all.
+
+    `learned` of the tokens contribute to the loss; `held_out` rows are kept for the evaluation. Sampled statistics make
+    it an estimate.
+    """
+
+    rows: int
+    of: int
+    held_out: int
+    sequences: int
+    tokens: int
+    learned: int
+    estimated: bool
+
+    @property
+    def sentence(self) -> str:
+        """In words.
+
+        Example:
+            >>> WillTrain(191, 230, 34, 191, 41_222, 8_704, False).sentence
+            '191 of 230 rows will be trained, 41,222 tokens (8,704 of them learned); 34 rows are held out.'
+        """
+        said = f"{self.rows:,} of {self.of:,} rows will be trained, {self.tokens:,} tokens"
+        if self.estimated:
+            said = f"About {self.rows:,} of {self.of:,} rows will be trained, {self.tokens:,} tokens"
+        said += f" ({self.learned:,} of them learned)"
+        said += f"; {self.held_out:,} rows are held out." if self.held_out else "; no row is held out: no verdict."
+        return said
+
+
+@dataclass(frozen=True)
 class TokenStats:
     """Statistics of `looked_at` of `rows` examples (all of them unless `sampled`).
 
     `lossless_length` is the shortest maximum length that cuts none of them, `share_trained` the fraction
     of all tokens that contribute to the loss, `labels` the rows per classification label (else None).
-    `problems` belong with those of the dataset.
+    `problems` belong with those of the dataset; `folds` says that folding the system prompt solves one of them.
     """
 
     rows: int
@@ -71,6 +129,8 @@ class TokenStats:
     share_trained: float
     labels: dict[str, int] | None
     problems: tuple[Problem, ...]
+    will_train: WillTrain
+    folds: bool = False
 
     @property
     def sampled(self) -> bool:
@@ -86,7 +146,8 @@ class TokenStats:
     def as_dict(self) -> Json:
         """For JSON."""
         problems = [problem.as_dict() for problem in self.problems]
-        return {**asdict(self), "sampled": self.sampled, "sentence": self.sentence, "problems": problems}
+        more = {"sampled": self.sampled, "sentence": self.sentence, "problems": problems}
+        return {**asdict(self), **more, "will_train": asdict(self.will_train) | {"sentence": self.will_train.sentence}}
 
 
 def token_stats(
@@ -95,30 +156,78 @@ def token_stats(
     max_length: int | None = None,
     most: int = MOST,
     seed: int = 0,
+    held: Collection[int] = (),
+    every_answer: bool = False,
 ) -> TokenStats:
-    """Render the examples (at most `most` of them) and count their tokens.
+    """Render the examples (at most `most` of them) as training does, and count their tokens.
 
-    Rows that the chat template rejects are reported as problems, not raised.
+    `held` are the places of examples that are held out (see `finetune.data.split.held_places`). Without a
+    `max_length`, sequences are cut where training cuts them. Rows that the chat template rejects are reported as
+    problems, not raised.
     """
     counts = _Counts(max_length)
-    for example in _sample(dataset, most, seed):
-        counts.add(example, tokenizer)
-    tokens = counts.tokens
+    places = _places(dataset, most, seed)
+    examples = (dataset.examples[place] for place in places)
+    for place, made in zip(places, prepare(examples, tokenizer, every_answer), strict=True):
+        counts.add(made, tokenizer, place in held)
     labels = label_rows(dataset)
+    lengths = [one.tokens for one in counts.made]
+    learned = [one.learned for one in counts.made]
     return TokenStats(
         rows=len(dataset.examples),
-        looked_at=min(most, len(dataset.examples)),
+        looked_at=len(places),
         max_length=max_length,
-        tokens=_quantiles(tokens),
-        trained=_quantiles(counts.trained),
+        tokens=_quantiles(lengths),
+        trained=_quantiles(learned),
         turns=_quantiles(counts.turns),
-        histogram=_histogram(tokens),
-        mean=sum(tokens) / len(tokens) if tokens else 0.0,
-        lossless_length=max(tokens, default=0),
-        share_trained=sum(counts.trained) / sum(tokens) if tokens else 0.0,
+        histogram=_histogram(lengths),
+        mean=sum(lengths) / len(lengths) if lengths else 0.0,
+        lossless_length=max(lengths, default=0),
+        share_trained=sum(learned) / sum(lengths) if lengths else 0.0,
         labels={label: len(rows) for label, rows in labels.items()} if labels else None,
         problems=tuple(counts.problems()),
+        will_train=_will_train(dataset, counts, places, held),
+        folds=counts.folds,
     )
+
+
+def _will_train(dataset: Dataset, counts: "_Counts", places: Sequence[int], held: Collection[int]) -> WillTrain:
+    """What is trained on, of the sequences that were made; of a sample, as much of all rows as of those."""
+    length = counts.length
+    kept = [one for one in counts.made if not one.held_out and one.first < length]
+    seen = sum(place not in held for place in places)
+    share = (len(dataset.examples) - len(held)) / seen if seen else 0.0
+    validation = len(dataset.validation.examples) if dataset.validation else len(held)
+    return WillTrain(
+        rows=round(share * len({one.row for one in kept})),
+        of=dataset.rows,
+        held_out=validation,
+        sequences=round(share * len(kept)),
+        tokens=round(share * sum(min(one.tokens, length) for one in kept)),
+        learned=round(share * sum(one.learned_within(length) for one in kept)),
+        estimated=len(places) < len(dataset.examples),
+    )
+
+
+class _Sequence(NamedTuple):
+    """A sequence in numbers: of which row it is, its tokens, and where those to learn are, as (start, end)."""
+
+    row: int
+    held_out: bool
+    tokens: int
+    trained: tuple[tuple[int, int], ...]
+
+    @property
+    def first(self) -> int:
+        return self.trained[0][0]
+
+    @property
+    def learned(self) -> int:
+        return self.learned_within(self.tokens)
+
+    def learned_within(self, length: int) -> int:
+        """How many tokens to learn are left when it is cut at `length`."""
+        return sum(max(0, min(end, length) - start) for start, end in self.trained)
 
 
 class _Counts:
@@ -126,68 +235,149 @@ class _Counts:
 
     def __init__(self, max_length: int | None):
         self.max_length = max_length
-        self.tokens: list[int] = []
-        self.trained: list[int] = []
+        self.made: list[_Sequence] = []
         self.turns: list[int] = []
+        self.folds = False
         self._findings = Findings()
-        self._lost: Counter[str] = Counter()
+        self._lines: list[int] = []
+        self._left_out: Counter[models.What] = Counter()
+        self._first: tuple[int, str] | None = None
 
-    def add(self, example: Example, tokenizer: "Tokenizer") -> None:
+    @property
+    def length(self) -> int:
+        """At how many tokens training cuts."""
+        return used_length(self.max_length, max((one.tokens for one in self.made), default=0))
+
+    def add(self, made: Made, tokenizer: "Tokenizer", held_out: bool) -> None:
+        example = made.example
         self.turns.append(sum(message["role"] == "assistant" for message in example.messages))
-        try:
-            rendered = models.render(example.messages, tokenizer, tools=example.tools)
-        except ModelError as error:
-            self._findings.add(error.code, example.line, error.what, error.fix)
+        if made.refused:
+            self._refused(made.refused, example, tokenizer)
             return
-        self.tokens.append(len(rendered.input_ids))
-        self.trained.append(rendered.trained)
-        if rendered.last_only and self.turns[-1] > 1:
-            self._findings.add(
-                "last_turn_only",
-                example.line,
-                "The chat template renders earlier answers differently, so only the last answer is learned.",
-                "Nothing to do. To learn every answer, put each in its own row, or choose another model.",
-                "warning",
-            )
-        self._see_cut(example, rendered)
+        for one in made.sequences:
+            self._lines.append(example.line)
+            trained = tuple((span.start, span.end) for span in one.spans if span.trained)
+            self.made.append(_Sequence(len(self.turns), held_out, len(one.input_ids), trained))
+        text = "\n".join(str(tokenizer.decode(one.input_ids)) for one in made.sequences)
+        lost = models.left_out(example.messages, text, tokenizer, example.tools)
+        self._see_turns(example, made.sequences)
+        if lost:
+            self._see_left_out(example, lost, made.sequences[0].last_only)
 
-    def _see_cut(self, example: Example, rendered: models.Rendered) -> None:
-        length = self.max_length
-        if length is None or len(rendered.input_ids) <= length:
-            return
-        kept = sum(label != models.IGNORED for label in rendered.labels[:length])
-        if not kept:
+    def _refused(self, error: ModelError, example: Example, tokenizer: "Tokenizer") -> None:
+        """A refused row; one that is taken without its system turn can be mended."""
+        fix = error.fix
+        if error.code in ("template_refuses", "template_rewrites") and (other := folded(example)) is not example:
+            folds = next(iter(prepare([other], tokenizer))).refused is None
+            self.folds |= folds
+            fix = FOLD if folds else fix
+        self._findings.add(error.code, example.line, error.what, fix)
+
+    def _see_turns(self, example: Example, sequences: Sequence[models.Rendered]) -> None:
+        if sequences[0].last_only and sum(map(_is_learned, example.messages)) > 1:
+            called = any("tool_calls" in message for message in example.messages[:-1])
+            code, said = ("last_call_only", LAST_CALL) if called else ("last_turn_only", LAST_ONLY)
+            hint = "To learn each of them, turn on Every answer (--set every_answer=true)."
+            self._findings.add(code, example.line, said, hint, "warning")
+        if any(one.empty_thought for one in sequences):
             self._findings.add(
-                "no_trained_token",
+                "empty_thought",
                 example.line,
-                f"Cut at {length:,} tokens, the row has nothing left of its answer to learn.",
-                "Raise the maximum length, or drop these rows with one click.",
-                "warning",
+                "The chat template begins every answer with a thought, and an answer here has none: an empty one is "
+                "learned before it.",
+                "To have the model think, add thoughts to the answers.",
+                "note",
             )
-        self._lost["rows"] += 1
-        self._lost["tokens"] += len(rendered.input_ids) - length
-        self._lost["answers"] += kept < rendered.trained
-        self._findings.add("truncated", example.line, "", "", "warning")
+
+    def _see_left_out(self, example: Example, lost: Sequence[models.LeftOut], last_only: bool) -> None:
+        kinds = {one.what for one in lost}
+        if "past" in kinds and not last_only:
+            self._findings.add(
+                "earlier_thought",
+                example.line,
+                "The chat template leaves out the thoughts of earlier answers, in training as in chat.",
+                "Nothing to do.",
+                "note",
+            )
+        if "unused" in kinds and _is_answer(example.messages[-1]):
+            self._findings.add(
+                "after_last_answer",
+                example.line,
+                "What follows the last answer to learn is not used.",
+                "Nothing to do.",
+                "note",
+            )
+        # a thought in an answer that is not learned is named already
+        dropped = [one for one in lost if one.what in LEFT_OUT and not (last_only and one.what == "thought")]
+        if not dropped:
+            return
+        self._findings.add("template_drops_text", example.line, "", "", "warning")
+        self._left_out.update({one.what for one in dropped})
+        if self._first is None:
+            self._first = example.line, dropped[0].text
+        self.folds |= "system" in kinds and bool(example.system)
 
     def problems(self) -> Iterator[Problem]:
-        """The problems found, with totals of what is cut."""
+        """The problems found, with totals of what is cut and of what the template leaves out."""
+        self._see_cut()
         for found in self._findings.problems():
-            if found.code != "truncated":
+            if found.code == "truncated":
+                yield replace(found, message=self._cut_in_words(), hint=self._longer())
+            elif found.code == "template_drops_text":
+                yield replace(found, message=self._dropped_in_words(), hint=FOLD if self.folds else OTHERWISE)
+            else:
                 yield found
-                continue
-            lost = self._lost
-            message = f"{lost['rows']:,} rows are longer than {self.max_length:,} tokens and lose {lost['tokens']:,}"
-            message += f"; in {lost['answers']:,} the answer itself is cut."
-            hint = f"Raise the maximum length to {max(self.tokens):,}, or drop these rows with one click."
-            yield Problem("truncated", "warning", found.count, found.lines, message, hint)
+
+    def _see_cut(self) -> None:
+        length = self.length
+        for line, one in zip(self._lines, self.made, strict=True):
+            if one.tokens > length:
+                self._findings.add("truncated", line, "", "", "warning")
+            if one.first >= length:
+                self._findings.add(
+                    "no_trained_token",
+                    line,
+                    f"Cut at {length:,} tokens, the row has nothing left of its answer to learn.",
+                    "Raise the maximum length, or drop these rows with one click.",
+                    "warning",
+                )
+
+    def _cut_in_words(self) -> str:
+        length, cut = self.length, [one for one in self.made if one.tokens > self.length]
+        lost = sum(one.tokens - length for one in cut)
+        answers = sum(one.learned_within(length) < one.learned for one in cut)
+        said = f"{len(cut):,} rows are longer than {length:,} tokens and lose {lost:,}"
+        said += f"; in {answers:,} the answer itself is cut."
+        return said
+
+    def _longer(self) -> str:
+        longest = max(one.tokens for one in self.made)
+        return f"Raise the maximum length to {longest:,}, or drop these rows with one click."
+
+    def _dropped_in_words(self) -> str:
+        line, text = self._first or (0, "")
+        kinds = " ".join(LEFT_OUT[kind] for kind, _ in self._left_out.most_common())
+        where = f"The first is in line {line}: “{_short(text)}”"
+        return f"{kinds} {where}"
 
 
-def _sample(dataset: Dataset, most: int, seed: int) -> Iterator[Example]:
-    if len(dataset.examples) <= most:
-        yield from dataset.examples
-        return
-    for row in sorted(random.Random(seed).sample(range(len(dataset.examples)), most)):
-        yield dataset.examples[row]
+def _is_answer(message: Json) -> bool:
+    return bool(message["role"] == "assistant")
+
+
+def _is_learned(message: Json) -> bool:
+    return _is_answer(message) and message.get("weight") != 0
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return visible(text if len(text) <= SHORT else f"{text[:SHORT]}…")
+
+
+def _places(dataset: Dataset, most: int, seed: int) -> Sequence[int]:
+    """Which examples are rendered: all, or so many drawn with the seed."""
+    count = len(dataset.examples)
+    return range(count) if count <= most else sorted(random.Random(seed).sample(range(count), most))
 
 
 def _quantiles(values: list[int]) -> Quantiles | None:

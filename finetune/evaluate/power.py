@@ -37,7 +37,7 @@ class Foreseen:
         """Rows to bring until a verdict is given: of the data, or of the held-out file. 0 when there are enough."""
         if self.enough:
             return 0
-        if self.ratio is None:
+        if not self.ratio:
             return FEWEST - self.held
         rows = self.train + self.held
         return next(more for more in range(1, 100_000) if round((rows + more) * self.ratio) >= FEWEST)
@@ -46,6 +46,8 @@ class Foreseen:
     def sentence(self) -> str:
         """For people."""
         asked = min(self.held, MOST_ROWS)
+        if not self.held:
+            return "No row is held out: nothing will show whether training helped."
         if not self.enough:
             held = "1 row is held out" if self.held == 1 else f"{self.held} rows are held out"
             where = f"about {self.missing} more rows" if self.ratio else f"{self.missing} more held-out rows"

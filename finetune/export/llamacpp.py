@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
 from finetune.models.hub import environment
-from finetune.models.render import Messages
+from finetune.models.template import Messages
 
 if TYPE_CHECKING:
     from xllamacpp import Server

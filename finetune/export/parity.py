@@ -15,7 +15,7 @@ from finetune.evaluate.scores import chrf, scored
 from finetune.evaluate.stats import difference, mean_interval, share_interval
 from finetune.evaluate.task import Task
 from finetune.export.subject import ROWS
-from finetune.models.render import Messages
+from finetune.models.template import Messages
 from finetune.records import Json
 from finetune.store import Run, Store
 

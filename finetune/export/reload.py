@@ -16,7 +16,7 @@ from typing import Any
 from finetune.errors import ModelError
 from finetune.export import privacy
 from finetune.models.hub import environment
-from finetune.models.render import Messages
+from finetune.models.template import Messages
 
 SECONDS = 3600
 AT_ONCE = 8

@@ -5,20 +5,25 @@ Importing this package is quick: torch and transformers are imported inside the 
 
 from finetune.models import hub
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
+from finetune.models.compare import LeftOut, What, left_out
 from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.light import counting_tokenizer
 from finetune.models.load import import_libraries, load_empty, load_model, load_tokenizer, load_weights
-from finetune.models.render import IGNORED, Rendered, Span, can_think, end_of_turn, prompt_ids, render, thinks
+from finetune.models.render import IGNORED, LONGEST, Rendered, Span, render, sequences
 from finetune.models.source import Found, find, here, local, refuse_name, stamp
+from finetune.models.template import can_think, end_of_turn, prompt_ids, thinks
 
 __all__ = [
     "CATALOGUE",
     "DEFAULT",
     "IGNORED",
+    "LONGEST",
+    "LeftOut",
     "Entry",
     "Found",
     "Rendered",
     "Span",
+    "What",
     "can_think",
     "choice",
     "counting_tokenizer",
@@ -29,6 +34,7 @@ __all__ = [
     "here",
     "hub",
     "import_libraries",
+    "left_out",
     "left_padded",
     "load_empty",
     "load_model",
@@ -38,6 +44,7 @@ __all__ = [
     "prompt_ids",
     "refuse_name",
     "render",
+    "sequences",
     "stamp",
     "thinks",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune.models.render import end_of_turn
+from finetune.models.template import end_of_turn
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,8 @@
 line) starts a separate worker process for it. Importing this package is quick.
 """
 
-from finetune.train.config import LONGEST, TrainConfig
+from finetune.models import LONGEST
+from finetune.train.config import TrainConfig
 from finetune.train.failures import remedy
 from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
 from finetune.train.notes import new_notes

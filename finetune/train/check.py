@@ -9,20 +9,25 @@ Example:
 """
 
 import importlib.util
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune import models
+from finetune.data import Example, RowSplit, kept_rows
+from finetune.data.prepare import learnable, prepare
 from finetune.errors import ConfigError, DataError, ModelError
 from finetune.train.build import adapted
-from finetune.train.config import LONGEST, TrainConfig
+from finetune.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_TEXT = 2_000_000
 """Characters of rows that are looked at for one that teaches something; beyond, the worker finds out."""
+
+QUICK = ("template_without_tools",)
+"""Refusals that take no rendering: such rows are all looked at."""
 
 
 def refuse_machine(config: TrainConfig) -> None:
@@ -48,10 +53,11 @@ def refuse_machine(config: TrainConfig) -> None:
             )
 
 
-def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
+def refuse_impossible(config: TrainConfig, rows: Path | None = None, split: RowSplit | None = None) -> None:
     """See that a run with these settings can train, and that what it trains can be used, before anything is queued.
 
-    `rows` is the folder of a kept dataset. Of a model that is not here yet only the name is judged.
+    `rows` is the folder of a kept dataset; rows that `split` holds out teach nothing. Of a model that is not here yet
+    only the name is judged.
 
     Raises:
         ConfigError: a setting that this machine, or this model, cannot do.
@@ -74,7 +80,7 @@ def refuse_impossible(config: TrainConfig, rows: Path | None = None) -> None:
         raise ConfigError("This model does not support it.", where="gradient_checkpointing", fix="Turn it off.")
     adapted(empty, config, weightless=True)
     if rows is not None and (rows / "train.jsonl").is_file():
-        _refuse_unlearnable(config, rows / "train.jsonl", tokenizer)
+        _refuse_unlearnable(config, kept_rows(rows / "train.jsonl", split), tokenizer)
 
 
 def _refuse_offline(name: str) -> None:
@@ -86,23 +92,18 @@ def _refuse_offline(name: str) -> None:
         )
 
 
-def _refuse_unlearnable(config: TrainConfig, file: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+def _refuse_unlearnable(config: TrainConfig, rows: Iterable[Example], tokenizer: "PreTrainedTokenizerBase") -> None:
     """Look for one row that keeps a token to learn; most often that is the first."""
-    length, refused, cut, seen = config.max_length or LONGEST, None, False, 0
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            seen += len(line)
-            if seen > MOST_TEXT:
-                return
-            row = json.loads(line)
-            try:
-                one = models.render(row["messages"], tokenizer, tools=row.get("tools", ()))
-            except ModelError as error:  # the chat template takes no such row; the next may do
-                refused = error
-                continue
-            if any(label != models.IGNORED for label in one.labels[:length]):
-                return
-            cut = True
+    length, refused, cut, seen = config.max_length or models.LONGEST, None, False, 0
+    for made in prepare(rows, tokenizer, config.every_answer):
+        if any(learnable(one, length) for one in made.sequences):
+            return
+        cut |= bool(made.sequences)
+        refused = refused or made.refused
+        if not (made.refused and made.refused.code in QUICK):
+            seen += sum(len(message["content"]) for message in made.example.messages)
+        if seen > MOST_TEXT:
+            return
     if cut:
         raise nothing_to_learn(length)
     if refused:

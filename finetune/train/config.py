@@ -12,17 +12,18 @@ import shlex
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from finetune.data.split import HELD_OUT
 from finetune.errors import ConfigError
 from finetune.models.catalogue import DEFAULT
 from finetune.records import Json
 
 ADVANCED: Json = {"advanced": True}
 
-LONGEST = 2048
-"""Tokens of an example that are used when no max length is set, however long the longest is."""
+ROWS = ("data", "validation", "mapping", "fixes")
+"""Keys of a YAML file that are no settings: they say which rows are trained on."""
 
 MOST_AT_ONCE = 8
 """Examples computed at once when nothing else is asked for."""
@@ -151,6 +152,13 @@ class TrainConfig(BaseModel):
         description="Maximum tokens per example; longer ones are cut. If not set: the longest row, up to 2048.",
         json_schema_extra=ADVANCED,
     )
+    every_answer: bool = Field(
+        False,
+        title="Every answer",
+        description="Where the chat template rewrites earlier answers (Qwen3), train each answer as a row of its own. "
+        "If off, only the last one of a conversation is learned.",
+        json_schema_extra=ADVANCED,
+    )
     packing: bool = Field(
         False,
         title="Packing",
@@ -218,11 +226,12 @@ class TrainConfig(BaseModel):
         json_schema_extra=ADVANCED,
     )
     held_out: float = Field(
-        0.15,
-        gt=0,
+        HELD_OUT,
+        ge=0,
         le=0.5,
         title="Held out",
-        description="Share of rows held out when the data has no validation file.",
+        description="Share of rows held out when the data has no validation file. With 0 all rows are trained on, and "
+        "there is no held-out loss and no verdict.",
         json_schema_extra=ADVANCED,
     )
     seed: int = Field(
@@ -239,6 +248,14 @@ class TrainConfig(BaseModel):
         description="Also log to trackio, if it is installed.",
         json_schema_extra=ADVANCED,
     )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        """Names may come as a list (YAML), or with spaces between them."""
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            value = ",".join(value)
+        return ",".join(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @property
     def micro_and_accumulate(self) -> tuple[int, int]:
@@ -297,7 +314,7 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: Path) -> tuple[Self, Json]:
-        """Read a YAML file of settings; returns the config and the keys ``data`` and ``validation`` beside it.
+        """Read a YAML file of settings; returns the config and, apart, the keys of `ROWS`: which rows are meant.
 
         Raises:
             ConfigError: the file is not a YAML mapping, or a setting is wrong.
@@ -313,7 +330,7 @@ class TrainConfig(BaseModel):
             raise ConfigError(
                 "The YAML contains no settings.", where=path.name, fix="Write one setting per line, as key: value."
             )
-        places = {key: values.pop(key) for key in ("data", "validation") if key in values}
+        places = {key: values.pop(key) for key in ROWS if key in values}
         places = {key: place for key, place in places.items() if place}
         return cls.parse({str(key): value for key, value in values.items()}), places
 

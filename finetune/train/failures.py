@@ -5,9 +5,10 @@ from typing import Any
 
 from finetune.errors import FinetuneError, RunError
 from finetune.files import chain, is_full
+from finetune.models import LONGEST
 from finetune.models.catalogue import DEFAULT
 from finetune.store import Run
-from finetune.train.config import LONGEST, TrainConfig
+from finetune.train.config import TrainConfig
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 EXITS = {"disk_full": errno.ENOSPC, "out_of_memory": errno.ENOMEM}

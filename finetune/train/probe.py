@@ -93,7 +93,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     train, held_out = data.read_split(folder, data.choose_split(folder, config.held_out, config.seed))
     found = models.find(config.model)
     tokenizer = models.load_tokenizer(found)
-    rows = render_rows(train, held_out, tokenizer, config.max_length, logging.info).fewer(config)
+    rows = render_rows(train, held_out, tokenizer, config, logging.info).fewer(config)
     model = adapted(models.load_model(found, config.load_in_4bit), config)
     if config.packing:
         rows = packed(rows, model, tokenizer.pad_token_id, logging.info)

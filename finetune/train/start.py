@@ -54,11 +54,11 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
-    refuse_impossible(config, Path(record.folder))
+    split = data.choose_split(data.rows_of(record), config.held_out, config.seed)
+    refuse_impossible(config, Path(record.folder), split)
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
-    split = data.choose_split(data.rows_of(record), config.held_out, config.seed)
     run = store.add_run(
         owner=owner,
         name=name,

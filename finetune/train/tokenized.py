@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from finetune import models
+from finetune.data.prepare import cut_to, learnable, prepare, used_length
 from finetune.errors import ModelError
 from finetune.train.check import nothing_to_learn
-from finetune.train.config import LONGEST, TrainConfig
+from finetune.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,7 +52,7 @@ def render_rows(
     train: "Sequence[Example]",
     held_out: "Sequence[Example]",
     tokenizer: "PreTrainedTokenizerBase",
-    max_length: int | None,
+    config: TrainConfig,
     say: Say,
 ) -> Rows:
     """Render both parts; rows that teach nothing within the length are left out, and how many is said.
@@ -61,17 +62,23 @@ def render_rows(
         ModelError: the chat template refuses every row.
 
     Example:
-        >>> render_rows(examples, [], tokenizer, max_length=512, say=print).length
+        >>> render_rows(examples, [], tokenizer, TrainConfig(max_length=512), say=print).length
         512
     """
-    parts = [_rendered(part, tokenizer, say) for part in (train, held_out)]
+    parts, refused = [], []
+    for part in (train, held_out):
+        rendered, errors = _rendered(part, tokenizer, config.every_answer, say)
+        parts.append(rendered)
+        refused += errors
+    if refused and not parts[0]:
+        raise refused[0]
     longest = max((len(one.input_ids) for part in parts for one in part), default=0)
-    length = max_length or min(LONGEST, max(longest, 1))
-    if max_length is None:
+    length = used_length(config.max_length, longest)
+    if config.max_length is None:
         say(f"Max length: {length} tokens (the longest row has {longest}).")
     if cut := sum(len(one.input_ids) > length for one in parts[0]):
-        say(f"{cut} of {len(train)} training rows are longer than {length} tokens and were cut at the end.")
-    rows, held_rows = ([_cut(one, length) for one in part if _learnable(one, length)] for part in parts)
+        say(f"{cut} of {len(parts[0])} training rows are longer than {length} tokens and were cut at the end.")
+    rows, held_rows = ([cut_to(one, length) for one in part if learnable(one, length)] for part in parts)
     if not rows:
         raise nothing_to_learn(length)
     if len(rows) < len(parts[0]):
@@ -79,24 +86,17 @@ def render_rows(
     return Rows(rows, held_rows, length)
 
 
-def _rendered(examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase", say: Say) -> list[models.Rendered]:
-    """The examples the chat template can render; how many it refused is said."""
-    rendered, refused = [], []
-    for example in examples:
-        try:
-            rendered.append(models.render(example.messages, tokenizer, tools=example.tools))
-        except ModelError as error:
-            refused.append(error)
-    if refused and not rendered:
-        raise refused[0]
+def _rendered(
+    examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase", every_answer: bool, say: Say
+) -> tuple[list[models.Rendered], list[ModelError]]:
+    """The sequences of those examples the chat template can render, and its refusals; how many these are is said."""
+    rendered: list[models.Rendered] = []
+    refused: list[ModelError] = []
+    for made in prepare(examples, tokenizer, every_answer):
+        rendered += made.sequences
+        refused += [made.refused] if made.refused else []
     if refused:
         say(f"{len(refused)} of {len(examples)} rows were left out. {refused[0]}")
-    return rendered
-
-
-def _learnable(one: models.Rendered, length: int) -> bool:
-    return any(label != models.IGNORED for label in one.labels[:length])
-
-
-def _cut(one: models.Rendered, length: int) -> dict[str, list[int]]:
-    return {"input_ids": one.input_ids[:length], "labels": one.labels[:length]}
+    if len(rendered) > len(examples) - len(refused):
+        say(f"{len(examples) - len(refused)} rows became {len(rendered)}: one for each answer.")
+    return rendered, refused

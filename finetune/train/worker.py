@@ -74,7 +74,7 @@ class Worker:
         if FIRST:
             self.store.update(self.run.id, result=Result(source=found.source))
         tokenizer = models.load_tokenizer(found)
-        rows = render_rows(train, held_out, tokenizer, self.config.max_length, self.say).fewer(self.config)
+        rows = render_rows(train, held_out, tokenizer, self.config, self.say).fewer(self.config)
         resumed = self._resumed()
         set_seed(self.config.seed)
         model = adapted(models.load_model(found, self.config.load_in_4bit), self.config)

@@ -14,7 +14,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from finetune.export import llamacpp
 from finetune.models.hub import environment
-from finetune.models.render import Messages
+from finetune.models.template import Messages
 
 
 def prompts(gguf: Path, conversations: Sequence[Messages]) -> list[str]:

@@ -328,7 +328,7 @@ def test_the_ids_are_those_the_run_reads(store: Store, tiny: Path, tmp_path: Pat
         run = train.start(store, train.TrainConfig(model=str(tiny), max_length=most), record)
         folder = exported(store, run, tmp_path / f"out-{most}")
         learned, held = train.rows_of_run(store, run)
-        read = render_rows(learned, held, tokenizer_of(tiny), most, lambda line: None)
+        read = render_rows(learned, held, tokenizer_of(tiny), train.TrainConfig(max_length=most), lambda line: None)
         for name, ids in (("train", read.train), ("validation", read.held_out)):
             assert [json.loads(line) for line in (folder / f"{name}.tokens.jsonl").open()] == ids
             assert len((folder / f"{name}.jsonl").read_text().splitlines()) == len(ids)

@@ -41,6 +41,7 @@ class Family:
     before: str = ""
     system: bool = True
     rewrites: bool = False
+    eos: str | None = None
 
 
 FAMILIES = (
@@ -68,6 +69,36 @@ FAMILIES = (
     Family("mistral", MISTRAL, ("<s>", "</s>", "[INST]", "[/INST]"), "<s>", "</s>", before=" ", system=False),
 )
 
+LLAMA = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+PHI = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>")
+DEEPSEEK = tuple(f"<｜{name}｜>" for name in ("User", "Assistant", "begin▁of▁sentence", "end▁of▁sentence"))
+INST = ("<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]")
+THINK = ("+<think>", "+</think>")
+
+ODD_FAMILIES = (
+    Family("chatml", "chatml", CHATML_TOKENS, None, "<|im_end|>"),
+    Family("phi3", "phi3", PHI, None, "<|end|>", eos="<|endoftext|>"),
+    Family("phi3.5", "phi3_5", PHI, None, "<|end|>", eos="<|endoftext|>"),
+    Family("mistral v0.3", "mistral_v0.3", INST, "<s>", "</s>", before=" "),
+    Family("deepseek r1", "deepseek_r1_distill", (*DEEPSEEK, *THINK), DEEPSEEK[2], DEEPSEEK[3], eos=DEEPSEEK[3]),
+    Family(
+        "deepseek r1 before",
+        "deepseek_r1_distill_before",
+        (*DEEPSEEK, *THINK),
+        DEEPSEEK[2],
+        DEEPSEEK[3],
+        eos=DEEPSEEK[3],
+    ),
+    Family("llama3.1", "llama3_1", LLAMA, LLAMA[0], LLAMA[3]),
+    Family("gemma 2", "gemma2", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<end_of_turn>"),
+    Family("silent", "no_place_for_system", CHATML_TOKENS, None, "<|im_end|>"),
+)
+"""Those that close a conversation with one more token, move the system text, cut thoughts, or drop what they are given.
+
+Mistral's and what DeepSeek's was before its change lie in templates/, as published; so does one that shows questions
+and answers only.
+"""
+
 
 @lru_cache
 def tokenizer_of(family: Family) -> PreTrainedTokenizerBase:
@@ -87,8 +118,13 @@ def tokenizer_of(family: Family) -> PreTrainedTokenizerBase:
     tokenizer.train_from_iterator(text, BpeTrainer(vocab_size=500, initial_alphabet=alphabet, special_tokens=[]))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in family.tokens if token[0] != "+"])
     tokenizer.add_tokens([AddedToken(token[1:], special=False) for token in family.tokens if token[0] == "+"])
-    eos = family.end if family.end in ("<|im_end|>", "<|eot_id|>", "</s>") else "<eos>"
+    eos = family.eos or (family.end if family.end in ("<|im_end|>", "<|eot_id|>", "</s>") else "<eos>")
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=family.bos, eos_token=eos, pad_token=eos)
-    shipped = Path(trl.__file__).parent / "chat_templates" / f"{family.template}.jinja"
-    fast.chat_template = family.template if "{" in family.template else shipped.read_text(encoding="utf-8")
+    folders = (Path(__file__).parent / "templates", Path(trl.__file__).parent / "chat_templates")
+    files = (folder / f"{family.template}.jinja" for folder in folders)
+    fast.chat_template = (
+        family.template
+        if "{" in family.template
+        else next(file for file in files if file.is_file()).read_text(encoding="utf-8")
+    )
     return fast

@@ -19,6 +19,7 @@ from finetune.ui.data.mapping import described, tried
 from finetune.ui.data.opened import Opened
 from finetune.ui.data.sources import take
 from finetune.ui.data.tab import DataTab
+from tests.conftest import conversation
 from tests.ui.test_hostile import HOSTILE, ours
 
 
@@ -243,3 +244,31 @@ def test_a_special_token_stays_in_one_piece_in_a_text_from_right_to_left(tmp_pat
     html = rows.as_trained(example, str(tiny))
     assert re.search(r"<bdi dir='ltr' class='ba-special[^']*'>&lt;\|im_end\|&gt;", html)
     assert "<div class='ba-rendered' dir='auto'>" in html
+
+
+def test_a_system_prompt_the_model_cannot_be_shown_is_folded_by_one_click(
+    store: Store, tiny: Path, tmp_path: Path
+) -> None:
+    system = [{"role": "system", "content": "Rhyme."}]
+    rows = [{"messages": [*system, *conversation(f"Cat {i}?", "Hat.")]} for i in range(12)]
+    refusing = tmp_path / "model"
+    shutil.copytree(tiny, refusing)
+    asked = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    shown = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    opens = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    (refusing / "chat_template.jinja").write_text(asked + shown + opens)
+    with gr.Blocks():
+        tab = DataTab(Services(store, chat.Engine()), gr.BrowserState(None), gr.Dropdown([]))
+    record = tab.opened.keep(load(tmp_path, *rows), None)
+    fold = tab.remedies.each["fold_system_prompt"]
+    for model, offered in ((tiny, False), (refusing, True)):
+        drawn = tab._count(str(model), "", record.id, None)
+        assert drawn[fold.box]["visible"] is offered
+        trained = 10 if not offered else 0
+        assert f"{trained} of 12 rows will be trained" in drawn[tab.numbers]
+    assert "Put the system prompt into the first user turn (12 rows)" in drawn[fold.tick]["label"]
+    assert "Rhyme." in drawn[fold.change]
+    state, *_ = tab._fix(["fold_system_prompt"], str(refusing), "", "", record.id, None)
+    drawn = tab._count(str(refusing), "", state["dataset"], None)
+    assert "10 of 12 rows will be trained" in drawn[tab.numbers]
+    assert drawn[fold.box]["visible"] is False

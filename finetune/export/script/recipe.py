@@ -29,6 +29,7 @@ APPLIED = {
     "epochs": "STEPS and order.json are made of it",
     "max_steps": "STEPS and order.json are made of it",
     "max_length": "the rows are cut already",
+    "every_answer": "train.tokens.jsonl has a row for each answer",
     "eval_rows": "validation.tokens.jsonl has these rows only",
     "save_every": "no checkpoints are kept on the way",
     "samples": "one prompt is answered at the end",

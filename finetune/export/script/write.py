@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import models
-from finetune.errors import ModelError
+from finetune.data.prepare import cut_to, learnable, prepare, used_length
 from finetune.export.script.recipe import Recipe, recipe, settings
 from finetune.export.subject import Choices, Say, Subject
 from finetune.files import aside
 from finetune.records import Json
 from finetune.train.check import nothing_to_learn
-from finetune.train.config import LONGEST, TrainConfig
+from finetune.train.config import TrainConfig
 from finetune.train.tokenized import measured
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _template(recipe: Recipe) -> list[str]:
 
 def _files(subject: Subject) -> dict[str, str]:
     tokenizer = models.load_tokenizer(subject.model)
-    learned, held, length = rendered(*subject.rows, tokenizer, subject.config.max_length)
+    learned, held, length = rendered(*subject.rows, tokenizer, subject.config)
     evaluated = measured(held, subject.config)
     steps, order = _order(subject.config, learned, length)
     about = recipe(subject, steps, length, models.end_of_turn(tokenizer))
@@ -167,8 +167,8 @@ def _files(subject: Subject) -> dict[str, str]:
     return {
         "train.py": script(about),
         "train.ipynb": json.dumps(notebook(about), indent=1) + "\n",
-        "train.jsonl": _lines(example.as_row() for example, _ in learned),
-        "validation.jsonl": _lines(example.as_row() for example, _ in held),
+        "train.jsonl": _lines(example.as_row() for example in _once(learned)),
+        "validation.jsonl": _lines(example.as_row() for example in _once(held)),
         "train.tokens.jsonl": _lines(tokens for _, tokens in learned),
         "validation.tokens.jsonl": _lines(tokens for _, tokens in evaluated),
         "order.json": json.dumps(order) + "\n",
@@ -181,41 +181,35 @@ def rendered(
     learned: "Sequence[Example]",
     held: "Sequence[Example]",
     tokenizer: "PreTrainedTokenizerBase",
-    max_length: int | None,
+    config: TrainConfig,
 ) -> tuple[list[Row], list[Row], int]:
     """The rows to train on and the held-out rows as the run read them, and the length they are cut to.
 
     Like the run (`train.tokenized.render_rows`), it leaves out rows that the template refuses or that teach nothing
-    within the length. The ids are made of the text that is exported, and hold nothing else.
+    within the length. The ids are made of the text that is exported, and hold nothing else. A conversation of which
+    each answer is trained stands there once for each.
 
     Raises:
         DataError: no row is left.
 
     Example:
-        >>> rendered(examples, [], tokenizer, None)[0][0][1].keys()
+        >>> rendered(examples, [], tokenizer, TrainConfig())[0][0][1].keys()
         dict_keys(['input_ids', 'labels'])
     """
-    whole = [[(example, one) for example in part if (one := _render(example, tokenizer))] for part in (learned, held)]
-    longest = max((len(one.input_ids) for part in whole for _, one in part), default=1)
-    length = max_length or min(LONGEST, longest)
-    parts = [
-        [
-            (example, {"input_ids": one.input_ids[:length], "labels": one.labels[:length]})
-            for example, one in part
-            if any(label != models.IGNORED for label in one.labels[:length])
-        ]
-        for part in whole
+    whole = [
+        [(made.example, one) for made in prepare(part, tokenizer, config.every_answer) for one in made.sequences]
+        for part in (learned, held)
     ]
+    length = used_length(config.max_length, max((len(one.input_ids) for part in whole for _, one in part), default=1))
+    parts = [[(example, cut_to(one, length)) for example, one in part if learnable(one, length)] for part in whole]
     if not parts[0]:
         raise nothing_to_learn(length)
     return parts[0], parts[1], length
 
 
-def _render(example: "Example", tokenizer: "PreTrainedTokenizerBase") -> models.Rendered | None:
-    try:
-        return models.render(example.messages, tokenizer, tools=example.tools)
-    except ModelError:
-        return None
+def _once(rows: list[Row]) -> list["Example"]:
+    """The examples, each once however many sequences it became."""
+    return list({id(example): example for example, _ in rows}.values())
 
 
 def _order(config: TrainConfig, rows: list[Row], length: int) -> tuple[int, list[list[int]]]:

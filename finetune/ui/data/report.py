@@ -100,7 +100,9 @@ def numbers(stats: data.TokenStats, model: str, estimate: str) -> Markup:
     """The dataset in tokens of one model."""
     labels = sorted((stats.labels or {}).items(), key=lambda item: -item[1])
     name = model.rstrip("/").rsplit("/", 1)[-1]
-    return TEMPLATES.numbers(stats, labels, f"{estimate} {stats.sentence} Tokenizer of {cut(name, 80)}.")
+    return TEMPLATES.numbers(
+        stats, labels, f"{estimate} {stats.will_train.sentence} {stats.sentence} Tokenizer of {cut(name, 80)}."
+    )
 
 
 def estimate(steps: int, epochs: float, seconds: float | None) -> str:

@@ -21,6 +21,9 @@ from finetune.ui.events import STATUS
 from finetune.ui.html import cut, masked
 
 TOO_LONG = "drop_too_long"
+FOLD = "fold_system_prompt"
+"""The fixes that depend on the model: they are offered once its tokens are counted."""
+
 EVERY_ROW = "<p class='ba-stats'>Every row has one already.</p>"
 
 
@@ -97,7 +100,7 @@ class DataTab:
         count: dict[str, Any] = {
             "fn": self._count,
             "inputs": [self.model, self.length, *here],
-            "outputs": [self.numbers, *self.remedies.one(TOO_LONG)],
+            "outputs": [self.numbers, *dict.fromkeys(self.remedies.one(TOO_LONG) + self.remedies.one(FOLD))],
             **quiet,
         }
         changed = self.dataset.change(
@@ -161,7 +164,7 @@ class DataTab:
         return gr.update(visible=True, value=str(path))
 
     def _count(self, model: str, length: str, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
-        nothing = self.remedies.offer_one(TOO_LONG, None)
+        nothing = self.remedies.offer_one(TOO_LONG, None) | self.remedies.offer_one(FOLD, None)
         if not dataset_id:
             return {self.numbers: "", **nothing}
         try:
@@ -171,12 +174,15 @@ class DataTab:
             most, tokenizer = max_length(length), models.load_tokenizer(models.find(model))
         except FinetuneError as error:
             return {self.numbers: masked(f"Not counted: {error}"), **nothing}
-        stats = data.token_stats(dataset, tokenizer, most)
+        stats = data.token_stats(dataset, tokenizer, most, held=data.held_places(dataset))
         html = report.numbers(stats, model, self._estimate(dataset, stats, model, most, state))
-        if all(problem.code != "truncated" for problem in stats.problems):
-            return {self.numbers: html, **nothing}
-        offered = data.fixes(replace(dataset, problems=[]), data.Length(tokenizer, most))
-        return {self.numbers: html, **self.remedies.offer_one(TOO_LONG, next(iter(offered), None))}
+        too_long = any(problem.code == "truncated" for problem in stats.problems)
+        length_of = data.Length(tokenizer, most) if too_long else None
+        offered = {fix.code: fix for fix in data.fixes(replace(dataset, problems=[]), length_of, fold=stats.folds)}
+        updates = {self.numbers: html}
+        for code in (TOO_LONG, FOLD):
+            updates |= self.remedies.offer_one(code, offered.get(code))
+        return updates
 
     def _estimate(self, dataset: data.Dataset, stats: data.TokenStats, model: str, most: int, state: Browser) -> str:
         config = train.TrainConfig()
