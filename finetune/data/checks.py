@@ -9,6 +9,7 @@ Example:
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
+from finetune.data.shapes.pairs import is_number
 from finetune.data.texts import (
     has_control,
     has_leading_space,
@@ -30,8 +32,14 @@ from finetune.data.texts import (
     script_of,
 )
 
-FEW = 10
-"""Below this many examples a fine-tune is unlikely to have a noticeable effect."""
+FEW, VERY_FEW = 50, 10
+"""Below this many examples a fine-tune learns a form at most; below that it is unlikely to have any effect."""
+
+FOREIGN = 0.02
+"""The share of answers in another script from which it is no longer a name or a quotation here and there."""
+
+MOST_CLASSES = 20
+"""Most different numbers that are listed as classes."""
 
 CONSTANT = 0.9
 """When one answer makes up this share of the rows, the model learns little else."""
@@ -39,7 +47,7 @@ CONSTANT = 0.9
 CODES = {
     *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
     *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
-    "near_not_checked",
+    *("near_not_checked", "numeric_classes"),
 }
 """Every code reported here. After a fix these checks are run again."""
 
@@ -115,6 +123,7 @@ class Checks:
         self._lines = array("q")
         self._systems = _Kinds()
         self._scripts = _Kinds()
+        self._labels: Counter[str] = Counter()
         self._batch: list[Example] = []
         self._texts: list[str] = []
         self._characters = 0
@@ -124,6 +133,8 @@ class Checks:
         self._lines.append(example.line)
         self._fingerprinter.add(example)
         self._systems.add(example.system or "", example.line)
+        if example.label is not None:
+            self._labels[example.label] += 1
         if script := script_of(example.answer):
             self._scripts.add(script, example.line)
         self._batch.append(example)
@@ -153,6 +164,7 @@ class Checks:
         prints = self._fingerprinter.prints(examples)
         together = (
             self._few(),
+            self._numeric_classes(),
             self._duplicates(prints),
             self._near(prints),
             self._conflicts(prints),
@@ -167,8 +179,22 @@ class Checks:
         count = len(self._lines)
         if not 0 < count < FEW:
             return None
-        message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
+        if count < VERY_FEW:
+            message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
+        else:
+            message = f"{count} examples can teach a form or a tone, hardly knowledge, and leave few to judge by."
         return Problem("too_few", "warning", count, tuple(self._lines[:FIRST_LINES]), message, "Collect at least 50.")
+
+    def _numeric_classes(self) -> Problem | None:
+        """Labels that are numbers: the model learns to write digits, and nothing says what they mean."""
+        if not self._labels or not all(map(is_number, self._labels)):
+            return None
+        common = sorted(self._labels.most_common(MOST_CLASSES))
+        shown = ", ".join(f"{label}: {rows:,}" for label, rows in common)
+        more = ", …" if len(self._labels) > MOST_CLASSES else ""
+        message = f"The labels are numbers ({shown}{more}); the model learns to write the digits."
+        hint = "If they stand for names, put the names into the column: a model uses what words mean."
+        return Problem("numeric_classes", "warning", self._labels.total(), (self._lines[0],), message, hint)
 
     def _duplicates(self, prints: Fingerprints) -> Problem | None:
         rows = prints.repeats()
@@ -186,7 +212,7 @@ class Checks:
         return self._problem("conflict", rows, message, "Keep one answer per prompt, unless you want varied answers.")
 
     def _constant(self, prints: Fingerprints) -> Problem | None:
-        if len(prints.answers) < FEW:
+        if len(prints.answers) < VERY_FEW:
             return None
         answers, where, counts = np.unique(prints.answers, return_index=True, return_counts=True)
         most = int(counts.argmax())
@@ -217,7 +243,8 @@ class Checks:
             return None
         others = ", ".join(sorted(set(self._scripts.counts) - {self._scripts.main})[:5])
         message = f"Most answers are written in {self._scripts.main} script, {count:,} in another ({others})."
-        return Problem("language_mix", "warning", count, lines, message, "Ignore this if the mix is intended.")
+        severity: Severity = "warning" if count > FOREIGN * sum(self._scripts.counts.values()) else "note"
+        return Problem("language_mix", severity, count, lines, message, "Ignore this if the mix is intended.")
 
     def _near_limit(self) -> Problem | None:
         count = len(self._lines) - NEAR_ROWS

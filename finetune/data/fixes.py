@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
+from finetune.data.choices import CHOICES, GOOD, HEADER, USABLE, chosen
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
-from finetune.data.load import with_validation
+from finetune.data.load import load_file, with_validation
+from finetune.data.read import Row, read
+from finetune.data.shapes import fields_of, recognise, to_example
 from finetune.data.split import fingerprints_of, leaks
 from finetune.errors import DataError, ModelError
 from finetune.records import Json
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TITLES = {
+    **CHOICES,
     "strip_leading_space": "Strip leading space from answers",
     "fill_system_prompt": "Fill in the system prompt where it is missing",
     "drop_duplicates": "Drop rows that repeat an earlier row",
@@ -37,6 +41,9 @@ TITLES = {
 """All fixes, in the order in which they are applied."""
 
 MENDS = {
+    HEADER: "header_missing",
+    GOOD: "kto_labels",
+    USABLE: "preference_pairs",
     "strip_leading_space": "leading_space",
     "fill_system_prompt": "mixed_system_prompts",
     "drop_duplicates": "duplicate",
@@ -87,6 +94,9 @@ def fixes(dataset: Dataset, length: Length | None = None, system: str | None = N
         asked_for = system if code == "fill_system_prompt" else length if code == "drop_too_long" else None
         if not asked_for and MENDS.get(code) not in known:
             continue
+        if code in CHOICES:
+            found += _read_otherwise(dataset, code)
+            continue
         changed = 0
         first: tuple[Example, Example | None] | None = None
         for example, after in _changes(dataset, code, length, system):
@@ -112,9 +122,53 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
     if "drop_too_long" in wanted and length is None:
         raise DataError("This fix needs a maximum length.", fix="Choose a model and a length.", code="fix_needs_length")
     for code in TITLES:
-        if code in wanted:
+        if code in CHOICES and code in wanted:
+            dataset = _reread(dataset, code, length, system)
+        elif code in wanted:
             dataset = _applied(dataset, code, length, system)
     return dataset
+
+
+def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
+    """The fix that reads the file again with one choice more, measured on the rows as they are in the file."""
+    changed, before, after = 0, "", ""
+    for row in read(dataset.path).rows:
+        try:
+            example = _as_chosen(row, code)
+        except DataError:
+            continue
+        if example is None:
+            continue
+        changed += 1
+        if changed == 1:
+            before, after = row.text[:1_000], _shown(example) if code != HEADER else ""
+        if code == HEADER:
+            break
+    return [Fix(code, TITLES[code], changed, before, after)] if changed else []
+
+
+def _as_chosen(row: Row, code: str) -> Example | None:
+    """The example that a row becomes by a choice, or None if the choice does not concern it."""
+    if row.error:
+        raise row.error
+    value = row.value if code == HEADER else chosen(row.value, frozenset((code,)))
+    if code != HEADER and value == fields_of(row.value):
+        return None
+    return to_example(value, recognise(value) or "text", row.line)[0]
+
+
+def _reread(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:
+    """The files read again with one choice more, and the fixes made so far."""
+    choices = (*(earlier for earlier in dataset.applied if earlier in CHOICES), code)
+    kept = [problem for problem in dataset.problems if problem.code == "hub_rows_cut"]
+    fresh, held = load_file(dataset.path, dataset.mapping, frozenset(choices)), dataset.validation
+    fresh = replace(fresh, name=dataset.name, problems=in_order([*fresh.problems, *kept]), applied=choices)
+    if held and dataset.split and dataset.split.by == "file":
+        fresh = with_validation(fresh, load_file(held.path, dataset.mapping, frozenset(choices)))
+    for earlier in dataset.applied:
+        if earlier not in CHOICES:
+            fresh = _applied(fresh, earlier, length, system)
+    return fresh
 
 
 def _applied(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 from finetune.data.example import Example
@@ -48,6 +49,12 @@ class Mapping:
                 f"A template may have at most {TEMPLATE_CHARS:,} characters; this one has {longest:,}.",
                 "Shorten it.",
             )
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns that it may use: those that its templates name, and those that they are."""
+        parts = [part for part in (self.user, self.assistant, self.system) if part]
+        return frozenset((*parts, *(name for part in parts for name in NAMED.findall(part))))
 
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
@@ -91,6 +98,7 @@ class Mapping:
             raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
         row = {str(key): item for key, item in value.items()}
         remarks = Remarks()
+        remarks.unused(name for name in row if name not in self.columns and not is_missing(row[name]))
         answer = self._filled(self.assistant, row, "answer", remarks)
         user = self._filled(self.user, row, "prompt", remarks) if self.user.strip() else ""
         if self.split:

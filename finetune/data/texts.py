@@ -36,9 +36,11 @@ SECRET_STARTS = {
 
 EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
-    r"(?<![\w.])\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w)"
-    r"|\(\d{3}\) ?\d{3}-\d{4}\b|\b\d{3}-\d{3}-\d{4}\b"
+    r"(?<![\w.)=])(?<![\d)=] )\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w|-\d|\s*[=*/+^])"
+    r"|\(\d{3}\) ?\d{3}-\d{4}(?!\w|-\d|\s*[=*/+^])"
+    r"|(?<![\w.-])(?<![+*/=] )\d{3}-\d{3}-\d{4}(?!\w|-\d|\s*[=*/+^])"
 )
+"""Not arithmetic: no sign or digit before it or after it that would make it a sum."""
 PHONE_PARTS = (re.compile(r"\+\d{1,4}(?!\w)"), re.compile(r"-\d{1,4}(?!\w)"))
 """Every phone number contains one of them: a quick test, since each pattern begins with a fixed character."""
 

@@ -16,6 +16,8 @@ LINES, JSON = (".jsonl", ".ndjson"), (".json",)
 TABLES = (".csv", ".tsv", ".tab")
 KEY = re.compile(r'[\s,]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 TURN_KEYS = {"role", "from"}
+FIRST_OBJECTS = 3
+"""Objects that are looked at to see whether each has a line of its own; the first may be a note about the file."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,33 @@ def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
 def _objects(head: str, whole: bool, lines: list[str], ending: str, name: str) -> Layout:
     """Text that starts with ``{``: one object per line, one object around all rows, or multi-line objects."""
     alone = whole and len(lines) == 1
-    if not alone and any(map(_one_a_line, lines[:2])):
+    several = _spans_lines(head)
+    if not alone and not several and any(map(_one_a_line, lines[:2])):
         return Layout("jsonl")
     layout = _wrapper(head, whole, name)
     if layout:
         return layout
     next_opens = len(lines) < 2 or lines[1].startswith("{")
-    return Layout("jsonl" if ending in LINES and next_opens else "json")
+    return Layout("jsonl" if ending in LINES and next_opens and not several else "json")
+
+
+def _spans_lines(head: str) -> bool:
+    """Whether one of the first objects takes up several lines, whatever each of them looks like: a message on a line of
+    its own is an object too. If an object is broken or longer than `head`, its first line tells by how it ends."""
+    at = head.index("{")
+    for _ in range(FIRST_OBJECTS):
+        try:
+            _, end = json.JSONDecoder().raw_decode(head, at)
+        except (ValueError, RecursionError):
+            break
+        if "\n" in head[at:end]:
+            return True
+        at = len(head) - len(head[end:].lstrip(" \t\r\n,"))
+        if head[at : at + 1] != "{":
+            return False
+    first, _, rest = head[at:].partition("\n")
+    first = first.rstrip(" \t\r")
+    return first.endswith(("{", "[", ",", ":")) and not _complete(first.rstrip(",")) and bool(rest)
 
 
 def _one_a_line(line: str) -> bool:

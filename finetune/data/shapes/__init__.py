@@ -10,23 +10,37 @@ Example:
     '4'
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
 from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
-from finetune.data.shapes.pairs import label_of, messages_of, names_used, shape_of
-from finetune.data.shapes.tools import tools_of
+from finetune.data.shapes.pairs import SYSTEMS, filled, label_of, messages_of, names_used, shape_of, system_of
+from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
 from finetune.records import Json
 
-__all__ = ["Remark", "Remarks", "error_of", "fields_of", "finished", "plain_chat", "recognise", "to_example"]
+__all__ = [
+    "Remark",
+    "Remarks",
+    "error_of",
+    "fields_of",
+    "finished",
+    "plain_chat",
+    "recognise",
+    "to_example",
+    "turns_of",
+]
 
-TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents")
 """Columns that may hold a list of turns."""
 
-KNOWN_BESIDE_TURNS = {*TURNS, "tools", "functions", "system", "parallel_tool_calls"}
+KNOWN_BESIDE_TURNS = {
+    *("tools", "functions", "toolconfig", "tool_config", "parallel_tool_calls"),
+    "schemaversion",  # Bedrock's
+}
 
 
 def fields_of(value: Any) -> Json | None:
@@ -51,12 +65,22 @@ def recognise(value: Any) -> str | None:
     fields = fields_of(value)
     if fields is None:
         return None
-    for name in TURNS:
-        if name in fields and _is_turns(turns := parsed(fields[name])):
-            return "sharegpt" if "from" in turns[0] else "chat"
+    if found := turns_of(fields):
+        return "sharegpt" if "from" in found[1][0] else "chat"
+    shape = shape_of(fields)
+    if shape and filled(fields, shape):
+        return shape
     if "messages" in fields or "conversations" in fields:
         return "chat" if "messages" in fields else "sharegpt"
-    return shape_of(fields)
+    return shape
+
+
+def turns_of(fields: Json) -> tuple[str, list] | None:
+    """The column that holds a list of turns, and the turns; None if there is none."""
+    for name in TURNS:
+        if name in fields and _is_turns(turns := parsed(fields[name])):
+            return name, turns
+    return None
 
 
 def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]]:
@@ -68,18 +92,45 @@ def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]
     fields = fields_of(value)
     if fields is None:
         raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
-    if error := not_sft(fields):
+    if error := not_sft(fields, rated=shape not in ("classification", "text")):
         raise error
     remarks = Remarks()
     if shape in ("chat", "sharegpt"):
-        messages, tools, label = _turns(fields, shape, remarks), tools_of(fields), None
-        unused = set(fields) - KNOWN_BESIDE_TURNS
-    else:
-        messages, tools = messages_of(fields, shape, remarks), ()
-        label = label_of(fields) if shape == "classification" else None
-        unused = set(fields) - names_used(fields, shape)
-    _remark_unused(unused, remarks)
-    return finished(messages, line, remarks, tools, label)
+        return _conversation(fields, shape, line, remarks)
+    messages = messages_of(fields, shape, remarks)
+    label = label_of(fields) if shape == "classification" else None
+    remarks.unused(_filled(fields, fields.keys() - names_used(fields, shape)))
+    return finished(messages, line, remarks, (), label)
+
+
+def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tuple[Example, list[Remark]]:
+    name, turns = turns_of(fields) or _first_of_turns(fields)
+    roles = SPEAKERS if shape == "sharegpt" or name == "contents" else ROLES
+    if isinstance(turns, list):
+        turns = [*_system_turn(fields, turns), *turns]
+    messages, tools = conversation(turns, remarks, roles), tools_of(fields, remarks)
+    known = {name, *KNOWN_BESIDE_TURNS, *SYSTEMS}
+    remarks.unused(_filled(fields, fields.keys() - known))
+    return finished(without_padding(messages, tools, remarks), line, remarks, tools)
+
+
+def _first_of_turns(fields: Json) -> tuple[str, Any]:
+    """A column that should hold turns and does not."""
+    name = next((name for name in TURNS if not is_missing(fields.get(name))), "messages")
+    return name, parsed(fields.get(name))
+
+
+def _system_turn(fields: Json, turns: list) -> list[Json]:
+    """The system prompt that stands beside the turns, unless they begin with it."""
+    said = system_of(fields)
+    first = turns[0] if turns and isinstance(turns[0], dict) else {}
+    again = first.get("role", first.get("from")) == "system" and said in (first.get("content"), first.get("value"))
+    return [] if said is None or again else [{"role": "system", "content": said}]
+
+
+def _filled(fields: Json, names: Iterable[str]) -> list[str]:
+    """Columns with something in them: of a table that pads, a row leaves out nothing by leaving out an empty cell."""
+    return [name for name in names if not is_missing(fields[name]) and fields[name] not in ([], {})]
 
 
 def plain_chat(value: Any, line: int) -> Example | None:
@@ -150,24 +201,6 @@ def _is_broken(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def _turns(fields: Json, shape: str, remarks: Remarks) -> tuple[Message, ...]:
-    name = next((name for name in TURNS if name in fields), "messages")
-    turns = parsed(fields.get(name))
-    system = fields.get("system")
-    if isinstance(turns, list) and isinstance(system, str) and not is_missing(system):
-        turns = [{"role": "system", "content": system}, *turns]
-    return conversation(turns, remarks, SPEAKERS if shape == "sharegpt" else ROLES)
-
-
-def _remark_unused(names: set[str], remarks: Remarks) -> None:
-    if names:
-        remarks.add(
-            "unused_columns",
-            f"Not used: {', '.join(sorted(names))[:120]}.",
-            "If one of them belongs in the prompt, map the columns.",
-        )
 
 
 def _is_turns(value: Any) -> bool:

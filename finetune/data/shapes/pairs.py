@@ -7,15 +7,18 @@ One sample row per format:
     self_instruct      {"instruction": "Translate", "instances": [{"input": "Guten Tag", "output": "Good day"}]}
     prompt_completion  {"prompt": "2+2?", "completion": "4"}
     question_answer    {"question": "2+2?", "answer": "4"}
-    input_output       {"input": "2+2?", "output": "4"}
+    input_output       {"input": "2+2?", "output": "4"} or {"text": "A long report …", "summary": "In short …"}
     classification     {"text": "Where is my parcel?", "label": "shipping"}
     text               {"text": "The whole row is learned."}
 """
 
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from finetune.data.shapes.chat import Message, conversation
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
+from finetune.data.shapes.parts import parts_of
 from finetune.records import Json
 
 ANSWERS = ("completion", "response", "answer", "output", "target", "answers", "reply")
@@ -31,14 +34,39 @@ OTHER_PAIRS = (
     ("input_text", "target_text"),
     ("input", "target"),
     ("input", "response"),
+    ("text_input", "output"),
+    ("input_text", "output_text"),
 )
+PASSAGES = ("document", "article", "dialogue", "dialog", "passage", "email", "source_text", "body")
+"""Columns with a text to write about; beside one of these, or of `TEXTS`, a column of `FROM_TEXT` is the answer."""
+
+FROM_TEXT = (
+    *("answer", "response", "output", "completion", "reply", "answers", "summary", "translation", "highlights"),
+    *("translated_text", "corrected_text", "rewritten_text", "correction", "paraphrase", "rewrite"),
+)
+ASKED = ("instruction", "prompt", "question")
+"""Columns whose answer may be in the column "text"."""
+
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "systeminstruction")
 TEXTS = ("text", "sentence", "review", "tweet", "utterance", "message", "comment", "content")
 LABELS = ("label", "category", "class", "sentiment", "intent", "topic", "labels")
+NAMED, NUMBERED = ("_text", "_name", "_names", "_str", "_string", "_title"), ("_id", "_int", "_idx", "_index", "_num")
+"""Endings of columns that hold the names or the numbers of the labels: ``label_text``, ``label_id``."""
 MARKERS = (
     *("### Response:", "### Answer:", "### Assistant:", "### Output:", "<|assistant|>", "[/INST]"),
     *("<|im_start|>assistant\n", "<start_of_turn>model\n", "\nAssistant:", "\nResponse:", "\nAnswer:", "\nA:"),
 )
 """Markers found between prompt and answer when both are in one text."""
+
+COLUMNS = frozenset(
+    (
+        *(name for pair in OTHER_PAIRS for name in pair),
+        *(*ANSWERS, *FROM_TEXT, *PASSAGES, *ASKED, *SYSTEMS, *TEXTS, *LABELS),
+        *(label + ending for label in LABELS for ending in (*NAMED, *NUMBERED)),
+        *("id", "messages", "conversations", "role", "context", "history", "title", "url", "source", "date", "name"),
+    )
+)
+"""Names of columns: a table that begins with one begins with a header."""
 
 EMPTY_INPUTS = ("<noinput>", "<no input>", "nan", "n/a")
 """What generated Alpaca datasets contain in place of an empty input."""
@@ -47,38 +75,83 @@ Fields = Json
 
 
 def shape_of(fields: Fields) -> str | None:
-    """The format that has these columns, or None."""
-    has_answer = any(name in fields for name in ANSWERS)
-    if "instruction" in fields and "instances" in fields:
-        return "self_instruct"
-    if "instruction" in fields and has_answer:
-        return "dolly" if "context" in fields else "alpaca"
-    if "prompt" in fields and has_answer:
-        return "prompt_completion"
-    if "question" in fields and has_answer:
-        return "question_answer"
-    if any(ask in fields and answer in fields for ask, answer in OTHER_PAIRS):
-        return "input_output"
-    if _first(fields, TEXTS) and _first(fields, LABELS):
-        return "classification"
-    return "text" if "text" in fields else None
+    """The format that has these columns, or None; of several, the first whose columns are filled in."""
+    found = _shapes(tuple(fields))
+    if len(found) < 2:
+        shape = found[0] if found else None
+    else:
+        shape = next((shape for shape in found if filled(fields, shape)), found[0])
+    return "text" if shape == "input_output" and _is_within(fields) else shape
+
+
+def _is_within(fields: Fields) -> bool:
+    """Whether the text that would be the answer contains its question: then it is all of a row, already formatted."""
+    asked, answer = _pair(fields)
+    return answer == "text" and str(fields[asked]).strip() in str(fields[answer])
+
+
+@lru_cache(1_000)
+def _shapes(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The formats that have these columns, the likeliest first. The whole text is learned only where nothing else is
+    an answer."""
+    has = set(names)
+    answered = not has.isdisjoint(ANSWERS)
+    fits = {
+        "self_instruct": {"instruction", "instances"} <= has,
+        "dolly": {"instruction", "context"} <= has and answered,
+        "alpaca": "instruction" in has and "context" not in has and answered,
+        "prompt_completion": "prompt" in has and answered,
+        "question_answer": "question" in has and answered,
+        "input_output": bool(_pairs(names)),
+        "classification": not has.isdisjoint(TEXTS) and bool(_labels(names)),
+    }
+    found = tuple(shape for shape, fit in fits.items() if fit)
+    return found or (("text",) if "text" in has else ())
+
+
+@lru_cache(1_000)
+def _pairs(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Pairs of columns of the format input_output, the likeliest first."""
+    pairs = (*OTHER_PAIRS, *product((*TEXTS, *PASSAGES), FROM_TEXT), *((asked, "text") for asked in ASKED))
+    return tuple(pair for pair in pairs if set(pair) <= set(names))
+
+
+@lru_cache(1_000)
+def _labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns of labels: those of their names first, those of their numbers last."""
+    bases = (*LABELS, "target")
+    wanted = [base + ending for ending in (*NAMED, "", *NUMBERED) for base in bases]
+    return tuple(name for name in wanted if name in names)
+
+
+def filled(fields: Fields, shape: str) -> bool:
+    """Whether neither the question nor the answer is null, as in the rows of another format in one Parquet file."""
+    return not any(fields.get(name) is None for name in _columns(fields, shape))
+
+
+def _columns(fields: Fields, shape: str) -> tuple[str, str]:
+    """The columns of the question and of the answer."""
+    if shape == "input_output":
+        return _pair(fields)
+    if shape == "classification":
+        return _first(fields, TEXTS) or "text", _label(fields)
+    if shape in ("text", "self_instruct"):
+        return ("text", "text") if shape == "text" else ("instruction", "instances")
+    asked = {"prompt_completion": "prompt", "question_answer": "question"}.get(shape, "instruction")
+    return asked, _first(fields, ANSWERS) or "completion"
 
 
 def names_used(fields: Fields, shape: str) -> set[str]:
     """The columns that a format uses; the report lists the others."""
-    if shape == "input_output":
-        return {*_other_pair(fields), "system"}
-    if shape == "classification":
-        return {_first(fields, TEXTS) or "text", _first(fields, LABELS) or "label"}
-    answer = _first(fields, ANSWERS) or ""
-    return {
-        "self_instruct": {"instruction", "instances", "input", "output"},
-        "alpaca": {"instruction", "input", answer, "system", "history"},
-        "dolly": {"instruction", "context", answer, "system"},
-        "prompt_completion": {"prompt", answer, "system"},
-        "question_answer": {"question", "context", answer, "system"},
-        "text": {"text"},
-    }[shape]
+    if shape == "text":
+        return {"text"}
+    more = {
+        "self_instruct": {"input", "output"},
+        "alpaca": {"input", "history"},
+        "dolly": {"context"},
+        "question_answer": {"context"},
+    }
+    return {*_columns(fields, shape), *SYSTEMS, *more.get(shape, ())}
 
 
 def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, ...]:
@@ -93,17 +166,9 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
         return _instances(fields, remarks)
     if shape == "prompt_completion" and isinstance(parsed(fields.get("prompt")), list):
         return _conversational(fields, remarks)
-    history: list[Message] = []
-    if shape == "classification":
-        user = _text(fields, _first(fields, TEXTS) or "text", remarks)
-        answer = _first(fields, LABELS) or "label"
-    elif shape == "input_output":
-        ask, answer = _other_pair(fields)
-        user = _text(fields, ask, remarks)
-    else:
-        history = _history(fields, remarks) if shape == "alpaca" else []
-        user = _question(fields, shape, remarks)
-        answer = _first(fields, ANSWERS) or "completion"
+    asked, answer = _columns(fields, shape)
+    history = _history(fields, remarks) if shape == "alpaca" else []
+    user = _question(fields, shape, asked, remarks)
     target = _only(fields.get(answer), answer, remarks)
     return (
         *_system(fields, remarks),
@@ -115,7 +180,7 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
 
 def label_of(fields: Fields) -> str:
     """The label of a classification row, as the model will write it."""
-    return text_of(fields[_first(fields, LABELS) or "label"], "label", Remarks())
+    return text_of(fields[_label(fields)], "label", Remarks())
 
 
 def marker_in(text: str) -> str | None:
@@ -143,13 +208,14 @@ def _whole_text(fields: Fields, remarks: Remarks) -> str:
     return text
 
 
-def _question(fields: Fields, shape: str, remarks: Remarks) -> str:
+def _question(fields: Fields, shape: str, asked: str, remarks: Remarks) -> str:
+    said = _text(fields, asked, remarks)
     if shape == "question_answer":
-        return join(_optional(fields, "context", remarks), _text(fields, "question", remarks))
-    if shape == "prompt_completion":
-        return _text(fields, "prompt", remarks)
+        return join(_optional(fields, "context", remarks), said)
+    if shape not in ("alpaca", "dolly"):
+        return said
     extra = _optional(fields, "context" if shape == "dolly" else "input", remarks)
-    return join(_text(fields, "instruction", remarks), "" if extra.strip().lower() in EMPTY_INPUTS else extra)
+    return join(said, "" if extra.strip().lower() in EMPTY_INPUTS else extra)
 
 
 def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
@@ -200,8 +266,35 @@ def _history(fields: Fields, remarks: Remarks) -> list[Message]:
 
 
 def _system(fields: Fields, remarks: Remarks) -> list[Message]:
-    text = _optional(fields, "system", remarks)
-    return [_says("system", text)] if text.strip() else []
+    text = system_of(fields)
+    return [_says("system", text)] if text is not None else []
+
+
+def system_of(fields: Fields) -> str | None:
+    """The system prompt in a column of its own, as text or, as Anthropic, Gemini and Bedrock have it, as parts.
+
+    Raises:
+        DataError: it is there, and is not text.
+
+    Example:
+        >>> system_of({"system": [{"text": "Be kind."}]})
+        'Be kind.'
+    """
+    raw = next((fields[name] for name in SYSTEMS if _is_there(fields.get(name))), None)
+    said = parsed(raw)
+    if isinstance(said, dict):
+        said = next((said[key] for key in ("parts", "content", "text") if _is_there(said.get(key))), said)
+    if isinstance(said, list) and all(isinstance(part, dict) for part in said):
+        return parts_of(said).text
+    if isinstance(said, str) and not isinstance(raw, str):
+        return said
+    if raw is None or isinstance(raw, str):  # text that happens to be JSON is a prompt as it stands
+        return raw
+    raise bad("data_type", "The system prompt is not text.", "Write it as text, or drop the column.")
+
+
+def _is_there(value: Any) -> bool:
+    return not is_missing(value) and value not in ([], {})
 
 
 def _only(target: Any, where: str, remarks: Remarks) -> Any:
@@ -218,12 +311,38 @@ def _only(target: Any, where: str, remarks: Remarks) -> Any:
     return answers[0]
 
 
-def _other_pair(fields: Fields) -> tuple[str, str]:
-    return next((pair for pair in OTHER_PAIRS if all(name in fields for name in pair)), OTHER_PAIRS[0])
+def _pair(fields: Fields) -> tuple[str, str]:
+    """The pair of columns, of several the first that is filled in."""
+    pairs = _pairs(tuple(fields))
+    found = (pair for pair in pairs if not any(is_missing(fields[name]) for name in pair))
+    return next(found, pairs[0] if pairs else OTHER_PAIRS[0])
+
+
+def _label(fields: Fields) -> str:
+    """The column of the label: names win over numbers. A row without the name is not given the number instead."""
+    names = _labels(tuple(fields))
+    if len(names) < 2:
+        return names[0] if names else "label"
+    words = (name for name in names if not is_missing(fields[name]) and not is_number(fields[name]))
+    return next(words, names[0])
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell is a number, or text that is one.
+
+    Example:
+        >>> is_number(3), is_number("-1.0"), is_number("joy")
+        (True, True, False)
+    """
+    if isinstance(value, str):
+        return value.strip().lstrip("+-").replace(".", "", 1).isdecimal()
+    return isinstance(value, int | float)
 
 
 def _first(fields: Fields, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in fields), None)
+    """The first of these columns that is filled in, else the first there is."""
+    known = [name for name in names if name in fields]
+    return next((name for name in known if not is_missing(fields[name])), known[0] if known else None)
 
 
 def _text(fields: Fields, name: str, remarks: Remarks) -> str:
