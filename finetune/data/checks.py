@@ -23,11 +23,13 @@ from finetune.data.texts import (
     has_leading_space,
     has_personal,
     has_secret,
+    has_separator,
     has_special,
     may_have_control,
     may_have_leading_space,
     may_have_personal,
     may_have_secret,
+    may_have_separator,
     may_have_special,
     script_of,
 )
@@ -38,6 +40,9 @@ FEW, VERY_FEW = 50, 10
 FOREIGN = 0.02
 """The share of answers in another script from which it is no longer a name or a quotation here and there."""
 
+USUAL = 0.5
+"""The share of rows from which a separator at the end is a habit of the file, not a part of a text."""
+
 MOST_CLASSES = 20
 """Most different numbers that are listed as classes."""
 
@@ -47,7 +52,7 @@ CONSTANT = 0.9
 CODES = {
     *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
     *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
-    *("near_not_checked", "numeric_classes"),
+    *("near_not_checked", "numeric_classes", "legacy_separator"),
 }
 """Every code reported here. After a fix these checks are run again."""
 
@@ -111,6 +116,13 @@ TEXT_CHECKS = (
         "A text contains a chat control token such as <|im_end|>; it is learned as ordinary characters.",
         "Remove it: the model's own template adds these tokens.",
     ),
+    TextCheck(
+        "legacy_separator",
+        may_have_separator,
+        has_separator,
+        "Texts end with a separator such as '->' or '###', as in files for OpenAI's old completions.",
+        "Remove it with one click: the model's own template separates prompt and answer.",
+    ),
 )
 
 
@@ -173,7 +185,10 @@ class Checks:
             self._mixed_scripts(),
             self._near_limit(),
         )
-        return in_order([*self._findings.problems(), *(problem for problem in together if problem)]), prints
+        single = [
+            p for p in self._findings.problems() if p.code != "legacy_separator" or p.count >= USUAL * len(self._lines)
+        ]
+        return in_order([*single, *(problem for problem in together if problem)]), prints
 
     def _few(self) -> Problem | None:
         count = len(self._lines)

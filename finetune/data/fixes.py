@@ -24,6 +24,7 @@ from finetune.data.load import load_file, with_validation
 from finetune.data.read import Row, read
 from finetune.data.shapes import fields_of, recognise, to_example
 from finetune.data.split import fingerprints_of, leaks
+from finetune.data.texts import has_separator, without_separator
 from finetune.errors import DataError, ModelError
 from finetune.records import Json
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 TITLES = {
     **CHOICES,
     "strip_leading_space": "Strip leading space from answers",
+    "strip_separators": "Remove separators at the end of texts",
     "fill_system_prompt": "Fill in the system prompt where it is missing",
     "drop_duplicates": "Drop rows that repeat an earlier row",
     "remove_leaks": "Remove training rows that also occur in the validation data",
@@ -45,6 +47,7 @@ MENDS = {
     GOOD: "kto_labels",
     USABLE: "preference_pairs",
     "strip_leading_space": "leading_space",
+    "strip_separators": "legacy_separator",
     "fill_system_prompt": "mixed_system_prompts",
     "drop_duplicates": "duplicate",
     "remove_leaks": "leak",
@@ -176,7 +179,7 @@ def _applied(dataset: Dataset, code: str, length: Length | None, system: str | N
     if dataset.validation is None:
         return fixed
     validation = dataset.validation
-    if code in ("strip_leading_space", "fill_system_prompt"):
+    if code in ("strip_leading_space", "strip_separators", "fill_system_prompt"):
         system = system or _default_system(dataset)  # that of the training rows, not of the validation rows
         validation = _rebuilt(validation, code, _changes(validation, code, length, system))
     split = dataset.split
@@ -228,6 +231,8 @@ def _change(
 ) -> Callable[[int, Example], Example | None]:
     if code == "strip_leading_space":
         return lambda place, example: _stripped(example)
+    if code == "strip_separators":
+        return lambda place, example: _unseparated(example)
     if code == "fill_system_prompt":
         prompt = system or _default_system(dataset)
         return lambda place, example: _with_system(example, prompt)
@@ -271,6 +276,13 @@ def _stripped(example: Example) -> Example:
             {**m, "content": m["content"].lstrip()} if _leads_with_space(m) else m for m in example.messages
         ),
     )
+
+
+def _unseparated(example: Example) -> Example:
+    if not any(has_separator(message["content"]) for message in example.messages):
+        return example
+    messages = tuple({**m, "content": without_separator(m["content"])} for m in example.messages)
+    return replace(example, messages=messages)
 
 
 def _leads_with_space(message: Json) -> bool:

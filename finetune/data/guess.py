@@ -44,6 +44,7 @@ METADATA = (
 """Columns that are rarely part of a prompt."""
 
 METADATA_ENDS = re.compile(r"_(ids?|urls?|uri|links?|at|date|time|timestamp|uuid|hash|index|idx)$|^unnamed:?_?\d*$")
+UNNAMED = re.compile(r"column_\d+|_?c?\d+")
 ID_ENDS = re.compile(r"[a-z]I[dD]$|^ID$")
 
 NUMBER = re.compile(r"[-+]?[\d\s.,']*\d\s*[%€$£¥₹]?|[€$£¥₹]\s*[\d.,']*\d")
@@ -142,6 +143,8 @@ def _beside_the_point(name: str, sample: Sequence[dict]) -> bool:
     if any(_all(cells, kind) for kind in (DAY, HOUR, SPELLED, EPOCH, ADDRESS)):
         return True
     different = len(set(cells)) == len(cells) > 2
+    if UNNAMED.fullmatch(plain) and different and all(cell.isdecimal() for cell in cells):
+        return True
     marks = _all(cells, LONG_NUMBER) or (_all(cells, MARK) and not _all(cells, NUMBER))
     return different and (_counts(cells) or marks)
 

@@ -21,7 +21,7 @@ from finetune.data.read import ENDINGS, Row, Table, path_errors, read
 from finetune.data.shapes import Remark, error_of, plain_chat, recognise, to_example
 from finetune.data.shapes.content import bad, unused
 from finetune.data.split import leak_problem
-from finetune.data.threads import joined
+from finetune.data.threads import ROLES, SAID, joined
 from finetune.errors import DataError
 from finetune.models.hub import token
 
@@ -225,12 +225,23 @@ class _Rows:
 def _unknown(value: object) -> DataError:
     if not isinstance(value, dict):
         return bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
+    if _is_message(value):
+        return bad(
+            "unknown_columns",
+            "Each row is a single message, and nothing says to which conversation it belongs.",
+            "Add a column 'conversation_id', or put the messages of a conversation into one row.",
+        )
     found = ", ".join(map(str, value))[:80] or "none"
     return bad(
         "unknown_columns",
         f"The columns ({found}) match no known format.",
         "Map them: choose which column is the prompt and which the answer.",
     )
+
+
+def _is_message(value: dict) -> bool:
+    names = {str(name).strip().lower() for name in value}
+    return not names.isdisjoint(ROLES) and not names.isdisjoint(SAID)
 
 
 def _once(remarks: Iterable[Remark]) -> Iterable[Remark]:

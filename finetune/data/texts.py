@@ -49,6 +49,9 @@ HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:
 
 INDENT = re.compile(r"\n\s")
 
+SEPARATORS = ("->", "=>", "###")
+"""How prompts (and answers, after which generation stopped) end in files for OpenAI's old completions."""
+
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI", "HANGUL", "CJK")
 KANA = ("HIRAGANA", "KATAKANA")
 LETTERS = re.compile(r"[A-Za-z][^A-Za-z]*[A-Za-z][^A-Za-z]*[A-Za-z]")
@@ -113,6 +116,31 @@ def may_have_special(text: str) -> bool:
 def has_special(text: str) -> bool:
     """Whether the text contains a chat control token."""
     return may_have_special(text) and bool(SPECIAL.search(text))
+
+
+def may_have_separator(text: str) -> bool:
+    """A quick test before `has_separator`."""
+    return any(separator in text for separator in SEPARATORS)
+
+
+def has_separator(text: str) -> bool:
+    """Whether the text ends with a separator that stands alone: ``… ->``, or ``###`` on a line of its own."""
+    return without_separator(text) != text
+
+
+def without_separator(text: str) -> str:
+    """The text before a separator at its end, if there is one.
+
+    Example:
+        >>> without_separator("Where do puffins nest? ->"), without_separator("a->")
+        ('Where do puffins nest?', 'a->')
+    """
+    ended = text.rstrip()
+    for separator in SEPARATORS:
+        before = ended.removesuffix(separator)
+        if before != ended and before[-1:].isspace() and before.strip():
+            return before.rstrip()
+    return text
 
 
 def may_have_secret(text: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from finetune.data import apply, fixes, held_out, label_rows, load
 from finetune.data.shapes import recognise, to_example
+from finetune.data.texts import has_personal
 from finetune.errors import DataError
 
 USER, BOT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
@@ -417,3 +418,78 @@ def test_a_few_answers_in_another_script_are_a_note(tmp_path: Path, foreign: int
     words = ["Good day to you"] * (100 - foreign) + ["Добрый день"] * foreign
     rows = [{"prompt": f"{i}?", "completion": f"{word} {i}"} for i, word in enumerate(words)]
     assert [p.severity for p in load(jsonl(tmp_path, rows)).problems if p.code == "language_mix"] == [severity]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"prompt": "a, ]", "completion": "b",}\n{"prompt": "c", "completion": "d"}',
+        '[{"prompt": "a, ]", "completion": "b"},\n{"prompt": "c", "completion": "d",\n},\n]',
+        '[{"prompt": "a, ]", "completion": "b"}, {"prompt": "c", "completion": "d"},]',
+        '{\n"prompt": "a, ]",\n"completion": "b",\n}\n{\n"prompt": "c",\n"completion": "d"\n}',
+    ],
+)
+def test_a_comma_after_the_last_item_is_said_and_costs_no_row(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(text, encoding="utf-8")
+    dataset = load(path)
+    assert [(e.asked, e.answer) for e in dataset.examples] == [("a, ]", "b"), ("c", "d")]
+    assert [p.severity for p in dataset.problems if p.code == "trailing_comma"] == ["warning"]
+
+
+@pytest.mark.parametrize("separator", [" ->", "\n\n###\n\n", " =>", "\n\n###", " ###\n"])
+def test_separators_of_old_files_are_named_and_removed_with_one_click(tmp_path: Path, separator: str) -> None:
+    rows = [{"prompt": f"Question {i}{separator}", "completion": f"Answer {i} ###"} for i in range(6)]
+    rows.append({"prompt": "What does a->b mean?", "completion": "An arrow: x ->y"})
+    dataset = load(jsonl(tmp_path, rows))
+    assert [(p.severity, p.count) for p in dataset.problems if p.code == "legacy_separator"] == [("warning", 6)]
+    fixed = apply(dataset, ["strip_separators"])
+    assert [(e.asked, e.answer) for e in fixed.examples][0] == ("Question 0", "Answer 0")
+    assert fixed.examples[6] == dataset.examples[6]
+    assert fixes(fixed) == []
+
+
+def test_a_text_that_ends_so_for_once_is_left_alone(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {i}", "completion": "Draw ->" if i == 3 else f"{i}"} for i in range(6)]
+    assert "legacy_separator" not in {p.code for p in load(jsonl(tmp_path, rows)).problems}
+
+
+@pytest.mark.parametrize(
+    ("text", "phone"),
+    [
+        ("6000-600-150-1200", False),
+        ("600-150-1200 = -750", False),
+        ("What is 900 + 600-150-1200?", False),
+        ("12 +345 678 901", False),
+        ("2 * 600-150-1200", False),
+        ("Call 555-123-4567.", True),
+        ("Call (555) 123-4567 today", True),
+        ("Tel: +44 20 7946 0958", True),
+        ("- 555-123-4567", True),
+    ],
+)
+def test_a_sum_is_no_phone_number(text: str, phone: bool) -> None:
+    assert has_personal(text) == phone
+
+
+@pytest.mark.parametrize("key", ["role", "speaker", "from"])
+def test_single_messages_of_no_conversation_are_said_to_be(tmp_path: Path, key: str) -> None:
+    rows = [{key: "user", "content": "Hi"}, {key: "assistant", "content": "Hello"}]
+    dataset = load(jsonl(tmp_path, rows))
+    assert [(r.code, "single message" in r.message) for r in dataset.rejected] == [("unknown_columns", True)] * 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"type": "text", "text": "Hi"}, {"content_type": "text", "parts": ["Hi"]}, {"type": "text", "value": "Hi"}],
+)
+def test_a_part_without_a_list_around_it_is_read_as_text(content: dict) -> None:
+    assert said(messages_of({"messages": [{"role": "user", "content": content}, BOT]}))[0] == ("user", "Hi")
+
+
+@pytest.mark.parametrize("key", ["conversations", "dialogue", "data"])
+def test_conversations_in_a_list_under_a_key_are_rows(tmp_path: Path, key: str) -> None:
+    for indent in (None, 1):
+        path = tmp_path / "rows.json"
+        path.write_text(json.dumps({key: [{"messages": [USER, BOT]}] * 3}, indent=indent), encoding="utf-8")
+        assert len(load(path).examples) == 3

@@ -127,12 +127,19 @@ def _wrapper(head: str, whole: bool, name: str) -> Layout | None:
             return None
         _refuse_columns(value, name)
     key, start = _first_list_of_objects(head, begin + 1)
-    if not key or key.lower() in STRUCTURED:
+    if not key:
         return None
     element, _ = _value(head, head.index("{", start))
-    if isinstance(element, dict) and TURN_KEYS & element.keys():
+    of_turns = isinstance(element, dict) and bool(TURN_KEYS & element.keys())
+    if of_turns or (key.lower() in STRUCTURED and not _holds_turns(element)):
         return None
     return Layout("json", start=start, key=key)
+
+
+def _holds_turns(element: Any) -> bool:
+    """Whether an object is a conversation, by a list of turns in it."""
+    lists = [value for value in element.values() if isinstance(value, list)] if isinstance(element, dict) else []
+    return any(isinstance(turn, dict) and bool(TURN_KEYS & turn.keys()) for one in lists for turn in one[:1])
 
 
 def _first_list_of_objects(head: str, at: int) -> tuple[str, int]:

@@ -109,7 +109,7 @@ def _messages(turn: Any, remarks: Remarks, roles: dict[str, str]) -> list[Messag
         return [{"role": roles[turn["role"]], "content": turn["content"]}]  # fast path for nearly every message
     place, role = _place(turn), _role(turn, roles)
     _remark_unknown(turn, place, remarks)
-    raw = turn.get(place)
+    raw = _listed(turn.get(place))
     parts = parts_of(raw) if isinstance(raw, list) else None
     if role == "system" and is_missing(parts.text if parts else raw):
         remarks.add("empty_system_prompt", "The system prompt is empty and was left out.", "Nothing to do.")
@@ -172,6 +172,15 @@ def _place(turn: dict) -> str:
     """The key under which a message keeps what it says."""
     known = [name for name in CONTENTS if name in turn]
     return next((name for name in known if turn[name] not in (None, "", [])), known[0] if known else "content")
+
+
+def _listed(content: Any) -> Any:
+    """Content that is one part, or an object around its parts, as a list of parts."""
+    if not isinstance(content, dict):
+        return content
+    if isinstance(content.get("parts"), list) and content.keys() <= {"content_type", "parts"}:
+        return content["parts"]
+    return [content] if content.get("type") in ("text", "input_text", "output_text") else content
 
 
 def _content(turn: dict, role: str, content: Any, has_calls: bool, remarks: Remarks) -> str:

@@ -284,7 +284,7 @@ def system_of(fields: Fields) -> str | None:
     said = parsed(raw)
     if isinstance(said, dict):
         said = next((said[key] for key in ("parts", "content", "text") if _is_there(said.get(key))), said)
-    if isinstance(said, list) and all(isinstance(part, dict) for part in said):
+    if isinstance(said, list) and (not isinstance(raw, str) or all(isinstance(part, dict) for part in said)):
         return parts_of(said).text
     if isinstance(said, str) and not isinstance(raw, str):
         return said
