@@ -24,7 +24,7 @@ from finetune.data.load import load_file, with_validation
 from finetune.data.read import Row, read
 from finetune.data.shapes import fields_of, recognise, to_example
 from finetune.data.split import fingerprints_of, leaks
-from finetune.data.texts import has_separator, without_separator
+from finetune.data.texts import has_separator, without_separator, without_stop
 from finetune.errors import DataError, ModelError
 from finetune.records import Json
 
@@ -281,8 +281,9 @@ def _stripped(example: Example) -> Example:
 def _unseparated(example: Example) -> Example:
     if not any(has_separator(message["content"]) for message in example.messages):
         return example
-    messages = tuple({**m, "content": without_separator(m["content"])} for m in example.messages)
-    return replace(example, messages=messages)
+    cut = [{**m, "content": without_separator(m["content"])} for m in example.messages]
+    cut = [{**m, "content": without_stop(m["content"])} if m["role"] == "assistant" else m for m in cut]
+    return replace(example, messages=tuple(cut))
 
 
 def _leads_with_space(message: Json) -> bool:

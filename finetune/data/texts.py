@@ -143,6 +143,12 @@ def without_separator(text: str) -> str:
     return text
 
 
+def without_stop(text: str) -> str:
+    """An answer without the word that stopped generation after it in such files."""
+    ended = text.rstrip()
+    return ended.removesuffix("END").rstrip() if ended.endswith((" END", "\nEND")) and len(ended) > 4 else text
+
+
 def may_have_secret(text: str) -> bool:
     """A quick test before `has_secret`."""
     return any(needed in text and any(start in text for start in starts) for needed, starts in SECRET_STARTS.items())

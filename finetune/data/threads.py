@@ -244,6 +244,9 @@ def _once(node: _Node) -> list[Json]:
 
 def _row(first: Row, messages: list[Json]) -> Row:
     """A conversation as a row. The system prompt that each row of it repeats is kept once."""
+    if not any(SPEAKERS.get(str(message["from"])) == "assistant" for message in messages):
+        # in corpora of dialogues with a service, "system" is who answers the user
+        messages = [message | {"from": "assistant"} if message["from"] == "system" else message for message in messages]
     system = next((message for message in messages if message["from"] == "system"), None)
     if system:
         messages = [system, *(message for message in messages if message != system)]

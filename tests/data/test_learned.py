@@ -126,6 +126,7 @@ RATED = [
         "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": f"Answer {i}."}],
         "thumbs_up": good,
     },
+    lambda i, good: {"question": "Where?", "answer": f"Answer {i}.", "label": "Good" if good else "bad"},
 ]
 
 

@@ -169,6 +169,58 @@ def test_the_column_that_is_recognised_is_read(row: dict) -> None:
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"conversation": [{"human": "Hi", "assistant": "Hello"}]},
+        {"conversation": [{"system": "", "input": "Hi", "output": "Hello"}]},
+        {"dialogue": [{"question": "Hi", "answer": "Hello"}]},
+        {"custom_id": "7", "body": {"model": "m", "messages": [USER, BOT]}},
+        {"data": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}},
+        {"messages": [{"author": "user", "content": "Hi"}, {"author": "assistant", "content": "Hello"}]},
+        {"turns": [{"speaker": "customer", "text": "Hi"}, {"speaker": "agent", "text": "Hello"}]},
+        {"input": [USER], "output": [{"role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]}]},
+        {"prompt": json.dumps([USER]), "response": BOT},
+        {"question": [USER], "answer": "Hello"},
+    ],
+)
+def test_turns_are_found_wherever_they_are(row: dict) -> None:
+    assert said(messages_of(row)) == [("user", "Hi"), ("assistant", "Hello")]
+
+
+def test_what_a_pair_or_a_request_holds_besides_is_named(tmp_path: Path) -> None:
+    rows = [
+        {"conversation": [{"human": "Hi", "assistant": "Hello", "mood": "good"}]},
+        {"custom_id": "7", "body": {"model": "m", "messages": [USER, BOT], "tools": [TOOL]}},
+    ]
+    dataset = load(jsonl(tmp_path, rows))
+    found = {p.code: p.message for p in dataset.problems}
+    assert "mood" in found["message_unrecognized_key"]
+    assert found["unused_columns"] == "Not used: custom_id, model."
+    assert dataset.examples[1].tools == (TOOL,)
+
+
+def test_the_tools_of_a_conversational_prompt_are_kept() -> None:
+    row = {"prompt": [USER], "completion": [BOT], "tools": [TOOL]}
+    example, remarks = to_example(row, "prompt_completion", 1)
+    assert (example.tools, remarks) == ((TOOL,), [])
+
+
+@pytest.mark.parametrize("column", ["context", "passage", "article", "paragraph"])
+def test_what_a_question_is_about_is_part_of_it(column: str) -> None:
+    row = {"question": "Where?", "answer": "There.", column: "They nest there."}
+    assert said(messages_of(row))[0] == ("user", "They nest there.\n\nWhere?")
+
+
+@pytest.mark.parametrize("column", ["title", "category_of_text", "comment_of_reader"])
+def test_a_text_that_is_learned_without_its_columns_is_a_warning(tmp_path: Path, column: str) -> None:
+    rows = [{"text": f"All of text {i}.", column: "x", "url": "https://example.org"} for i in range(3)]
+    found = {p.code: p.severity for p in load(jsonl(tmp_path, rows)).problems}
+    assert found["text_beside_columns"] == "warning"
+    plain = [{"text": f"All of text {i}.", "url": "https://example.org", "id": i} for i in range(3)]
+    assert "text_beside_columns" not in {p.code for p in load(jsonl(tmp_path, plain)).problems}
+
+
+@pytest.mark.parametrize(
     "tools",
     [
         {"tools": [{"name": "weather", "input_schema": {"type": "object"}}]},
@@ -245,6 +297,15 @@ def test_a_tree_of_messages_as_oasst_has_it(tmp_path: Path) -> None:
         [("user", "Hi"), ("assistant", "Hey")],
     ]
     assert [p.message for p in dataset.problems if p.code == "unused_columns"] == ["Not used: lang."]
+
+
+def test_the_system_of_a_dialogue_with_a_service_answers(tmp_path: Path) -> None:
+    rows = [{"dialogue_id": 1, "speaker": ["USER", "SYSTEM"][i % 2], "utterance": f"m{i}"} for i in range(4)]
+    (example,) = load(jsonl(tmp_path, rows)).examples
+    assert [m["role"] for m in example.messages] == ["user", "assistant"] * 2
+    rows = [{"dialogue_id": 1, "role": r, "content": r} for r in ("system", "user", "assistant")]
+    (example,) = load(jsonl(tmp_path, rows)).examples
+    assert [m["role"] for m in example.messages] == ["system", "user", "assistant"]
 
 
 def test_no_row_of_a_broken_thread_is_lost(tmp_path: Path) -> None:
@@ -439,12 +500,14 @@ def test_a_comma_after_the_last_item_is_said_and_costs_no_row(tmp_path: Path, te
 
 @pytest.mark.parametrize("separator", [" ->", "\n\n###\n\n", " =>", "\n\n###", " ###\n"])
 def test_separators_of_old_files_are_named_and_removed_with_one_click(tmp_path: Path, separator: str) -> None:
-    rows = [{"prompt": f"Question {i}{separator}", "completion": f"Answer {i} ###"} for i in range(6)]
+    rows = [
+        {"prompt": f"Question {i}{separator}", "completion": f"Answer {i} {'END' if i else '###'}"} for i in range(6)
+    ]
     rows.append({"prompt": "What does a->b mean?", "completion": "An arrow: x ->y"})
     dataset = load(jsonl(tmp_path, rows))
     assert [(p.severity, p.count) for p in dataset.problems if p.code == "legacy_separator"] == [("warning", 6)]
     fixed = apply(dataset, ["strip_separators"])
-    assert [(e.asked, e.answer) for e in fixed.examples][0] == ("Question 0", "Answer 0")
+    assert [(e.asked, e.answer) for e in fixed.examples[:6]] == [(f"Question {i}", f"Answer {i}") for i in range(6)]
     assert fixed.examples[6] == dataset.examples[6]
     assert fixes(fixed) == []
 

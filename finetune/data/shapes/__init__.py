@@ -17,7 +17,17 @@ from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
 from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
-from finetune.data.shapes.pairs import SYSTEMS, filled, label_of, messages_of, names_used, shape_of, system_of
+from finetune.data.shapes.pairs import (
+    METADATA,
+    SYSTEMS,
+    filled,
+    is_conversational,
+    label_of,
+    messages_of,
+    names_used,
+    shape_of,
+    system_of,
+)
 from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
 from finetune.records import Json
@@ -36,6 +46,15 @@ __all__ = [
 
 TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents")
 """Columns that may hold a list of turns."""
+
+WRAPPERS = ("body", "request", "data", "conversation", "dialogue", "chat")
+"""Columns that may hold an object with a list of turns, as a request to OpenAI's batch API does."""
+
+PAIRS = (
+    *(("human", "assistant"), ("human", "bot"), ("user", "assistant"), ("user", "bot"), ("input", "output")),
+    *(("question", "answer"), ("prompt", "response"), ("instruction", "output"), ("query", "response")),
+)
+"""Keys of a turn that holds both what was asked and what was answered."""
 
 KNOWN_BESIDE_TURNS = {
     *("tools", "functions", "toolconfig", "tool_config", "parallel_tool_calls"),
@@ -57,6 +76,11 @@ def fields_of(value: Any) -> Json | None:
     fields: Json = {}
     for key, item in value.items():
         fields.setdefault(str(key).strip().lower().replace(" ", "_").replace("-", "_"), item)
+    for name in WRAPPERS:
+        inner = fields.get(name)
+        if isinstance(inner, dict) and any(isinstance(inner.get(key), list) for key in TURNS):
+            outer = {key: item for key, item in fields.items() if key != name}
+            return outer | (fields_of(inner) or {})
     return fields
 
 
@@ -66,7 +90,7 @@ def recognise(value: Any) -> str | None:
     if fields is None:
         return None
     if found := turns_of(fields):
-        return "sharegpt" if "from" in found[1][0] else "chat"
+        return "chat" if "role" in found[1][0] else "sharegpt"
     shape = shape_of(fields)
     if shape and filled(fields, shape):
         return shape
@@ -80,7 +104,26 @@ def turns_of(fields: Json) -> tuple[str, list] | None:
     for name in TURNS:
         if name in fields and _is_turns(turns := parsed(fields[name])):
             return name, turns
+    for name in TURNS:
+        if name in fields and (turns := _turns_of_pairs(parsed(fields[name]))):
+            return name, turns
     return None
+
+
+def _turns_of_pairs(value: Any) -> list[Json] | None:
+    """A list of pairs as a list of turns; keys of a pair that are neither are kept, to be named as unused."""
+    if not isinstance(value, list) or not value or not all(isinstance(pair, dict) for pair in value):
+        return None
+    ask, answer = next((one for one in PAIRS if all(set(one) <= pair.keys() for pair in value)), ("", ""))
+    turns: list[Json] = []
+    for pair in value if ask else ():
+        rest = {key: item for key, item in pair.items() if key not in (ask, answer, "system")}
+        if not is_missing(pair.get("system")):
+            turns.append({"role": "system", "content": pair["system"]})
+        if not is_missing(pair[ask]):
+            turns.append({"role": "user", "content": pair[ask]})
+        turns.append(rest | {"role": "assistant", "content": pair[answer]})
+    return turns or None
 
 
 def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]]:
@@ -99,8 +142,17 @@ def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]
         return _conversation(fields, shape, line, remarks)
     messages = messages_of(fields, shape, remarks)
     label = label_of(fields) if shape == "classification" else None
-    remarks.unused(_filled(fields, fields.keys() - names_used(fields, shape)))
-    return finished(messages, line, remarks, (), label)
+    tools = tools_of(fields, remarks) if is_conversational(fields, shape) else ()
+    left = _filled(fields, fields.keys() - names_used(fields, shape) - (KNOWN_BESIDE_TURNS if tools else set()))
+    if shape == "text" and not METADATA.issuperset(left):
+        remarks.add(
+            "text_beside_columns",
+            "Each text is learned as a whole, without the other columns.",
+            "If one of them is the prompt or the answer, map the columns.",
+            "warning",
+        )
+    remarks.unused(left)
+    return finished(without_padding(messages, tools, remarks), line, remarks, tools, label)
 
 
 def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tuple[Example, list[Remark]]:
@@ -208,8 +260,13 @@ def _is_turns(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and isinstance(value[0], dict)
-        and bool({"role", "from"} & set(value[0]))
+        and (bool({"role", "from"} & value[0].keys()) or _is_spoken(value[0]))
     )
+
+
+def _is_spoken(turn: Json) -> bool:
+    """Whether an object is a turn by another name of its role."""
+    return bool({"author", "speaker"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
 
 
 def error_of(value: Any) -> DataError | None:

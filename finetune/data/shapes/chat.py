@@ -50,6 +50,7 @@ SPEAKERS = ROLES | {
 CONTENTS = ("content", "value", "parts", "text")
 """Where a message may keep what it says; the first that is filled in is read."""
 
+SPOKEN_BY = ("role", "from", "author", "speaker")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 TRAINED = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss_weight")
 """Marks of a message that say whether it is learned."""
@@ -146,7 +147,8 @@ def _message(turn: dict, role: str, content: Any, parts: Parts | None, remarks: 
 
 
 def _remark_unknown(turn: dict, place: str, remarks: Remarks) -> None:
-    if unknown := [str(key) for key in turn if key not in KNOWN and key != place and turn[key] is not None]:
+    by = next((name for name in SPOKEN_BY if turn.get(name) is not None), "role")
+    if unknown := [str(key) for key in turn if key not in KNOWN and key not in (place, by) and turn[key] is not None]:
         remarks.add(
             "message_unrecognized_key",
             f"A message has keys that are not used: {', '.join(sorted(unknown))[:80]}.",
@@ -160,7 +162,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _role(turn: dict, roles: dict[str, str]) -> str:
-    role = turn["role"] if turn.get("role") is not None else turn.get("from")
+    role = next((turn[name] for name in SPOKEN_BY if turn.get(name) is not None), None)
     if role is None or not ({*CONTENTS, "tool_calls", "function_call", "refusal"} & set(turn)):
         raise bad("message_missing_key", "A message has no 'role' or no 'content'.", "Every message needs both.")
     if not isinstance(role, str) or role not in roles:

@@ -32,7 +32,8 @@ RETRIEVAL = (
 )
 MEDIA = ("image", "images", "image_url", "image_path", "audio", "video", "pixel_values", "audio_path")
 IDS = ("input_ids", "token_ids", "tokens_ids")
-YES, NO = (True, "true", "True", "TRUE", "1"), (False, "false", "False", "FALSE", "0")
+YES = (True, "true", "1", "good", "correct", "desirable", "thumbs_up", "up")
+NO = (False, "false", "0", "bad", "incorrect", "undesirable", "thumbs_down", "down")
 RATINGS = ("label", "kto_tag", "thumbs_up", "is_desirable", "desirable")
 """Columns in which an answer is marked as a good or a bad one."""
 
@@ -92,7 +93,9 @@ def rating_of(fields: Json) -> bool | None:
         >>> rating_of({"prompt": "2+2?", "completion": "5", "label": "false"})
         False
     """
-    mark = next((fields[name] for name in RATINGS if _is_yes_no(fields.get(name))), None)
+    marks = (fields[name] for name in RATINGS if name in fields)
+    marks = (mark.strip().lower() if isinstance(mark, str) else mark for mark in marks)
+    mark = next((mark for mark in marks if _is_yes_no(mark)), None)
     return None if mark is None else mark in YES
 
 

@@ -36,14 +36,27 @@ OTHER_PAIRS = (
     ("input", "response"),
     ("text_input", "output"),
     ("input_text", "output_text"),
+    ("q", "a"),
 )
 PASSAGES = ("document", "article", "dialogue", "dialog", "passage", "email", "source_text", "body")
 """Columns with a text to write about; beside one of these, or of `TEXTS`, a column of `FROM_TEXT` is the answer."""
 
 FROM_TEXT = (
     *("answer", "response", "output", "completion", "reply", "answers", "summary", "translation", "highlights"),
-    *("translated_text", "corrected_text", "rewritten_text", "correction", "paraphrase", "rewrite"),
+    *("translated_text", "corrected_text", "rewritten_text", "correction", "paraphrase", "rewrite", "entities"),
 )
+CONTEXTS = ("context", "passage", "article", "paragraph", "document", "background")
+"""Columns with what a question is about."""
+
+METADATA = frozenset(
+    (
+        *("id", "idx", "index", "uuid", "url", "source", "meta", "metadata", "date", "timestamp", "created", "added"),
+        *("lang", "language", "language_score", "score", "int_score", "token_count", "dump", "file_path", "subset"),
+        *("split", "license", "author"),
+    )
+)
+"""Columns that say something about a text and are no part of it."""
+
 ASKED = ("instruction", "prompt", "question")
 """Columns whose answer may be in the column "text"."""
 
@@ -149,7 +162,7 @@ def names_used(fields: Fields, shape: str) -> set[str]:
         "self_instruct": {"input", "output"},
         "alpaca": {"input", "history"},
         "dolly": {"context"},
-        "question_answer": {"context"},
+        "question_answer": {_first(fields, CONTEXTS) or "context"},
     }
     return {*_columns(fields, shape), *SYSTEMS, *more.get(shape, ())}
 
@@ -164,9 +177,9 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
         return (_says("assistant", _whole_text(fields, remarks)),)
     if shape == "self_instruct":
         return _instances(fields, remarks)
-    if shape == "prompt_completion" and isinstance(parsed(fields.get("prompt")), list):
-        return _conversational(fields, remarks)
     asked, answer = _columns(fields, shape)
+    if is_conversational(fields, shape):
+        return _conversational(fields, asked, answer, remarks)
     history = _history(fields, remarks) if shape == "alpaca" else []
     user = _question(fields, shape, asked, remarks)
     target = _only(fields.get(answer), answer, remarks)
@@ -211,7 +224,7 @@ def _whole_text(fields: Fields, remarks: Remarks) -> str:
 def _question(fields: Fields, shape: str, asked: str, remarks: Remarks) -> str:
     said = _text(fields, asked, remarks)
     if shape == "question_answer":
-        return join(_optional(fields, "context", remarks), said)
+        return join(_optional(fields, _first(fields, CONTEXTS) or "context", remarks), said)
     if shape not in ("alpaca", "dolly"):
         return said
     extra = _optional(fields, "context" if shape == "dolly" else "input", remarks)
@@ -240,16 +253,35 @@ def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _conversational(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
-    """TRL's conversational format: lists of messages as prompt and completion. Only the completion is learned."""
-    prompt = parsed(fields["prompt"])
-    completion = parsed(fields.get(_first(fields, ANSWERS) or "completion"))
+def is_conversational(fields: Fields, shape: str) -> bool:
+    """Whether the prompt is a list of messages, as in TRL's conversational format and in logs of OpenAI's API."""
+    if shape in ("text", "self_instruct", "classification"):
+        return False
+    prompt = fields.get(_columns(fields, shape)[0])
+    prompt = parsed(prompt) if isinstance(prompt, str) and prompt.lstrip().startswith("[") else prompt
+    if not isinstance(prompt, list):
+        return False
+    return (
+        shape == "prompt_completion"
+        or all(isinstance(turn, dict) and "role" in turn for turn in prompt)
+        and bool(prompt)
+    )
+
+
+def _conversational(fields: Fields, asked: str, answer: str, remarks: Remarks) -> tuple[Message, ...]:
+    """Lists of messages as prompt and completion. Only the completion is learned."""
+    prompt, completion = parsed(fields[asked]), parsed(fields.get(answer))
+    if isinstance(completion, dict) and "role" in completion:
+        completion = [completion]
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(completion, list) or not completion:
         raise bad("missing_content", "The completion is empty or missing.", "Fill it in, or drop the row.")
-    asked = [{**m, "weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m for m in prompt]
-    return conversation([*asked, *completion], remarks)
+    turns = [{**m, "weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m for m in prompt]
+    system = (
+        [] if turns and isinstance(turns[0], dict) and turns[0].get("role") == "system" else _system(fields, remarks)
+    )
+    return conversation([*system, *turns, *completion], remarks)
 
 
 def _history(fields: Fields, remarks: Remarks) -> list[Message]:
