@@ -1,25 +1,34 @@
 """What only a person can decide about reading a file. Each choice is a fix: one click, and the file is read again.
 
 Example:
-    >>> load("rated.jsonl", choices=frozenset({"train_on_good"})).rejected[0].code
+    >>> load("rated.jsonl", choices=("train_on_good",)).rejected[0].code
     'train_on_good'
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from finetune.data.shapes import fields_of, recognise
 from finetune.data.shapes.content import bad
 from finetune.data.shapes.not_sft import PREFERENCE, RATINGS, rating_of
 
-HEADER, GOOD, USABLE = "first_line_is_header", "train_on_good", "leave_out_preferences"
+HEADER, NO_HEADER = "first_line_is_header", "first_line_is_row"
+GOOD, USABLE = "train_on_good", "leave_out_preferences"
 CHOICES = {
     HEADER: "Read the first line as the names of the columns",
+    NO_HEADER: "Read the first line as a row",
     GOOD: "Train only on the rows that are marked as good",
     USABLE: "Train on the answer column, and leave out the compared answers",
 }
 OF_ROWS = frozenset((GOOD, USABLE))
 UNRATED = (None, "text", "classification")
 """Formats of rows without an answer that could be a good or a bad one."""
+
+
+def header_of(choices: Iterable[str]) -> bool | None:
+    """Whether the first line is the header, as `finetune.data.read` is told; of two choices the last one counts."""
+    made = [code for code in choices if code in (HEADER, NO_HEADER)]
+    return made[-1] == HEADER if made else None
 
 
 def chosen(value: Any, choices: frozenset[str]) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
-from finetune.data.choices import CHOICES, GOOD, HEADER, USABLE, chosen
+from finetune.data.choices import CHOICES, GOOD, HEADER, NO_HEADER, OF_ROWS, USABLE, chosen
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
@@ -44,6 +44,7 @@ TITLES = {
 
 MENDS = {
     HEADER: "header_missing",
+    NO_HEADER: "header_unsure",
     GOOD: "kto_labels",
     USABLE: "preference_pairs",
     "strip_leading_space": "leading_space",
@@ -135,7 +136,10 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
 def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
     """The fix that reads the file again with one choice more, measured on the rows as they are in the file."""
     changed, before, after = 0, "", ""
-    for row in read(dataset.path).rows:
+    for row in read(dataset.path, header=False if code == NO_HEADER else None).rows:
+        if code not in OF_ROWS:
+            shown = (row.text[:1_000], "") if code == HEADER else ("", row.text[:1_000])
+            return [Fix(code, TITLES[code], 1, *shown)]
         try:
             example = _as_chosen(row, code)
         except DataError:
@@ -144,9 +148,7 @@ def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
             continue
         changed += 1
         if changed == 1:
-            before, after = row.text[:1_000], _shown(example) if code != HEADER else ""
-        if code == HEADER:
-            break
+            before, after = row.text[:1_000], _shown(example)
     return [Fix(code, TITLES[code], changed, before, after)] if changed else []
 
 
@@ -154,8 +156,8 @@ def _as_chosen(row: Row, code: str) -> Example | None:
     """The example that a row becomes by a choice, or None if the choice does not concern it."""
     if row.error:
         raise row.error
-    value = row.value if code == HEADER else chosen(row.value, frozenset((code,)))
-    if code != HEADER and value == fields_of(row.value):
+    value = chosen(row.value, frozenset((code,)))
+    if value == fields_of(row.value):
         return None
     return to_example(value, recognise(value) or "text", row.line)[0]
 
@@ -164,10 +166,10 @@ def _reread(dataset: Dataset, code: str, length: Length | None, system: str | No
     """The files read again with one choice more, and the fixes made so far."""
     choices = (*(earlier for earlier in dataset.applied if earlier in CHOICES), code)
     kept = [problem for problem in dataset.problems if problem.code == "hub_rows_cut"]
-    fresh, held = load_file(dataset.path, dataset.mapping, frozenset(choices)), dataset.validation
+    fresh, held = load_file(dataset.path, dataset.mapping, choices), dataset.validation
     fresh = replace(fresh, name=dataset.name, problems=in_order([*fresh.problems, *kept]), applied=choices)
     if held and dataset.split and dataset.split.by == "file":
-        fresh = with_validation(fresh, load_file(held.path, dataset.mapping, frozenset(choices)))
+        fresh = with_validation(fresh, load_file(held.path, dataset.mapping, choices))
     for earlier in dataset.applied:
         if earlier not in CHOICES:
             fresh = _applied(fresh, earlier, length, system)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetune.data import hub
 from finetune.data.checks import Checks
-from finetune.data.choices import CHOICES, HEADER, OF_ROWS, chosen
+from finetune.data.choices import CHOICES, OF_ROWS, chosen, header_of
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
@@ -33,7 +33,7 @@ def load(
     path: str | Path,
     validation: str | Path | None = None,
     mapping: Mapping | None = None,
-    choices: frozenset[str] = frozenset(),
+    choices: tuple[str, ...] = (),
 ) -> Dataset:
     """Read a file (or a folder with a train file, or ``hub:owner/name[:config[:split]]``) into a `Dataset`.
 
@@ -133,9 +133,9 @@ def _beside(train: Path) -> Path | None:
     return found[0] if found else None
 
 
-def load_file(path: Path, mapping: Mapping | None = None, choices: frozenset[str] = frozenset()) -> Dataset:
+def load_file(path: Path, mapping: Mapping | None = None, choices: tuple[str, ...] = ()) -> Dataset:
     """Read one file, and no validation file beside it."""
-    table = read(path, header=HEADER in choices)
+    table = read(path, header=header_of(choices))
     rows = _Rows(mapping, choices)
     if mapping:
         for row in table.rows:
@@ -163,8 +163,8 @@ def _table_problems(table: Table) -> list[Problem]:
 class _Rows:
     """Sorts the rows of one file into examples and rejected rows."""
 
-    def __init__(self, mapping: Mapping | None, choices: frozenset[str]):
-        self.mapping, self.choices = mapping, choices & OF_ROWS
+    def __init__(self, mapping: Mapping | None, choices: tuple[str, ...]):
+        self.mapping, self.choices = mapping, OF_ROWS.intersection(choices)
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}

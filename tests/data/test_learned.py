@@ -88,6 +88,7 @@ def test_what_is_left_out_is_named_once_for_all_rows(tmp_path: Path) -> None:
         {"text": "I won!", "labels": 1.0, "category": "joy"},
         {"text": "I won!", "target": 0, "target_names": "joy"},
         {"review": "I won!", "class_id": 7, "class": "joy"},
+        {"text": "I won!", "label": "joy", "label_names": ["fear", "joy"]},
     ],
 )
 def test_the_name_of_a_label_wins_over_its_number(row: dict) -> None:

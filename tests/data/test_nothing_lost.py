@@ -437,6 +437,33 @@ def test_a_header_is_one_in_any_language(tmp_path: Path, header: str, rows: list
     assert dataset.rows == len(rows)
 
 
+PHRASES = [("go away", "va-t'en"), ("come here", "viens"), ("well done", "bravo"), ("thank you", "merci")]
+
+
+@pytest.mark.parametrize("rows", [PHRASES, [(b, a) for a, b in PHRASES], [(f"word {i}", f"mot {i}") for i in range(9)]])
+def test_a_first_line_that_says_nothing_is_made_a_row_with_one_click(tmp_path: Path, rows: list) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(f"{a},{b}" for a, b in rows), encoding="utf-8")
+    dataset = load(path)
+    assert {p.code: p.severity for p in dataset.problems} == {"unknown_columns": "error", "header_unsure": "note"}
+    assert [(fix.code, fix.rows_changed) for fix in fixes(dataset)] == [("first_line_is_row", 1)]
+    fixed = apply(dataset, ["first_line_is_row"])
+    assert [(e.asked, e.answer) for e in fixed.examples] == rows
+    assert apply(fixed, ["first_line_is_header"]).rows == len(rows) - 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Timestamp,Please explain.,What did you like?", "Name,Tell us what you think.", "Kunde,Bitte erklären Sie."],
+)
+def test_the_questions_of_a_survey_are_its_header(tmp_path: Path, header: str) -> None:
+    cells = ["3/5/2024 10:15", "it was all fine for me", "the food, and also the music"]
+    rows = [cells[: header.count(",") + 1]] * 9
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join([header, *(",".join(f'"{cell}"' for cell in row) for row in rows)]), encoding="utf-8")
+    assert load(path).rows == 9
+
+
 # What tells rows apart
 
 

@@ -139,27 +139,27 @@ def _failed(lines: _Lines, error: csv.Error) -> Record:
 
 
 class Delimited:
-    """A table in text: its `columns`, then its rows. Unless the header is `given`, the first line may be a row.
+    """A table in text: its `columns`, then its rows. `header` says whether the first line is one; None: look at it.
 
     Raises:
         DataError: the header cannot be read.
     """
 
-    def __init__(self, text: Text, cells: Cells, decoder: RowDecoder, given: bool = False):
+    def __init__(self, text: Text, cells: Cells, decoder: RowDecoder, header: bool | None = None):
         self._decoder, self._cells = decoder, cells
         self._records = records(text, cells)
-        header = next(self._records, None)
-        if header is None or header.error:
+        first = next(self._records, None)
+        if first is None or first.error:
             raise DataError(
                 "The header of the table cannot be read.",
                 where=text.source.name,
                 fix="Put the column names in the first line, with every quote closed.",
                 code="invalid_csv",
             )
-        names = header.cells if given else self._names(header)
-        self.columns = column_names(names, header.line, text.source.name, decoder.notes)
+        names = first.cells if header else self._names(first, header)
+        self.columns = column_names(names, first.line, text.source.name, decoder.notes)
 
-    def _names(self, first: Record) -> list[str]:
+    def _names(self, first: Record, header: bool | None) -> list[str]:
         """The first line, or made-up names if it is a row like those after it; these are read again as rows."""
         peeked, characters = [], 0
         for record in islice(self._records, PEEKED):
@@ -168,8 +168,12 @@ class Delimited:
             if characters > PEEKED_CHARS:
                 break
         others = [record.cells for record in peeked if not record.error]
-        if not begins_with_a_row(first.cells, others):
+        row = begins_with_a_row(first.cells, others)
+        if not row and header is None:
             self._records = chain(peeked, self._records)
+            if row is None:
+                message = "The first line was read as the names of the columns, though none of them is a usual one."
+                self._decoder.notes.once("header_unsure", first.line, message, "If it is a row, say so with one click.")
             return first.cells
         names = names_for([first.cells, *others])
         self._records = chain([first], peeked, self._records)

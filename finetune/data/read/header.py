@@ -17,14 +17,16 @@ PEEKED, PEEKED_CHARS = 50, 1 << 20
 
 NUMBER = re.compile(r"[-+]?\d[\d.,:/ -]*%?")
 ENDS = (".", "?", "!", "。", "？", "！", "…", "؟", "۔")
-LONGEST_CLASS = 60
+FEWEST, LONGEST_CLASS = 4, 60
+LONG_NAME = 12
+"""Words from which a cell is hardly a name, even in a survey, where the questions are the header."""
 
 ROW, MAYBE_ROW, UNDECIDED, MAYBE_HEADER, HEADER = 2, 1, 0, -1, -2
 """What a cell of the first line says about the line."""
 
 
-def begins_with_a_row(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line is a row like the others.
+def begins_with_a_row(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool | None:
+    """Whether the first line is a row like the others; None if nothing tells, and it is taken for a header.
 
     A cell that is one of its column's few values, or a number in a column of numbers, is no column's name. Else the
     sentences are compared: a name has few words and no full stop.
@@ -39,7 +41,9 @@ def begins_with_a_row(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bo
     votes = [_vote(cell.strip(), [row[place].strip() for row in rows]) for place, cell in enumerate(first)]
     if HEADER in votes or ROW in votes:
         return HEADER not in votes
-    return MAYBE_ROW in votes and MAYBE_HEADER not in votes
+    if MAYBE_HEADER in votes:
+        return False
+    return True if MAYBE_ROW in votes else None
 
 
 def names_for(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -87,17 +91,18 @@ def _vote_on_words(cell: str, cells: list[str]) -> int:
     words, usual = len(cell.split()), median(len(other.split()) for other in cells)
     ends = cell.endswith(ENDS)
     alike = sum(other.endswith(cell[-1]) for other in cells) >= len(cells) / 2
-    if ends and words > 1 and (alike or not cell.endswith("?")):
+    if ends and words > 1 and alike:
         return MAYBE_ROW
     if not ends and words <= 3 and usual >= 4:
         return MAYBE_HEADER
-    return MAYBE_ROW if words >= 6 and usual >= 4 and not cell.endswith("?") else UNDECIDED
+    return MAYBE_ROW if words >= LONG_NAME and usual >= LONG_NAME / 2 and not cell.endswith("?") else UNDECIDED
 
 
 def _is_class(cells: Sequence[str]) -> bool:
     """Whether a column holds few different short values, over and over."""
     kinds = set(cells)
-    return len(cells) >= 6 and 2 <= len(kinds) <= len(cells) // 3 and all(len(kind) <= LONGEST_CLASS for kind in kinds)
+    most = len(cells) // (2 if all(len(kind.split()) == 1 for kind in kinds) else 3)
+    return len(cells) >= FEWEST and 2 <= len(kinds) <= most and all(len(kind) <= LONGEST_CLASS for kind in kinds)
 
 
 def _counts(cells: Sequence[str]) -> bool:

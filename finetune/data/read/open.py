@@ -58,10 +58,10 @@ def path_errors(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def read(path: str | Path, header: bool = False) -> Table:
+def read(path: str | Path, header: bool | None = None) -> Table:
     """Open a file and read its rows one at a time. Its content decides how, not its name.
 
-    `header` says that the first line of a table in text is its header, even if it looks like a row.
+    `header` says whether the first line of a table in text is its header; by default, what it looks like decides.
 
     Raises:
         DataError: the file is missing, empty, damaged, or not a dataset. Iterating over the rows may raise it
@@ -90,7 +90,7 @@ def read_text(text: str, name: str = "pasted") -> Table:
     return _read(Source(name, pasted=text.encode("utf-8", "replace")))
 
 
-def _read(source: Source, header: bool = False) -> Table:
+def _read(source: Source, header: bool | None = None) -> Table:
     notes = Notes()
     decoder = RowDecoder(notes)
     with source.open() as file:
@@ -105,7 +105,7 @@ def _read(source: Source, header: bool = False) -> Table:
     return _read_text(find_encoding(source, notes), decoder, header)
 
 
-def _read_text(text: Text, decoder: RowDecoder, header: bool) -> Table:
+def _read_text(text: Text, decoder: RowDecoder, header: bool | None) -> Table:
     source, notes = text.source, decoder.notes
     head, whole = text.head()
     if not head.strip():

@@ -38,14 +38,14 @@ OTHER_PAIRS = (
     ("input_text", "output_text"),
     ("q", "a"),
 )
-PASSAGES = ("document", "article", "dialogue", "dialog", "passage", "email", "source_text", "body")
+PASSAGES = ("document", "article", "dialogue", "dialog", "passage", "source_text", "body")
 """Columns with a text to write about; beside one of these, or of `TEXTS`, a column of `FROM_TEXT` is the answer."""
 
 FROM_TEXT = (
     *("answer", "response", "output", "completion", "reply", "answers", "summary", "translation", "highlights"),
     *("translated_text", "corrected_text", "rewritten_text", "correction", "paraphrase", "rewrite", "entities"),
 )
-CONTEXTS = ("context", "passage", "article", "paragraph", "document", "background")
+CONTEXTS = ("context", "passage", "article", "paragraph", "document", "background", "text")
 """Columns with what a question is about."""
 
 METADATA = frozenset(
@@ -162,7 +162,7 @@ def names_used(fields: Fields, shape: str) -> set[str]:
         "self_instruct": {"input", "output"},
         "alpaca": {"input", "history"},
         "dolly": {"context"},
-        "question_answer": {_first(fields, CONTEXTS) or "context"},
+        "question_answer": {_context(fields)},
     }
     return {*_columns(fields, shape), *SYSTEMS, *more.get(shape, ())}
 
@@ -224,11 +224,17 @@ def _whole_text(fields: Fields, remarks: Remarks) -> str:
 def _question(fields: Fields, shape: str, asked: str, remarks: Remarks) -> str:
     said = _text(fields, asked, remarks)
     if shape == "question_answer":
-        return join(_optional(fields, _first(fields, CONTEXTS) or "context", remarks), said)
+        return join(_optional(fields, _context(fields), remarks), said)
     if shape not in ("alpaca", "dolly"):
         return said
     extra = _optional(fields, "context" if shape == "dolly" else "input", remarks)
     return join(said, "" if extra.strip().lower() in EMPTY_INPUTS else extra)
+
+
+def _context(fields: Fields) -> str:
+    """The column with what a question is about; not a text that contains the question, already formatted."""
+    name = _first(fields, CONTEXTS) or "context"
+    return "context" if name == "text" and str(fields.get("question")).strip() in str(fields["text"]) else name
 
 
 def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
@@ -355,8 +361,10 @@ def _label(fields: Fields) -> str:
     names = _labels(tuple(fields))
     if len(names) < 2:
         return names[0] if names else "label"
-    words = (name for name in names if not is_missing(fields[name]) and not is_number(fields[name]))
-    return next(words, names[0])
+    words = (name for name in names if isinstance(fields[name], str) and not is_number(fields[name]))
+    found = next((name for name in words if not is_missing(fields[name])), None)
+    single = [name for name in names if not isinstance(fields[name], list | dict)]  # not the names of all classes
+    return found or (single[0] if single else names[0])
 
 
 def is_number(value: Any) -> bool:
