@@ -17,7 +17,7 @@ import numpy as np
 
 from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
-from finetune.data.shapes.pairs import is_number
+from finetune.data.shapes.columns import is_number
 from finetune.data.texts import (
     has_control,
     has_leading_space,

@@ -11,9 +11,10 @@ from datetime import date, time
 from typing import Any
 
 from finetune.data.mapping import Mapping
+from finetune.data.shapes.columns import ANSWERS, LABELS
 from finetune.data.shapes.content import is_missing
 from finetune.data.shapes.not_sft import not_sft
-from finetune.data.shapes.pairs import ANSWERS, LABELS, marker_in
+from finetune.data.shapes.pairs import marker_in
 from finetune.errors import DataError
 
 GUESSED_FROM = 50

@@ -16,7 +16,7 @@ from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import take
 from finetune.data.duplicates import Fingerprints, fingerprint, near_matches
 from finetune.data.example import Problem
-from finetune.data.shapes.pairs import is_number
+from finetune.data.shapes.columns import is_number
 
 MOST = 200
 """Most held-out rows: enough to tell arms apart, few enough to score on a CPU."""

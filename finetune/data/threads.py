@@ -19,8 +19,9 @@ from typing import Any
 from finetune.data.read import ROW_CHARS, Notes, Row
 from finetune.data.shapes import fields_of, recognise, turns_of
 from finetune.data.shapes.chat import SPEAKERS
+from finetune.data.shapes.columns import is_number, names_used
 from finetune.data.shapes.content import Remarks, bad, is_missing, unused
-from finetune.data.shapes.pairs import is_number, messages_of, names_used
+from finetune.data.shapes.pairs import messages_of
 from finetune.errors import DataError
 from finetune.records import Json
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from statistics import median
 
-from finetune.data.shapes.pairs import COLUMNS
+from finetune.data.shapes.columns import COLUMNS
 
 PEEKED, PEEKED_CHARS = 50, 1 << 20
 """Rows that the first line is compared with, and after how many characters of them it is enough."""

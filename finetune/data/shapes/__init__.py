@@ -15,19 +15,10 @@ from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
+from finetune.data.shapes.columns import METADATA, SYSTEMS, filled, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
 from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
-from finetune.data.shapes.pairs import (
-    METADATA,
-    SYSTEMS,
-    filled,
-    is_conversational,
-    label_of,
-    messages_of,
-    names_used,
-    shape_of,
-    system_of,
-)
+from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
 from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
 from finetune.records import Json
