@@ -11,6 +11,7 @@ Example:
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from finetune.data.example import Example
@@ -66,13 +67,18 @@ def fields_of(value: Any) -> Json | None:
         return None
     fields: Json = {}
     for key, item in value.items():
-        fields.setdefault(str(key).strip().lower().replace(" ", "_").replace("-", "_"), item)
-    for name in WRAPPERS:
+        fields.setdefault(_normal(key) if isinstance(key, str) else str(key), item)
+    for name in () if fields.keys().isdisjoint(WRAPPERS) else WRAPPERS:
         inner = fields.get(name)
         if isinstance(inner, dict) and any(isinstance(inner.get(key), list) for key in TURNS):
             outer = {key: item for key, item in fields.items() if key != name}
             return outer | (fields_of(inner) or {})
     return fields
+
+
+@lru_cache(10_000)
+def _normal(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def recognise(value: Any) -> str | None:
@@ -83,15 +89,16 @@ def recognise(value: Any) -> str | None:
     if found := turns_of(fields):
         return "chat" if "role" in found[1][0] else "sharegpt"
     shape = shape_of(fields)
-    if shape and filled(fields, shape):
+    wanting = [name for name in ("messages", "conversations") if name in fields]
+    if not wanting or (shape and filled(fields, shape)):
         return shape
-    if "messages" in fields or "conversations" in fields:
-        return "chat" if "messages" in fields else "sharegpt"
-    return shape
+    return "chat" if wanting[0] == "messages" else "sharegpt"
 
 
 def turns_of(fields: Json) -> tuple[str, list] | None:
     """The column that holds a list of turns, and the turns; None if there is none."""
+    if fields.keys().isdisjoint(TURNS):
+        return None
     for name in TURNS:
         if name in fields and _is_turns(turns := parsed(fields[name])):
             return name, turns
@@ -133,7 +140,7 @@ def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]
         return _conversation(fields, shape, line, remarks)
     messages = messages_of(fields, shape, remarks)
     label = label_of(fields) if shape == "classification" else None
-    tools = tools_of(fields, remarks) if is_conversational(fields, shape) else ()
+    tools = tools_of(fields, remarks) if "tools" in fields and is_conversational(fields, shape) else ()
     left = _filled(fields, fields.keys() - names_used(fields, shape) - (KNOWN_BESIDE_TURNS if tools else set()))
     if shape == "text" and not METADATA.issuperset(left):
         remarks.add(

@@ -65,7 +65,7 @@ UNSAID = {"from", "value", *THOUGHTS[1:], *TRAINED[1:]}
 """Known keys that are other names for one that is."""
 
 
-PLAIN = {"role", "content"}
+PLAIN, PLAIN_SHAREGPT = {"role", "content"}, {"from", "value"}
 
 
 def conversation(turns: Any, remarks: Remarks, roles: dict[str, str] = ROLES) -> tuple[Message, ...]:
@@ -106,8 +106,11 @@ def _messages(turn: Any, remarks: Remarks, roles: dict[str, str]) -> list[Messag
     """A turn as clean messages: one, none for an empty system prompt, several if it carries what tools answered."""
     if not isinstance(turn, dict):
         raise bad("data_type", "A message is not a JSON object.", 'Write {"role": …, "content": …}.')
-    if turn.keys() == PLAIN and _is_text(turn["content"]) and _is_text(turn["role"]) and turn["role"] in roles:
-        return [{"role": roles[turn["role"]], "content": turn["content"]}]  # fast path for nearly every message
+    keys = turn.keys()
+    if keys in (PLAIN, PLAIN_SHAREGPT):  # a fast path for nearly every message
+        role, text = turn.values() if next(iter(turn)) in SPOKEN_BY else reversed(turn.values())
+        if _is_text(text) and isinstance(role, str) and role in roles:
+            return [{"role": roles[role], "content": text}]
     place, role = _place(turn), _role(turn, roles)
     _remark_unknown(turn, place, remarks)
     raw = _listed(turn.get(place))

@@ -190,5 +190,10 @@ def is_number(value: Any) -> bool:
 
 def first_of(fields: Fields, names: tuple[str, ...]) -> str | None:
     """The first of these columns that is filled in, else the first there is."""
-    known = [name for name in names if name in fields]
-    return next((name for name in known if not is_missing(fields[name])), known[0] if known else None)
+    known = None
+    for name in names:
+        if name in fields:
+            if not is_missing(fields[name]):
+                return name
+            known = known or name
+    return known

@@ -37,7 +37,9 @@ NO = (False, "false", "0", "bad", "incorrect", "undesirable", "thumbs_down", "do
 RATINGS = ("label", "kto_tag", "thumbs_up", "is_desirable", "desirable")
 """Columns in which an answer is marked as a good or a bad one."""
 
-NAMES = frozenset(name for names in (*PREFERENCE, *RETRIEVAL, MEDIA, IDS, RATINGS) for name in names)
+COMPARED = frozenset(name for pair in PREFERENCE for name in pair)
+RETRIEVED = frozenset(pair[1] for pair in RETRIEVAL)
+NAMES = COMPARED | RETRIEVED | {*MEDIA, *IDS, *RATINGS}
 """A row with none of these columns needs no further checks."""
 
 PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .]{0,40}\}\}")
@@ -51,7 +53,7 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
     """
     if NAMES.isdisjoint(fields):
         return None
-    if any(_all(fields, pair) for pair in PREFERENCE):
+    if not COMPARED.isdisjoint(fields) and any(_all(fields, pair) for pair in PREFERENCE):
         return bad(
             "preference_pairs",
             "This is a preference pair (a better and a worse answer) for DPO, not for supervised fine-tuning.",
@@ -77,7 +79,7 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
             "The row contains token ids instead of text; they suit only one tokenizer.",
             "Use the text they were made from.",
         )
-    if any(_all(fields, pair) for pair in RETRIEVAL):
+    if not RETRIEVED.isdisjoint(fields) and any(_all(fields, pair) for pair in RETRIEVAL):
         return bad(
             "retrieval_pairs",
             "This is a pair of texts for training embeddings or retrieval; it has no answer to learn.",
@@ -112,7 +114,7 @@ def unfilled(messages: Sequence[Json]) -> DataError | None:
 
 
 def _all(fields: Json, names: tuple[str, ...]) -> bool:
-    return all(name in fields and not is_missing(fields[name]) for name in names)
+    return fields.keys() >= set(names) and not any(is_missing(fields[name]) for name in names)
 
 
 def _is_yes_no(value: Any) -> bool:

@@ -40,7 +40,7 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
     if shape == "self_instruct":
         return _instances(fields, remarks)
     asked, answer = columns_of(fields, shape)
-    if is_conversational(fields, shape):
+    if _is_list(fields.get(asked)) and is_conversational(fields, shape):
         return _conversational(fields, asked, answer, remarks)
     history = _history(fields, remarks) if shape == "alpaca" else []
     user = _question(fields, shape, asked, remarks)
@@ -120,14 +120,16 @@ def is_conversational(fields: Fields, shape: str) -> bool:
     if shape in ("text", "self_instruct", "classification"):
         return False
     prompt = fields.get(columns_of(fields, shape)[0])
-    prompt = parsed(prompt) if isinstance(prompt, str) and prompt.lstrip().startswith("[") else prompt
+    prompt = parsed(prompt) if _is_list(prompt) else None
     if not isinstance(prompt, list):
         return False
-    return (
-        shape == "prompt_completion"
-        or all(isinstance(turn, dict) and "role" in turn for turn in prompt)
-        and bool(prompt)
-    )
+    of_turns = bool(prompt) and all(isinstance(turn, dict) and "role" in turn for turn in prompt)
+    return shape == "prompt_completion" or of_turns
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a value is a list, or text that may be one."""
+    return value.lstrip()[:1] == "[" if isinstance(value, str) else isinstance(value, list)
 
 
 def _conversational(fields: Fields, asked: str, answer: str, remarks: Remarks) -> tuple[Message, ...]:
@@ -174,6 +176,8 @@ def system_of(fields: Fields) -> str | None:
         >>> system_of({"system": [{"text": "Be kind."}]})
         'Be kind.'
     """
+    if fields.keys().isdisjoint(SYSTEMS):
+        return None
     raw = next((fields[name] for name in SYSTEMS if _is_there(fields.get(name))), None)
     said = parsed(raw)
     if isinstance(said, dict):
