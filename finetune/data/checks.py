@@ -19,6 +19,7 @@ from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
 from finetune.data.shapes.columns import is_number
 from finetune.data.texts import (
+    control_name,
     has_control,
     has_leading_space,
     has_personal,
@@ -91,7 +92,7 @@ TEXT_CHECKS = (
         "control_character",
         may_have_control,
         has_control,
-        "A text contains invisible, bidirectional-control or replacement characters.",
+        "A text contains an invisible or replacement character.",
         "Find them in the preview, which makes them visible, and remove them.",
     ),
     TextCheck(
@@ -164,8 +165,9 @@ class Checks:
             answers = [m["content"] for m in example.messages if m["role"] == "assistant"]
             texts = [m["content"] for m in example.messages]
             for check in suspected:
-                if any(map(check.hit, answers if check.answers_only else texts)):
-                    self._findings.add(check.code, example.line, check.message, check.hint, check.severity)
+                found = next(filter(check.hit, answers if check.answers_only else texts), None)
+                if found is not None:
+                    self._findings.add(check.code, example.line, _said(check, found), check.hint, check.severity)
         self._batch.clear()
         self._texts.clear()
         self._characters = 0
@@ -300,6 +302,13 @@ class _Kinds:
         main = self.main
         lines = sorted(line for kind, kept in self._lines.items() if kind != main for line in kept)
         return sum(self.counts.values()) - self.counts[main], tuple(lines[:FIRST_LINES])
+
+
+def _said(check: TextCheck, text: str) -> str:
+    """What a check says; of an invisible character its name, since it cannot be shown."""
+    if check.code != "control_character":
+        return check.message
+    return f"A text contains an invisible or replacement character: {control_name(text)}."
 
 
 def lines_at(lines: Sequence[int], rows: np.ndarray) -> tuple[int, ...]:

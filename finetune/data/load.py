@@ -19,7 +19,8 @@ from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejec
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
 from finetune.data.shapes import Remark, error_of, plain_chat, recognise, to_example
-from finetune.data.shapes.content import bad, unused
+from finetune.data.shapes.chat import unused_keys
+from finetune.data.shapes.content import bad, listed, unused
 from finetune.data.split import leak_problem
 from finetune.data.threads import ROLES, SAID, joined
 from finetune.errors import DataError
@@ -148,7 +149,7 @@ def load_file(path: Path, mapping: Mapping | None = None, choices: tuple[str, ..
         mapping.check(tuple(rows.columns))
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
     found, prints = rows.checks.finish(examples)
-    problems = in_order([*rows.findings.problems(), *rows.left_out(), *found, *_table_problems(table)])
+    problems = in_order([*rows.problems(), *found, *_table_problems(table)])
     columns = tuple(rows.columns)
     form = f"{rows.shape}_{table.kind}" if rows.shape else None
     name = path.parent.name if path.stem in ("train", "validation") else path.stem
@@ -169,6 +170,7 @@ class _Rows:
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
         self._shapes: Counter[str] = Counter()
+        self._keys: dict[str, None] = {}  # those of messages that were left out
         self._unused: dict[str, int] = {}  # the columns that rows left out, and the first line of each
 
     @property
@@ -188,10 +190,21 @@ class _Rows:
         self.examples.add(example)
         self.checks.add(example)
         for remark in _once(remarks):
-            if remark.names:
+            if remark.code == "unused_columns":
                 self._unused |= {name: row.line for name in remark.names if name not in self._unused}
-            else:
-                self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
+                continue
+            self._keys.update(dict.fromkeys(remark.names))
+            self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
+
+    def problems(self) -> list[Problem]:
+        """What was found row by row. Names that were left out are those of all rows, not of the first alone."""
+        found = [
+            replace(problem, message=unused_keys(self._keys)[0])
+            if problem.code == "message_unrecognized_key"
+            else problem
+            for problem in self.findings.problems()
+        ]
+        return [*found, *self.left_out()]
 
     def left_out(self) -> list[Problem]:
         """The columns that are not used, once for all rows: each of them may lack others."""
@@ -231,7 +244,7 @@ def _unknown(value: object) -> DataError:
             "Each row is a single message, and nothing says to which conversation it belongs.",
             "Add a column 'conversation_id', or put the messages of a conversation into one row.",
         )
-    found = ", ".join(map(str, value))[:80] or "none"
+    found = listed(value, 80) or "none"
     return bad(
         "unknown_columns",
         f"The columns ({found}) match no known format.",

@@ -21,7 +21,7 @@ from typing import Any
 from finetune.data.example import Example
 from finetune.data.read import ROW_CHARS
 from finetune.data.shapes import Remark, Remarks, finished
-from finetune.data.shapes.content import bad, is_missing, text_of
+from finetune.data.shapes.content import bad, is_missing, listed, text_of
 from finetune.records import Json
 
 NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
@@ -79,13 +79,13 @@ class Mapping:
         if not self.assistant.strip():
             raise bad("mapping_invalid", "The mapping has no answer.", "Choose the column with the answer.")
         if self.assistant not in columns and not NAMED.search(self.assistant):
-            known = f"The columns are: {', '.join(columns)[:200]}."
+            known = f"The columns are: {listed(columns, 200)}."
             raise bad("mapping_invalid", f"There is no column {self.assistant[:60]!r}.", known)
         for template in (self.user, self.assistant, self.system or ""):
             for name in NAMED.findall(template) if template not in columns else []:
                 if name not in columns:
                     near = get_close_matches(name, columns, n=1)
-                    advice = f"Did you mean {near[0]!r}?" if near else f"The columns are: {', '.join(columns)[:200]}."
+                    advice = f"Did you mean {near[0]!r}?" if near else f"The columns are: {listed(columns, 200)}."
                     raise bad("mapping_invalid", f"There is no column {name!r}.", advice)
 
     def example(self, value: Any, line: int) -> tuple[Example, list[Remark]]:

@@ -78,6 +78,17 @@ def _name(found: re.Match[str]) -> str:
     return "␡" if code == 0x7F else f"[U+{code:04X}]"
 
 
+def control_name(text: str) -> str:
+    """The first invisible character of a text, by its name.
+
+    Example:
+        >>> control_name("a\u200bb"), control_name("a\x07")
+        ('U+200B ZERO WIDTH SPACE', 'U+0007')
+    """
+    found = CONTROL.search(text)
+    return f"U+{ord(found[0]):04X} {unicodedata.name(found[0], '')}".strip() if found else ""
+
+
 def may_have_control(text: str) -> bool:
     """A quick test before the slow pattern. Like those below, it may be true without a hit but is never false with one.
 

@@ -583,3 +583,34 @@ def test_conversations_in_a_list_under_a_key_are_rows(tmp_path: Path, key: str) 
         path = tmp_path / "rows.json"
         path.write_text(json.dumps({key: [{"messages": [USER, BOT]}] * 3}, indent=indent), encoding="utf-8")
         assert len(load(path).examples) == 3
+
+
+@pytest.mark.parametrize("form", ["{}", '{{"data": {}}}', "  {}\n"])
+def test_rows_on_a_single_line_are_counted(tmp_path: Path, form: str) -> None:
+    rows = [{"prompt": f"{i}?", "completion": "" if i == 6 else f"{i}!"} for i in range(9)]
+    path = tmp_path / "rows.json"
+    path.write_text(form.format(json.dumps(rows)), encoding="utf-8")
+    dataset = load(path)
+    assert [row.line for row in dataset.rejected] == [7]
+    assert "rows_numbered" in {p.code for p in dataset.problems}
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [
+        ("\u200b", "U+200B ZERO WIDTH SPACE"),
+        ("\u202e", "U+202E RIGHT-TO-LEFT OVERRIDE"),
+        ("\ufffd", "REPLACEMENT CHARACTER"),
+    ],
+)
+def test_an_invisible_character_is_said_by_its_name(tmp_path: Path, character: str, name: str) -> None:
+    dataset = load(jsonl(tmp_path, [{"prompt": "Hi", "completion": f"He{character}llo"}]))
+    assert [name in p.message for p in dataset.problems if p.code == "control_character"] == [True]
+
+
+def test_keys_of_messages_are_named_for_all_rows_and_a_list_that_is_cut_says_so(tmp_path: Path) -> None:
+    rows = [{"messages": [USER, BOT | {f"key_number_{i:02}": 1}]} for i in range(20)]
+    messages = [p.message for p in load(jsonl(tmp_path, rows)).problems if p.code == "message_unrecognized_key"]
+    assert len(messages) == 1
+    assert "key_number_00, key_number_01" in messages[0]
+    assert messages[0].endswith(", ….")

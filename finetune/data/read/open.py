@@ -114,6 +114,10 @@ def _read_text(text: Text, decoder: RowDecoder, header: bool | None) -> Table:
     if layout.cells:
         return _finish(source, layout.kind, Delimited(text, layout.cells, decoder, header), notes, text)
     rows = line_rows(text, decoder) if layout.kind == "jsonl" else element_rows(text, decoder, layout.start)
+    if layout.numbered:
+        rows = (Row(number, row.value, row.text, row.error) for number, row in enumerate(rows, start=1))
+        message = "The file is a single line, so rows are counted: 'line 7' is the seventh row."
+        notes.once("rows_numbered", 1, message, "Nothing to do.")
     _say_wrapped(layout, notes)
     _say_kind(source, layout.kind, notes)
     return Table(layout.kind, _within_limits(rows, source, text), notes, (), text.encoding)

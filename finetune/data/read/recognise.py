@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune.data.read.cells import STRUCTURED
@@ -22,12 +22,16 @@ FIRST_OBJECTS = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a text: its `kind`, and for JSON the `key` of the list of rows and where that list `start`s."""
+    """How to read a text: its `kind`, and for JSON the `key` of the list of rows and where that list `start`s.
+
+    If all of it is on one line, the rows are `numbered`: their line would say nothing.
+    """
 
     kind: str
     cells: Cells | None = None
     start: int = 0
     key: str = ""
+    numbered: bool = False
 
 
 def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
@@ -44,9 +48,10 @@ def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
     lines = [line for line in head.split("\n", 50)[:50] if line.strip(" \t\ufeff")]
     if first == "[":
         one_a_line = len(lines) > 1 and lines[1].startswith("[") and _complete(lines[0])
-        return Layout("jsonl" if one_a_line else "json")
+        return Layout("jsonl") if one_a_line else Layout("json", numbered="\n" not in head.strip())
     if first == "{":
-        return _objects(head, whole, lines, ending, name)
+        layout = _objects(head, whole, lines, ending, name)
+        return replace(layout, numbered=layout.kind == "json" and "\n" not in head.strip())
     if 2 * sum(line.lstrip().startswith("{") for line in lines[:10]) >= len(lines[:10]):
         return Layout("jsonl")
     cells = recognise_cells(head, whole, ending)

@@ -10,9 +10,10 @@ The problem codes are those of OpenAI's fine-tuning cookbook where it has one
 (https://cookbook.openai.com/examples/chat_finetuning_data_prep).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-from finetune.data.shapes.content import Remarks, as_json, bad, is_missing, text_of
+from finetune.data.shapes.content import Remarks, as_json, bad, is_missing, listed, text_of
 from finetune.data.shapes.parts import Parts, parts_of
 from finetune.data.shapes.tools import calls_of
 from finetune.records import Json
@@ -152,12 +153,14 @@ def _message(turn: dict, role: str, content: Any, parts: Parts | None, remarks: 
 def _remark_unknown(turn: dict, place: str, remarks: Remarks) -> None:
     by = next((name for name in SPOKEN_BY if turn.get(name) is not None), "role")
     if unknown := [str(key) for key in turn if key not in KNOWN and key not in (place, by) and turn[key] is not None]:
-        remarks.add(
-            "message_unrecognized_key",
-            f"A message has keys that are not used: {', '.join(sorted(unknown))[:80]}.",
-            f"Known keys: {', '.join(sorted(KNOWN - UNSAID))}.",
-            "warning",
-        )
+        what, fix = unused_keys(unknown)
+        remarks.add("message_unrecognized_key", what, fix, "warning", tuple(unknown))
+
+
+def unused_keys(names: Iterable[str]) -> tuple[str, str]:
+    """What the report says about keys of messages that were left out, and what to do about it."""
+    known = ", ".join(sorted(KNOWN - UNSAID))
+    return f"A message has keys that are not used: {listed(sorted(names), 80)}.", f"Known keys: {known}."
 
 
 def _is_text(value: Any) -> bool:

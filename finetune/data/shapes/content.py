@@ -46,7 +46,24 @@ class Remarks:
 
 def unused(names: Iterable[str]) -> tuple[str, str]:
     """What the report says about columns that were left out, and what to do about it."""
-    return f"Not used: {', '.join(sorted(names))[:120]}.", "If one of them belongs in the prompt, map the columns."
+    return f"Not used: {listed(sorted(names), 120)}.", "If one of them belongs in the prompt, map the columns."
+
+
+def listed(names: Iterable[Any], most: int) -> str:
+    """Names in a row, of at most so many characters; a list that is cut says so.
+
+    Example:
+        >>> listed(["prompt", "answer", "id"], 15)
+        'prompt, answer, …'
+    """
+    kept: list[str] = []
+    length = 0
+    for name in map(str, names):
+        length += len(name) + 2
+        if length > most + 2:
+            return ", ".join([*(kept or [name[:most]]), "…"])
+        kept.append(name)
+    return ", ".join(kept)
 
 
 def bad(code: str, what: str, fix: str) -> DataError:
