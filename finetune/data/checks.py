@@ -204,9 +204,9 @@ class Checks:
 
     def _numeric_classes(self) -> Problem | None:
         """Labels that are numbers: the model learns to write digits, and nothing says what they mean."""
-        if not self._labels or not all(map(is_number, self._labels)):
+        if not self._labels or not all(map(_is_numeric, self._labels)):
             return None
-        common = sorted(self._labels.most_common(MOST_CLASSES))
+        common = sorted(self._labels.most_common(MOST_CLASSES), key=lambda one: (len(one[0]), one[0]))
         shown = ", ".join(f"{label}: {rows:,}" for label, rows in common)
         more = ", …" if len(self._labels) > MOST_CLASSES else ""
         message = f"The labels are numbers ({shown}{more}); the model learns to write the digits."
@@ -274,6 +274,11 @@ class Checks:
         if not len(rows):
             return None
         return Problem(code, "warning", len(rows), lines_at(self._lines, rows), message, hint)
+
+
+def _is_numeric(label: str) -> bool:
+    """Whether a label is a number, or a list of numbers."""
+    return all(map(is_number, label.strip("[] ").split(",")))
 
 
 class _Kinds:

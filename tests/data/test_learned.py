@@ -111,6 +111,12 @@ def test_numbers_without_names_are_said_with_their_counts(tmp_path: Path, column
     assert "0: 4, 1: 3, 2: 3" in found[0].message
 
 
+@pytest.mark.parametrize("wrap", [lambda i: [i], lambda i: [i, i + 1], lambda i: -i, lambda i: i / 2])
+def test_numbers_in_lists_are_numbers(tmp_path: Path, wrap) -> None:
+    rows = [{"text": f"Message {i} of many", "labels": wrap(i % 3)} for i in range(10)]
+    assert codes(load(jsonl(tmp_path, rows)))["numeric_classes"] == "warning"
+
+
 def test_labels_in_words_are_not_said_to_be_numbers(tmp_path: Path) -> None:
     rows = [{"text": f"Message {i}", "label": "spam" if i % 2 else "1"} for i in range(10)]
     assert "numeric_classes" not in codes(load(jsonl(tmp_path, rows)))

@@ -149,6 +149,23 @@ def test_a_thought_before_a_call_is_learned(key: str) -> None:
         assert messages_of(row)[1]["content"] == f"<think>\nLook.\n</think>\n\n{content or ''}"
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Hi", "reasoning": "Look.", "answer": "Hello"},
+        {"prompt": "Hi", "completion": "Hello", "reasoning_content": "Look."},
+        {"instruction": "Hi", "thinking": "Look.", "output": "Hello"},
+        {"Question": "Hi", "Complex_CoT": "Look.", "Response": "Hello"},
+    ],
+)
+def test_a_column_of_thoughts_is_learned_before_the_answer(row: dict) -> None:
+    shape = recognise(row)
+    assert shape
+    example, remarks = to_example(row, shape, 1)
+    assert said(list(example.messages)) == [("user", "Hi"), ("assistant", "<think>\nLook.\n</think>\n\nHello")]
+    assert [remark.code for remark in remarks] == ["reasoning_in_answer"]
+
+
 # The column that is recognised is the one that is read
 
 
@@ -161,6 +178,7 @@ def test_a_thought_before_a_call_is_learned(key: str) -> None:
         {"dialogue": 7, "chat": json.dumps([USER, BOT])},
         {"messages": None, "prompt": "Hi", "completion": "Hello"},
         {"prompt": None, "completion": None, "question": "Hi", "answer": "Hello"},
+        {"problem": "Hi", "solution": "Hello"},
         {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": "Hello"}]}]},
     ],
 )

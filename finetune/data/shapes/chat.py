@@ -204,11 +204,16 @@ def _content(turn: dict, role: str, content: Any, has_calls: bool, remarks: Rema
 
 
 def _with_thought(text: str, turn: dict, role: str, parts: Parts | None, remarks: Remarks) -> str:
-    """An answer after what was thought before it, in the tags that chat templates know."""
+    """A message's text, after its thoughts if it has any."""
     thoughts = [turn.get(name) for name in THOUGHTS] + ([parts.thought] if parts else [])
     thought = next((one.strip() for one in thoughts if isinstance(one, str) and one.strip()), "")
     if not thought or role != "assistant":
         return text
+    return after_thought(thought, text, remarks)
+
+
+def after_thought(thought: str, text: str, remarks: Remarks) -> str:
+    """An answer after what was thought before it, in the tags that chat templates know."""
     remarks.add(
         "reasoning_in_answer",
         "'reasoning_content' was put before the answer, in <think> tags.",

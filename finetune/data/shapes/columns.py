@@ -30,6 +30,8 @@ OTHER_PAIRS = (
     ("text_input", "output"),
     ("input_text", "output_text"),
     ("q", "a"),
+    ("problem", "solution"),
+    ("problem", "answer"),
 )
 PASSAGES = ("document", "article", "dialogue", "dialog", "passage", "source_text", "body")
 """Columns with a text to write about; beside one of these, or of `TEXTS`, a column of `FROM_TEXT` is the answer."""
@@ -52,6 +54,9 @@ METADATA = frozenset(
 
 ASKED = ("instruction", "prompt", "question")
 """Columns whose answer may be in the column "text"."""
+
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "complex_cot")
+"""Columns with what was thought before the answer."""
 
 SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "systeminstruction")
 TEXTS = ("text", "sentence", "review", "tweet", "utterance", "message", "comment", "content")
@@ -149,7 +154,8 @@ def names_used(fields: Fields, shape: str) -> set[str]:
         "dolly": {"context"},
         "question_answer": {context_column(fields)},
     }
-    return {*columns_of(fields, shape), *SYSTEMS, *more.get(shape, ())}
+    thoughts = () if shape == "classification" else THOUGHTS
+    return {*columns_of(fields, shape), *SYSTEMS, *thoughts, *more.get(shape, ())}
 
 
 def context_column(fields: Fields) -> str:

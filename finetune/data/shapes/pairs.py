@@ -14,8 +14,8 @@ One sample row per format:
 
 from typing import Any
 
-from finetune.data.shapes.chat import Message, conversation
-from finetune.data.shapes.columns import SYSTEMS, Fields, columns_of, context_column, label_column
+from finetune.data.shapes.chat import Message, after_thought, conversation
+from finetune.data.shapes.columns import SYSTEMS, THOUGHTS, Fields, columns_of, context_column, label_column
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
 from finetune.data.shapes.parts import parts_of
 
@@ -49,8 +49,17 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
         *_system(fields, remarks),
         *history,
         _says("user", user),
-        _says("assistant", text_of(target, answer, remarks)),
+        _says("assistant", _with_thought(fields, shape, text_of(target, answer, remarks), remarks)),
     )
+
+
+def _with_thought(fields: Fields, shape: str, answer: str, remarks: Remarks) -> str:
+    """The answer, after what was thought before it if a column says so."""
+    if shape == "classification" or fields.keys().isdisjoint(THOUGHTS):
+        return answer
+    thought = next((fields[name] for name in THOUGHTS if not is_missing(fields.get(name))), None)
+    said = "" if thought is None else text_of(thought, "reasoning", remarks).strip()
+    return answer if said in answer else after_thought(said, answer, remarks)
 
 
 def label_of(fields: Fields) -> str:
