@@ -217,6 +217,17 @@ def test_what_a_pair_or_a_request_holds_besides_is_named(tmp_path: Path) -> None
     assert dataset.examples[1].tools == (TOOL,)
 
 
+def test_a_second_system_prompt_or_content_is_named(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Hi", "completion": "Hello", "system": "Be kind.", "system_prompt": "Be quick."},
+        {"messages": [USER, BOT], "system": "Be kind.", "system_message": "Be quick."},
+        {"messages": [USER | {"parts": [{"type": "text", "text": "Ho"}], "value": "Hi"}, BOT]},
+    ]
+    found = {p.code: p.message for p in load(jsonl(tmp_path, rows)).problems}
+    assert found["unused_columns"] == "Not used: system_message, system_prompt."
+    assert found["message_unrecognized_key"].endswith("not used: parts.")
+
+
 def test_the_tools_of_a_conversational_prompt_are_kept() -> None:
     row = {"prompt": [USER], "completion": [BOT], "tools": [TOOL]}
     example, remarks = to_example(row, "prompt_completion", 1)

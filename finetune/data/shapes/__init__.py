@@ -16,7 +16,7 @@ from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
-from finetune.data.shapes.columns import METADATA, SYSTEMS, filled, names_used, shape_of
+from finetune.data.shapes.columns import METADATA, SYSTEMS, filled, first_of, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
 from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
 from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
@@ -159,7 +159,7 @@ def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tupl
     if isinstance(turns, list):
         turns = [*_system_turn(fields, turns), *turns]
     messages, tools = conversation(turns, remarks, roles), tools_of(fields, remarks)
-    known = {name, *KNOWN_BESIDE_TURNS, *SYSTEMS}
+    known = {name, *KNOWN_BESIDE_TURNS, first_of(fields, SYSTEMS)}
     remarks.unused(_filled(fields, fields.keys() - known))
     return finished(without_padding(messages, tools, remarks), line, remarks, tools)
 

@@ -62,6 +62,7 @@ KNOWN = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "from", "value"),
     *(*THOUGHTS, *TRAINED),
 }
+ALWAYS_READ = KNOWN - {*CONTENTS, *SPOKEN_BY}
 UNSAID = {"from", "value", *THOUGHTS[1:], *TRAINED[1:]}
 """Known keys that are other names for one that is."""
 
@@ -152,7 +153,9 @@ def _message(turn: dict, role: str, content: Any, parts: Parts | None, remarks: 
 
 def _remark_unknown(turn: dict, place: str, remarks: Remarks) -> None:
     by = next((name for name in SPOKEN_BY if turn.get(name) is not None), "role")
-    if unknown := [str(key) for key in turn if key not in KNOWN and key not in (place, by) and turn[key] is not None]:
+    left = [key for key in turn if key not in ALWAYS_READ and key not in (place, by)]
+    unknown = [str(key) for key in left if turn[key] not in (None, "", [], turn.get(place))]
+    if unknown:
         what, fix = unused_keys(unknown)
         remarks.add("message_unrecognized_key", what, fix, "warning", tuple(unknown))
 

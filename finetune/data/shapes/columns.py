@@ -154,8 +154,11 @@ def names_used(fields: Fields, shape: str) -> set[str]:
         "dolly": {"context"},
         "question_answer": {context_column(fields)},
     }
-    thoughts = () if shape == "classification" else THOUGHTS
-    return {*columns_of(fields, shape), *SYSTEMS, *thoughts, *more.get(shape, ())}
+    system, thought = (
+        None if fields.keys().isdisjoint(names) else first_of(fields, names) for names in (SYSTEMS, THOUGHTS)
+    )
+    used = {*columns_of(fields, shape), *more.get(shape, ())}
+    return used | {name for name in (system, None if shape == "classification" else thought) if name}
 
 
 def context_column(fields: Fields) -> str:
