@@ -7,7 +7,7 @@ it is found too. No row is dropped silently: accepted + rejected = rows in the f
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from finetune.data import hub
@@ -18,11 +18,11 @@ from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
-from finetune.data.shapes import Remark, error_of, plain_chat, recognise, to_example
+from finetune.data.shapes import Remark, error_of, judges, plain_chat, recognise, to_example
 from finetune.data.shapes.chat import unused_keys
 from finetune.data.shapes.content import bad, listed, unused
 from finetune.data.split import leak_problem
-from finetune.data.threads import ROLES, SAID, joined
+from finetune.data.threads import PEEKED, ROLES, SAID, joined
 from finetune.errors import DataError
 from finetune.models.hub import token
 
@@ -143,7 +143,9 @@ def load_file(path: Path, mapping: Mapping | None = None, choices: tuple[str, ..
             rows.see(row)
             rows.take(row)
     else:
-        for row in joined(table.rows, table.notes, rows.see):
+        first = list(islice(table.rows, PEEKED))
+        rows.rated = judges(row.value for row in first)
+        for row in joined(chain(first, table.rows), table.notes, rows.see):
             rows.take(row)
     if mapping and rows.columns:
         mapping.check(tuple(rows.columns))
@@ -166,6 +168,7 @@ class _Rows:
 
     def __init__(self, mapping: Mapping | None, choices: tuple[str, ...]):
         self.mapping, self.choices = mapping, OF_ROWS.intersection(choices)
+        self.rated = True
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
@@ -224,7 +227,7 @@ class _Rows:
         shape = recognise(value) or next(iter(self._shapes), None)
         if shape is None:
             raise error_of(value) or _unknown(value)
-        converted = to_example(value, shape, row.line)
+        converted = to_example(value, shape, row.line, self.rated)
         self._shapes[shape] += 1
         return converted
 

@@ -151,6 +151,23 @@ def test_bad_answers_are_trained_on_by_no_click_and_good_ones_by_one(tmp_path: P
     assert {row.code for row in fixed.rejected} == {"train_on_good"}
 
 
+@pytest.mark.parametrize(
+    ("ask", "answer", "words"),
+    [
+        ("prompt", "completion", ["negative", "positive"]),
+        ("instruction", "output", ["no", "yes"]),
+        ("question", "answer", [True, False]),
+    ],
+)
+def test_a_mark_that_says_the_answer_once_more_is_no_judgement(
+    tmp_path: Path, ask: str, answer: str, words: list
+) -> None:
+    rows = [{ask: f"Is film {i} good?", answer: words[i % 2], "label": i % 2} for i in range(8)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert len(dataset.examples) == 8
+    assert codes(dataset)["unused_columns"] == "note"
+
+
 def test_a_choice_keeps_the_fixes_made_before(tmp_path: Path) -> None:
     plain = {"prompt": "Hi", "completion": " Hello"}
     rows = [plain, *({"prompt": f"{i}?", "completion": f" {i}", "label": bool(i)} for i in range(3))]

@@ -16,9 +16,9 @@ from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
-from finetune.data.shapes.columns import METADATA, SYSTEMS, filled, first_of, names_used, shape_of
+from finetune.data.shapes.columns import METADATA, SYSTEMS, columns_of, filled, first_of, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
-from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
+from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, rating_of, unfilled
 from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
 from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
@@ -38,6 +38,9 @@ __all__ = [
 
 TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents")
 """Columns that may hold a list of turns."""
+
+FEWEST_MARKS = 4
+"""Rows from which marks can be told from answers."""
 
 WRAPPERS = ("body", "request", "data", "conversation", "dialogue", "chat")
 """Columns that may hold an object with a list of turns, as a request to OpenAI's batch API does."""
@@ -124,8 +127,8 @@ def _turns_of_pairs(value: Any) -> list[Json] | None:
     return turns or None
 
 
-def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]]:
-    """Convert one row; the remarks say what was changed.
+def to_example(value: Any, shape: str, line: int, rated: bool = True) -> tuple[Example, list[Remark]]:
+    """Convert one row; the remarks say what was changed. `rated` says that a yes or no beside the answer judges it.
 
     Raises:
         DataError: with the row's problem code; `what` and `fix` are sentences for the report.
@@ -133,7 +136,7 @@ def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]
     fields = fields_of(value)
     if fields is None:
         raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
-    if error := not_sft(fields, rated=shape not in ("classification", "text")):
+    if error := not_sft(fields, rated=rated and shape not in ("classification", "text")):
         raise error
     remarks = Remarks()
     if shape in ("chat", "sharegpt"):
@@ -265,6 +268,24 @@ def _is_turns(value: Any) -> bool:
 def _is_spoken(turn: Json) -> bool:
     """Whether an object is a turn by another name of its role."""
     return bool({"author", "speaker"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
+
+
+def judges(values: Iterable[Any]) -> bool:
+    """Whether a yes or no beside the answers of some rows judges them. It does not if each of two answers always has
+    the same: then it is the answer once more, as a number.
+
+    Example:
+        >>> judges([{"prompt": str(i), "completion": ["no", "yes"][i % 2], "label": i % 2} for i in range(6)])
+        False
+    """
+    both = []
+    for fields in map(fields_of, values):
+        mark = rating_of(fields) if fields else None
+        shape = recognise(fields) if mark is not None else None
+        if fields and shape not in (None, "chat", "sharegpt", "text", "self_instruct"):
+            both.append((mark, str(fields.get(columns_of(fields, shape)[1]))))
+    kinds = set(both)
+    return not (len(both) >= FEWEST_MARKS and len(kinds) == 2 and len({mark for mark, _ in kinds}) == 2)
 
 
 def error_of(value: Any) -> DataError | None:
