@@ -20,6 +20,9 @@ CHOICES = {
     GOOD: "Train only on the rows that are marked as good",
     USABLE: "Train on the answer column, and leave out the compared answers",
 }
+OTHERWISE = (HEADER, NO_HEADER)
+"""Choices for a file that was misread: no mending of its rows, so nobody makes them along with other fixes by default."""
+
 OF_ROWS = frozenset((GOOD, USABLE))
 UNRATED = (None, "text", "classification")
 """Formats of rows without an answer that could be a good or a bad one."""
