@@ -21,7 +21,7 @@ CHOICES = {
     USABLE: "Train on the answer column, and leave out the compared answers",
 }
 OTHERWISE = (HEADER, NO_HEADER)
-"""Choices for a file that was misread: no mending of its rows, so nobody makes them along with other fixes by default."""
+"""Choices for a file that was misread: they mend no rows, and are not ticked along with other fixes."""
 
 OF_ROWS = frozenset((GOOD, USABLE))
 UNRATED = (None, "text", "classification")
