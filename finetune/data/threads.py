@@ -165,7 +165,8 @@ class _Threads:
             count += conversation.error is None
             yield conversation
         column = self.by.parent or self.by.thread
-        message = f"{self._rows:,} rows were joined into {count:,} conversations by the column {column!r}."
+        found = f"{count:,} conversation{'s' if count != 1 else ''}"
+        message = f"{self._rows:,} rows were joined into {found} by the column {column!r}."
         self.notes.once("rows_joined", 1, message, "Look at some of them in the preview.")
         if self._unused:
             self.notes.once("unused_columns", 1, *unused(self._unused))
@@ -214,6 +215,9 @@ class _Threads:
         for node in nodes.values():
             if above := nodes.get(node.parent):
                 above.followed = True
+            elif node.parent:
+                message = "Some rows follow a row that is not in the file; their conversations begin with them."
+                self.notes.once("parent_missing", node.row.line, message, "Add the missing rows.", "warning")
         seen: set[int] = set()
         for leaf in [node for node in nodes.values() if not node.followed]:
             path, passed = [leaf], {leaf.row.line}

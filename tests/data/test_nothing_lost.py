@@ -314,6 +314,13 @@ def test_a_tree_is_a_conversation_for_each_end_and_what_they_share_is_learned_on
     assert [m.get("weight") for m in second.messages] == [0, 0, None, None] or second.messages[1]["weight"] == 0
 
 
+def test_a_row_whose_parent_is_missing_begins_a_conversation_and_that_is_said(tmp_path: Path) -> None:
+    rows = [{"id": i, "parent_id": i - 1 if i else None, "prompt": f"q{i}", "answer": f"a{i}"} for i in (0, 1, 3, 4)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert [len(e.messages) for e in dataset.examples] == [4, 4]
+    assert [(p.severity, p.lines) for p in dataset.problems if p.code == "parent_missing"] == [("warning", (3,))]
+
+
 def test_a_tree_of_messages_as_oasst_has_it(tmp_path: Path) -> None:
     rows = [
         {"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hi", "lang": "en"},
@@ -423,13 +430,19 @@ def test_a_broken_object_of_several_lines_loses_only_itself(tmp_path: Path) -> N
 
 SMS = [("ham", "Ok lar, joking with you"), ("spam", "You have won a prize!"), ("ham", "See you at the pool at six")] * 4
 QUESTIONS = [("Where do puffins nest?", "In burrows on cliffs."), ("Is the sea salty?", "Yes, all of it is.")] * 3
+MANY = [(f"class {i % 20}", f"Message {i} about something or other") for i in range(100)]
 RATED = [("1", "A film to see twice, and then once more."), ("0", "I left before the end of it.")] * 4
 
 
 @pytest.mark.parametrize("sign", ["\t", ",", ";"])
 @pytest.mark.parametrize(
     ("rows", "columns"),
-    [(SMS, ("label", "text")), (QUESTIONS, ("prompt", "completion")), (RATED, ("label", "text"))],
+    [
+        (SMS, ("label", "text")),
+        (QUESTIONS, ("prompt", "completion")),
+        (RATED, ("label", "text")),
+        (MANY, ("label", "text")),
+    ],
 )
 def test_a_table_without_a_header_keeps_its_first_row(tmp_path: Path, rows: list, columns: tuple, sign: str) -> None:
     path = tmp_path / ("rows.tsv" if sign == "\t" else "rows.csv")

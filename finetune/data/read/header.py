@@ -18,6 +18,7 @@ PEEKED, PEEKED_CHARS = 50, 1 << 20
 NUMBER = re.compile(r"[-+]?\d[\d.,:/ -]*%?")
 ENDS = (".", "?", "!", "。", "？", "！", "…", "؟", "۔")
 FEWEST, LONGEST_CLASS = 4, 60
+MOST_WORDS, REPEATED = 5, 0.8
 LONG_NAME = 12
 """Words from which a cell is hardly a name, even in a survey, where the questions are the header."""
 
@@ -59,10 +60,10 @@ def names_for(rows: Sequence[Sequence[str]]) -> list[str]:
     places = [place for place, name in enumerate(names) if not name]
     if len(places) != 2:
         return [name or f"column {place}" for place, name in enumerate(names, start=1)]
-    longest = [max(map(len, columns[place])) for place in places]
-    classes = [_is_class(columns[place]) and 2 * longest[i] <= max(longest) for i, place in enumerate(places)]
-    pair = {(True, False): ("label", "text"), (False, True): ("text", "label")}
-    for place, name in zip(places, pair.get((classes[0], classes[1]), ("prompt", "completion")), strict=True):
+    first, second = (columns[place] for place in places)
+    pair = ("label", "text") if _names(first, second) else ("prompt", "completion")
+    pair = ("text", "label") if _names(second, first) else pair
+    for place, name in zip(places, pair, strict=True):
         names[place] = name
     return names
 
@@ -82,8 +83,10 @@ def _vote(cell: str, column: list[str]) -> int:
         return UNDECIDED
     if sum(bool(NUMBER.fullmatch(other)) for other in cells) >= 0.9 * len(cells):
         return ROW if NUMBER.fullmatch(cell) else HEADER
+    if cell in cells:
+        return ROW
     if _is_class(cells):
-        return ROW if cell in cells else HEADER
+        return HEADER
     return _vote_on_words(cell, cells)
 
 
@@ -103,6 +106,14 @@ def _is_class(cells: Sequence[str]) -> bool:
     kinds = set(cells)
     most = len(cells) // (2 if all(len(kind.split()) == 1 for kind in kinds) else 3)
     return len(cells) >= FEWEST and 2 <= len(kinds) <= most and all(len(kind) <= LONGEST_CLASS for kind in kinds)
+
+
+def _names(column: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether a column names what is in the other: values of a few words, some of them again and again."""
+    short = (
+        2 * sum(map(len, column)) <= sum(map(len, texts)) and max(len(cell.split()) for cell in column) <= MOST_WORDS
+    )
+    return short and len(set(column)) <= REPEATED * len(column)
 
 
 def _counts(cells: Sequence[str]) -> bool:
