@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finetune.data import Dataset, Mapping, apply, fixes, load
+from finetune.data import Dataset, Mapping, apply, fixes, keep_dataset, load, reopen
 from finetune.data.shapes import recognise, to_example
+from finetune.store import Store
 
 ASKED = {"role": "user", "content": "Where do puffins nest?"}
 
@@ -149,6 +150,14 @@ def test_bad_answers_are_trained_on_by_no_click_and_good_ones_by_one(tmp_path: P
     assert (fixed.rows, fixed.applied, fixes(fixed)) == (9, ("train_on_good",), [])
     assert codes(fixed)["train_on_good"] == "note"
     assert {row.code for row in fixed.rejected} == {"train_on_good"}
+
+
+def test_a_choice_is_made_again_when_a_kept_dataset_is_opened(store: Store, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "completion": f"{i}", "label": bool(i)} for i in range(3)]
+    record = keep_dataset(store, apply(load(jsonl(tmp_path, rows)), ["train_on_good"]))
+    opened = reopen(record)
+    assert (record.facts.accepted, record.facts.applied) == (2, ["train_on_good"])
+    assert ([e.answer for e in opened.examples], opened.rows) == (["1", "2"], 3)
 
 
 @pytest.mark.parametrize(

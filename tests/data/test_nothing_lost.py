@@ -556,6 +556,7 @@ def test_a_few_answers_in_another_script_are_a_note(tmp_path: Path, foreign: int
         '{"prompt": "a, ]", "completion": "b",}\n{"prompt": "c", "completion": "d"}',
         '[{"prompt": "a, ]", "completion": "b"},\n{"prompt": "c", "completion": "d",\n},\n]',
         '[{"prompt": "a, ]", "completion": "b"}, {"prompt": "c", "completion": "d"},]',
+        '{"prompt": "a, ]", "completion": "b", "x": "[ \'y\'", "z": [true,]}\n{"prompt": "c", "completion": "d"}',
         '{\n"prompt": "a, ]",\n"completion": "b",\n}\n{\n"prompt": "c",\n"completion": "d"\n}',
     ],
 )

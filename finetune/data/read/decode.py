@@ -143,9 +143,9 @@ class RowDecoder:
                 "warning",
             )
             return row
-        if PYTHON.search(text):
-            return self._python(text, line, error)
-        return self._without_commas(text, line) or _invalid(line, text, error)
+        if row := self._without_commas(text, line):
+            return row
+        return self._python(text, line, error) if PYTHON.search(text) else _invalid(line, text, error)
 
     def _without_commas(self, text: str, line: int) -> Row | None:
         """JavaScript and Python allow a comma after the last item of a list or an object; JSON does not."""
