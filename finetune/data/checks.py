@@ -9,6 +9,7 @@ Example:
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,22 +17,35 @@ import numpy as np
 
 from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
+from finetune.data.shapes.columns import is_number
 from finetune.data.texts import (
+    control_name,
     has_control,
     has_leading_space,
     has_personal,
     has_secret,
+    has_separator,
     has_special,
     may_have_control,
     may_have_leading_space,
     may_have_personal,
     may_have_secret,
+    may_have_separator,
     may_have_special,
     script_of,
 )
 
-FEW = 10
-"""Below this many examples a fine-tune is unlikely to have a noticeable effect."""
+FEW, VERY_FEW = 50, 10
+"""Below this many examples a fine-tune learns a form at most; below that it is unlikely to have any effect."""
+
+FOREIGN = 0.02
+"""The share of answers in another script from which it is no longer a name or a quotation here and there."""
+
+USUAL = 0.5
+"""The share of rows from which a separator at the end is a habit of the file, not a part of a text."""
+
+MOST_CLASSES = 20
+"""Most different numbers that are listed as classes."""
 
 CONSTANT = 0.9
 """When one answer makes up this share of the rows, the model learns little else."""
@@ -39,7 +53,7 @@ CONSTANT = 0.9
 CODES = {
     *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
     *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
-    "near_not_checked",
+    *("near_not_checked", "numeric_classes", "legacy_separator"),
 }
 """Every code reported here. After a fix these checks are run again."""
 
@@ -78,7 +92,7 @@ TEXT_CHECKS = (
         "control_character",
         may_have_control,
         has_control,
-        "A text contains invisible, bidirectional-control or replacement characters.",
+        "A text contains an invisible or replacement character.",
         "Find them in the preview, which makes them visible, and remove them.",
     ),
     TextCheck(
@@ -103,6 +117,13 @@ TEXT_CHECKS = (
         "A text contains a chat control token such as <|im_end|>; it is learned as ordinary characters.",
         "Remove it: the model's own template adds these tokens.",
     ),
+    TextCheck(
+        "legacy_separator",
+        may_have_separator,
+        has_separator,
+        "Texts end with a separator such as '->' or '###', as in files for OpenAI's old completions.",
+        "Remove it with one click: the model's own template separates prompt and answer.",
+    ),
 )
 
 
@@ -115,6 +136,7 @@ class Checks:
         self._lines = array("q")
         self._systems = _Kinds()
         self._scripts = _Kinds()
+        self._labels: Counter[str] = Counter()
         self._batch: list[Example] = []
         self._texts: list[str] = []
         self._characters = 0
@@ -124,6 +146,8 @@ class Checks:
         self._lines.append(example.line)
         self._fingerprinter.add(example)
         self._systems.add(example.system or "", example.line)
+        if example.label is not None:
+            self._labels[example.label] += 1
         if script := script_of(example.answer):
             self._scripts.add(script, example.line)
         self._batch.append(example)
@@ -141,8 +165,9 @@ class Checks:
             answers = [m["content"] for m in example.messages if m["role"] == "assistant"]
             texts = [m["content"] for m in example.messages]
             for check in suspected:
-                if any(map(check.hit, answers if check.answers_only else texts)):
-                    self._findings.add(check.code, example.line, check.message, check.hint, check.severity)
+                found = next(filter(check.hit, answers if check.answers_only else texts), None)
+                if found is not None:
+                    self._findings.add(check.code, example.line, _said(check, found), check.hint, check.severity)
         self._batch.clear()
         self._texts.clear()
         self._characters = 0
@@ -153,6 +178,7 @@ class Checks:
         prints = self._fingerprinter.prints(examples)
         together = (
             self._few(),
+            self._numeric_classes(),
             self._duplicates(prints),
             self._near(prints),
             self._conflicts(prints),
@@ -161,14 +187,31 @@ class Checks:
             self._mixed_scripts(),
             self._near_limit(),
         )
-        return in_order([*self._findings.problems(), *(problem for problem in together if problem)]), prints
+        single = [
+            p for p in self._findings.problems() if p.code != "legacy_separator" or p.count >= USUAL * len(self._lines)
+        ]
+        return in_order([*single, *(problem for problem in together if problem)]), prints
 
     def _few(self) -> Problem | None:
         count = len(self._lines)
         if not 0 < count < FEW:
             return None
-        message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
+        if count < VERY_FEW:
+            message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
+        else:
+            message = f"{count} examples can teach a form or a tone, hardly knowledge, and leave few to judge by."
         return Problem("too_few", "warning", count, tuple(self._lines[:FIRST_LINES]), message, "Collect at least 50.")
+
+    def _numeric_classes(self) -> Problem | None:
+        """Labels that are numbers: the model learns to write digits, and nothing says what they mean."""
+        if not self._labels or not all(map(_is_numeric, self._labels)):
+            return None
+        common = sorted(self._labels.most_common(MOST_CLASSES), key=lambda one: (len(one[0]), one[0]))
+        shown = ", ".join(f"{label}: {rows:,}" for label, rows in common)
+        more = ", …" if len(self._labels) > MOST_CLASSES else ""
+        message = f"The labels are numbers ({shown}{more}); the model learns to write the digits."
+        hint = "If they stand for names, put the names into the column: a model uses what words mean."
+        return Problem("numeric_classes", "warning", self._labels.total(), (self._lines[0],), message, hint)
 
     def _duplicates(self, prints: Fingerprints) -> Problem | None:
         rows = prints.repeats()
@@ -186,7 +229,7 @@ class Checks:
         return self._problem("conflict", rows, message, "Keep one answer per prompt, unless you want varied answers.")
 
     def _constant(self, prints: Fingerprints) -> Problem | None:
-        if len(prints.answers) < FEW:
+        if len(prints.answers) < VERY_FEW:
             return None
         answers, where, counts = np.unique(prints.answers, return_index=True, return_counts=True)
         most = int(counts.argmax())
@@ -217,7 +260,8 @@ class Checks:
             return None
         others = ", ".join(sorted(set(self._scripts.counts) - {self._scripts.main})[:5])
         message = f"Most answers are written in {self._scripts.main} script, {count:,} in another ({others})."
-        return Problem("language_mix", "warning", count, lines, message, "Ignore this if the mix is intended.")
+        severity: Severity = "warning" if count > FOREIGN * sum(self._scripts.counts.values()) else "note"
+        return Problem("language_mix", severity, count, lines, message, "Ignore this if the mix is intended.")
 
     def _near_limit(self) -> Problem | None:
         count = len(self._lines) - NEAR_ROWS
@@ -230,6 +274,11 @@ class Checks:
         if not len(rows):
             return None
         return Problem(code, "warning", len(rows), lines_at(self._lines, rows), message, hint)
+
+
+def _is_numeric(label: str) -> bool:
+    """Whether a label is a number, or a list of numbers."""
+    return all(map(is_number, label.strip("[] ").split(",")))
 
 
 class _Kinds:
@@ -258,6 +307,13 @@ class _Kinds:
         main = self.main
         lines = sorted(line for kind, kept in self._lines.items() if kind != main for line in kept)
         return sum(self.counts.values()) - self.counts[main], tuple(lines[:FIRST_LINES])
+
+
+def _said(check: TextCheck, text: str) -> str:
+    """What a check says; of an invisible character its name, since it cannot be shown."""
+    if check.code != "control_character":
+        return check.message
+    return f"A text contains an invisible or replacement character: {control_name(text)}."
 
 
 def lines_at(lines: Sequence[int], rows: np.ndarray) -> tuple[int, ...]:

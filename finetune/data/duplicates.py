@@ -90,7 +90,7 @@ class Fingerprinter:
     def add(self, example: Example) -> None:
         """Fingerprint one example."""
         asked = example.prompt
-        self._prompts.append(_hash(_prompt(asked)) if asked else 0)
+        self._prompts.append(_hash(_prompt(asked) + _tools(example)) if asked else 0)
         self._answers.append(_hash(_said(example.messages[len(asked)])))
         if len(self._answers) <= NEAR_ROWS:
             start = beginning(_words(example))
@@ -136,6 +136,8 @@ def nearly_same(a: Example, b: Example) -> bool:
 
     The answers are compared on their own so that two questions about one long passage remain two examples.
     """
+    if a.tools != b.tools:
+        return False
     said, also = plain(_answer(a)), plain(_answer(b))
     if said != also and min(len(said), len(also)) <= SHORT:
         return False
@@ -217,6 +219,11 @@ def _band_keys(part: Numbers) -> Numbers:
 
 def _prompt(messages: Sequence[Json]) -> str:
     return "\x00".join([f"{m['role']}:{_said(m)}" for m in messages])
+
+
+def _tools(example: Example) -> str:
+    """The tools are part of what is asked: the same words with other tools are another question."""
+    return json.dumps(example.tools, sort_keys=True) if example.tools else ""
 
 
 def _answer(example: Example) -> str:

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
+from finetune.data.choices import CHOICES, GOOD, HEADER, NO_HEADER, OF_ROWS, USABLE, chosen
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
-from finetune.data.load import with_validation
+from finetune.data.load import load_file, with_validation
+from finetune.data.read import Row, read
+from finetune.data.shapes import fields_of, recognise, to_example
 from finetune.data.split import fingerprints_of, leaks
+from finetune.data.texts import has_separator, without_separator, without_stop
 from finetune.errors import DataError, ModelError
 from finetune.records import Json
 
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TITLES = {
+    **CHOICES,
     "strip_leading_space": "Strip leading space from answers",
+    "strip_separators": "Remove separators at the end of texts",
     "fill_system_prompt": "Fill in the system prompt where it is missing",
     "fold_system_prompt": "Put the system prompt into the first user turn",
     "drop_duplicates": "Drop rows that repeat an earlier row",
@@ -38,7 +44,12 @@ TITLES = {
 """All fixes, in the order in which they are applied."""
 
 MENDS = {
+    HEADER: "header_missing",
+    NO_HEADER: "header_unsure",
+    GOOD: "kto_labels",
+    USABLE: "preference_pairs",
     "strip_leading_space": "leading_space",
+    "strip_separators": "legacy_separator",
     "fill_system_prompt": "mixed_system_prompts",
     "drop_duplicates": "duplicate",
     "remove_leaks": "leak",
@@ -88,6 +99,9 @@ def fixes(dataset: Dataset, length: Length | None = None, system: str | None = N
         asked_for = {"fill_system_prompt": system, "drop_too_long": length, "fold_system_prompt": fold}
         if not asked_for.get(code) and MENDS.get(code) not in known:
             continue
+        if code in CHOICES:
+            found += _read_otherwise(dataset, code)
+            continue
         changed = 0
         first: tuple[Example, Example | None] | None = None
         for example, after in _changes(dataset, code, length, system):
@@ -113,9 +127,54 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
     if "drop_too_long" in wanted and length is None:
         raise DataError("This fix needs a maximum length.", fix="Choose a model and a length.", code="fix_needs_length")
     for code in TITLES:
-        if code in wanted:
+        if code in CHOICES and code in wanted:
+            dataset = _reread(dataset, code, length, system)
+        elif code in wanted:
             dataset = _applied(dataset, code, length, system)
     return dataset
+
+
+def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
+    """The fix that reads the file again with one choice more, measured on the rows as they are in the file."""
+    changed, before, after = 0, "", ""
+    for row in read(dataset.path, header=False if code == NO_HEADER else None).rows:
+        if code not in OF_ROWS:
+            shown = (row.text[:1_000], "") if code == HEADER else ("", row.text[:1_000])
+            return [Fix(code, TITLES[code], 1, *shown)]
+        try:
+            example = _as_chosen(row, code)
+        except DataError:
+            continue
+        if example is None:
+            continue
+        changed += 1
+        if changed == 1:
+            before, after = row.text[:1_000], _shown(example)
+    return [Fix(code, TITLES[code], changed, before, after)] if changed else []
+
+
+def _as_chosen(row: Row, code: str) -> Example | None:
+    """The example that a row becomes by a choice, or None if the choice does not concern it."""
+    if row.error:
+        raise row.error
+    value = chosen(row.value, frozenset((code,)))
+    if value == fields_of(row.value):
+        return None
+    return to_example(value, recognise(value) or "text", row.line)[0]
+
+
+def _reread(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:
+    """The files read again with one choice more, and the fixes made so far."""
+    choices = (*(earlier for earlier in dataset.applied if earlier in CHOICES), code)
+    kept = [problem for problem in dataset.problems if problem.code == "hub_rows_cut"]
+    fresh, held = load_file(dataset.path, dataset.mapping, choices), dataset.validation
+    fresh = replace(fresh, name=dataset.name, problems=in_order([*fresh.problems, *kept]), applied=choices)
+    if held and dataset.split and dataset.split.by == "file":
+        fresh = with_validation(fresh, load_file(held.path, dataset.mapping, choices))
+    for earlier in dataset.applied:
+        if earlier not in CHOICES:
+            fresh = _applied(fresh, earlier, length, system)
+    return fresh
 
 
 def _applied(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:
@@ -123,7 +182,7 @@ def _applied(dataset: Dataset, code: str, length: Length | None, system: str | N
     if dataset.validation is None:
         return fixed
     validation = dataset.validation
-    if code in ("strip_leading_space", "fill_system_prompt", "fold_system_prompt"):
+    if code in ("strip_leading_space", "strip_separators", "fill_system_prompt", "fold_system_prompt"):
         system = system or _default_system(dataset)  # that of the training rows, not of the validation rows
         validation = _rebuilt(validation, code, _changes(validation, code, length, system))
     split = dataset.split
@@ -175,6 +234,8 @@ def _change(
 ) -> Callable[[int, Example], Example | None]:
     if code == "strip_leading_space":
         return lambda place, example: _stripped(example)
+    if code == "strip_separators":
+        return lambda place, example: _unseparated(example)
     if code == "fill_system_prompt":
         prompt = system or _default_system(dataset)
         return lambda place, example: _with_system(example, prompt)
@@ -237,6 +298,14 @@ def _stripped(example: Example) -> Example:
             {**m, "content": m["content"].lstrip()} if _leads_with_space(m) else m for m in example.messages
         ),
     )
+
+
+def _unseparated(example: Example) -> Example:
+    if not any(has_separator(message["content"]) for message in example.messages):
+        return example
+    cut = [{**m, "content": without_separator(m["content"])} for m in example.messages]
+    cut = [{**m, "content": without_stop(m["content"])} if m["role"] == "assistant" else m for m in cut]
+    return replace(example, messages=tuple(cut))
 
 
 def _leads_with_space(message: Json) -> bool:

@@ -11,9 +11,10 @@ from datetime import date, time
 from typing import Any
 
 from finetune.data.mapping import Mapping
+from finetune.data.shapes.columns import ANSWERS, LABELS
 from finetune.data.shapes.content import is_missing
 from finetune.data.shapes.not_sft import not_sft
-from finetune.data.shapes.pairs import ANSWERS, LABELS, marker_in
+from finetune.data.shapes.pairs import marker_in
 from finetune.errors import DataError
 
 GUESSED_FROM = 50
@@ -39,8 +40,13 @@ METADATA = (
     *("id", "idx", "index", "uuid", "url", "source", "date", "created_at", "timestamp", "split", "author", "license"),
     *("nr", "no", "nummer", "number", "datum", "quelle", "autor", "autorin", "lizenz", "fecha", "fuente", "auteur"),
     *("تاریخ", "తేదీ", "तारीख", "дата", "日付", "日期", "날짜"),
+    *("link", "links", "href", "uri", "path", "file", "filename", "hash", "time", "datetime", "created", "updated"),
 )
 """Columns that are rarely part of a prompt."""
+
+METADATA_ENDS = re.compile(r"_(ids?|urls?|uri|links?|at|date|time|timestamp|uuid|hash|index|idx)$|^unnamed:?_?\d*$")
+UNNAMED = re.compile(r"column_\d+|_?c?\d+")
+ID_ENDS = re.compile(r"[a-z]I[dD]$|^ID$")
 
 NUMBER = re.compile(r"[-+]?[\d\s.,']*\d\s*[%€$£¥₹]?|[€$£¥₹]\s*[\d.,']*\d")
 DAY = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\.?([T\s,]+\d{1,2}:\d{2}\S*.{0,6})?|\d{4}年\d{1,2}月\d{1,2}日")
@@ -48,9 +54,18 @@ HOUR = re.compile(r"\d{1,2}[:.]\d{2}([:.]\d{2})?\s*\w{0,3}")
 SPELLED = re.compile(r"(?=.*\b\d{1,2}(st|nd|rd|th)?\b)(?=.*\b(19|20)\d{2}\b)(?=.{6,40}$)\S+(\s+\S+){1,5}")
 """A day with its month in words, in whatever language: 3. März 2024, March 3rd, 2024, 3 de marzo de 2024."""
 
-ADDRESS = re.compile(r"(https?://|www\.)\S+|[^\s@]+@[^\s@]+\.\w+")
+EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
+ADDRESS = re.compile(
+    r"(https?://|www\.)\S+|[^\s@]+@[^\s@]+\.\w+|\S+\.(png|jpe?g|gif|wav|mp[34]|pdf|txt|html?|json|csv)"
+)
+LONG_NUMBER = re.compile(r"\d{6,}")
 MARK = re.compile(r"[^\W\d_]{0,6}[-_#/.]?\d[\d-]{2,}|[0-9a-fA-F]{8}[0-9a-fA-F-]*")
 """A ticket's number, an order's, a hash."""
+
+OFTEN, SOMETIMES = 0.2, 2
+"""Answers that must come again, as a share or (in a column of numbers) a count, to say that a column tells them."""
+
+LONGEST_TELLING, FEW_WORDS, CONSTANT_ROWS = 60, 3, 10
 
 
 def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None:
@@ -70,7 +85,8 @@ def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None
     system = next((name for name in words if _plain(name) in SYSTEM_WORDS), None)
     candidates = [name for name in words if name != system]
     answer = _answer(candidates, sample)
-    asked = [name for name in candidates if name != answer]
+    besides = [name for name in candidates if name != answer]
+    asked = [name for name in besides if not _tells(name, answer, sample) and not _constant(name, sample)] or besides
     if not asked:
         return Mapping(assistant=f"{{{answer}}}", system=f"{{{system}}}" if system else None)
     one = asked[0] if len(asked) == 1 else None
@@ -84,9 +100,35 @@ def _answer(candidates: Sequence[str], sample: Sequence[dict]) -> str:
     named = next((name for word in known for name in candidates if _plain(name) == word), None)
     named = named or next((name for name in candidates if _plain(name).split("_")[-1] in known), None)
     if named:
-        return named
+        return _in_words(named, candidates, sample)
     texts = [name for name in candidates if not _all(_cells(name, sample), NUMBER)]
     return texts[-1] if len(texts) > 1 else candidates[-1]
+
+
+def _in_words(answer: str, candidates: Sequence[str], sample: Sequence[dict]) -> str:
+    """The column with the names of the answers, where the answers are numbers."""
+    if not _all(_cells(answer, sample), NUMBER):
+        return answer
+    words = (name for name in candidates if name != answer and not _all(_cells(name, sample), NUMBER))
+    return next((name for name in words if _tells(name, answer, sample)), answer)
+
+
+def _tells(column: str, answer: str, sample: Sequence[dict]) -> bool:
+    """Whether a column gives the answer away: each of its values goes with one answer, and each answer with one value,
+    though the answers come again and again."""
+    both = [(_text(row.get(column)), _text(row.get(answer))) for row in sample]
+    both = [pair for pair in both if all(pair)]
+    said, answers = {one for one, _ in both}, {one for _, one in both}
+    if not len(set(both)) == len(said) == len(answers) > 1 or any(len(one) > LONGEST_TELLING for one in said):
+        return False
+    again = len(both) - len(answers)
+    return again >= (SOMETIMES if _all([*said], NUMBER) or _all([*answers], NUMBER) else OFTEN * len(both))
+
+
+def _constant(column: str, sample: Sequence[dict]) -> bool:
+    """Whether a column says the same few words in every row."""
+    cells = _cells(column, sample)
+    return len(cells) >= CONSTANT_ROWS and len(set(cells)) == 1 and len(cells[0].split()) <= FEW_WORDS
 
 
 def _beside_the_point(name: str, sample: Sequence[dict]) -> bool:
@@ -96,11 +138,16 @@ def _beside_the_point(name: str, sample: Sequence[dict]) -> bool:
         return True
     if plain in map(_plain, ANSWER_WORDS):
         return False
+    if METADATA_ENDS.search(plain) or ID_ENDS.search(name.strip()):
+        return not any(" " in cell for cell in _cells(name, sample)) or plain.endswith(("_at", "_date", "_time"))
     cells = _cells(name, sample)
-    if any(_all(cells, kind) for kind in (DAY, HOUR, SPELLED, ADDRESS)):
+    if any(_all(cells, kind) for kind in (DAY, HOUR, SPELLED, EPOCH, ADDRESS)):
         return True
     different = len(set(cells)) == len(cells) > 2
-    return different and (_counts(cells) or (_all(cells, MARK) and not _all(cells, NUMBER)))
+    if UNNAMED.fullmatch(plain) and different and all(cell.isdecimal() for cell in cells):
+        return True
+    marks = _all(cells, LONG_NUMBER) or (_all(cells, MARK) and not _all(cells, NUMBER))
+    return different and (_counts(cells) or marks)
 
 
 def _cells(name: str, sample: Sequence[dict]) -> list[str]:

@@ -7,19 +7,22 @@ it is found too. No row is dropped silently: accepted + rejected = rows in the f
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from finetune.data import hub
 from finetune.data.checks import Checks
+from finetune.data.choices import CHOICES, OF_ROWS, chosen, header_of
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import example_keeper, rejected_keeper
-from finetune.data.example import Example, Findings, Problem, Rejected, in_order
+from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
-from finetune.data.shapes import Remark, error_of, plain_chat, recognise, to_example
-from finetune.data.shapes.content import bad
+from finetune.data.shapes import Remark, error_of, judges, plain_chat, recognise, to_example
+from finetune.data.shapes.chat import unused_keys
+from finetune.data.shapes.content import bad, listed, unused
 from finetune.data.split import leak_problem
+from finetune.data.threads import PEEKED, ROLES, SAID, joined
 from finetune.errors import DataError
 from finetune.models.hub import token
 
@@ -27,11 +30,16 @@ MOST_COLUMNS = 2_000
 """Most columns that are recorded; JSON rows may have different keys in every row."""
 
 
-def load(path: str | Path, validation: str | Path | None = None, mapping: Mapping | None = None) -> Dataset:
+def load(
+    path: str | Path,
+    validation: str | Path | None = None,
+    mapping: Mapping | None = None,
+    choices: tuple[str, ...] = (),
+) -> Dataset:
     """Read a file (or a folder with a train file, or ``hub:owner/name[:config[:split]]``) into a `Dataset`.
 
     A `mapping` says which columns are prompt and answer; without one, the format of each row is
-    recognised.
+    recognised. `choices` are what a person decided where that is not clear, some of `finetune.data.choices.CHOICES`.
 
     Raises:
         DataError: the file cannot be read at all, or the mapping names a column that does not exist.
@@ -43,12 +51,12 @@ def load(path: str | Path, validation: str | Path | None = None, mapping: Mappin
     """
     if str(path).startswith(hub.PREFIX):
         dataset = load_hub(*hub.parse(str(path)), mapping)
-        return with_validation(dataset, _load_file(Path(validation), mapping)) if validation else dataset
+        return with_validation(dataset, load_file(Path(validation), mapping, choices)) if validation else dataset
     with path_errors(path):
         train = _train_file(Path(path))
         beside = Path(validation) if validation else _beside(train)
-    dataset = _load_file(train, mapping)
-    return with_validation(dataset, _load_file(beside, mapping)) if beside else dataset
+    dataset = load_file(train, mapping, choices)
+    return with_validation(dataset, load_file(beside, mapping, choices)) if beside else dataset
 
 
 def load_hub(
@@ -126,16 +134,24 @@ def _beside(train: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _load_file(path: Path, mapping: Mapping | None) -> Dataset:
-    table = read(path)
-    rows = _Rows(mapping)
-    for row in table.rows:
-        rows.take(row)
+def load_file(path: Path, mapping: Mapping | None = None, choices: tuple[str, ...] = ()) -> Dataset:
+    """Read one file, and no validation file beside it."""
+    table = read(path, header=header_of(choices))
+    rows = _Rows(mapping, choices)
+    if mapping:
+        for row in table.rows:
+            rows.see(row)
+            rows.take(row)
+    else:
+        first = list(islice(table.rows, PEEKED))
+        rows.rated = judges(row.value for row in first)
+        for row in joined(chain(first, table.rows), table.notes, rows.see):
+            rows.take(row)
     if mapping and rows.columns:
         mapping.check(tuple(rows.columns))
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
     found, prints = rows.checks.finish(examples)
-    problems = in_order([*rows.findings.problems(), *found, *_table_problems(table)])
+    problems = in_order([*rows.problems(), *found, *_table_problems(table)])
     columns = tuple(rows.columns)
     form = f"{rows.shape}_{table.kind}" if rows.shape else None
     name = path.parent.name if path.stem in ("train", "validation") else path.stem
@@ -150,12 +166,15 @@ def _table_problems(table: Table) -> list[Problem]:
 class _Rows:
     """Sorts the rows of one file into examples and rejected rows."""
 
-    def __init__(self, mapping: Mapping | None):
-        self.mapping = mapping
+    def __init__(self, mapping: Mapping | None, choices: tuple[str, ...]):
+        self.mapping, self.choices = mapping, OF_ROWS.intersection(choices)
+        self.rated = True
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
         self._shapes: Counter[str] = Counter()
+        self._keys: dict[str, None] = {}  # those of messages that were left out
+        self._unused: dict[str, int] = {}  # the columns that rows left out, and the first line of each
 
     @property
     def shape(self) -> str | None:
@@ -164,17 +183,36 @@ class _Rows:
 
     def take(self, row: Row) -> None:
         """Convert one row, or reject it."""
-        self._note_columns(row)
         try:
             example, remarks = self._convert(row)
         except DataError as error:
             self.rejected.add(Rejected(row.line, error.code, error.what, row.text[:500]))
-            self.findings.add(error.code, row.line, error.what, error.fix)
+            severity: Severity = "note" if error.code in CHOICES else "error"
+            self.findings.add(error.code, row.line, error.what, error.fix, severity)
             return
         self.examples.add(example)
         self.checks.add(example)
         for remark in _once(remarks):
+            if remark.code == "unused_columns":
+                self._unused |= {name: row.line for name in remark.names if name not in self._unused}
+                continue
+            self._keys.update(dict.fromkeys(remark.names))
             self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
+
+    def problems(self) -> list[Problem]:
+        """What was found row by row. Names that were left out are those of all rows, not of the first alone."""
+        found = [
+            replace(problem, message=unused_keys(self._keys)[0])
+            if problem.code == "message_unrecognized_key"
+            else problem
+            for problem in self.findings.problems()
+        ]
+        return [*found, *self.left_out()]
+
+    def left_out(self) -> list[Problem]:
+        """The columns that are not used, once for all rows: each of them may lack others."""
+        lines = tuple(sorted(set(self._unused.values())))[:FIRST_LINES]
+        return [Problem("unused_columns", "note", 1, lines, *unused(self._unused))] if lines else []
 
     def _convert(self, row: Row) -> tuple[Example, list[Remark]]:
         if row.error:
@@ -185,14 +223,16 @@ class _Rows:
         if example := plain_chat(row.value, row.line):
             self._shapes["chat"] += 1
             return example, []
-        shape = recognise(row.value) or next(iter(self._shapes), None)
+        value = chosen(row.value, self.choices) if self.choices else row.value
+        shape = recognise(value) or next(iter(self._shapes), None)
         if shape is None:
-            raise error_of(row.value) or _unknown(row.value)
-        converted = to_example(row.value, shape, row.line)
+            raise error_of(value) or _unknown(value)
+        converted = to_example(value, shape, row.line, self.rated)
         self._shapes[shape] += 1
         return converted
 
-    def _note_columns(self, row: Row) -> None:
+    def see(self, row: Row) -> None:
+        """Note the columns of a row as it is in the file."""
         if isinstance(row.value, dict) and len(self.columns) < MOST_COLUMNS:
             for key in row.value:
                 self.columns.setdefault(str(key))
@@ -201,12 +241,23 @@ class _Rows:
 def _unknown(value: object) -> DataError:
     if not isinstance(value, dict):
         return bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
-    found = ", ".join(map(str, value))[:80] or "none"
+    if _is_message(value):
+        return bad(
+            "unknown_columns",
+            "Each row is a single message, and nothing says to which conversation it belongs.",
+            "Add a column 'conversation_id', or put the messages of a conversation into one row.",
+        )
+    found = listed(value, 80) or "none"
     return bad(
         "unknown_columns",
         f"The columns ({found}) match no known format.",
         "Map them: choose which column is the prompt and which the answer.",
     )
+
+
+def _is_message(value: dict) -> bool:
+    names = {str(name).strip().lower() for name in value}
+    return not names.isdisjoint(ROLES) and not names.isdisjoint(SAID)
 
 
 def _once(remarks: Iterable[Remark]) -> Iterable[Remark]:

@@ -15,12 +15,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.read import ROW_CHARS
 from finetune.data.shapes import Remark, Remarks, finished
-from finetune.data.shapes.content import bad, is_missing, text_of
+from finetune.data.shapes.content import bad, is_missing, listed, text_of
 from finetune.records import Json
 
 NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
@@ -49,6 +50,12 @@ class Mapping:
                 "Shorten it.",
             )
 
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns that it may use: those that its templates name, and those that they are."""
+        parts = [part for part in (self.user, self.assistant, self.system) if part]
+        return frozenset((*parts, *(name for part in parts for name in NAMED.findall(part))))
+
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
         return asdict(self)
@@ -72,13 +79,13 @@ class Mapping:
         if not self.assistant.strip():
             raise bad("mapping_invalid", "The mapping has no answer.", "Choose the column with the answer.")
         if self.assistant not in columns and not NAMED.search(self.assistant):
-            known = f"The columns are: {', '.join(columns)[:200]}."
+            known = f"The columns are: {listed(columns, 200)}."
             raise bad("mapping_invalid", f"There is no column {self.assistant[:60]!r}.", known)
         for template in (self.user, self.assistant, self.system or ""):
             for name in NAMED.findall(template) if template not in columns else []:
                 if name not in columns:
                     near = get_close_matches(name, columns, n=1)
-                    advice = f"Did you mean {near[0]!r}?" if near else f"The columns are: {', '.join(columns)[:200]}."
+                    advice = f"Did you mean {near[0]!r}?" if near else f"The columns are: {listed(columns, 200)}."
                     raise bad("mapping_invalid", f"There is no column {name!r}.", advice)
 
     def example(self, value: Any, line: int) -> tuple[Example, list[Remark]]:
@@ -91,6 +98,7 @@ class Mapping:
             raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
         row = {str(key): item for key, item in value.items()}
         remarks = Remarks()
+        remarks.unused(name for name in row if name not in self.columns and not is_missing(row[name]))
         answer = self._filled(self.assistant, row, "answer", remarks)
         user = self._filled(self.user, row, "prompt", remarks) if self.user.strip() else ""
         if self.split:

@@ -16,6 +16,7 @@ from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import take
 from finetune.data.duplicates import Fingerprints, fingerprint, near_matches
 from finetune.data.example import Problem
+from finetune.data.shapes.columns import is_number
 
 HELD_OUT = 0.15
 """Share of the rows that is held out when nothing else is asked for."""
@@ -23,9 +24,10 @@ HELD_OUT = 0.15
 MOST = 200
 """Most held-out rows: enough to tell arms apart, few enough to score on a CPU."""
 
-MOST_LABELS = 50
+MOST_LABELS, MOST_NUMBERS = 500, 50
 LONGEST_LABEL = 60
-"""Answers count as labels if there are at most this many different ones, of at most this many characters each,"""
+"""Answers count as labels if there are at most this many different ones (of numbers: more are results), of at most this
+many characters each,"""
 
 ROWS_A_LABEL = 4
 """and if each occurs in this many rows on average."""
@@ -134,6 +136,8 @@ def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
         return None
     labels = [dataset.examples[int(row)].answer for row in where]
     if any(len(label) > LONGEST_LABEL for label in labels):
+        return None
+    if len(labels) > MOST_NUMBERS and sum(map(is_number, labels)) > len(labels) / 2:
         return None
     return {label: [int(row) for row in np.flatnonzero(inverse == kind)] for kind, label in enumerate(labels)}
 

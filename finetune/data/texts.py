@@ -36,9 +36,11 @@ SECRET_STARTS = {
 
 EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
-    r"(?<![\w.])\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w)"
-    r"|\(\d{3}\) ?\d{3}-\d{4}\b|\b\d{3}-\d{3}-\d{4}\b"
+    r"(?<![\w.)=])(?<![\d)=] )\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w|-\d|\s*[=*/+^])"
+    r"|\(\d{3}\) ?\d{3}-\d{4}(?!\w|-\d|\s*[=*/+^])"
+    r"|(?<![\w.-])(?<![+*/=] )\d{3}-\d{3}-\d{4}(?!\w|-\d|\s*[=*/+^])"
 )
+"""Not arithmetic: no sign or digit before it or after it that would make it a sum."""
 PHONE_PARTS = (re.compile(r"\+\d{1,4}(?!\w)"), re.compile(r"-\d{1,4}(?!\w)"))
 """Every phone number contains one of them: a quick test, since each pattern begins with a fixed character."""
 
@@ -46,6 +48,9 @@ HARMLESS = re.compile(r"@(?:[\w\-]+\.)*example\.(?:com|org|net)\b|@[\w.\-]+\.(?:
 """Addresses reserved for examples by RFC 2606."""
 
 INDENT = re.compile(r"\n\s")
+
+SEPARATORS = ("->", "=>", "###")
+"""How prompts (and answers, after which generation stopped) end in files for OpenAI's old completions."""
 
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI", "HANGUL", "CJK")
 KANA = ("HIRAGANA", "KATAKANA")
@@ -71,6 +76,17 @@ def _name(found: re.Match[str]) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"[U+{code:04X}]"
+
+
+def control_name(text: str) -> str:
+    """The first invisible character of a text, by its name.
+
+    Example:
+        >>> control_name("a\u200bb"), control_name("a\x07")
+        ('U+200B ZERO WIDTH SPACE', 'U+0007')
+    """
+    found = CONTROL.search(text)
+    return f"U+{ord(found[0]):04X} {unicodedata.name(found[0], '')}".strip() if found else ""
 
 
 def may_have_control(text: str) -> bool:
@@ -111,6 +127,37 @@ def may_have_special(text: str) -> bool:
 def has_special(text: str) -> bool:
     """Whether the text contains a chat control token."""
     return may_have_special(text) and bool(SPECIAL.search(text))
+
+
+def may_have_separator(text: str) -> bool:
+    """A quick test before `has_separator`."""
+    return any(separator in text for separator in SEPARATORS)
+
+
+def has_separator(text: str) -> bool:
+    """Whether the text ends with a separator that stands alone: ``… ->``, or ``###`` on a line of its own."""
+    return without_separator(text) != text
+
+
+def without_separator(text: str) -> str:
+    """The text before a separator at its end, if there is one.
+
+    Example:
+        >>> without_separator("Where do puffins nest? ->"), without_separator("a->")
+        ('Where do puffins nest?', 'a->')
+    """
+    ended = text.rstrip()
+    for separator in SEPARATORS:
+        before = ended.removesuffix(separator)
+        if before != ended and before[-1:].isspace() and before.strip():
+            return before.rstrip()
+    return text
+
+
+def without_stop(text: str) -> str:
+    """An answer without the word that stopped generation after it in such files."""
+    ended = text.rstrip()
+    return ended.removesuffix("END").rstrip() if ended.endswith((" END", "\nEND")) and len(ended) > 4 else text
 
 
 def may_have_secret(text: str) -> bool:

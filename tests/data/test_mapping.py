@@ -178,3 +178,49 @@ def test_a_name_says_it_in_many_languages(columns: str, answer: str) -> None:
     assert guess
     assert guess.assistant == f"{{{answer}}}"
     assert columns.rsplit(",", 1)[1] not in guess.user
+
+
+CLASSES = ["joy", "fear", "joy", "anger", "fear", "joy"]
+NUMBERS = {"joy": 0, "fear": 1, "anger": 2}
+
+
+@pytest.mark.parametrize("columns", ["Was,label_name,label", "Was,emotion,label", "label,Was,category"])
+def test_the_name_of_a_class_is_the_answer_and_its_number_no_prompt(columns: str) -> None:
+    cells = {"Was": TEXTS, "label": [NUMBERS[name] for name in CLASSES]}
+    rows = table_of(columns, *(cells.get(name, CLASSES) for name in columns.split(",")))
+    guess = guess_mapping(rows[0], rows)
+    name = next(name for name in columns.split(",") if name not in cells)
+    assert guess == Mapping("{Was}", f"{{{name}}}")
+
+
+@pytest.mark.parametrize(
+    "telling",
+    [
+        [{"joy": "😀", "fear": "😨", "anger": "😠"}[name] for name in CLASSES],
+        [name.upper() for name in CLASSES],
+        [NUMBERS[name] + 0.5 for name in CLASSES],
+    ],
+)
+def test_a_column_that_gives_the_answer_away_is_no_prompt(telling: list[object]) -> None:
+    rows = table_of("Was,Code,label", TEXTS, telling, CLASSES)
+    assert guess_mapping(rows[0], rows) == Mapping("{Was}", "{label}")
+    mixed = table_of("Was,Code,label", TEXTS, telling[1:] + telling[:1], CLASSES)
+    assert guess_mapping(mixed[0], mixed) == Mapping("Was: {Was}\n\nCode: {Code}", "{label}")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("Unnamed: 0", ["17", "3", "9", "44", "5", "21"]),
+        ("ProductId", ["B001", "B002", "B001", "B003", "B004", "B001"]),
+        ("author_id", ["ann", "bob", "ann", "cy", "di", "eve"]),
+        ("when", ["1303862400", "1346976000", "1219017600", "1307923200", "1350777600", "1303862400"]),
+        ("Nummer des Tweets", ["1467810369", "1467810672", "1467810917", "1467811184", "1467811193", "1467811372"]),
+        ("page_url", ["/a", "/b", "/a", "/c", "/d", "/e"]),
+        ("scan", [f"scans/{i}.png" for i in range(6)]),
+        ("created_at", ["Mon 9 am", "Tue 9 am", "Mon 9 am", "Wed 9 am", "Fri 9 am", "Sun 9 am"]),
+    ],
+)
+def test_ids_links_and_times_are_left_out_of_the_guess(name: str, cells: list[str]) -> None:
+    rows = table_of(f"{name},Was,Wie", cells, WORDS, TEXTS)
+    assert guess_mapping(rows[0], rows) == Mapping("{Was}", "{Wie}")

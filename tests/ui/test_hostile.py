@@ -176,7 +176,7 @@ DRAWN: dict[str, Drawing] = {
     "library.question": lambda evil: library.question(a_record(evil), []),
     "library.question of runs": lambda evil: library.question(a_record(evil), [replace(a_run(evil), state="running")]),
     "library.question of ended runs": lambda evil: library.question(a_record(evil), [a_run(evil)]),
-    "mapping.named": lambda evil: mapping.named([evil] * 50),
+    "mapping.named": lambda evil: mapping.named([evil] * 50, data.Mapping("a", "b")),
     "rows.as_chat": lambda evil: rows.as_chat(a_dataset(evil).examples[0]),
     "rows.not_found": lambda evil: rows._said(rows._not_found(a_dataset(evil), evil))["value"],
     "rows.not_found rejected": lambda evil: rows._said(rows._not_found(a_dataset(evil), "line 2"))["value"],

@@ -1,7 +1,8 @@
 """Decode the text of one JSON value.
 
-Lenient where nothing is lost, with a remark once per file: Python-style dicts, raw control characters, NaN and
-Infinity (read as null, since JSON has neither), and duplicate keys (the last one wins, as in every JSON parser).
+Lenient where nothing is lost, with a remark once per file: Python-style dicts, raw control characters, a comma after
+the last item, NaN and Infinity (read as null, since JSON has neither), and duplicate keys (the last one wins, as in
+every JSON parser).
 Half a surrogate pair rejects the row: it can be neither tokenised nor written to a file.
 """
 
@@ -16,6 +17,13 @@ from finetune.records import Json
 PYTHON = re.compile(r"[{\[,:]\s*(?:'|True\b|False\b|None\b)")
 PYTHON_CHARS, PYTHON_VALUES = 1_000_000, 50_000
 """`ast.literal_eval` needs about a kilobyte of memory per value, so these limits are lower than those for JSON."""
+TRAILING = re.compile(r'("(?:[^"\\\n]|\\.)*")|,\s*([}\]])')
+"""A text, to pass over it, or a comma before a closing bracket."""
+
+TRAILING_COMMA = (
+    "A comma after the last item of a list or an object was ignored.",
+    "Remove it; other tools will reject the file.",
+)
 INFINITY = float("inf")
 FORGIVEN = {
     "not_a_number": ("NaN and Infinity are not valid JSON; they were read as null.", "Write null."),
@@ -135,9 +143,21 @@ class RowDecoder:
                 "warning",
             )
             return row
-        if PYTHON.search(text):
-            return self._python(text, line, error)
-        return _invalid(line, text, error)
+        if row := self._without_commas(text, line):
+            return row
+        return self._python(text, line, error) if PYTHON.search(text) else _invalid(line, text, error)
+
+    def _without_commas(self, text: str, line: int) -> Row | None:
+        """JavaScript and Python allow a comma after the last item of a list or an object; JSON does not."""
+        plain = TRAILING.sub(lambda found: found[1] or found[2], text)
+        if plain == text:
+            return None
+        try:
+            row = self.accept(self._value(plain), text, line)
+        except (ValueError, RecursionError):
+            return None
+        self.notes.once("trailing_comma", line, *TRAILING_COMMA, severity="warning")
+        return row
 
     def _python(self, text: str, line: int, error: json.JSONDecodeError) -> Row:
         if len(text) > PYTHON_CHARS or text.count(",") > PYTHON_VALUES:

@@ -4,9 +4,11 @@ import csv
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from finetune.data.read.cells import column_names, skip_empty, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.header import PEEKED, PEEKED_CHARS, begins_with_a_row, names_for
 from finetune.data.read.source import Text, physical_lines
 from finetune.data.read.table import ROW_CHARS, Row, bad_row, too_large
 from finetune.errors import DataError
@@ -137,24 +139,52 @@ def _failed(lines: _Lines, error: csv.Error) -> Record:
 
 
 class Delimited:
-    """A table in text: its `columns`, then its rows.
+    """A table in text: its `columns`, then its rows. `header` says whether the first line is one; None: look at it.
 
     Raises:
         DataError: the header cannot be read.
     """
 
-    def __init__(self, text: Text, cells: Cells, decoder: RowDecoder):
+    def __init__(self, text: Text, cells: Cells, decoder: RowDecoder, header: bool | None = None):
         self._decoder, self._cells = decoder, cells
         self._records = records(text, cells)
-        header = next(self._records, None)
-        if header is None or header.error:
+        first = next(self._records, None)
+        if first is None or first.error:
             raise DataError(
                 "The header of the table cannot be read.",
                 where=text.source.name,
                 fix="Put the column names in the first line, with every quote closed.",
                 code="invalid_csv",
             )
-        self.columns = column_names(header.cells, header.line, text.source.name, decoder.notes)
+        names = first.cells if header else self._names(first, header)
+        self.columns = column_names(names, first.line, text.source.name, decoder.notes)
+
+    def _names(self, first: Record, header: bool | None) -> list[str]:
+        """The first line, or made-up names if it is a row like those after it; these are read again as rows."""
+        peeked, characters = [], 0
+        for record in islice(self._records, PEEKED):
+            peeked.append(record)
+            characters += len(record.text)
+            if characters > PEEKED_CHARS:
+                break
+        others = [record.cells for record in peeked if not record.error]
+        row = begins_with_a_row(first.cells, others)
+        if not row and header is None:
+            self._records = chain(peeked, self._records)
+            if row is None:
+                message = "The first line was read as the names of the columns, though none of them is a usual one."
+                self._decoder.notes.once("header_unsure", first.line, message, "If it is a row, say so with one click.")
+            return first.cells
+        names = names_for([first.cells, *others])
+        self._records = chain([first], peeked, self._records)
+        self._decoder.notes.once(
+            "header_missing",
+            first.line,
+            f"The first line looks like the others and was read as a row; the columns were named {', '.join(names)}.",
+            "If it is the header after all, say so with one click.",
+            "warning",
+        )
+        return names
 
     def rows(self) -> Iterator[Row]:
         for record in self._records:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
-from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.decode import TRAILING_COMMA, RowDecoder, over_limits
 from finetune.data.read.extent import Extent
 from finetune.data.read.source import Text
 from finetune.data.read.table import ROW_CHARS, Row, too_large
@@ -108,6 +108,8 @@ class _Elements:
         inside, outside_count = False, 0
         while char := self.window.next_char():
             if inside and char == "]":
+                if self.window.text[: self.window.at].rstrip().endswith(","):
+                    self.notes.once("trailing_comma", self.window.line, *TRAILING_COMMA, severity="warning")
                 self.window.advance(self.window.at + 1)
                 inside = False
                 if wrapped:

@@ -58,8 +58,10 @@ def path_errors(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def read(path: str | Path) -> Table:
+def read(path: str | Path, header: bool | None = None) -> Table:
     """Open a file and read its rows one at a time. Its content decides how, not its name.
+
+    `header` says whether the first line of a table in text is its header; by default, what it looks like decides.
 
     Raises:
         DataError: the file is missing, empty, damaged, or not a dataset. Iterating over the rows may raise it
@@ -75,7 +77,7 @@ def read(path: str | Path) -> Table:
         if not path.is_file():
             what = "This is a folder, not a file." if path.is_dir() else "There is no such file."
             raise DataError(what, where=str(path), fix="Check the path.", code="no_such_file")
-    return _read(Source(path.name, path))
+    return _read(Source(path.name, path), header)
 
 
 def read_text(text: str, name: str = "pasted") -> Table:
@@ -88,7 +90,7 @@ def read_text(text: str, name: str = "pasted") -> Table:
     return _read(Source(name, pasted=text.encode("utf-8", "replace")))
 
 
-def _read(source: Source) -> Table:
+def _read(source: Source, header: bool | None = None) -> Table:
     notes = Notes()
     decoder = RowDecoder(notes)
     with source.open() as file:
@@ -100,18 +102,22 @@ def _read(source: Source) -> Table:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and is_workbook(source):
         return _finish(source, "xlsx", Sheet(source, decoder), notes)
     refuse(source, head)
-    return _read_text(find_encoding(source, notes), decoder)
+    return _read_text(find_encoding(source, notes), decoder, header)
 
 
-def _read_text(text: Text, decoder: RowDecoder) -> Table:
+def _read_text(text: Text, decoder: RowDecoder, header: bool | None) -> Table:
     source, notes = text.source, decoder.notes
     head, whole = text.head()
     if not head.strip():
         raise _empty(source)
     layout = recognise(head, whole, source.ending, source.name)
     if layout.cells:
-        return _finish(source, layout.kind, Delimited(text, layout.cells, decoder), notes, text)
+        return _finish(source, layout.kind, Delimited(text, layout.cells, decoder, header), notes, text)
     rows = line_rows(text, decoder) if layout.kind == "jsonl" else element_rows(text, decoder, layout.start)
+    if layout.numbered:
+        rows = (Row(number, row.value, row.text, row.error) for number, row in enumerate(rows, start=1))
+        message = "The file is a single line, so rows are counted: 'line 7' is the seventh row."
+        notes.once("rows_numbered", 1, message, "Nothing to do.")
     _say_wrapped(layout, notes)
     _say_kind(source, layout.kind, notes)
     return Table(layout.kind, _within_limits(rows, source, text), notes, (), text.encoding)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune.data.read.cells import STRUCTURED
@@ -16,16 +16,22 @@ LINES, JSON = (".jsonl", ".ndjson"), (".json",)
 TABLES = (".csv", ".tsv", ".tab")
 KEY = re.compile(r'[\s,]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 TURN_KEYS = {"role", "from"}
+FIRST_OBJECTS = 3
+"""Objects that are looked at to see whether each has a line of its own; the first may be a note about the file."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a text: its `kind`, and for JSON the `key` of the list of rows and where that list `start`s."""
+    """How to read a text: its `kind`, and for JSON the `key` of the list of rows and where that list `start`s.
+
+    If all of it is on one line, the rows are `numbered`: their line would say nothing.
+    """
 
     kind: str
     cells: Cells | None = None
     start: int = 0
     key: str = ""
+    numbered: bool = False
 
 
 def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
@@ -42,9 +48,10 @@ def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
     lines = [line for line in head.split("\n", 50)[:50] if line.strip(" \t\ufeff")]
     if first == "[":
         one_a_line = len(lines) > 1 and lines[1].startswith("[") and _complete(lines[0])
-        return Layout("jsonl" if one_a_line else "json")
+        return Layout("jsonl") if one_a_line else Layout("json", numbered="\n" not in head.strip())
     if first == "{":
-        return _objects(head, whole, lines, ending, name)
+        layout = _objects(head, whole, lines, ending, name)
+        return replace(layout, numbered=layout.kind == "json" and "\n" not in head.strip())
     if 2 * sum(line.lstrip().startswith("{") for line in lines[:10]) >= len(lines[:10]):
         return Layout("jsonl")
     cells = recognise_cells(head, whole, ending)
@@ -64,13 +71,33 @@ def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
 def _objects(head: str, whole: bool, lines: list[str], ending: str, name: str) -> Layout:
     """Text that starts with ``{``: one object per line, one object around all rows, or multi-line objects."""
     alone = whole and len(lines) == 1
-    if not alone and any(map(_one_a_line, lines[:2])):
+    several = _spans_lines(head)
+    if not alone and not several and any(map(_one_a_line, lines[:2])):
         return Layout("jsonl")
     layout = _wrapper(head, whole, name)
     if layout:
         return layout
     next_opens = len(lines) < 2 or lines[1].startswith("{")
-    return Layout("jsonl" if ending in LINES and next_opens else "json")
+    return Layout("jsonl" if ending in LINES and next_opens and not several else "json")
+
+
+def _spans_lines(head: str) -> bool:
+    """Whether one of the first objects takes up several lines, whatever each of them looks like: a message on a line of
+    its own is an object too. If an object is broken or longer than `head`, its first line tells by how it ends."""
+    at = head.index("{")
+    for _ in range(FIRST_OBJECTS):
+        try:
+            _, end = json.JSONDecoder().raw_decode(head, at)
+        except (ValueError, RecursionError):
+            break
+        if "\n" in head[at:end]:
+            return True
+        at = len(head) - len(head[end:].lstrip(" \t\r\n,"))
+        if head[at : at + 1] != "{":
+            return False
+    first, _, rest = head[at:].partition("\n")
+    first = first.rstrip(" \t\r")
+    return first.endswith(("{", "[", ",", ":")) and not _complete(first.rstrip(",")) and bool(rest)
 
 
 def _one_a_line(line: str) -> bool:
@@ -105,12 +132,19 @@ def _wrapper(head: str, whole: bool, name: str) -> Layout | None:
             return None
         _refuse_columns(value, name)
     key, start = _first_list_of_objects(head, begin + 1)
-    if not key or key.lower() in STRUCTURED:
+    if not key:
         return None
     element, _ = _value(head, head.index("{", start))
-    if isinstance(element, dict) and TURN_KEYS & element.keys():
+    of_turns = isinstance(element, dict) and bool(TURN_KEYS & element.keys())
+    if of_turns or (key.lower() in STRUCTURED and not _holds_turns(element)):
         return None
     return Layout("json", start=start, key=key)
+
+
+def _holds_turns(element: Any) -> bool:
+    """Whether an object is a conversation, by a list of turns in it."""
+    lists = [value for value in element.values() if isinstance(value, list)] if isinstance(element, dict) else []
+    return any(isinstance(turn, dict) and bool(TURN_KEYS & turn.keys()) for one in lists for turn in one[:1])
 
 
 def _first_list_of_objects(head: str, at: int) -> tuple[str, int]:

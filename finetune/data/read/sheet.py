@@ -1,6 +1,11 @@
-"""Excel workbooks (.xlsx): the first sheet with rows, streamed. The line of a row is its number in the sheet."""
+"""Excel workbooks (.xlsx): the first sheet with rows, streamed. The line of a row is its number in the sheet.
+
+A cell is read as the spreadsheet shows it (0042, 25 %), not as it is stored (42, 0.25). A formula is read by the value
+that was saved with it; programs that write formulas without values leave cells that only look empty.
+"""
 
 import datetime
+import re
 import warnings
 import zipfile
 import zlib
@@ -10,9 +15,13 @@ from typing import Any
 from finetune.data.read.cells import column_names, skip_empty, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
 from finetune.data.read.source import Source
-from finetune.data.read.table import Row, too_large
+from finetune.data.read.table import MOST_COLUMNS, Row, bad_row, too_large
 from finetune.errors import DataError
 
+NUMBER = re.compile(r'((?:"[^"]*"|\\.|[^0#?,.%"])*)([0#?,]+)(?:\.([0#?]+))?( ?%)?((?:"[^"]*"|\\.|[^0#?,.%"])*)')
+"""A number format that can be followed: what stands before, digits, decimals, a per cent sign, what stands after."""
+DRESSING = re.compile(r"\[[^\]]*\]|_.|\*.")
+"""Colours, locales, and space as wide as a character: nothing that is shown as text."""
 EXCEL_ROWS = 1_048_576
 EXTRA_COLUMNS = 10
 """Columns to the right of the header that are also read, to find rows with more cells than the header."""
@@ -56,6 +65,7 @@ class Sheet:
         try:
             self._book = openpyxl.load_workbook(self._open, read_only=True, data_only=True, keep_links=False)
             self._sheet, self._header, cells = self._first_with_rows()
+            self._formulas = self._second_look() if self._sheet is not None and _has_formulas(source) else None
         except DAMAGE as error:
             raise self._damaged(error) from error
         if self._sheet is None:
@@ -72,26 +82,54 @@ class Sheet:
 
     def rows(self) -> Iterator[Row]:
         with self._open:
-            for line, values in enumerate(self._values(), start=self._header + 1):
-                cells = [cell_text(value) for value in values]
-                if any(cells):
+            for line, (values, unsaved) in enumerate(self._values(), start=self._header + 1):
+                cells = [shown(value, form) for value, form in values]
+                if unsaved:
+                    yield self._unsaved(line, unsaved, cells)
+                elif any(cells):
                     yield self._row(cells, line)
                 else:
                     skip_empty(line, self._decoder.notes)
 
-    def _values(self) -> Iterator[tuple[Any, ...]]:
+    def _values(self) -> Iterator[tuple[list[tuple[Any, str]], str]]:
+        """Each row as values with their number formats, and the place of a formula without a value, or ""."""
         width = len(self.columns) + EXTRA_COLUMNS
-        found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width, values_only=True)
+        found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width)
         for _ in range(EXCEL_ROWS - self._header):
             try:
-                values = next(found, None)
+                cells = next(found, None)
+                if cells is None:
+                    return
+                values = [(cell.value, _format_of(cell)) for cell in cells]
+                unsaved = self._formula_without_value(values)
             except DAMAGE as error:
                 raise self._damaged(error) from error
-            if values is None:
-                return
-            yield values
+            yield values, unsaved
         if next(found, None) is not None:
             raise self._damaged(ValueError(f"it has more than {EXCEL_ROWS:,} rows"))
+
+    def _second_look(self) -> Iterator[tuple[Any, ...]]:
+        """The same rows with formulas instead of their values."""
+        import openpyxl
+
+        book = openpyxl.load_workbook(self._open, read_only=True, data_only=False, keep_links=False)
+        sheet = book[self._sheet.title]
+        sheet.reset_dimensions()
+        return sheet.iter_rows(min_row=self._header + 1, max_col=MOST_COLUMNS, values_only=True)
+
+    def _formula_without_value(self, values: list[tuple[Any, str]]) -> str:
+        formulas = next(self._formulas, None) if self._formulas else None
+        both = zip(self.columns, values, formulas or (), strict=False)
+        return next((name for name, (value, _), formula in both if value is None and formula is not None), "")
+
+    def _unsaved(self, line: int, column: str, cells: list[str]) -> Row:
+        return bad_row(
+            line,
+            "\t".join(cells),
+            "formula_without_value",
+            f"The cell of {column!r} has a formula without a saved value.",
+            "Open the file in a spreadsheet and save it again, which saves the values.",
+        )
 
     def _row(self, cells: list[str], line: int) -> Row:
         width, text = len(self.columns), "\t".join(cells)
@@ -132,6 +170,50 @@ class Sheet:
             fix="Open it in a spreadsheet and save it again.",
             code="damaged_file",
         )
+
+
+def _format_of(cell: Any) -> str:
+    """The number format of a cell; looked up only for numbers, as it takes longer than the value."""
+    return cell.number_format if isinstance(cell.value, int | float) and not isinstance(cell.value, bool) else ""
+
+
+def shown(value: Any, form: str) -> str:
+    """A cell as the spreadsheet shows it, where its number format is a simple one.
+
+    Example:
+        >>> shown(42, "0000"), shown(0.25, "0 %"), shown(1234.5, '#,##0.00 "€"'), shown(42, "General")
+        ('0042', '25 %', '1,234.50 €', '42')
+    """
+    if form in ("", "General", "@") or isinstance(value, bool) or not isinstance(value, int | float):
+        return cell_text(value)
+    found = NUMBER.fullmatch(DRESSING.sub("", form.split(";")[0]))
+    if not found:
+        return cell_text(value)
+    before, digits, decimals, percent, after = found.groups(default="")
+    number = abs(value) * (100 if percent else 1)
+    whole, _, rest = f"{number:.{len(decimals)}f}".partition(".")
+    rest = rest.rstrip("0").ljust(decimals.count("0"), "0")
+    whole = whole.zfill(digits.count("0"))
+    if "," in digits:
+        whole = f"{int(whole):,}"
+    sign = "-" if value < 0 else ""
+    return sign + _plain(before) + whole + (f".{rest}" if rest else "") + percent + _plain(after)
+
+
+def _plain(part: str) -> str:
+    return part.replace('"', "").replace("\\", "")
+
+
+def _has_formulas(source: Source) -> bool:
+    """Whether any sheet of a workbook has a formula."""
+    with source.open() as file, zipfile.ZipFile(file) as archive:
+        for entry in archive.namelist():
+            if entry.startswith("xl/worksheets/") and entry.endswith(".xml"):
+                with archive.open(entry) as sheet:
+                    while chunk := sheet.read(1 << 20):
+                        if b"<f>" in chunk or b"<f " in chunk:
+                            return True
+    return False
 
 
 def cell_text(value: Any) -> str:

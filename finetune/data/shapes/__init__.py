@@ -10,23 +10,51 @@ Example:
     '4'
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
+from finetune.data.shapes.columns import METADATA, SYSTEMS, columns_of, filled, first_of, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
-from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, unfilled
-from finetune.data.shapes.pairs import label_of, messages_of, names_used, shape_of
-from finetune.data.shapes.tools import tools_of
+from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, rating_of, unfilled
+from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
+from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
 from finetune.records import Json
 
-__all__ = ["Remark", "Remarks", "error_of", "fields_of", "finished", "plain_chat", "recognise", "to_example"]
+__all__ = [
+    "Remark",
+    "Remarks",
+    "error_of",
+    "fields_of",
+    "finished",
+    "plain_chat",
+    "recognise",
+    "to_example",
+    "turns_of",
+]
 
-TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents")
 """Columns that may hold a list of turns."""
 
-KNOWN_BESIDE_TURNS = {*TURNS, "tools", "functions", "system", "parallel_tool_calls"}
+FEWEST_MARKS = 4
+"""Rows from which marks can be told from answers."""
+
+WRAPPERS = ("body", "request", "data", "conversation", "dialogue", "chat")
+"""Columns that may hold an object with a list of turns, as a request to OpenAI's batch API does."""
+
+PAIRS = (
+    *(("human", "assistant"), ("human", "bot"), ("user", "assistant"), ("user", "bot"), ("input", "output")),
+    *(("question", "answer"), ("prompt", "response"), ("instruction", "output"), ("query", "response")),
+)
+"""Keys of a turn that holds both what was asked and what was answered."""
+
+KNOWN_BESIDE_TURNS = {
+    *("tools", "functions", "toolconfig", "tool_config", "parallel_tool_calls"),
+    "schemaversion",  # Bedrock's
+}
 
 
 def fields_of(value: Any) -> Json | None:
@@ -42,8 +70,18 @@ def fields_of(value: Any) -> Json | None:
         return None
     fields: Json = {}
     for key, item in value.items():
-        fields.setdefault(str(key).strip().lower().replace(" ", "_").replace("-", "_"), item)
+        fields.setdefault(_normal(key) if isinstance(key, str) else str(key), item)
+    for name in () if fields.keys().isdisjoint(WRAPPERS) else WRAPPERS:
+        inner = fields.get(name)
+        if isinstance(inner, dict) and any(isinstance(inner.get(key), list) for key in TURNS):
+            outer = {key: item for key, item in fields.items() if key != name}
+            return outer | (fields_of(inner) or {})
     return fields
+
+
+@lru_cache(10_000)
+def _normal(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def recognise(value: Any) -> str | None:
@@ -51,16 +89,46 @@ def recognise(value: Any) -> str | None:
     fields = fields_of(value)
     if fields is None:
         return None
+    if found := turns_of(fields):
+        return "chat" if "role" in found[1][0] else "sharegpt"
+    shape = shape_of(fields)
+    wanting = [name for name in ("messages", "conversations") if name in fields]
+    if not wanting or (shape and filled(fields, shape)):
+        return shape
+    return "chat" if wanting[0] == "messages" else "sharegpt"
+
+
+def turns_of(fields: Json) -> tuple[str, list] | None:
+    """The column that holds a list of turns, and the turns; None if there is none."""
+    if fields.keys().isdisjoint(TURNS):
+        return None
     for name in TURNS:
         if name in fields and _is_turns(turns := parsed(fields[name])):
-            return "sharegpt" if "from" in turns[0] else "chat"
-    if "messages" in fields or "conversations" in fields:
-        return "chat" if "messages" in fields else "sharegpt"
-    return shape_of(fields)
+            return name, turns
+    for name in TURNS:
+        if name in fields and (turns := _turns_of_pairs(parsed(fields[name]))):
+            return name, turns
+    return None
 
 
-def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]]:
-    """Convert one row; the remarks say what was changed.
+def _turns_of_pairs(value: Any) -> list[Json] | None:
+    """A list of pairs as a list of turns; keys of a pair that are neither are kept, to be named as unused."""
+    if not isinstance(value, list) or not value or not all(isinstance(pair, dict) for pair in value):
+        return None
+    ask, answer = next((one for one in PAIRS if all(set(one) <= pair.keys() for pair in value)), ("", ""))
+    turns: list[Json] = []
+    for pair in value if ask else ():
+        rest = {key: item for key, item in pair.items() if key not in (ask, answer, "system")}
+        if not is_missing(pair.get("system")):
+            turns.append({"role": "system", "content": pair["system"]})
+        if not is_missing(pair[ask]):
+            turns.append({"role": "user", "content": pair[ask]})
+        turns.append(rest | {"role": "assistant", "content": pair[answer]})
+    return turns or None
+
+
+def to_example(value: Any, shape: str, line: int, rated: bool = True) -> tuple[Example, list[Remark]]:
+    """Convert one row; the remarks say what was changed. `rated` says that a yes or no beside the answer judges it.
 
     Raises:
         DataError: with the row's problem code; `what` and `fix` are sentences for the report.
@@ -68,18 +136,54 @@ def to_example(value: Any, shape: str, line: int) -> tuple[Example, list[Remark]
     fields = fields_of(value)
     if fields is None:
         raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
-    if error := not_sft(fields):
+    if error := not_sft(fields, rated=rated and shape not in ("classification", "text")):
         raise error
     remarks = Remarks()
     if shape in ("chat", "sharegpt"):
-        messages, tools, label = _turns(fields, shape, remarks), tools_of(fields), None
-        unused = set(fields) - KNOWN_BESIDE_TURNS
-    else:
-        messages, tools = messages_of(fields, shape, remarks), ()
-        label = label_of(fields) if shape == "classification" else None
-        unused = set(fields) - names_used(fields, shape)
-    _remark_unused(unused, remarks)
-    return finished(messages, line, remarks, tools, label)
+        return _conversation(fields, shape, line, remarks)
+    messages = messages_of(fields, shape, remarks)
+    label = label_of(fields) if shape == "classification" else None
+    tools = tools_of(fields, remarks) if "tools" in fields and is_conversational(fields, shape) else ()
+    left = _filled(fields, fields.keys() - names_used(fields, shape) - (KNOWN_BESIDE_TURNS if tools else set()))
+    if shape == "text" and not METADATA.issuperset(left):
+        remarks.add(
+            "text_beside_columns",
+            "Each text is learned as a whole, without the other columns.",
+            "If one of them is the prompt or the answer, map the columns.",
+            "warning",
+        )
+    remarks.unused(left)
+    return finished(without_padding(messages, tools, remarks), line, remarks, tools, label)
+
+
+def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tuple[Example, list[Remark]]:
+    name, turns = turns_of(fields) or _first_of_turns(fields)
+    roles = SPEAKERS if shape == "sharegpt" or name == "contents" else ROLES
+    if isinstance(turns, list):
+        turns = [*_system_turn(fields, turns), *turns]
+    messages, tools = conversation(turns, remarks, roles), tools_of(fields, remarks)
+    known = {name, *KNOWN_BESIDE_TURNS, first_of(fields, SYSTEMS)}
+    remarks.unused(_filled(fields, fields.keys() - known))
+    return finished(without_padding(messages, tools, remarks), line, remarks, tools)
+
+
+def _first_of_turns(fields: Json) -> tuple[str, Any]:
+    """A column that should hold turns and does not."""
+    name = next((name for name in TURNS if not is_missing(fields.get(name))), "messages")
+    return name, parsed(fields.get(name))
+
+
+def _system_turn(fields: Json, turns: list) -> list[Json]:
+    """The system prompt that stands beside the turns, unless they begin with it."""
+    said = system_of(fields)
+    first = turns[0] if turns and isinstance(turns[0], dict) else {}
+    again = first.get("role", first.get("from")) == "system" and said in (first.get("content"), first.get("value"))
+    return [] if said is None or again else [{"role": "system", "content": said}]
+
+
+def _filled(fields: Json, names: Iterable[str]) -> list[str]:
+    """Columns with something in them: of a table that pads, a row leaves out nothing by leaving out an empty cell."""
+    return [name for name in names if not is_missing(fields[name]) and fields[name] not in ([], {})]
 
 
 def plain_chat(value: Any, line: int) -> Example | None:
@@ -152,31 +256,36 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def _turns(fields: Json, shape: str, remarks: Remarks) -> tuple[Message, ...]:
-    name = next((name for name in TURNS if name in fields), "messages")
-    turns = parsed(fields.get(name))
-    system = fields.get("system")
-    if isinstance(turns, list) and isinstance(system, str) and not is_missing(system):
-        turns = [{"role": "system", "content": system}, *turns]
-    return conversation(turns, remarks, SPEAKERS if shape == "sharegpt" else ROLES)
-
-
-def _remark_unused(names: set[str], remarks: Remarks) -> None:
-    if names:
-        remarks.add(
-            "unused_columns",
-            f"Not used: {', '.join(sorted(names))[:120]}.",
-            "If one of them belongs in the prompt, map the columns.",
-        )
-
-
 def _is_turns(value: Any) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
         and isinstance(value[0], dict)
-        and bool({"role", "from"} & set(value[0]))
+        and (bool({"role", "from"} & value[0].keys()) or _is_spoken(value[0]))
     )
+
+
+def _is_spoken(turn: Json) -> bool:
+    """Whether an object is a turn by another name of its role."""
+    return bool({"author", "speaker"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
+
+
+def judges(values: Iterable[Any]) -> bool:
+    """Whether a yes or no beside the answers of some rows judges them. It does not if each of two answers always has
+    the same: then it is the answer once more, as a number.
+
+    Example:
+        >>> judges([{"prompt": str(i), "completion": ["no", "yes"][i % 2], "label": i % 2} for i in range(6)])
+        False
+    """
+    both = []
+    for fields in map(fields_of, values):
+        mark = rating_of(fields) if fields else None
+        shape = recognise(fields) if mark is not None else None
+        if fields and shape not in (None, "chat", "sharegpt", "text", "self_instruct"):
+            both.append((mark, str(fields.get(columns_of(fields, shape)[1]))))
+    kinds = set(both)
+    return not (len(both) >= FEWEST_MARKS and len(kinds) == 2 and len({mark for mark, _ in kinds}) == 2)
 
 
 def error_of(value: Any) -> DataError | None:

@@ -6,6 +6,7 @@ note or warning in the report, so that nothing is changed silently.
 
 import ast
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,13 @@ LONGEST_LITERAL = 200_000
 
 @dataclass(frozen=True)
 class Remark:
-    """A remark about a row that is kept."""
+    """A remark about a row that is kept. `names` are the columns it is about, which the report collects."""
 
     code: str
     message: str
     hint: str
     severity: Severity = "note"
+    names: tuple[str, ...] = ()
 
 
 @dataclass
@@ -32,8 +34,36 @@ class Remarks:
 
     items: list[Remark] = field(default_factory=list)
 
-    def add(self, code: str, message: str, hint: str, severity: Severity = "note") -> None:
-        self.items.append(Remark(code, message, hint, severity))
+    def add(self, code: str, message: str, hint: str, severity: Severity = "note", names: tuple[str, ...] = ()) -> None:
+        self.items.append(Remark(code, message, hint, severity, names))
+
+    def unused(self, names: Iterable[str]) -> None:
+        """Say which columns of the row were left out."""
+        if left := tuple(names):
+            what, fix = unused(left)
+            self.add("unused_columns", what, fix, names=left)
+
+
+def unused(names: Iterable[str]) -> tuple[str, str]:
+    """What the report says about columns that were left out, and what to do about it."""
+    return f"Not used: {listed(sorted(names), 120)}.", "If one of them belongs in the prompt, map the columns."
+
+
+def listed(names: Iterable[Any], most: int) -> str:
+    """Names in a row, of at most so many characters; a list that is cut says so.
+
+    Example:
+        >>> listed(["prompt", "answer", "id"], 15)
+        'prompt, answer, …'
+    """
+    kept: list[str] = []
+    length = 0
+    for name in map(str, names):
+        length += len(name) + 2
+        if length > most + 2:
+            return ", ".join([*(kept or [name[:most]]), "…"])
+        kept.append(name)
+    return ", ".join(kept)
 
 
 def bad(code: str, what: str, fix: str) -> DataError:

@@ -32,30 +32,40 @@ RETRIEVAL = (
 )
 MEDIA = ("image", "images", "image_url", "image_path", "audio", "video", "pixel_values", "audio_path")
 IDS = ("input_ids", "token_ids", "tokens_ids")
-NAMES = frozenset(name for names in (*PREFERENCE, *RETRIEVAL, MEDIA, IDS, ("label",)) for name in names)
-"""A row with none of these columns needs no further checks."""
+YES = (True, "true", "1", "good", "correct", "desirable", "thumbs_up", "up")
+NO = (False, "false", "0", "bad", "incorrect", "undesirable", "thumbs_down", "down")
+RATINGS = ("label", "kto_tag", "thumbs_up", "is_desirable", "desirable")
+"""Columns in which an answer is marked as a good or a bad one."""
 
-YES_NO = (True, False, "true", "false", "True", "False", "0", "1")
+COMPARED = frozenset(name for pair in PREFERENCE for name in pair)
+RETRIEVED = frozenset(pair[1] for pair in RETRIEVAL)
+NAMES = COMPARED | RETRIEVED | {*MEDIA, *IDS, *RATINGS}
+"""A row with none of these columns needs no further checks."""
 
 PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .]{0,40}\}\}")
 ONLY_PLACEHOLDER = re.compile(r"\s*(\{\{\s*[A-Za-z_][\w .]{0,40}\}\}|\{[A-Za-z_]\w{2,40}\})\s*")
 
 
-def not_sft(fields: Json) -> DataError | None:
-    """The error for a row made for another kind of training, or None."""
+def not_sft(fields: Json, rated: bool = False) -> DataError | None:
+    """The error for a row made for another kind of training, or None.
+
+    `rated` says that the row has an answer, so that a yes or no beside it says whether the answer is a good one.
+    """
     if NAMES.isdisjoint(fields):
         return None
-    if any(_all(fields, pair) for pair in PREFERENCE):
+    if not COMPARED.isdisjoint(fields) and any(_all(fields, pair) for pair in PREFERENCE):
         return bad(
             "preference_pairs",
             "This is a preference pair (a better and a worse answer) for DPO, not for supervised fine-tuning.",
-            "Keep only the better answer: rename it to 'completion' and drop the worse one.",
+            "Train on the row's own answer with one click, or keep only the better one of the pair."
+            if rated
+            else "Keep only the better answer: rename it to 'completion' and drop the worse one.",
         )
-    if "prompt" in fields and "completion" in fields and _is_yes_no(fields.get("label")):
+    if rated and rating_of(fields) is not None:
         return bad(
             "kto_labels",
             "This is a completion with a thumbs-up or thumbs-down for KTO, not for supervised fine-tuning.",
-            "Keep the rows marked true, and drop the 'label' column.",
+            "Train on the rows marked true with one click, or drop the column with the marks.",
         )
     if any(not _is_empty(fields.get(name)) for name in MEDIA):
         return bad(
@@ -69,13 +79,26 @@ def not_sft(fields: Json) -> DataError | None:
             "The row contains token ids instead of text; they suit only one tokenizer.",
             "Use the text they were made from.",
         )
-    if any(_all(fields, pair) for pair in RETRIEVAL):
+    if not RETRIEVED.isdisjoint(fields) and any(_all(fields, pair) for pair in RETRIEVAL):
         return bad(
             "retrieval_pairs",
             "This is a pair of texts for training embeddings or retrieval; it has no answer to learn.",
             "Use rows with a prompt and a completion.",
         )
     return None
+
+
+def rating_of(fields: Json) -> bool | None:
+    """Whether the answer of a row is marked as a good one; None if nothing marks it.
+
+    Example:
+        >>> rating_of({"prompt": "2+2?", "completion": "5", "label": "false"})
+        False
+    """
+    marks = (fields[name] for name in RATINGS if name in fields)
+    marks = (mark.strip().lower() if isinstance(mark, str) else mark for mark in marks)
+    mark = next((mark for mark in marks if _is_yes_no(mark)), None)
+    return None if mark is None else mark in YES
 
 
 def unfilled(messages: Sequence[Json]) -> DataError | None:
@@ -91,11 +114,11 @@ def unfilled(messages: Sequence[Json]) -> DataError | None:
 
 
 def _all(fields: Json, names: tuple[str, ...]) -> bool:
-    return all(name in fields and not is_missing(fields[name]) for name in names)
+    return fields.keys() >= set(names) and not any(is_missing(fields[name]) for name in names)
 
 
 def _is_yes_no(value: Any) -> bool:
-    return isinstance(value, bool | int | str) and value in YES_NO
+    return isinstance(value, bool | int | str) and value in (*YES, *NO)
 
 
 def _is_empty(value: Any) -> bool:

@@ -7,33 +7,18 @@ One sample row per format:
     self_instruct      {"instruction": "Translate", "instances": [{"input": "Guten Tag", "output": "Good day"}]}
     prompt_completion  {"prompt": "2+2?", "completion": "4"}
     question_answer    {"question": "2+2?", "answer": "4"}
-    input_output       {"input": "2+2?", "output": "4"}
+    input_output       {"input": "2+2?", "output": "4"} or {"text": "A long report …", "summary": "In short …"}
     classification     {"text": "Where is my parcel?", "label": "shipping"}
     text               {"text": "The whole row is learned."}
 """
 
 from typing import Any
 
-from finetune.data.shapes.chat import Message, conversation
+from finetune.data.shapes.chat import Message, after_thought, conversation
+from finetune.data.shapes.columns import SYSTEMS, THOUGHTS, Fields, columns_of, context_column, label_column
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
-from finetune.records import Json
+from finetune.data.shapes.parts import parts_of
 
-ANSWERS = ("completion", "response", "answer", "output", "target", "answers", "reply")
-OTHER_PAIRS = (
-    ("input", "output"),
-    ("query", "response"),
-    ("query", "answer"),
-    ("source", "target"),
-    ("user", "assistant"),
-    ("human", "assistant"),
-    ("human", "bot"),
-    ("user", "bot"),
-    ("input_text", "target_text"),
-    ("input", "target"),
-    ("input", "response"),
-)
-TEXTS = ("text", "sentence", "review", "tweet", "utterance", "message", "comment", "content")
-LABELS = ("label", "category", "class", "sentiment", "intent", "topic", "labels")
 MARKERS = (
     *("### Response:", "### Answer:", "### Assistant:", "### Output:", "<|assistant|>", "[/INST]"),
     *("<|im_start|>assistant\n", "<start_of_turn>model\n", "\nAssistant:", "\nResponse:", "\nAnswer:", "\nA:"),
@@ -42,43 +27,6 @@ MARKERS = (
 
 EMPTY_INPUTS = ("<noinput>", "<no input>", "nan", "n/a")
 """What generated Alpaca datasets contain in place of an empty input."""
-
-Fields = Json
-
-
-def shape_of(fields: Fields) -> str | None:
-    """The format that has these columns, or None."""
-    has_answer = any(name in fields for name in ANSWERS)
-    if "instruction" in fields and "instances" in fields:
-        return "self_instruct"
-    if "instruction" in fields and has_answer:
-        return "dolly" if "context" in fields else "alpaca"
-    if "prompt" in fields and has_answer:
-        return "prompt_completion"
-    if "question" in fields and has_answer:
-        return "question_answer"
-    if any(ask in fields and answer in fields for ask, answer in OTHER_PAIRS):
-        return "input_output"
-    if _first(fields, TEXTS) and _first(fields, LABELS):
-        return "classification"
-    return "text" if "text" in fields else None
-
-
-def names_used(fields: Fields, shape: str) -> set[str]:
-    """The columns that a format uses; the report lists the others."""
-    if shape == "input_output":
-        return {*_other_pair(fields), "system"}
-    if shape == "classification":
-        return {_first(fields, TEXTS) or "text", _first(fields, LABELS) or "label"}
-    answer = _first(fields, ANSWERS) or ""
-    return {
-        "self_instruct": {"instruction", "instances", "input", "output"},
-        "alpaca": {"instruction", "input", answer, "system", "history"},
-        "dolly": {"instruction", "context", answer, "system"},
-        "prompt_completion": {"prompt", answer, "system"},
-        "question_answer": {"question", "context", answer, "system"},
-        "text": {"text"},
-    }[shape]
 
 
 def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, ...]:
@@ -91,31 +39,32 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
         return (_says("assistant", _whole_text(fields, remarks)),)
     if shape == "self_instruct":
         return _instances(fields, remarks)
-    if shape == "prompt_completion" and isinstance(parsed(fields.get("prompt")), list):
-        return _conversational(fields, remarks)
-    history: list[Message] = []
-    if shape == "classification":
-        user = _text(fields, _first(fields, TEXTS) or "text", remarks)
-        answer = _first(fields, LABELS) or "label"
-    elif shape == "input_output":
-        ask, answer = _other_pair(fields)
-        user = _text(fields, ask, remarks)
-    else:
-        history = _history(fields, remarks) if shape == "alpaca" else []
-        user = _question(fields, shape, remarks)
-        answer = _first(fields, ANSWERS) or "completion"
+    asked, answer = columns_of(fields, shape)
+    if _is_list(fields.get(asked)) and is_conversational(fields, shape):
+        return _conversational(fields, asked, answer, remarks)
+    history = _history(fields, remarks) if shape == "alpaca" else []
+    user = _question(fields, shape, asked, remarks)
     target = _only(fields.get(answer), answer, remarks)
     return (
         *_system(fields, remarks),
         *history,
         _says("user", user),
-        _says("assistant", text_of(target, answer, remarks)),
+        _says("assistant", _with_thought(fields, shape, text_of(target, answer, remarks), remarks)),
     )
+
+
+def _with_thought(fields: Fields, shape: str, answer: str, remarks: Remarks) -> str:
+    """The answer, after what was thought before it if a column says so."""
+    if shape == "classification" or fields.keys().isdisjoint(THOUGHTS):
+        return answer
+    thought = next((fields[name] for name in THOUGHTS if not is_missing(fields.get(name))), None)
+    said = "" if thought is None else text_of(thought, "reasoning", remarks).strip()
+    return answer if said in answer else after_thought(said, answer, remarks)
 
 
 def label_of(fields: Fields) -> str:
     """The label of a classification row, as the model will write it."""
-    return text_of(fields[_first(fields, LABELS) or "label"], "label", Remarks())
+    return text_of(fields[label_column(fields)], "label", Remarks())
 
 
 def marker_in(text: str) -> str | None:
@@ -143,13 +92,14 @@ def _whole_text(fields: Fields, remarks: Remarks) -> str:
     return text
 
 
-def _question(fields: Fields, shape: str, remarks: Remarks) -> str:
+def _question(fields: Fields, shape: str, asked: str, remarks: Remarks) -> str:
+    said = _text(fields, asked, remarks)
     if shape == "question_answer":
-        return join(_optional(fields, "context", remarks), _text(fields, "question", remarks))
-    if shape == "prompt_completion":
-        return _text(fields, "prompt", remarks)
+        return join(_optional(fields, context_column(fields), remarks), said)
+    if shape not in ("alpaca", "dolly"):
+        return said
     extra = _optional(fields, "context" if shape == "dolly" else "input", remarks)
-    return join(_text(fields, "instruction", remarks), "" if extra.strip().lower() in EMPTY_INPUTS else extra)
+    return join(said, "" if extra.strip().lower() in EMPTY_INPUTS else extra)
 
 
 def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
@@ -174,16 +124,37 @@ def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _conversational(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
-    """TRL's conversational format: lists of messages as prompt and completion. Only the completion is learned."""
-    prompt = parsed(fields["prompt"])
-    completion = parsed(fields.get(_first(fields, ANSWERS) or "completion"))
+def is_conversational(fields: Fields, shape: str) -> bool:
+    """Whether the prompt is a list of messages, as in TRL's conversational format and in logs of OpenAI's API."""
+    if shape in ("text", "self_instruct", "classification"):
+        return False
+    prompt = fields.get(columns_of(fields, shape)[0])
+    prompt = parsed(prompt) if _is_list(prompt) else None
+    if not isinstance(prompt, list):
+        return False
+    of_turns = bool(prompt) and all(isinstance(turn, dict) and "role" in turn for turn in prompt)
+    return shape == "prompt_completion" or of_turns
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a value is a list, or text that may be one."""
+    return value.lstrip()[:1] == "[" if isinstance(value, str) else isinstance(value, list)
+
+
+def _conversational(fields: Fields, asked: str, answer: str, remarks: Remarks) -> tuple[Message, ...]:
+    """Lists of messages as prompt and completion. Only the completion is learned."""
+    prompt, completion = parsed(fields[asked]), parsed(fields.get(answer))
+    if isinstance(completion, dict) and "role" in completion:
+        completion = [completion]
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(completion, list) or not completion:
         raise bad("missing_content", "The completion is empty or missing.", "Fill it in, or drop the row.")
-    asked = [{**m, "weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m for m in prompt]
-    return conversation([*asked, *completion], remarks)
+    turns = [{**m, "weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m for m in prompt]
+    system = (
+        [] if turns and isinstance(turns[0], dict) and turns[0].get("role") == "system" else _system(fields, remarks)
+    )
+    return conversation([*system, *turns, *completion], remarks)
 
 
 def _history(fields: Fields, remarks: Remarks) -> list[Message]:
@@ -200,8 +171,37 @@ def _history(fields: Fields, remarks: Remarks) -> list[Message]:
 
 
 def _system(fields: Fields, remarks: Remarks) -> list[Message]:
-    text = _optional(fields, "system", remarks)
-    return [_says("system", text)] if text.strip() else []
+    text = system_of(fields)
+    return [_says("system", text)] if text is not None else []
+
+
+def system_of(fields: Fields) -> str | None:
+    """The system prompt in a column of its own, as text or, as Anthropic, Gemini and Bedrock have it, as parts.
+
+    Raises:
+        DataError: it is there, and is not text.
+
+    Example:
+        >>> system_of({"system": [{"text": "Be kind."}]})
+        'Be kind.'
+    """
+    if fields.keys().isdisjoint(SYSTEMS):
+        return None
+    raw = next((fields[name] for name in SYSTEMS if _is_there(fields.get(name))), None)
+    said = parsed(raw)
+    if isinstance(said, dict):
+        said = next((said[key] for key in ("parts", "content", "text") if _is_there(said.get(key))), said)
+    if isinstance(said, list) and (not isinstance(raw, str) or all(isinstance(part, dict) for part in said)):
+        return parts_of(said).text
+    if isinstance(said, str) and not isinstance(raw, str):
+        return said
+    if raw is None or isinstance(raw, str):  # text that happens to be JSON is a prompt as it stands
+        return raw
+    raise bad("data_type", "The system prompt is not text.", "Write it as text, or drop the column.")
+
+
+def _is_there(value: Any) -> bool:
+    return not is_missing(value) and value not in ([], {})
 
 
 def _only(target: Any, where: str, remarks: Remarks) -> Any:
@@ -216,14 +216,6 @@ def _only(target: Any, where: str, remarks: Remarks) -> Any:
     if len(answers) > 1:
         remarks.add("first_answer", "A row has several answers; the first is used.", "Keep one answer per row.")
     return answers[0]
-
-
-def _other_pair(fields: Fields) -> tuple[str, str]:
-    return next((pair for pair in OTHER_PAIRS if all(name in fields for name in pair)), OTHER_PAIRS[0])
-
-
-def _first(fields: Fields, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in fields), None)
 
 
 def _text(fields: Fields, name: str, remarks: Remarks) -> str:

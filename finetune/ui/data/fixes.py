@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from finetune import data
+from finetune.data.choices import OTHERWISE
 from finetune.data.fixes import TITLES
 from finetune.ui.data import report
 
@@ -91,6 +92,6 @@ class Remedies:
         rows = "1 row" if fix.rows_changed == 1 else f"{fix.rows_changed:,} rows"
         return {
             remedy.box: gr.update(visible=True),
-            remedy.tick: gr.update(value=True, label=f"{fix.title} ({rows})"),
+            remedy.tick: gr.update(value=fix.code not in OTHERWISE, label=f"{fix.title} ({rows})"),
             remedy.change: report.fix(fix),
         }

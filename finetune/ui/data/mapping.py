@@ -19,7 +19,9 @@ TRIED_ROWS = 20
 """Rows that a mapping is tried on before it is said to fit none."""
 
 NAMES = """<p class='ba-stats'>Columns of the file:{% for name in names %} <code>{{ name }}</code>{% endfor %}
-{% if more > 0 %} and {{ more|commas }} more{% endif %}</p>"""
+{% if more > 0 %} and {{ more|commas }} more{% endif %}</p>
+{% if left %}<p class='ba-stats'>Left out of the prompt:
+{% for name in left %} <code>{{ name }}</code>{% endfor %}</p>{% endif %}"""
 
 
 class MappingForm:
@@ -77,7 +79,7 @@ class MappingForm:
         names = list(map(_braced, dataset.columns[:MOST_COLUMNS]))
         return {
             self.box: gr.update(visible=True, open=not dataset.examples),
-            self.columns: named(dataset.columns),
+            self.columns: named(dataset.columns, guess),
             self.user: guess.user,
             self.assistant: gr.update(choices=names, value=guess.assistant),
             self.system: guess.system or "",
@@ -119,10 +121,11 @@ def tried(dataset: data.Dataset, mapping: data.Mapping) -> str:
     return failed(str(problem)) if problem else ""
 
 
-def named(columns: Sequence[str]) -> Markup:
-    """The columns as a template names them."""
-    names = [cut(_braced(name), 60) for name in columns[:MOST_COLUMNS]]
-    return render(NAMES, names=names, more=len(columns) - MOST_COLUMNS)
+def named(columns: Sequence[str], mapping: data.Mapping) -> Markup:
+    """The columns as a template names them, and those that a mapping leaves out."""
+    names = {name: cut(_braced(name), 60) for name in columns[:MOST_COLUMNS]}
+    left = [shown for name, shown in names.items() if name not in mapping.columns]
+    return render(NAMES, names=list(names.values()), more=len(columns) - MOST_COLUMNS, left=left)
 
 
 def _braced(column: str) -> str:

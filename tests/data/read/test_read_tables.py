@@ -189,3 +189,42 @@ def test_the_first_sheet_with_rows_is_read_and_said(tmp_path: Path) -> None:
 def test_an_empty_workbook_and_a_headerless_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no sheet with a header"):
         read(workbook(tmp_path / "rows.xlsx", [], []))
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (42, "0000", "0042"),
+        (0.25, "0%", "25%"),
+        (0.255, "0.0 %", "25.5 %"),
+        (1234.5, '#,##0.00 "€"', "1,234.50 €"),
+        (-7, "0.00;[Red]-0.00", "-7.00"),
+        (2.5, "General", "2.5"),
+        (12, '"No. "0', "No. 12"),
+        (3, "# ?/?", "3"),
+    ],
+)
+def test_a_cell_of_a_workbook_is_read_as_it_is_shown(tmp_path: Path, value: float, form: str, text: str) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["prompt", "completion"])
+    sheet.append(["How much?", value])
+    sheet["B2"].number_format = form
+    book.save(tmp_path / "rows.xlsx")
+    assert [row.value["completion"] for row in read(tmp_path / "rows.xlsx").rows] == [text]
+
+
+@pytest.mark.parametrize("formula", ["=A2", '=A2&"!"', "=SUM(1,2)"])
+def test_a_formula_without_a_value_is_not_called_empty(tmp_path: Path, formula: str) -> None:
+    rows = [["Hi", formula], ["Hi", "Hello"], [formula, "Hello"], ["Hi", None]]
+    path = workbook(tmp_path / "rows.xlsx", [["prompt", "completion"], *rows])
+    found = list(read(path).rows)
+    assert [row.error.code if row.error else None for row in found] == [
+        "formula_without_value",
+        None,
+        "formula_without_value",
+        None,
+    ]
+    assert found[0].error is not None
+    assert "'completion'" in found[0].error.what

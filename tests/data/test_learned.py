@@ -1,0 +1,301 @@
+"""Nothing is learned by mistake: what a file's columns and marks say about the answer is what is trained."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from finetune.data import Dataset, Mapping, apply, fixes, keep_dataset, load, reopen
+from finetune.data.shapes import recognise, to_example
+from finetune.store import Store
+
+ASKED = {"role": "user", "content": "Where do puffins nest?"}
+
+
+def jsonl(folder: Path, rows: list, name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def example_of(row: object) -> tuple[list[dict], list[str]]:
+    """The messages of one row, and the codes of its remarks."""
+    shape = recognise(row)
+    assert shape
+    example, remarks = to_example(row, shape, 1)
+    return list(example.messages), [remark.code for remark in remarks]
+
+
+def codes(dataset: Dataset) -> dict[str, str]:
+    return {problem.code: problem.severity for problem in dataset.problems if problem.code != "too_few"}
+
+
+# A text with an answer beside it
+
+
+@pytest.mark.parametrize(
+    ("row", "asked", "answer"),
+    [
+        ({"text": "Where is the apple?", "answer": "In the room."}, "Where is the apple?", "In the room."),
+        ({"Text": "A long report.", "Summary": "Short.", "Score": 5}, "A long report.", "Short."),
+        ({"text": "Guten Tag", "translation": "Good day", "id": 3}, "Guten Tag", "Good day"),
+        ({"id": "x", "document": "A long report.", "summary": "Short."}, "A long report.", "Short."),
+        ({"article": "A long report.", "highlights": "Short.", "id": "7"}, "A long report.", "Short."),
+        ({"sentence": "Say hi.", "output": "Hi."}, "Say hi.", "Hi."),
+        ({"content": "Say hi.", "response": "Hi.", "label": "polite"}, "Say hi.", "Hi."),
+        ({"text": "Say hi.", "reply": "Hi.", "answer": None}, "Say hi.", "Hi."),
+        ({"prompt": "Write a haiku.", "text": "An old silent pond."}, "Write a haiku.", "An old silent pond."),
+    ],
+)
+def test_the_answer_beside_a_text_is_the_answer(row: dict, asked: str, answer: str) -> None:
+    messages, _ = example_of(row)
+    assert [(m["role"], m["content"]) for m in messages] == [("user", asked), ("assistant", answer)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "The whole row."},
+        {"text": "The whole row.", "url": "https://example.org"},
+        {"instruction": "Add.", "text": "### Instruction: Add.\n### Response: 4"},
+    ],
+)
+def test_a_lone_text_is_learned_as_a_whole_and_said_to_be(row: dict) -> None:
+    messages, said = example_of(row)
+    assert [m["role"] for m in messages] == ["assistant"]
+    assert {"whole_text", "unsplit_text"} & set(said)
+
+
+def test_what_is_left_out_is_named_once_for_all_rows(tmp_path: Path) -> None:
+    rows = [{"text": "Hi", "answer": "Hello", "id": i} | ({"mood": "good"} if i % 2 else {}) for i in range(9)]
+    found = [p for p in load(jsonl(tmp_path, rows)).problems if p.code == "unused_columns"]
+    assert [(p.count, p.lines, p.message) for p in found] == [(1, (1, 2), "Not used: id, mood.")]
+    mapped = load(jsonl(tmp_path, rows), mapping=Mapping("{text}", "{answer}"))
+    assert [p.message for p in mapped.problems if p.code == "unused_columns"] == ["Not used: id, mood."]
+
+
+# Names and numbers of labels
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "I won!", "label": 0, "label_text": "joy"},
+        {"text": "I won!", "label_name": "joy", "label": "0"},
+        {"sentence": "I won!", "label_int": 0, "label": "joy"},
+        {"text": "I won!", "intent": 3, "intent_name": "joy"},
+        {"text": "I won!", "labels": 1.0, "category": "joy"},
+        {"text": "I won!", "target": 0, "target_names": "joy"},
+        {"review": "I won!", "class_id": 7, "class": "joy"},
+        {"text": "I won!", "label": "joy", "label_names": ["fear", "joy"]},
+    ],
+)
+def test_the_name_of_a_label_wins_over_its_number(row: dict) -> None:
+    messages, _ = example_of(row)
+    assert messages[-1]["content"] == "joy"
+
+
+def test_a_row_without_the_name_is_not_given_the_number(tmp_path: Path) -> None:
+    rows = [{"text": f"I won {i}!", "label": 0, "label_text": "joy" if i else ""} for i in range(3)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert [e.answer for e in dataset.examples] == ["joy", "joy"]
+    assert [(r.line, r.code) for r in dataset.rejected] == [(1, "missing_content")]
+
+
+@pytest.mark.parametrize("column", ["label", "target", "label_id", "category"])
+def test_numbers_without_names_are_said_with_their_counts(tmp_path: Path, column: str) -> None:
+    rows = [{"text": f"Message {i} of many", column: i % 3} for i in range(10)]
+    found = [p for p in load(jsonl(tmp_path, rows)).problems if p.code == "numeric_classes"]
+    assert [p.severity for p in found] == ["warning"]
+    assert "0: 4, 1: 3, 2: 3" in found[0].message
+
+
+@pytest.mark.parametrize("wrap", [lambda i: [i], lambda i: [i, i + 1], lambda i: -i, lambda i: i / 2])
+def test_numbers_in_lists_are_numbers(tmp_path: Path, wrap) -> None:
+    rows = [{"text": f"Message {i} of many", "labels": wrap(i % 3)} for i in range(10)]
+    assert codes(load(jsonl(tmp_path, rows)))["numeric_classes"] == "warning"
+
+
+def test_labels_in_words_are_not_said_to_be_numbers(tmp_path: Path) -> None:
+    rows = [{"text": f"Message {i}", "label": "spam" if i % 2 else "1"} for i in range(10)]
+    assert "numeric_classes" not in codes(load(jsonl(tmp_path, rows)))
+
+
+# Answers that are marked as good and bad, or compared
+
+RATED = [
+    lambda i, good: {"messages": [ASKED, {"role": "assistant", "content": f"Answer {i}."}], "label": good},
+    lambda i, good: {"instruction": "Where do puffins nest?", "output": f"Answer {i}.", "kto_tag": good},
+    lambda i, good: {"question": "Where do puffins nest?", "answer": f"Answer {i}.", "label": int(good)},
+    lambda i, good: {"prompt": "Where do puffins nest?", "completion": f"Answer {i}.", "label": str(good).lower()},
+    lambda i, good: {
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": f"Answer {i}."}],
+        "thumbs_up": good,
+    },
+    lambda i, good: {"question": "Where?", "answer": f"Answer {i}.", "label": "Good" if good else "bad"},
+]
+
+
+@pytest.mark.parametrize("rated", RATED)
+def test_bad_answers_are_trained_on_by_no_click_and_good_ones_by_one(tmp_path: Path, rated) -> None:
+    dataset = load(jsonl(tmp_path, [rated(i, i % 3 == 0) for i in range(9)]))
+    assert not dataset.examples
+    assert {row.code for row in dataset.rejected} == {"kto_labels"}
+    (fix,) = fixes(dataset)
+    assert (fix.code, fix.rows_changed, fix.after.rsplit("\n", 1)[-1]) == ("train_on_good", 3, "assistant: Answer 0.")
+    fixed = apply(dataset, [fix.code])
+    assert [e.answer for e in fixed.examples] == ["Answer 0.", "Answer 3.", "Answer 6."]
+    assert (fixed.rows, fixed.applied, fixes(fixed)) == (9, ("train_on_good",), [])
+    assert codes(fixed)["train_on_good"] == "note"
+    assert {row.code for row in fixed.rejected} == {"train_on_good"}
+
+
+def test_a_choice_is_made_again_when_a_kept_dataset_is_opened(store: Store, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "completion": f"{i}", "label": bool(i)} for i in range(3)]
+    record = keep_dataset(store, apply(load(jsonl(tmp_path, rows)), ["train_on_good"]))
+    opened = reopen(record)
+    assert (record.facts.accepted, record.facts.applied) == (2, ["train_on_good"])
+    assert ([e.answer for e in opened.examples], opened.rows) == (["1", "2"], 3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer", "words"),
+    [
+        ("prompt", "completion", ["negative", "positive"]),
+        ("instruction", "output", ["no", "yes"]),
+        ("question", "answer", [True, False]),
+    ],
+)
+def test_a_mark_that_says_the_answer_once_more_is_no_judgement(
+    tmp_path: Path, ask: str, answer: str, words: list
+) -> None:
+    rows = [{ask: f"Is film {i} good?", answer: words[i % 2], "label": i % 2} for i in range(8)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert len(dataset.examples) == 8
+    assert codes(dataset)["unused_columns"] == "note"
+
+
+def test_a_choice_keeps_the_fixes_made_before(tmp_path: Path) -> None:
+    plain = {"prompt": "Hi", "completion": " Hello"}
+    rows = [plain, *({"prompt": f"{i}?", "completion": f" {i}", "label": bool(i)} for i in range(3))]
+    fixed = apply(apply(load(jsonl(tmp_path, rows)), ["strip_leading_space"]), ["train_on_good"])
+    assert [e.answer for e in fixed.examples] == ["Hello", "1", "2"]
+    assert set(fixed.applied) == {"strip_leading_space", "train_on_good"}
+
+
+def test_a_choice_is_made_for_the_validation_file_too(tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        rows = [{"prompt": f"{name} {i}?", "completion": "yes", "label": bool(i)} for i in range(4)]
+        jsonl(tmp_path, rows, f"{name}.jsonl")
+    fixed = apply(load(tmp_path), ["train_on_good"])
+    assert len(fixed.examples) == 3
+    assert fixed.validation
+    assert len(fixed.validation.examples) == 3
+    assert fixed.split
+    assert fixed.split.by == "file"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Name a gull.", "output": "Kittiwake", "chosen": "Kittiwake", "rejected": "Cod"},
+        {"prompt": "Name a gull.", "completion": "Kittiwake", "response_a": "Cod", "response_b": "Eel"},
+        {"question": "Name a gull.", "answer": "Kittiwake", "chosen": "Gull", "rejected": "Cod"},
+        {"messages": [ASKED, {"role": "assistant", "content": "Kittiwake"}], "chosen": "a", "rejected": "b"},
+    ],
+)
+def test_an_answer_beside_compared_ones_is_on_offer(tmp_path: Path, row: dict) -> None:
+    dataset = load(jsonl(tmp_path, [row]))
+    assert [r.code for r in dataset.rejected] == ["preference_pairs"]
+    assert [(fix.code, fix.rows_changed) for fix in fixes(dataset)] == [("leave_out_preferences", 1)]
+    assert [e.answer for e in apply(dataset, ["leave_out_preferences"]).examples] == ["Kittiwake"]
+
+
+def test_compared_answers_alone_are_on_offer_to_nobody(tmp_path: Path) -> None:
+    dataset = load(jsonl(tmp_path, [{"prompt": "Name a gull.", "chosen": "Kittiwake", "rejected": "Cod"}]))
+    assert fixes(dataset) == []
+
+
+# Messages that are not to be learned
+
+
+@pytest.mark.parametrize("key", ["train", "training", "trainable", "loss", "loss_mask", "loss_weight", "weight"])
+@pytest.mark.parametrize("no", [False, 0, 0.0])
+def test_a_message_marked_so_is_read_and_not_learned(key: str, no: object) -> None:
+    turns = [
+        ASKED,
+        {"role": "assistant", "content": "Trees.", key: no},
+        ASKED,
+        {"role": "assistant", "content": "Here."},
+    ]
+    messages, said = example_of({"messages": turns})
+    assert [m.get("weight") for m in messages] == [None, 0, None, None]
+    assert not said
+    marked = [{**turn, key: turn is turns[3]} for turn in turns]
+    assert [m.get("weight") for m in example_of({"messages": marked})[0]] == [None, 0, None, 1]
+
+
+# What Parquet pads with null
+
+
+def parquet(folder: Path, rows: list[dict]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+def call(name: str, **arguments: object) -> dict:
+    called = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"role": "assistant", "content": "", "tool_calls": [called]}
+
+
+def tool(name: str, **properties: object) -> dict:
+    schema = {"type": "object", "properties": properties}
+    return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+TEXT, MAYBE = {"type": "string"}, {"type": ["string", "null"]}
+
+
+def test_arguments_and_properties_of_other_tools_are_dropped_and_remarked(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [ASKED, call("weather", city="Oslo")], "tools": [tool("weather", city=TEXT)]},
+        {"messages": [ASKED, call("count", bird="puffin")], "tools": [tool("count", bird=TEXT)]},
+        {"messages": [ASKED, call("list")], "tools": [tool("list")]},
+    ]
+    dataset = load(parquet(tmp_path, rows))
+    calls = [e.messages[1]["tool_calls"][0]["function"]["arguments"] for e in dataset.examples]
+    assert calls == [{"city": "Oslo"}, {"bird": "puffin"}, {}]
+    assert [list(e.tools[0]["function"]["parameters"]["properties"]) for e in dataset.examples] == [
+        ["city"],
+        ["bird"],
+        [],
+    ]
+    assert codes(dataset)["null_padding"] == "note"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        MAYBE,
+        {"type": "string", "nullable": True},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        {"enum": ["a", None]},
+    ],
+)
+def test_a_null_that_the_schema_allows_stays(schema: dict) -> None:
+    row = {"messages": [ASKED, call("weather", city=None)], "tools": [tool("weather", city=schema)]}
+    messages, said = example_of(row)
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"city": None}
+    assert said == []
+
+
+def test_nulls_deep_in_arguments_follow_the_schema() -> None:
+    inner = {"type": "object", "properties": {"a": TEXT, "b": MAYBE}}
+    tools = [tool("find", where={"type": "array", "items": inner}, free={"type": "object"})]
+    asked = call("find", where=[{"a": None, "b": None}], free={"x": None})
+    messages, said = example_of({"messages": [ASKED, asked], "tools": tools})
+    arguments = messages[1]["tool_calls"][0]["function"]["arguments"]
+    assert arguments == {"where": [{"b": None}], "free": {"x": None}}
+    assert said == ["null_padding"]
