@@ -57,7 +57,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
     refuse_impossible(config, Path(record.folder))
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
-    name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
+    name = f"{record.title} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
     split = data.choose_split(data.rows_of(record), config.held_out, config.seed)
     run = store.add_run(
         owner=owner,
