@@ -132,7 +132,7 @@ class Editor:
             if asked.get("dataset") != dataset_id:
                 raise DataError("Another dataset is in view now.", fix="Open the row's dataset and edit it there.")
             row = self._do(str(asked.get("do")), asked, dataset_id, state)
-            done = {self.form: _hidden(), self.said: _hidden(), self.rows.row: row + 1, self.moved: _anew()}
+            done = {self.form: _hidden(), self.said: _hidden(), self.rows.row: row + 1, self.moved: anew()}
             return done | (self._follow(row, code, dataset_id, state) if asked.get("do") == "next" else {})
         except FinetuneError as error:
             return {self.said: _said(error)}
@@ -178,12 +178,12 @@ class Editor:
     def _undo(self, dataset_id: str | None, state: Browser) -> str:
         with noticed():
             data.undo_step(self.services.dataset(dataset_id, state))
-        return _anew()
+        return anew()
 
     def _discard(self, dataset_id: str | None, state: Browser) -> str:
         with noticed():
             data.discard_draft(self.services.dataset(dataset_id, state))
-        return _anew()
+        return anew()
 
     def _save(self, dataset_id: str | None, state: Browser, profile: gr.OAuthProfile | None = None) -> dict[Any, Any]:
         """All steps so far, as one version; a refusal leaves them where they are."""
@@ -201,7 +201,7 @@ class Editor:
             self.refused: _hidden(),
             self.browser: known(state) | {"dataset": version.id},
             self.dataset: version.id,
-            self.moved: _anew(),
+            self.moved: anew(),
         }
 
     def settled(self, act: Callable[..., Any]) -> Callable[..., Any]:
@@ -265,7 +265,8 @@ def _calls(message: Json) -> str:
     return json.dumps(calls, ensure_ascii=False) if calls else ""
 
 
-def _anew() -> str:
+def anew() -> str:
+    """A value for `Editor.moved` that it never had."""
     return secrets.token_hex(8)
 
 

@@ -8,7 +8,7 @@ from finetune import data
 from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser
-from finetune.ui.data.edit import TEMPLATES, Editor
+from finetune.ui.data.edit import TEMPLATES, Editor, anew
 from finetune.ui.data.opened import FEW_AT_ONCE
 from finetune.ui.data.rows import place_of
 from finetune.ui.events import QUIET, STATUS
@@ -22,7 +22,7 @@ WALK = """element.addEventListener('click', (event) => {
 SHOWN = 2_000
 """Characters of a row in a preview."""
 
-WHERE: list[tuple[str, str]] = [("Everywhere", "everywhere"), ("Answers", "answers"), ("All but answers", "prompts")]
+WHERE = [("Every turn", "everywhere"), ("Only answers", "answers"), ("All but answers", "prompts")]
 
 
 class Many:
@@ -56,7 +56,7 @@ class Many:
             self.put = gr.Textbox(
                 "", label="Replace with", lines=1, max_lines=6, min_width=200, scale=2, elem_id="replace-put"
             )
-            self.where = gr.Dropdown(WHERE, value="everywhere", label="Where", min_width=140, elem_id="replace-where")
+            self.where = gr.Dropdown(WHERE, value=WHERE[0][1], label="Where", min_width=140, elem_id="replace-where")
         self.case = gr.Checkbox(True, label="Match capital letters", container=False, elem_id="replace-case")
         with gr.Row(elem_classes="ba-controls"):
             small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 110}
@@ -119,10 +119,12 @@ class Many:
     def _walk(self, code: str, after: int, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
         try:
             dataset, edited = self.opened.get(dataset_id, state), self.opened.edited(dataset_id, state)
+            problem = next((problem for problem in dataset.problems if problem.code == code), None)
+            if problem is None:
+                raise DataError("No problem is chosen.", fix="Choose one under Edit many rows.")
             place = data.next_with(dataset, code, after, edited)
         except FinetuneError as error:
             return {self.walked: failed(str(error))}
-        problem = next(problem for problem in dataset.problems if problem.code == code)
         said = TEMPLATES.walking(problem, place + 1 if place is not None else None, data.all_known(code))
         return {self.walked: said} | ({self.rows.row: place + 1} if place is not None else {})
 
@@ -157,12 +159,12 @@ class Many:
             data.add_step(record, data.Replace(**asked[1]))
         except FinetuneError as error:
             return {self.previewed: failed(str(error))}
-        said = "<p class='ba-stats'><b>Replaced.</b> <span>Undo takes it back.</span></p>"
+        said = "<p class='ba-stats'><b>The text is replaced.</b> <span>Undo takes it back.</span></p>"
         return {
             self.asked: None,
             self.apply: gr.update(visible=False),
             self.previewed: said,
-            self.editor.moved: f"replaced {len(data.draft(record))} {record.id}",
+            self.editor.moved: anew(),
         }
 
 

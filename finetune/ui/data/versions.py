@@ -83,7 +83,7 @@ class Versions:
                 kinds = [(name, kind) for kind, name in data.KINDS.items()]
                 self.kind = gr.Dropdown(
                     kinds,
-                    value="jsonl",
+                    value=kinds[0][1],
                     label="Download the saved rows as",
                     min_width=200,
                     scale=0,
