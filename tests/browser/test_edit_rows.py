@@ -1,6 +1,5 @@
-"""Rows edited in a real browser: by mouse, with everything the tab offers; and by keyboard alone, to a trained run."""
+"""Rows edited in a real browser: by mouse, with everything the tab offers; and by keyboard alone."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,15 +27,12 @@ def page(chromium: Browser) -> Iterator[Page]:
     page.close()
 
 
-def shown_row(page: Page) -> str:
-    return page.locator("#preview-row input").input_value()
-
-
 def test_by_mouse(app: str, page: Page, store: Store, tmp_path: Path) -> None:
     page.goto(app)
     tab(page, "Data")
     page.click("#sample-dirty")
     shows(page, "#data-facts", "63")
+    shows(page, "#as-trained", "tokens")
     expect(page.locator("#draft")).to_be_hidden()
     expect(page.locator("#row-form")).to_be_hidden()
 
@@ -44,7 +40,7 @@ def test_by_mouse(app: str, page: Page, store: Store, tmp_path: Path) -> None:
     page.get_by_text("Edit many rows").click()
     page.click("[data-code=leading_space].ba-walk")
     shows(page, "#walk-said", "Row 33")
-    shows(page, "#as-chat", "line 41")
+    shows(page, "#as-chat", "line 45")
     page.click("#row-edit")
     answer = page.locator("#row-form textarea").last
     typed = answer.input_value()
@@ -114,16 +110,12 @@ def test_by_mouse(app: str, page: Page, store: Store, tmp_path: Path) -> None:
     assert (newest.parent, first.version) == (first.id, 1)
 
 
-def test_by_keyboard_alone(app: str, page: Page, store: Store, tiny: Path, tmp_path: Path) -> None:
-    rows = [{"prompt": f"What is {i} and one?", "completion": f"It is {i + 1}."} for i in range(40)]
+def test_by_keyboard_alone(app: str, page: Page, store: Store) -> None:
     page.goto(app)
     press(page, "[data-tab-id=data]")
-    page.get_by_text("Paste a table or JSON").focus()
-    page.keyboard.press("Enter")
-    reach(page, "#paste textarea")
-    page.keyboard.insert_text("\n".join(map(json.dumps, rows)))
-    press(page, "#paste-read")
-    shows(page, "#data-facts", "40")
+    press(page, "#sample-voice")
+    shows(page, "#data-facts", "178")
+    shows(page, "#as-trained", "tokens")
     press(page, "#row-edit")
     expect(page.locator("#row-form textarea").first).to_be_focused()
     reach(page, "#row-form .ba-turn-form:nth-of-type(2) textarea")
@@ -132,37 +124,35 @@ def test_by_keyboard_alone(app: str, page: Page, store: Store, tiny: Path, tmp_p
     press(page, "#row-form [data-do=keep]")
     shows(page, "#draft-said", "1 row edited")
     expect(page.locator("#row-edit")).to_be_focused()
-    press(page, "#row-next")
-    shows(page, "#as-chat", "What is 1 and one?")
-    page.locator("#row-edit button, button#row-edit").first.focus()
-    page.keyboard.press("Enter")
+    press(page, "#draft-save")
+    shows(page, "#status", "voice v2")
+    press(page, "#row-edit")
     press(page, "#row-form [data-do=delete]")
     shows(page, "#draft-said", "1 row deleted")
-    page.locator("#row-view").evaluate(
-        "() => document.querySelector('#row-search textarea, #row-search input').focus()"
-    )
     press(page, "#draft-undo")
-    expect(page.locator("#draft-said")).not_to_contain_text("deleted")
-    press(page, "#draft-save")
-    shows(page, "#status", "pasted v2")
+    expect(page.locator("#draft")).to_be_hidden()
     press(page, "#many button")
-    reach(page, "#replace-find textarea, #replace-find input")
-    page.keyboard.type("It is")
-    reach(page, "#replace-put textarea, #replace-put input")
-    page.keyboard.type("That makes")
+    reach(page, "#replace-find")
+    page.keyboard.type("the")
+    reach(page, "#replace-put")
+    page.keyboard.type("this")
     page.keyboard.press("Enter")
     press(page, "#replace-apply")
-    shows(page, "#draft-said", "in 40 rows")
-    page.locator("#row-search textarea, #row-search input").first.focus()
+    shows(page, "#draft-said", "“the” → “this”")
+    page.keyboard.press("Home")
+    page.locator("#preview-row input").focus()
     press(page, "#draft-save")
-    shows(page, "#status", "pasted v3")
+    shows(page, "#status", "voice v3")
     press(page, "#versions button")
     press(page, "#versions-list [data-do=compare]")
-    shows(page, "#versions-compared", "40 rows changed")
+    shows(page, "#versions-compared", "v2 → v3")
     press(page, "#versions-compared [data-do=later]")
-    shows(page, "#versions-compared", "11 to 20 of 40")
+    shows(page, "#versions-compared", "11 to 20 of")
     reach(page, "#rows-download")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
-    assert download.value.suggested_filename == "pasted-v3.jsonl"
-    assert [record.title for record in store.datasets()] == ["pasted v3", "pasted v2", "pasted"]
+    assert download.value.suggested_filename == "voice-v3.jsonl"
+    page.locator("#preview-row input").focus()
+    press(page, "#versions-list li:last-child [data-do=open]")
+    shows(page, "#versions-list li[aria-current]", "v1")
+    assert [record.title for record in store.datasets()] == ["voice v3", "voice v2", "voice"]

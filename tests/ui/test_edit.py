@@ -58,7 +58,7 @@ def save(tab: DataTab, record: DatasetRecord, state: Any = None) -> DatasetRecor
 
 
 def test_a_row_is_edited_kept_undone_and_saved(tab: DataTab, record: DatasetRecord, store: Store) -> None:
-    form, _ = tab.editor._open(3, "", record.id, None)
+    form, *_ = tab.editor._open(3, "", record.id, None)
     assert "What is 2?</textarea>" in form["value"]
     done = press(tab, record, "keep", 3, "What is two?", "It is two.")
     assert (done[tab.rows.row], done[tab.editor.form]["visible"]) == (3, False)
@@ -143,7 +143,7 @@ def test_what_another_visitor_has_is_not_there(
             act(second.id, other)
     with pytest.raises(gr.Error, match=none):
         tab.editor.settled(lambda *_: None)(second.id, other)
-    assert tab.many._begin(second.id, other)[tab.many.fold]["visible"] is False
+    assert tab.many._begin("", second.id, other)[tab.many.fold]["visible"] is False
     assert tab.many._choose(1, second.id, other, said(code="leading_space")) == gr.skip()
     assert none in tab.many._walk("leading_space", 0, second.id, other)[tab.many.walked]
     assert none in tab.many._preview("It", "He", "everywhere", True, second.id, other)[2]
@@ -178,12 +178,12 @@ def test_the_rows_with_a_problem_come_one_after_the_other(tab: DataTab, record: 
 
 
 def test_find_and_replace_does_what_the_preview_said(tab: DataTab, record: DatasetRecord) -> None:
-    asked, button, html = tab.many._preview("It is", "That is", "everywhere", True, record.id, None)
+    asked, button, html, _ = tab.many._preview("It is", "That is", "everywhere", True, record.id, None)
     assert button["value"] == "Replace in 30 rows"
     assert html.count("ba-is") == 3, "the first few, before and after"
     press(tab, record, "delete", 1)
     assert "since the preview" in tab.many._replace(asked, record.id, None)[tab.many.previewed]
-    asked, button, _ = tab.many._preview("It is", "That is", "everywhere", True, record.id, None)
+    asked, button, *_ = tab.many._preview("It is", "That is", "everywhere", True, record.id, None)
     assert button["value"] == "Replace in 29 rows"
     tab.many._replace(asked, record.id, None)
     assert "in 29 rows" in tab.editor.look(record.id, None)[1]
@@ -192,7 +192,7 @@ def test_find_and_replace_does_what_the_preview_said(tab: DataTab, record: Datas
     assert "nothing to find" in tab.many._preview("", "x", "everywhere", True, record.id, None)[2]
     assert "more than 10,000 characters" in tab.many._preview("x" * 10_001, "", "answers", True, record.id, None)[2]
     assert "No row would change." in tab.many._preview("IS", "x", "prompts", True, record.id, None)[2]
-    assert tab.many._preview("\ud83d", "x", "everywhere", True, record.id, None)[1]["visible"] is False
+    assert "half a character" in tab.many._preview("\ud83d", "x", "everywhere", True, record.id, None)[2]
 
 
 def test_a_fix_waits_until_the_edits_are_saved_and_is_a_version_too(tab: DataTab, record: DatasetRecord) -> None:
@@ -249,3 +249,14 @@ def test_a_run_says_its_version_wherever_it_is_named(tab: DataTab, record: Datas
     with gr.Blocks():
         shown = runs.table([(run, version.title, None)], [], 0.0)
     assert "<bdi>mine v2</bdi>" in shown
+
+
+def test_what_is_drawn_late_takes_nothing_away(tab: DataTab, record: DatasetRecord) -> None:
+    """Who presses a button while the server still draws the rest of the tab keeps what was opened."""
+    *_, of = tab.editor._open(3, "", record.id, None)
+    assert edit._closed(of, record.id) == gr.skip()
+    assert edit._closed(of, "d0000000")[0]["visible"] is False
+    of = tab.many._choose(1, record.id, None, said(code="leading_space"))[tab.editor.of]
+    late = tab.many._begin(of, record.id, None)
+    assert (tab.many.code in late, tab.many.strip in late, late[tab.many.fold]["visible"]) == (False, False, True)
+    assert tab.many._begin("", record.id, None)[tab.many.code] == ""

@@ -64,7 +64,8 @@ BACK = "() => { document.querySelector('#row-edit')?.focus({preventScroll: true}
 class Editor:
     """The button and the form, and the bar that appears once something is not saved.
 
-    `moved` changes whenever the rows do. `saved` are the outputs of a save: the browser, the id, and why not.
+    `moved` changes whenever the rows do. `of` is the dataset that somebody has begun to edit: what is drawn for it a
+    little later, because the server is busy, takes nothing away that was typed meanwhile.
     """
 
     def __init__(self, opened: Opened, browser: gr.BrowserState, rows: RowView, dataset: gr.State):
@@ -75,7 +76,7 @@ class Editor:
             rows,
             dataset,
         )
-        self.moved, self.code = gr.State(""), gr.State("")
+        self.moved, self.code, self.of = gr.State(""), gr.State(""), gr.State("")
         with rows.bar:
             self._draw_bar()
         with rows.place:
@@ -83,11 +84,13 @@ class Editor:
             self.form = gr.HTML(visible=False, js_on_load=FORM, elem_id="row-form")
 
     def _draw_bar(self) -> None:
-        small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 90}
+        small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 100}
         with gr.Column(visible=False, elem_id="draft", elem_classes="ba-card ba-draft") as self.bar:
             self.what = gr.HTML(js_on_load=STATUS, elem_id="draft-said")
             with gr.Row(elem_classes="ba-controls"):
-                self.save = gr.Button("Save as a new version", variant="primary", elem_id="draft-save", **small)
+                self.save = gr.Button(
+                    "Save as a new version", variant="primary", elem_id="draft-save", **small | {"min_width": 190}
+                )
                 self.undo = gr.Button("Undo", elem_id="draft-undo", **small)
                 self.discard = gr.Button("Discard…", elem_id="draft-discard", **small)
                 self.sure = gr.Button("Discard all of it", variant="stop", visible=False, elem_id="draft-sure", **small)
@@ -98,14 +101,14 @@ class Editor:
         """Attach the listeners; what follows a change of the rows comes from `moved`."""
         here = [self.dataset, self.browser]
         form = [self.form, self.said]
-        self.rows.edit.click(self._open, [self.rows.row, self.code, *here], form, **QUIET)
+        self.rows.edit.click(self._open, [self.rows.row, self.code, *here], [*form, self.of], **QUIET)
         self.form.select(self._act, [self.code, *here], [*form, self.rows.row, self.moved], **QUIET).then(
             None, None, None, js=f"() => {{ if (!document.querySelector('#row-form .ba-form')) ({BACK})(); }}"
         )
         gr.on([self.moved.change], **self.rows.refresh())
         bar = [self.bar, self.what, self.sure, self.not_sure, self.refused]
         gr.on([self.moved.change, self.dataset.change], self.look, here, bar, **QUIET)
-        self.dataset.change(lambda: (_hidden(), _hidden()), None, form, **QUIET)
+        self.dataset.change(_closed, [self.of, self.dataset], form, **QUIET)
         self.undo.click(self._undo, here, self.moved, **QUIET)
         asked = [self.sure, self.not_sure]
         self.discard.click(lambda: (_shown(), _shown()), None, asked, **QUIET)
@@ -119,9 +122,9 @@ class Editor:
     def _open(self, row: float | None, code: str, dataset_id: str | None, state: Browser) -> tuple:
         try:
             edited = self.opened.edited(dataset_id, state)
-            return _form(str(dataset_id), edited, place_of(row, len(edited)), code), _hidden()
+            return _form(str(dataset_id), edited, place_of(row, len(edited)), code), _hidden(), dataset_id
         except FinetuneError as error:
-            return _hidden(), _said(error)
+            return _hidden(), _said(error), ""
 
     def _act(self, code: str, dataset_id: str | None, state: Browser, event: gr.EventData) -> dict[Any, Any]:
         """What a button of the form says. The form stays, with all that was typed, until it was done."""
@@ -218,6 +221,11 @@ class Editor:
             return act(*values)
 
         return guarded
+
+
+def _closed(of: str, dataset_id: str | None) -> Any:
+    """The form of another dataset goes with it."""
+    return gr.skip() if of == dataset_id else (_hidden(), _hidden())
 
 
 def typed(row: data.Example, turns: Any) -> list[Json]:

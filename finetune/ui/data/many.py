@@ -44,9 +44,9 @@ class Many:
         with gr.Column(visible=False, elem_id="walk", elem_classes="ba-card ba-draft") as self.strip:
             self.walked = gr.HTML(js_on_load=STATUS, elem_id="walk-said")
             with gr.Row(elem_classes="ba-controls"):
-                small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 90}
-                self.next = gr.Button("Next row with this problem", elem_id="walk-next", **small)
-                self.stop = gr.Button("All rows again", elem_id="walk-stop", **small)
+                small: dict[str, Any] = {"size": "sm", "scale": 0}
+                self.next = gr.Button("Next row with this problem", min_width=230, elem_id="walk-next", **small)
+                self.stop = gr.Button("All rows again", min_width=130, elem_id="walk-stop", **small)
 
     def _draw_replace(self) -> None:
         with gr.Row(elem_classes="ba-controls"):
@@ -67,14 +67,15 @@ class Many:
     def listen(self) -> None:
         """Attach the listeners; they come after those of the editor."""
         here = [self.dataset, self.browser]
+        of = self.editor.of
         drawn = [self.fold, self.problems, self.code, self.strip, self.asked, self.apply, self.previewed]
-        self.dataset.change(self._begin, here, drawn, **QUIET)
-        walked = [self.code, self.problems, self.strip, self.walked, self.rows.row]
+        self.dataset.change(self._begin, [of, *here], drawn, **QUIET)
+        walked = [self.code, self.problems, self.strip, self.walked, self.rows.row, of]
         self.problems.select(self._choose, [self.rows.row, *here], walked, **QUIET)
         self.next.click(self._next, [self.code, self.rows.row, *here], [self.walked, self.rows.row], **QUIET)
         self.stop.click(self._stop, here, walked[:3], **QUIET)
         fields = [self.find, self.put, self.where, self.case]
-        previewed = [self.asked, self.apply, self.previewed]
+        previewed = [self.asked, self.apply, self.previewed, of]
         gr.on(
             [self.try_it.click, self.find.submit, self.put.submit],
             self._preview,
@@ -83,22 +84,24 @@ class Many:
             **FEW_AT_ONCE,
         )
         gr.on([field.input for field in fields], _stale, None, previewed[:2], **QUIET)
-        self.apply.click(self._replace, [self.asked, *here], [*previewed, self.editor.moved], **QUIET)
+        self.apply.click(self._replace, [self.asked, *here], [*previewed[:3], self.editor.moved], **QUIET)
 
     # One problem
 
-    def _begin(self, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
-        """The fold for the data in view; what was asked of other data is over."""
-        over = {self.code: "", self.strip: gr.update(visible=False), self.asked: None, self.previewed: ""}
-        over[self.apply] = gr.update(visible=False)
+    def _begin(self, of: str, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
+        """The fold for the data in view; what was asked of other data is over, what is asked of this one goes on."""
+        over: dict[Any, Any] = {self.fold: gr.skip()}
+        if of != dataset_id:
+            over = {self.code: "", self.strip: gr.update(visible=False), self.asked: None, self.previewed: ""}
+            over[self.apply] = gr.update(visible=False)
         try:
             dataset = self.opened.get(dataset_id, state) if dataset_id else None
         except FinetuneError:
             dataset = None
         if dataset is None or not dataset.examples:
             return over | {self.fold: gr.update(visible=False), self.problems: ""}
-        found = TEMPLATES.problems(data.walkable(dataset), "")
-        return over | {self.fold: gr.update(visible=True), self.problems: found}
+        shown = over | {self.fold: gr.update(visible=True)}
+        return shown if of == dataset_id else shown | {self.problems: TEMPLATES.problems(data.walkable(dataset), "")}
 
     def _choose(self, row: float | None, dataset_id: str | None, state: Browser, event: gr.EventData) -> Any:
         """Begin with the row in view, if it has the problem."""
@@ -111,7 +114,8 @@ class Many:
             return gr.skip()
         changes = self._walk(code, place_of(row, len(dataset.examples)) - 1, dataset_id, state)
         found = TEMPLATES.problems(data.walkable(dataset), code)
-        return changes | {self.code: code, self.problems: found, self.strip: gr.update(visible=True)}
+        strip = gr.update(visible=True)
+        return changes | {self.code: code, self.problems: found, self.strip: strip, self.editor.of: dataset_id}
 
     def _next(self, code: str, row: float | None, dataset_id: str | None, state: Browser) -> Any:
         return self._walk(code, int(row or 1) - 1, dataset_id, state)
@@ -143,12 +147,12 @@ class Many:
             step, edited = _step(*fields), self.opened.edited(dataset_id, state)
             found = data.preview_replace(edited, step)
         except FinetuneError as error:
-            return None, gr.update(visible=False), failed(str(error))
+            return None, gr.update(visible=False), failed(str(error)), dataset_id
         shown = [(place + 1, _shown(before, step), _shown(after, step, True)) for place, before, after in found.first]
         html = TEMPLATES.preview({"rows": found.rows, "kept": found.kept, "first": shown})
         asked = [len(edited.steps), step.model_copy(update={"rows": found.rows}).model_dump()]
         label = f"Replace in {found.rows:,} rows" if found.rows != 1 else "Replace in 1 row"
-        return asked, gr.update(visible=bool(found.rows), value=label), html
+        return asked, gr.update(visible=bool(found.rows), value=label), html, dataset_id
 
     def _replace(self, asked: list | None, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
         """What was previewed, and nothing else: rows that were edited since are previewed again."""
@@ -174,12 +178,13 @@ def _stale() -> tuple:
 
 def _step(find: str, put: str, where: str, case: bool) -> data.Replace:
     """The fields as a step. Raises `DataError` for what cannot be looked for."""
-    find, put = (one.encode("utf-8", "replace").decode() for one in (find or "", put or ""))
+    if any("\ud800" <= character <= "\udfff" for character in f"{find}{put}"):
+        raise DataError("The text contains half a character (a lone surrogate), often part of an emoji.")
     if not find:
         raise DataError("There is nothing to find.", fix="Type the text that should be replaced.")
     if len(find) > 10_000:
         raise DataError("The text to find has more than 10,000 characters.", fix="Shorten it.")
-    return data.Replace(find=find, put=put, case=bool(case), where=where)  # type: ignore[arg-type]
+    return data.Replace(find=find, put=put or "", case=bool(case), where=where)  # type: ignore[arg-type]
 
 
 def _shown(row: data.Example, step: data.Replace, after: bool = False) -> str:

@@ -85,7 +85,7 @@ class Versions:
                     kinds,
                     value=kinds[0][1],
                     label="Download the saved rows as",
-                    min_width=200,
+                    min_width=260,
                     scale=0,
                     elem_id="rows-kind",
                 )
