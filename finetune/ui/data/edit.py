@@ -5,7 +5,6 @@ is kept is a step of the draft on disk (`finetune.data.drafts`), so neither a re
 """
 
 import json
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, known
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
-from finetune.ui.data.rows import RowView, place_of
+from finetune.ui.data.rows import RowView, anew, place_of
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import failed, macros, text
@@ -64,7 +63,7 @@ BACK = "() => { document.querySelector('#row-edit')?.focus({preventScroll: true}
 class Editor:
     """The button and the form, and the bar that appears once something is not saved.
 
-    `moved` changes whenever the rows do. `of` is the dataset that somebody has begun to edit: what is drawn for it a
+    `of` is the dataset that somebody has begun to edit: what is drawn for it a
     little later, because the server is busy, takes nothing away that was typed meanwhile.
     """
 
@@ -76,7 +75,7 @@ class Editor:
             rows,
             dataset,
         )
-        self.moved, self.code, self.of = gr.State(""), gr.State(""), gr.State("")
+        self.moved, self.code, self.of = rows.moved, gr.State(""), gr.State("")
         with rows.bar:
             self._draw_bar()
         with rows.place:
@@ -98,16 +97,15 @@ class Editor:
             self.refused = gr.HTML(visible=False, js_on_load=STATUS, elem_id="draft-refused")
 
     def listen(self) -> None:
-        """Attach the listeners; what follows a change of the rows comes from `moved`."""
+        """Attach the listeners; what follows a change of the rows comes from `RowView.moved`."""
         here = [self.dataset, self.browser]
         form = [self.form, self.said]
         self.rows.edit.click(self._open, [self.rows.row, self.code, *here], [*form, self.of], **QUIET)
         self.form.select(self._act, [self.code, *here], [*form, self.rows.row, self.moved], **QUIET).then(
             None, None, None, js=f"() => {{ if (!document.querySelector('#row-form .ba-form')) ({BACK})(); }}"
         )
-        gr.on([self.moved.change], **self.rows.refresh())
         bar = [self.bar, self.what, self.sure, self.not_sure, self.refused]
-        gr.on([self.moved.change, self.dataset.change], self.look, here, bar, **QUIET)
+        self.moved.change(self.look, here, bar, **QUIET)
         self.dataset.change(_closed, [self.of, self.dataset], form, **QUIET)
         self.undo.click(self._undo, here, self.moved, **QUIET)
         asked = [self.sure, self.not_sure]
@@ -271,11 +269,6 @@ def _raw(said: str) -> Markup:
 def _calls(message: Json) -> str:
     calls = message.get("tool_calls")
     return json.dumps(calls, ensure_ascii=False) if calls else ""
-
-
-def anew() -> str:
-    """A value for `Editor.moved` that it never had."""
-    return secrets.token_hex(8)
 
 
 def _hidden() -> Json:

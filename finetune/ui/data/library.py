@@ -7,7 +7,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from finetune import train
-from finetune.data.fixes import TITLES
+from finetune.data.steps import EDITED
 from finetune.errors import FinetuneError, RunError
 from finetune.services import Browser, known, owner
 from finetune.store import ENDED, DatasetRecord, Run
@@ -40,7 +40,7 @@ def label(record: DatasetRecord) -> str:
         >>> label(record)
         'recipes v2 · 225 rows · 1 fix · d1234abcd'
     """
-    fixes = sum(code in TITLES for code in record.facts.applied)
+    fixes = sum(code != EDITED for code in record.facts.applied)
     fixed = [f"{fixes} fix{'es' if fixes > 1 else ''}"] if fixes else []
     name = record.name[:60] + (f" v{record.version}" if record.version > 1 else "")
     return " · ".join([name, f"{record.facts.accepted or 0:,} rows", *fixed, record.id])

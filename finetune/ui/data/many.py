@@ -8,9 +8,9 @@ from finetune import data
 from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser
-from finetune.ui.data.edit import TEMPLATES, Editor, anew
+from finetune.ui.data.edit import TEMPLATES, Editor
 from finetune.ui.data.opened import FEW_AT_ONCE
-from finetune.ui.data.rows import place_of
+from finetune.ui.data.rows import anew, place_of
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import cut, failed
 
@@ -83,8 +83,9 @@ class Many:
             previewed,
             **FEW_AT_ONCE,
         )
-        gr.on([field.input for field in fields], _stale, None, previewed[:2], **QUIET)
-        self.apply.click(self._replace, [self.asked, *here], [*previewed[:3], self.editor.moved], **QUIET)
+        typed = [field.input for field in (self.find, self.put, self.case)]
+        gr.on([*typed, self.where.select], _stale, None, previewed[:2], **QUIET)
+        self.apply.click(self._replace, [self.asked, *here], [*previewed[:3], self.rows.moved], **QUIET)
 
     # One problem
 
@@ -168,7 +169,7 @@ class Many:
             self.asked: None,
             self.apply: gr.update(visible=False),
             self.previewed: said,
-            self.editor.moved: anew(),
+            self.rows.moved: anew(),
         }
 
 

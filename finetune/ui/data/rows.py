@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -70,10 +71,12 @@ class RowView:
     """The controls and the two views of one row. `dataset` holds the id of the dataset in view.
 
     Rows are shown with the edits that are not saved yet; `edit`, `bar` and `place` are for `finetune.ui.data.edit`.
+    Whatever changes the rows gives `moved` a value it never had (`anew`).
     """
 
     def __init__(self, opened: Opened, browser: gr.BrowserState, model: gr.Dropdown, dataset: gr.State):
         self.opened, self.browser, self.model, self.dataset = opened, browser, model, dataset
+        self.moved = gr.State("")
         with gr.Column(visible=False, elem_id="row-view") as self.box:
             with gr.Row(equal_height=True, elem_classes="ba-controls"):
                 self.row = gr.Number(
@@ -121,18 +124,16 @@ class RowView:
                 **FEW_AT_ONCE,
             )
         self.query.submit(self._search, [self.query, *here], [self.row, self.said], **FEW_AT_ONCE)
-        gr.on([self.row.change, self.model.change, self.length.submit, self.length.blur], **self.refresh())
-
-    def refresh(self) -> Json:
-        """How to draw the row anew: arguments for an event."""
-        inputs = [self.row, self.length, self.model, self.dataset, self.browser]
-        return {
-            "fn": self._look,
-            "inputs": inputs,
-            "outputs": [self.chat, self.trained],
+        drawn_anew = [self.row.change, self.moved.change, self.model.change, self.length.submit, self.length.blur]
+        gr.on(
+            drawn_anew,
+            self._look,
+            [self.row, self.length, self.model, self.dataset, self.browser],
+            [self.chat, self.trained],
+            trigger_mode="always_last",  # the row that was asked for last stays in view, whichever takes longest
+            show_progress="hidden",
             **FEW_AT_ONCE,
-            "show_progress": "hidden",
-        }
+        )
 
     def _look(self, row: float | None, length: str, model: str, dataset_id: str | None, state: Browser) -> tuple:
         if not dataset_id:
@@ -197,6 +198,11 @@ def _not_found(dataset: data.Dataset, query: str) -> str:
 def max_length(text: str) -> int:
     """The length at which the trainer will cut, from the form's text. Raises `ConfigError`."""
     return train.TrainConfig.parse({"max_length": text.strip()}).max_length or train.LONGEST
+
+
+def anew() -> str:
+    """A value for `RowView.moved`."""
+    return secrets.token_hex(8)
 
 
 def place_of(row: float | None, count: int) -> int:

@@ -16,7 +16,7 @@ from finetune.ui.data.fixes import Remedies
 from finetune.ui.data.library import LOADING, NO_DATA, Kept
 from finetune.ui.data.many import Many
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
-from finetune.ui.data.rows import RowView, max_length
+from finetune.ui.data.rows import RowView, anew, max_length
 from finetune.ui.data.sources import FIND, Sources, take
 from finetune.ui.data.versions import Versions
 from finetune.ui.errors import noticed
@@ -100,6 +100,7 @@ class DataTab:
             self.download,
             self.rows.box,
             self.rows.row,
+            self.rows.moved,
         ]
         count: dict[str, Any] = {
             "fn": self._count,
@@ -112,7 +113,6 @@ class DataTab:
             self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
         )
         changed.then(None, None, None, js=FIND)
-        changed.then(**self.rows.refresh())
         changed.then(**count)
         gr.on([self.model.change, self.length.submit, self.length.blur], **count)
         fields = self.mapping.fields
@@ -141,7 +141,7 @@ class DataTab:
 
     def _nothing(self) -> dict[Any, Any]:
         hidden = dict.fromkeys((self.go, self.download, self.rows.box), gr.update(visible=False))
-        cleared = {self.table: "", self.rejected: "", self.rows.row: 1}
+        cleared = {self.table: "", self.rejected: "", self.rows.row: 1, self.rows.moved: anew()}
         return {**hidden, **cleared, **self.remedies.offer([], None), **self.mapping.fill(None)}
 
     def _drawn(self, dataset_id: str, dataset: data.Dataset) -> dict[Any, Any]:
@@ -156,6 +156,7 @@ class DataTab:
             self.download: self._download(dataset_id, dataset),
             self.rows.box: ready,
             self.rows.row: 1,
+            self.rows.moved: anew(),
             **self.remedies.offer(data.fixes(dataset), dataset),
             **self.mapping.fill(dataset),
         }
