@@ -74,6 +74,11 @@ class Edited:
         """Whether a row is new, deleted or not what it was."""
         return place >= len(self.rows) or self.now(place) != self.rows[place]
 
+    def saved(self, place: int) -> int:
+        """Where a row will be once this is saved: those before it that are deleted are not counted."""
+        before = [*(own for own in self._own if own < place), *range(len(self.rows), place)]
+        return place - sum(self.now(own) is None for own in set(before))
+
     def states(self) -> Iterator[Example | None]:
         """Each row as it is now, in the order of their places; None for one that is deleted."""
         for place, example in enumerate(self.rows):

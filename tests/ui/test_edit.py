@@ -53,7 +53,7 @@ def press(
 
 
 def save(tab: DataTab, record: DatasetRecord, state: Any = None) -> DatasetRecord:
-    changes = tab.editor._save(record.id, state)
+    changes = tab.editor._save(1, record.id, state)
     return tab.services.store.dataset(changes[tab.dataset])
 
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_kept_stays_in_the_form(tab: DataTab, record: DatasetReco
 def test_a_refused_save_loses_nothing(tab: DataTab, record: DatasetRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in range(1, 31):
         press(tab, record, "delete", row)
-    refused = tab.editor._save(record.id, None)
+    refused = tab.editor._save(1, record.id, None)
     assert "No row would be left" in refused[tab.editor.refused]["value"]
     assert len(data.draft(record)) == 30
     press(tab, record, "restore", 1)
@@ -137,7 +137,7 @@ def test_what_another_visitor_has_is_not_there(
     for do in ("keep", "add", "delete", "restore", "next"):
         assert none in press(tab, second, do, 1, state=other)[tab.editor.said]["value"]
     assert none in tab.editor.look(second.id, other)[1] or not tab.editor.look(second.id, other)[0]["visible"]
-    assert none in tab.editor._save(second.id, other)[tab.editor.refused]["value"]
+    assert none in tab.editor._save(1, second.id, other)[tab.editor.refused]["value"]
     for act in (tab.editor._undo, tab.editor._discard):
         with pytest.raises(gr.Error, match=none):
             act(second.id, other)
@@ -260,3 +260,16 @@ def test_what_is_drawn_late_takes_nothing_away(tab: DataTab, record: DatasetReco
     late = tab.many._begin(of, record.id, None)
     assert (tab.many.code in late, tab.many.strip in late, late[tab.many.fold]["visible"]) == (False, False, True)
     assert tab.many._begin("", record.id, None)[tab.many.code] == ""
+
+
+def test_a_save_leaves_the_row_in_view(tab: DataTab, record: DatasetRecord) -> None:
+    press(tab, record, "delete", 2)
+    press(tab, record, "delete", 20)
+    press(tab, record, "keep", 10, "What is nine?", "It is nine.")
+    saved = tab.editor._save(10, record.id, None)
+    version, row = saved[tab.editor.stay]
+    assert (version, row) == (saved[tab.dataset], 9), "a row before it is gone"
+    shown = tab._show(version, None, [version, row])
+    assert shown[tab.rows.row] == 9
+    assert tab.opened.get(version, None).examples[8].answer == "It is nine."
+    assert tab._show(record.id, None, [version, row])[tab.rows.row] == 1, "of other data, the first row is shown"

@@ -15,7 +15,7 @@ from finetune import data
 from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, known
-from finetune.ui.data.opened import FEW_AT_ONCE, Opened
+from finetune.ui.data.opened import FEW_AT_ONCE, QUIETLY, Opened
 from finetune.ui.data.rows import RowView, anew, place_of
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET, STATUS
@@ -63,8 +63,8 @@ BACK = "() => { document.querySelector('#row-edit')?.focus({preventScroll: true}
 class Editor:
     """The button and the form, and the bar that appears once something is not saved.
 
-    `of` is the dataset that somebody has begun to edit: what is drawn for it a
-    little later, because the server is busy, takes nothing away that was typed meanwhile.
+    `stay` is a version just saved, and the row to show of it. `of` is the dataset that somebody has begun to edit: what
+    is drawn for it a little later, because the server is busy, takes nothing away that was typed meanwhile.
     """
 
     def __init__(self, opened: Opened, browser: gr.BrowserState, rows: RowView, dataset: gr.State):
@@ -76,6 +76,7 @@ class Editor:
             dataset,
         )
         self.moved, self.code, self.of = rows.moved, gr.State(""), gr.State("")
+        self.stay = gr.State(None)
         with rows.bar:
             self._draw_bar()
         with rows.place:
@@ -100,20 +101,20 @@ class Editor:
         """Attach the listeners; what follows a change of the rows comes from `RowView.moved`."""
         here = [self.dataset, self.browser]
         form = [self.form, self.said]
-        self.rows.edit.click(self._open, [self.rows.row, self.code, *here], [*form, self.of], **QUIET)
-        self.form.select(self._act, [self.code, *here], [*form, self.rows.row, self.moved], **QUIET).then(
+        self.rows.edit.click(self._open, [self.rows.row, self.code, *here], [*form, self.of], **QUIETLY)
+        self.form.select(self._act, [self.code, *here], [*form, self.rows.row, self.moved], **QUIETLY).then(
             None, None, None, js=f"() => {{ if (!document.querySelector('#row-form .ba-form')) ({BACK})(); }}"
         )
         bar = [self.bar, self.what, self.sure, self.not_sure, self.refused]
-        self.moved.change(self.look, here, bar, **QUIET)
+        self.moved.change(self.look, here, bar, **QUIETLY)
         self.dataset.change(_closed, [self.of, self.dataset], form, **QUIET)
         self.undo.click(self._undo, here, self.moved, **QUIET)
         asked = [self.sure, self.not_sure]
         self.discard.click(lambda: (_shown(), _shown()), None, asked, **QUIET)
         self.not_sure.click(lambda: (_hidden(), _hidden()), None, asked, **QUIET)
         self.sure.click(self._discard, here, self.moved, **QUIET)
-        saved = [self.what, self.refused, self.browser, self.dataset, self.moved]
-        self.save.click(self._save, here, saved, **FEW_AT_ONCE)
+        saved = [self.what, self.refused, self.browser, self.dataset, self.moved, self.stay]
+        self.save.click(self._save, [self.rows.row, *here], saved, **FEW_AT_ONCE)
 
     # The form
 
@@ -186,15 +187,17 @@ class Editor:
             data.discard_draft(self.services.dataset(dataset_id, state))
         return anew()
 
-    def _save(self, dataset_id: str | None, state: Browser, profile: gr.OAuthProfile | None = None) -> dict[Any, Any]:
-        """All steps so far, as one version; a refusal leaves them where they are."""
+    def _save(
+        self, row: float | None, dataset_id: str | None, state: Browser, profile: gr.OAuthProfile | None = None
+    ) -> dict[Any, Any]:
+        """All steps so far, as one version, with the same row in view; a refusal leaves them where they are."""
         try:
-            record = self.services.dataset(dataset_id, state)
-            steps = data.draft(record)
-            fixed = data.apply_edits(self.opened.get(dataset_id, state), steps)
+            record, dataset = self.services.dataset(dataset_id, state), self.opened.get(dataset_id, state)
+            edited = data.Edited(dataset.examples, data.draft(record), dataset.rejected)
+            fixed = data.apply_edits(dataset, edited.steps)
             author = profile.username if profile else ""
             version = self.opened.keep(fixed, state, data.fixed_with(record), record, author)
-            data.settle(record, steps)
+            data.settle(record, edited.steps)
         except FinetuneError as error:
             return {self.refused: _said(error)}
         gr.Info(text(f"Saved as {version.title}."))
@@ -203,6 +206,7 @@ class Editor:
             self.browser: known(state) | {"dataset": version.id},
             self.dataset: version.id,
             self.moved: anew(),
+            self.stay: [version.id, edited.saved(place_of(row, len(edited))) + 1],
         }
 
     def settled(self, act: Callable[..., Any]) -> Callable[..., Any]:

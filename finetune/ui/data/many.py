@@ -9,7 +9,7 @@ from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser
 from finetune.ui.data.edit import TEMPLATES, Editor
-from finetune.ui.data.opened import FEW_AT_ONCE
+from finetune.ui.data.opened import FEW_AT_ONCE, QUIETLY
 from finetune.ui.data.rows import anew, place_of
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import cut, failed
@@ -69,11 +69,11 @@ class Many:
         here = [self.dataset, self.browser]
         of = self.editor.of
         drawn = [self.fold, self.problems, self.code, self.strip, self.asked, self.apply, self.previewed]
-        self.dataset.change(self._begin, [of, *here], drawn, **QUIET)
+        self.dataset.change(self._begin, [of, *here], drawn, **QUIETLY)
         walked = [self.code, self.problems, self.strip, self.walked, self.rows.row, of]
-        self.problems.select(self._choose, [self.rows.row, *here], walked, **QUIET)
-        self.next.click(self._next, [self.code, self.rows.row, *here], [self.walked, self.rows.row], **QUIET)
-        self.stop.click(self._stop, here, walked[:3], **QUIET)
+        self.problems.select(self._choose, [self.rows.row, *here], walked, **QUIETLY)
+        self.next.click(self._next, [self.code, self.rows.row, *here], [self.walked, self.rows.row], **QUIETLY)
+        self.stop.click(self._stop, here, walked[:3], **QUIETLY)
         fields = [self.find, self.put, self.where, self.case]
         previewed = [self.asked, self.apply, self.previewed, of]
         gr.on(

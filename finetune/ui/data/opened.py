@@ -12,6 +12,9 @@ from finetune.store import DatasetRecord
 FEW_AT_ONCE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "data", "api_visibility": "private"}
 """Whatever reads a dataset, by all visitors together: a large one takes a minute of the processor and a thread."""
 
+QUIETLY: dict[str, Any] = {**FEW_AT_ONCE, "show_progress": "hidden"}
+"""And without a spinner."""
+
 MOST = 4
 """Datasets that stay open. Their rows are in temporary files when they are many."""
 

@@ -110,7 +110,10 @@ class DataTab:
         }
         quiet: dict[str, Any] = {"show_progress": "hidden", **FEW_AT_ONCE}
         changed = self.dataset.change(
-            self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
+            self._show,
+            [*here, self.editor.stay],
+            [*parts, *self.remedies.outputs, *self.mapping.outputs],
+            **FEW_AT_ONCE,
         )
         changed.then(None, None, None, js=FIND)
         changed.then(**count)
@@ -129,10 +132,11 @@ class DataTab:
 
     # Drawing
 
-    def _show(self, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
+    def _show(self, dataset_id: str | None, state: Browser, stay: list | None = None) -> dict[Any, Any]:
         try:
             if dataset_id:
-                return self._drawn(dataset_id, self.opened.get(dataset_id, state))
+                drawn = self._drawn(dataset_id, self.opened.get(dataset_id, state))
+                return drawn | ({self.rows.row: stay[1]} if stay and stay[0] == dataset_id else {})
             return self._nothing() | ({self.facts: NO_DATA} if dataset_id is None else {})
         except FinetuneError as error:  # its files may go while it is open; bringing it again must be a change
             if error.code == "dataset_unknown":
