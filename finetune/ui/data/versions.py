@@ -124,7 +124,7 @@ class Versions:
     def _turn(self, pair: list | None, dataset_id: str | None, state: Browser, event: gr.EventData) -> dict[Any, Any]:
         if not pair:
             return {self.compared: ""}
-        step = {"earlier": -AT_ONCE, "later": AT_ONCE}.get((event._data or {}).get("do"), 0)
+        step = {"earlier": -AT_ONCE, "later": AT_ONCE}.get(str((event._data or {}).get("do")), 0)
         pair = [*pair[:2], max(0, pair[2] + step)]
         try:
             return {self.compared: self._page(pair, state), self.pair: pair}
