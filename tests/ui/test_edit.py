@@ -273,3 +273,4 @@ def test_a_save_leaves_the_row_in_view(tab: DataTab, record: DatasetRecord) -> N
     assert shown[tab.rows.row] == 9
     assert tab.opened.get(version, None).examples[8].answer == "It is nine."
     assert tab._show(record.id, None, [version, row])[tab.rows.row] == 1, "of other data, the first row is shown"
+    assert tab._show(version, None, shown[tab.editor.stay])[tab.rows.row] == gr.skip(), "drawn again, it stays"

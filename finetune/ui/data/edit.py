@@ -63,7 +63,8 @@ BACK = "() => { document.querySelector('#row-edit')?.focus({preventScroll: true}
 class Editor:
     """The button and the form, and the bar that appears once something is not saved.
 
-    `stay` is a version just saved, and the row to show of it. `of` is the dataset that somebody has begun to edit: what
+    `stay` is the dataset that was drawn last, or a version just saved and the row to show of it: drawn once more, as
+    Gradio may ask for when it is busy, the row in view stays. `of` is the dataset that somebody has begun to edit: what
     is drawn for it a little later, because the server is busy, takes nothing away that was typed meanwhile.
     """
 

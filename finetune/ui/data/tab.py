@@ -101,6 +101,7 @@ class DataTab:
             self.rows.box,
             self.rows.row,
             self.rows.moved,
+            self.editor.stay,
         ]
         count: dict[str, Any] = {
             "fn": self._count,
@@ -136,7 +137,8 @@ class DataTab:
         try:
             if dataset_id:
                 drawn = self._drawn(dataset_id, self.opened.get(dataset_id, state))
-                return drawn | ({self.rows.row: stay[1]} if stay and stay[0] == dataset_id else {})
+                row = stay[1] if stay and stay[0] == dataset_id else 1
+                return drawn | {self.rows.row: row or gr.skip(), self.editor.stay: [dataset_id, None]}
             return self._nothing() | ({self.facts: NO_DATA} if dataset_id is None else {})
         except FinetuneError as error:  # its files may go while it is open; bringing it again must be a change
             if error.code == "dataset_unknown":
@@ -159,7 +161,6 @@ class DataTab:
             self.rejected: report.rejected(dataset),
             self.download: self._download(dataset_id, dataset),
             self.rows.box: ready,
-            self.rows.row: 1,
             self.rows.moved: anew(),
             **self.remedies.offer(data.fixes(dataset), dataset),
             **self.mapping.fill(dataset),
