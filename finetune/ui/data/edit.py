@@ -69,13 +69,8 @@ class Editor:
     """
 
     def __init__(self, opened: Opened, browser: gr.BrowserState, rows: RowView, dataset: gr.State):
-        self.opened, self.services, self.browser, self.rows, self.dataset = (
-            opened,
-            opened.services,
-            browser,
-            rows,
-            dataset,
-        )
+        self.opened, self.services, self.browser = opened, opened.services, browser
+        self.rows, self.dataset = rows, dataset
         self.moved, self.code, self.of = rows.moved, gr.State(""), gr.State("")
         self.stay = gr.State(None)
         with rows.bar:

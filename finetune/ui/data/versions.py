@@ -12,7 +12,7 @@ from markupsafe import Markup
 from finetune import data
 from finetune.data.fixes import TITLES
 from finetune.data.write import Kind
-from finetune.errors import FinetuneError
+from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, known
 from finetune.store import DatasetRecord, Run
@@ -149,7 +149,11 @@ class Versions:
 
 def _write(rows: Any, path: Path, kind: Kind) -> None:
     with noticed():
-        data.write_rows(rows, path, kind)
+        try:
+            data.write_rows(rows, path, kind)
+        except OSError as error:
+            full = "The data cannot be stored: the disk is full or not writable."
+            raise DataError(full, fix="Free some space.", code="disk_full") from error
 
 
 def _line(one: data.Difference) -> tuple[str, int, str, str]:
