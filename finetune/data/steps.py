@@ -19,7 +19,10 @@ EDITED = "edited"
 """What stands for a round of edits among the fixes that were `applied` to a dataset."""
 
 LONGEST_FIND = 10_000
-"""Characters of a text to find."""
+"""Characters of a text to find, and of what it is replaced with."""
+
+LONGEST_TURN = 10_000_000
+"""A turn that would have more characters stays as it is: one letter replaced by a page is a gigabyte."""
 
 Where = Literal["everywhere", "answers", "prompts"]
 
@@ -53,12 +56,12 @@ class Add(Record):
 class Replace(Record):
     """A text is replaced wherever it stands, in the rows there are by then. `rows` is how many that changed.
 
-    A row in which a turn would be left empty stays as it is.
+    A row in which a turn would be left empty stays as it is; so does a turn that would be longer than any file's row.
     """
 
     kind: Literal["replace"] = "replace"
     find: Annotated[str, Field(min_length=1, max_length=LONGEST_FIND)]
-    put: str = ""
+    put: Annotated[str, Field(max_length=LONGEST_FIND)] = ""
     case: bool = True
     where: Where = "everywhere"
     rows: Count = 0
@@ -79,11 +82,12 @@ class Replace(Record):
         answer = message["role"] == "assistant"
         if self.where != "everywhere" and answer != (self.where == "answers"):
             return message
-        if self.case:
-            content = message["content"].replace(self.find, self.put)
-        else:
-            content = re.sub(re.escape(self.find), lambda _: self.put, message["content"], flags=re.IGNORECASE)
-        return {**message, "content": content}
+        content, pattern = message["content"], re.compile(re.escape(self.find), re.IGNORECASE)
+        times = content.count(self.find) if self.case else sum(1 for _ in pattern.finditer(content))
+        if not times or len(content) + times * (len(self.put) - len(self.find)) > LONGEST_TURN:
+            return message
+        put = content.replace(self.find, self.put) if self.case else pattern.sub(lambda _: self.put, content)
+        return {**message, "content": put}
 
 
 Step = Annotated[Edit | Delete | Add | Replace, Field(discriminator="kind")]

@@ -142,6 +142,13 @@ def test_a_replacement_leaves_no_turn_empty_and_minds_where() -> None:
     assert (found.rows, found.kept, found.first) == (0, 5, [])
 
 
+def test_a_letter_replaced_by_a_page_is_no_gigabyte() -> None:
+    row = data.Example(tuple(turns("why", "a" * 200_000)), 1)
+    assert data.Replace(find="a", put="b" * 10_000).of(row) is row
+    assert data.Replace(find="A", put="b" * 10_000, case=False).of(row) is row
+    assert len(data.Replace(find="a", put="bb").of(row).answer) == 400_000
+
+
 TEXT = st.text("ab é\n<{", min_size=1, max_size=6)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from finetune import data
+from finetune.data.steps import LONGEST_FIND
 from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser
@@ -183,8 +184,8 @@ def _step(find: str, put: str, where: str, case: bool) -> data.Replace:
         raise DataError("The text contains half a character (a lone surrogate), often part of an emoji.")
     if not find:
         raise DataError("There is nothing to find.", fix="Type the text that should be replaced.")
-    if len(find) > 10_000:
-        raise DataError("The text to find has more than 10,000 characters.", fix="Shorten it.")
+    if max(len(find), len(put or "")) > LONGEST_FIND:
+        raise DataError("One of the texts has more than 10,000 characters.", fix="Shorten it.")
     return data.Replace(find=find, put=put or "", case=bool(case), where=where)  # type: ignore[arg-type]
 
 
