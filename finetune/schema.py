@@ -66,6 +66,12 @@ CREATE TABLE votes (
 CREATE INDEX votes_by_run ON votes(run);
 """,
     "ALTER TABLE runs ADD COLUMN split TEXT;",
+    """
+ALTER TABLE datasets ADD COLUMN parent TEXT;
+ALTER TABLE datasets ADD COLUMN family TEXT;
+ALTER TABLE datasets ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE datasets ADD COLUMN author TEXT NOT NULL DEFAULT '';
+""",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -86,6 +92,7 @@ class Facts(BaseModel):
     """What was counted in a dataset, and how it was brought. Fields of a later version are left alone.
 
     `counted` is what a bundle says of rows that were counted elsewhere; they may have `stayed` there.
+    `edited` counts what the last edits of a version did (`data.edits.Counts`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,11 +109,21 @@ class Facts(BaseModel):
     validation_file: str | None = None
     counted: Json = {}
     stayed: bool = False
+    edited: Json = {}
 
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """An uploaded dataset: `folder` holds its examples, `facts` what was counted in them."""
+    """An uploaded dataset: `folder` holds its examples, `facts` what was counted in them.
+
+    Each fix and each round of edits makes another: a `version` of the one it was made from, its `parent`. All
+    versions have the `family` of the first, which is the first one's id (None in that one itself). `author` is the
+    name of a visitor who was signed in when it was made.
+
+    Example:
+        >>> record.version, record.title
+        (2, 'tickets v2')
+    """
 
     id: str
     owner: str
@@ -114,6 +131,15 @@ class DatasetRecord:
     created: float
     folder: str
     facts: Facts
+    parent: str | None = None
+    family: str | None = None
+    version: int = 1
+    author: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, with the version of one that was changed."""
+        return self.name if self.version == 1 else f"{self.name} v{self.version}"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ class Services:
             raise no_dataset(dataset_id)
         return record
 
+    def versions(self, dataset_id: str | None, browser: Browser) -> list[DatasetRecord]:
+        """The versions of one of the visitor's datasets, newest first. Raises `RunError` as `dataset` does."""
+        return self.store.versions(self.dataset(dataset_id, browser))
+
     def chosen(self, browser: Browser) -> DatasetRecord | None:
         """The selected dataset; None if none was selected yet, or if it was deleted, here or in another window."""
         try:

@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -137,13 +138,30 @@ class Store:
 
     # Datasets
 
-    def add_dataset(self, *, owner: str, name: str, folder: str, facts: Facts) -> DatasetRecord:
-        """Record a dataset whose files are already complete in `folder`; the same one again is the same record."""
-        record = DatasetRecord(new_id("d"), owner, _text(name), time.time(), folder, facts)
+    def add_dataset(
+        self,
+        *,
+        owner: str,
+        name: str,
+        folder: str,
+        facts: Facts,
+        parent: DatasetRecord | None = None,
+        author: str = "",
+    ) -> DatasetRecord:
+        """Record a dataset whose files are already complete in `folder`; the same one again is the same record.
+
+        With a `parent` it becomes the next version of that one: numbers are given here, so that no two are the same.
+        """
+        record = DatasetRecord(new_id("d"), owner, _text(name), time.time(), folder, facts, author=_text(author))
         with self._write() as db:
             same = (owner, record.name, folder)
             row = db.execute("SELECT * FROM datasets WHERE owner=? AND name=? AND folder=?", same).fetchone()
             if row is None:
+                if parent:
+                    family = parent.family or parent.id
+                    last = "SELECT MAX(version) FROM datasets WHERE owner=? AND COALESCE(family, id)=?"
+                    most = db.execute(last, (owner, family)).fetchone()[0] or parent.version
+                    record = replace(record, parent=parent.id, family=family, version=most + 1)
                 schema.insert(db, "datasets", record)
         return schema.as_dataset(row) if row else record
 
@@ -160,6 +178,12 @@ class Store:
         query = "SELECT * FROM datasets WHERE owner=COALESCE(?, owner) ORDER BY created DESC, rowid DESC"
         with self._connect() as db:
             return [schema.as_dataset(row) for row in db.execute(query, (owner,))]
+
+    def versions(self, record: DatasetRecord) -> list[DatasetRecord]:
+        """The versions of a dataset that are kept, newest first, itself among them."""
+        query = "SELECT * FROM datasets WHERE owner=? AND COALESCE(family, id)=? ORDER BY version DESC"
+        with self._connect() as db:
+            return [schema.as_dataset(row) for row in db.execute(query, (record.owner, record.family or record.id))]
 
     def delete_dataset(self, dataset_id: str, *, with_runs: bool = False) -> list[Run]:
         """Delete a dataset, and the runs that use it if that is wanted and all of them have ended, together.

@@ -182,6 +182,7 @@ def test_datasets_are_listed(
                         "name": "sums",
                         "rows": 20,
                         "accepted": 20,
+                        "version": 1,
                         "applied": [],
                         "created": record.created,
                         "runs": [queued.id],

@@ -96,6 +96,7 @@ def datasets(options: argparse.Namespace) -> Answer:
         {
             "dataset": one.id,
             "name": one.name,
+            "version": one.version,
             "rows": one.facts.rows,
             "accepted": one.facts.accepted,
             "applied": one.facts.applied,
@@ -107,8 +108,9 @@ def datasets(options: argparse.Namespace) -> Answer:
     for row in rows:
         count = len(row["runs"])
         uses = "1 run" if count == 1 else f"{count} runs"
+        version = f" v{row['version']}" if row["version"] > 1 else ""
         fixed = f" (fixes: {', '.join(row['applied'])})" if row["applied"] else ""
-        print(f"{row['dataset']}  {row['rows'] or 0:>7,} rows  {uses:>7}  {row['name']}{fixed}")
+        print(f"{row['dataset']}  {row['rows'] or 0:>7,} rows  {uses:>7}  {row['name']}{version}{fixed}")
     if not rows:
         print("No datasets yet. Add one with `python -m finetune train FILE` or on the Data tab.")
     return 0, {"datasets": rows}

@@ -96,7 +96,7 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         run = store.run(options.run)
         asked = Path(options.data) if options.data else None
         task = evaluate.of_run(run, store, held_out=asked, **more)
-        source = options.data or store.dataset(run.dataset).name
+        source = options.data or store.dataset(run.dataset).title
     elif options.model and options.data:
         task, source = evaluate.of_data(options.model, Path(options.data), **more), options.data
     else:

@@ -6,7 +6,10 @@ Example:
     True
 """
 
+from finetune.data.compare import Comparison, Difference, compare
 from finetune.data.dataset import Dataset, Split
+from finetune.data.drafts import add_step, discard_draft, draft, settle, undo_step
+from finetune.data.edits import Edited, apply_edits, checked, mark
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.guess import guess_mapping
@@ -33,29 +36,48 @@ from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
 from finetune.data.samples import DIRTY, Sample, samples
+from finetune.data.search import all_known, next_with, preview_replace, walkable
 from finetune.data.split import held_out, held_places, label_rows
+from finetune.data.steps import Add, Counts, Delete, Edit, Replace
 from finetune.data.texts import visible
 from finetune.data.tokens import TokenStats, WillTrain, token_stats
+from finetune.data.write import KINDS, write_rows
 
 __all__ = [
+    "Add",
+    "Comparison",
+    "Counts",
     "DIRTY",
     "Dataset",
+    "Delete",
+    "Difference",
     "ENDINGS",
+    "Edit",
+    "Edited",
     "Example",
     "Fix",
     "FixedWith",
+    "KINDS",
     "Length",
     "Mapping",
     "Problem",
     "Rejected",
+    "Replace",
     "RowSplit",
     "Sample",
     "Segment",
     "Split",
     "TokenStats",
     "WillTrain",
+    "add_step",
+    "all_known",
     "apply",
+    "apply_edits",
+    "checked",
     "choose_split",
+    "compare",
+    "discard_draft",
+    "draft",
     "fixed_with",
     "fixes",
     "guess_mapping",
@@ -66,9 +88,12 @@ __all__ = [
     "label_rows",
     "load",
     "load_hub",
+    "mark",
+    "next_with",
     "originals",
     "own_folder",
     "preview",
+    "preview_replace",
     "raw_rows",
     "read_split",
     "reload",
@@ -78,9 +103,13 @@ __all__ = [
     "rows_of",
     "samples",
     "save_dataset",
+    "settle",
     "token_stats",
+    "undo_step",
     "visible",
+    "walkable",
     "with_validation",
     "write_examples",
     "write_rejected",
+    "write_rows",
 ]

@@ -10,6 +10,7 @@ from typing import Literal
 from finetune.data.duplicates import Fingerprints
 from finetune.data.example import Example, Problem, Rejected
 from finetune.data.mapping import Mapping
+from finetune.data.steps import Round
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Dataset:
     """A file as read. Always ``rows == len(examples) + len(rejected)``.
 
     `examples` and `rejected` are lists for small files, and lazy views of a temporary file for large
-    ones. `columns` are the fields found, `applied` the fixes made so far, `prints` the fingerprints
-    used to find duplicates (see `finetune.data.duplicates`).
+    ones. `columns` are the fields found, `applied` the fixes made so far, `edits` the rounds of edits among them
+    (`finetune.data.steps`), `prints` the fingerprints used to find duplicates (`finetune.data.duplicates`).
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dataset:
     columns: tuple[str, ...] = ()
     mapping: Mapping | None = None
     applied: tuple[str, ...] = ()
+    edits: tuple[Round, ...] = ()
     split: Split | None = None
     prints: Fingerprints | None = field(default=None, repr=False, compare=False)
 

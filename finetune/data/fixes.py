@@ -178,20 +178,26 @@ def _reread(dataset: Dataset, code: str, length: Length | None, system: str | No
 
 
 def _applied(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:
-    fixed = _rebuilt(dataset, code, _changes(dataset, code, length, system))
+    why = f"Dropped by a fix: {TITLES[code]}."
+    fixed = rebuilt(dataset, code, _changes(dataset, code, length, system), why)
     if dataset.validation is None:
         return fixed
     validation = dataset.validation
     if code in ("strip_leading_space", "strip_separators", "fill_system_prompt", "fold_system_prompt"):
         system = system or _default_system(dataset)  # that of the training rows, not of the validation rows
-        validation = _rebuilt(validation, code, _changes(validation, code, length, system))
+        validation = rebuilt(validation, code, _changes(validation, code, length, system), why)
+    return rejoined(dataset, fixed, validation)
+
+
+def rejoined(dataset: Dataset, fixed: Dataset, validation: Dataset) -> Dataset:
+    """Changed rows with the validation rows beside them, held out as before."""
     split = dataset.split
     joined = with_validation(fixed, validation)
     return replace(joined, split=replace(split, train=len(fixed.examples)) if split else joined.split)
 
 
-def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Example | None]]) -> Dataset:
-    """Keep, change or reject each row, and check what remains."""
+def rebuilt(dataset: Dataset, code: str, changes: Iterable[tuple[Example, Example | None]], why: str) -> Dataset:
+    """Keep, change or reject each row (for the reason `why`), and check what remains."""
     kept, rejected, checks = example_keeper(), rejected_keeper(), Checks()
     for row in dataset.rejected:
         rejected.add(row)
@@ -202,14 +208,14 @@ def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Examp
             checks.add(after)
         else:
             dropped.append(example.line)
-            rejected.add(Rejected(example.line, code, f"Dropped by a fix: {TITLES[code]}.", _shown(example)[:500]))
+            rejected.add(Rejected(example.line, code, why, _shown(example)[:500]))
     examples = kept.kept()
     found, prints = checks.finish(examples)
-    problems = [problem for problem in dataset.problems if problem.code not in CODES] + found
-    if dropped:
-        lines = tuple(dropped[:FIRST_LINES])
-        message = f"{len(dropped):,} rows were dropped by a fix: {TITLES[code].lower()}."
-        problems.append(Problem(code, "note", len(dropped), lines, message, "Load the file again to restore them."))
+    problems = [problem for problem in dataset.problems if problem.code not in {*CODES, code}] + found
+    for earlier in (problem for problem in dataset.problems if problem.code == code):
+        dropped = [*earlier.lines, *dropped]
+    if count := sum(row.code == code for row in rejected.kept()):
+        problems.append(Problem(code, "note", count, tuple(dropped[:FIRST_LINES]), *_dropped(code, count)))
     return replace(
         dataset,
         examples=examples,
@@ -218,6 +224,15 @@ def _rebuilt(dataset: Dataset, code: str, changes: Iterator[tuple[Example, Examp
         prints=prints,
         applied=(*dataset.applied, code),
     )
+
+
+def _dropped(code: str, count: int) -> tuple[str, str]:
+    """What is said of rows that are left out, and how to have them back."""
+    if code in TITLES:
+        said = f"{count:,} rows were dropped by a fix: {TITLES[code].lower()}."
+        return said, "Load the file again to restore them."
+    said = "1 row was deleted by hand." if count == 1 else f"{count:,} rows were deleted by hand."
+    return said, "Open an earlier version to have them back."
 
 
 def _changes(

@@ -3,10 +3,12 @@
     <dataset folder>/
         train.jsonl, validation.jsonl     the accepted examples, which a run reads
         original/train.csv, …             the files as they were uploaded
+        edits-1.jsonl, …                  the steps of each round of edits by hand
+        draft.jsonl                       those that are not saved as a version yet (`finetune.data.drafts`)
         report.json                       the problems found in them
 
 A record's facts include the mapping and the fixes, so that the dataset can be rebuilt from the originals
-with one fix more or one fewer.
+with one fix more or one fewer. A round of edits is one of the fixes: its argument is its file of steps.
 
 Example:
     >>> record = keep_dataset(store, apply(load("my.csv"), ["drop_duplicates"]))
@@ -30,12 +32,14 @@ from pydantic import Field
 from finetune import models, settings
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper
+from finetune.data.edits import apply_edits, misfit
 from finetune.data.example import Example
 from finetune.data.fixes import Length, apply
 from finetune.data.load import load
 from finetune.data.mapping import Mapping
 from finetune.data.report import report
 from finetune.data.split import held_out
+from finetune.data.steps import EDITED, STEP, Steps
 from finetune.errors import DataError
 from finetune.files import sha256, sync
 from finetune.records import Record, Sha
@@ -91,9 +95,16 @@ def save_dataset(
 
 
 def keep_dataset(
-    store: Store, dataset: Dataset, owner: str = "local", fixed_with: FixedWith | None = None
+    store: Store,
+    dataset: Dataset,
+    owner: str = "local",
+    fixed_with: FixedWith | None = None,
+    parent: DatasetRecord | None = None,
+    author: str = "",
 ) -> DatasetRecord:
     """Store a dataset, even one that still needs a mapping before it can be trained on.
+
+    With a `parent`, it is the next version of that one.
 
     Storing the same data again yields the same record, with everything measured on it: the folder's name is a
     hash of the owner, the name and the contents.
@@ -101,7 +112,9 @@ def keep_dataset(
     for _ in range(TRIES):
         facts, files = _keep_files(dataset, owner, fixed_with or FixedWith())
         folder = files[0].parent
-        record = store.add_dataset(owner=owner, name=dataset.name, folder=str(folder), facts=facts)
+        record = store.add_dataset(
+            owner=owner, name=dataset.name, folder=str(folder), facts=facts, parent=parent, author=author
+        )
         if all(file.is_file() for file in files):  # from here on the record protects them from cleaning
             (folder / DELETED).unlink(missing_ok=True)
             return record
@@ -136,6 +149,9 @@ def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
         if piece:
             files[f"{part}_file"] = _keep_original(piece.path, folder / "original" / part)
     write_examples(dataset, folder)
+    for number, one in enumerate(dataset.edits, 1):
+        _write(folder / f"edits-{number}.jsonl", (f"{step.model_dump_json()}\n" for step in one.steps))
+    last = {"edited": dataset.edits[-1].counts.model_dump(mode="json")} if dataset.applied[-1:] == (EDITED,) else {}
     _write(folder / REPORT, [json.dumps(report(dataset))])
     return Facts(
         format=dataset.format,
@@ -146,6 +162,7 @@ def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
         applied=list(dataset.applied),
         mapping=dataset.mapping.as_dict() if dataset.mapping else None,
         fixed_with=asdict(fixed_with),
+        **last,
         **files,
     )
 
@@ -199,14 +216,30 @@ def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
     """The dataset as it was stored, with its report: the originals with its mapping (or a new one) and its fixes.
 
     Raises:
-        DataError: the files are gone, or the mapping names no existing column.
+        DataError: the files are gone, or the mapping names no existing column, or gives other rows than were edited.
         ModelError: a fix counted tokens with a model that is no longer available.
     """
     kept, given = record.facts.mapping, fixed_with(record)
     dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None))
-    for code in record.facts.applied:
-        dataset = apply(dataset, [code], given.length(), given.system)
+    try:
+        for code in record.facts.applied:
+            if code == EDITED:
+                dataset = apply_edits(dataset, _steps(record, len(dataset.edits) + 1))
+            else:
+                dataset = apply(dataset, [code], given.length(), given.system)
+    except DataError as error:
+        if error.code != "edits_misfit" or mapping:
+            raise
+        return replace(load(rows_of(record)), name=record.name)  # this app reads the file otherwise: the rows as saved
     return dataset
+
+
+def _steps(record: DatasetRecord, number: int) -> Steps:
+    try:
+        with (Path(record.folder) / f"edits-{number}.jsonl").open(encoding="utf-8") as file:
+            return [STEP.validate_json(line) for line in file]
+    except (OSError, ValueError) as error:
+        raise misfit("The edits of this version cannot be read.") from error
 
 
 def fixed_with(record: DatasetRecord) -> FixedWith:

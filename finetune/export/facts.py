@@ -93,7 +93,7 @@ def data_facts(subject: "Subject") -> DataFacts:
         figures = {"train": len(learned), "sha256": data.rows_hash(learned)}
         figures |= {"held_out": len(held), "held_out_sha256": data.rows_hash(held)}
     return DataFacts(
-        subject.record.name,
+        subject.record.title,
         facts.format,
         rows,
         accepted,

@@ -58,7 +58,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
     refuse_impossible(config, Path(record.folder), split)
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
-    name = f"{record.name} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
+    name = f"{record.title} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
     run = store.add_run(
         owner=owner,
         name=name,

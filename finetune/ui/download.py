@@ -29,15 +29,18 @@ class Download:
         self.button = gr.Button(label, size="sm", scale=0, min_width=width, elem_id=name)
         self.hidden = gr.DownloadButton(visible="hidden", elem_id=self._file)
 
-    def listen(self, make: Callable[..., tuple[str, str]], inputs: Sequence[Any]) -> None:
-        """`make` gets the inputs and gives a file's name and text; a `FinetuneError` of it is shown."""
+    def listen(self, make: Callable[..., tuple[str, str | Callable[[Path], None]]], inputs: Sequence[Any]) -> None:
+        """`make` gets the inputs and gives a file's name and its text, or what writes it; its errors are shown."""
 
         def made(*values: Any) -> str:
             with noticed():
-                name, text = make(*values)
+                name, content = make(*values)
             folder = Path(gr.utils.get_upload_folder()) / secrets.token_hex(16)  # Gradio clears it away in time
             folder.mkdir(parents=True)
-            (folder / name).write_text(text, encoding="utf-8")
+            if isinstance(content, str):
+                (folder / name).write_text(content, encoding="utf-8")
+            else:
+                content(folder / name)
             return str(folder / name)
 
         filled = self.button.click(made, list(inputs), self.hidden, api_visibility="private", show_progress="hidden")

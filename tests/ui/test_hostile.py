@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from finetune.train import Progress, progress
 from finetune.train.events import Answer, Noted, Samples
 from finetune.ui import chart, html, status
 from finetune.ui.chat import blind, compare
-from finetune.ui.data import library, mapping, report, rows
+from finetune.ui.data import edit, library, mapping, report, rows, versions
 from finetune.ui.export import cards
 from finetune.ui.results import verdict
 from finetune.ui.train import chosen, measured, runs
@@ -37,14 +38,18 @@ from tests.ui.payloads import PAYLOADS
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
 
 TAGS = """
-a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark nav p path
-pre section small span strong summary svg table tbody td th thead title tr u ul
+a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark nav option p
+path pre section select small span strong summary svg table tbody td th thead title tr u ul
 """
 ATTRIBUTES = """
-aria-busy aria-checked aria-hidden aria-label class d data-code data-label data-run data-tab data-text dir height
-href preserveaspectratio rel role scope style tabindex target title type viewbox
+aria-busy aria-checked aria-current aria-hidden aria-label aria-pressed class d data-code data-dataset data-do
+data-from data-id data-label data-row data-run data-tab data-text dir height
+href preserveaspectratio rel role scope selected style tabindex target title type value viewbox
 """
 
+
+BOXES = re.compile("<textarea[^>]*>\n([^<]*)</textarea>")
+"""The boxes of a form, whose texts are as they are."""
 
 COPIED = re.compile("data-text='[^']*'")
 """What the Copy button copies: the answer as it is."""
@@ -147,6 +152,10 @@ def a_fix(evil: str) -> data.Fix:
     return data.Fix("x", "Title", 1, f"assistant:  {evil}", f"assistant: \n{evil}")
 
 
+def a_problem(evil: str) -> data.Problem:
+    return data.Problem(evil, "warning", 3, (1,), evil, evil)
+
+
 def a_blind_test(evil: str) -> blind.Blind:
     return blind.Blind(a_talk(evil), (evil, evil))
 
@@ -180,6 +189,16 @@ DRAWN: dict[str, Drawing] = {
     "rows.as_chat": lambda evil: rows.as_chat(a_dataset(evil).examples[0]),
     "rows.not_found": lambda evil: rows._said(rows._not_found(a_dataset(evil), evil))["value"],
     "rows.not_found rejected": lambda evil: rows._said(rows._not_found(a_dataset(evil), "line 2"))["value"],
+    "edit.draft": lambda evil: edit.TEMPLATES.draft(data.Counts(edited=1, replaced=[(evil, evil, 2)])),
+    "edit.problems": lambda evil: edit.TEMPLATES.problems([a_problem(evil)], evil),
+    "edit.walking": lambda evil: edit.TEMPLATES.walking(a_problem(evil), 3, False),
+    "edit.preview": lambda evil: edit.TEMPLATES.preview({"rows": 1, "kept": 2, "first": [(1, evil, evil)]}),
+    "edit.comparison": lambda evil: edit.TEMPLATES.comparison(
+        1, 2, {"changed": 1, "added": 1, "removed": 0}, [("changed", 1, evil, evil), ("added", 2, "", evil)], 1, 2, 2
+    ),
+    "versions.history": lambda evil: versions.history(
+        [replace(a_record(evil), author=evil, version=2, facts=Facts(edited={"replaced": [[evil, evil, 1]]}))], "", []
+    ),
     "report.summary": lambda evil: report.summary(
         replace(a_dataset(evil), validation=a_dataset(evil)), data.Split("ratio", 5, 4, seed=0, groups=2)
     ),
@@ -223,6 +242,15 @@ def test_whatever_was_written_stays_text(name: str) -> None:
         drawn = DRAWN[name](evil)
         assert ours(drawn), drawn
         assert drawn != DRAWN[name]("harmless"), "it shows what it is given"
+
+
+def test_a_row_in_its_form_stays_text_and_is_not_changed() -> None:
+    for evil in (HOSTILE, *PAYLOADS):
+        form = edit._form("d1", data.Edited(a_dataset(evil).examples, []), 0, "")["value"]
+        [shown, *_] = BOXES.findall(form)
+        assert unescape(shown) == evil, "what one does not touch is kept as it is, also what cannot be seen"
+        assert ours(BOXES.sub("", form))
+        assert "<" not in shown
 
 
 def test_a_row_as_trained_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
     return Recipe(
         config,
         subject.base.name,
-        dataset=subject.masks.line(subject.record.name),
+        dataset=subject.masks.line(subject.record.title),
         system=subject.record.facts.system,
         source=run.result.source,
         thinks=subject.thinks,

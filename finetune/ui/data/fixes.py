@@ -65,7 +65,7 @@ class Remedies:
     def offer(self, fixes: list[data.Fix], dataset: data.Dataset | None) -> dict[Any, Any]:
         """Updates that show these fixes, and nothing where there is no dataset."""
         found = {fix.code: fix for fix in fixes}
-        applied = bool(dataset and dataset.applied)
+        applied = bool(dataset and dataset.applied and not dataset.edits)  # edits would go with the fixes
         updates: dict[Any, Any] = {
             self.place: gr.update(visible=bool(found) or applied),
             self.together: gr.update(visible=len(found) > 1),

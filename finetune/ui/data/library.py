@@ -7,6 +7,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from finetune import train
+from finetune.data.steps import EDITED
 from finetune.errors import FinetuneError, RunError
 from finetune.services import Browser, known, owner
 from finetune.store import ENDED, DatasetRecord, Run
@@ -33,15 +34,16 @@ BETWEEN = 4.0
 
 
 def label(record: DatasetRecord) -> str:
-    """A dataset as a choice: every fix made a dataset of its own, so a name does not tell them apart.
+    """A dataset as a choice: every fix made a version of its own, so a name does not tell them apart.
 
     Example:
         >>> label(record)
-        'recipes · 225 rows · 1 fix · d1234abcd'
+        'recipes v2 · 225 rows · 1 fix · d1234abcd'
     """
-    fixes = len(record.facts.applied)
+    fixes = sum(code != EDITED for code in record.facts.applied)
     fixed = [f"{fixes} fix{'es' if fixes > 1 else ''}"] if fixes else []
-    return " · ".join([record.name[:60], f"{record.facts.accepted or 0:,} rows", *fixed, record.id])
+    name = record.name[:60] + (f" v{record.version}" if record.version > 1 else "")
+    return " · ".join([name, f"{record.facts.accepted or 0:,} rows", *fixed, record.id])
 
 
 def question(record: DatasetRecord, runs: Sequence[Run]) -> Markup:

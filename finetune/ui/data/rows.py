@@ -2,8 +2,10 @@
 
 import json
 import re
+import secrets
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import gradio as gr
 from markupsafe import Markup
@@ -19,10 +21,10 @@ TEMPLATES = macros("data/rows.html")
 LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
 
 
-def as_chat(example: data.Example) -> Markup:
-    """One example as chat bubbles: what is read is slate, what is learned orange."""
+def as_chat(example: data.Example, state: str = "") -> Markup:
+    """One example as chat bubbles: what is read is slate, what is learned orange; `state` says how it was edited."""
     tools = ", ".join(str(tool.get("function", tool).get("name", "?")) for tool in example.tools)
-    return TEMPLATES.as_chat(example.line, tools, list(map(_message, example.messages)))
+    return TEMPLATES.as_chat(example.line, tools, list(map(_message, example.messages)), state)
 
 
 def _message(message: Json) -> tuple[str, bool, str, str]:
@@ -45,7 +47,7 @@ def as_trained(example: data.Example, model: str, max_length: int | None = None)
     return TEMPLATES.as_trained(segments, counts["trained"], counts["read"], counts["cut"])
 
 
-def found(examples: Sequence[data.Example], query: str, after: int) -> int | None:
+def found(examples: Sequence[data.Example] | data.Edited, query: str, after: int) -> int | None:
     """The place (from 0) of the next row after `after` that holds a text, whatever its case; it begins anew at the end.
 
     ``line 12`` finds the row that stands in line 12 of the file.
@@ -57,7 +59,7 @@ def found(examples: Sequence[data.Example], query: str, after: int) -> int | Non
     if line := LINE.fullmatch(query):
         return next((place for place, example in enumerate(examples) if example.line == int(line[1])), None)
     wanted = query.casefold()
-    places = [*range(after + 1, len(examples)), *range(min(after + 1, len(examples)))]
+    places = chain(range(after + 1, len(examples)), range(min(after + 1, len(examples))))
     return next((place for place in places if _holds(examples[place], wanted)), None)
 
 
@@ -66,10 +68,15 @@ def _holds(example: data.Example, wanted: str) -> bool:
 
 
 class RowView:
-    """The controls and the two views of one row. `dataset` holds the id of the dataset in view."""
+    """The controls and the two views of one row. `dataset` holds the id of the dataset in view.
+
+    Rows are shown with the edits that are not saved yet; `edit`, `bar` and `place` are for `finetune.ui.data.edit`.
+    Whatever changes the rows gives `moved` a value it never had (`anew`).
+    """
 
     def __init__(self, opened: Opened, browser: gr.BrowserState, model: gr.Dropdown, dataset: gr.State):
         self.opened, self.browser, self.model, self.dataset = opened, browser, model, dataset
+        self.moved = gr.State("")
         with gr.Column(visible=False, elem_id="row-view") as self.box:
             with gr.Row(equal_height=True, elem_classes="ba-controls"):
                 self.row = gr.Number(
@@ -77,6 +84,7 @@ class RowView:
                 )
                 self.back = gr.Button("Previous", min_width=90, scale=1, elem_id="row-back")
                 self.ahead = gr.Button("Next", min_width=90, scale=1, elem_id="row-next")
+                self.edit = gr.Button("Edit", min_width=90, scale=1, elem_id="row-edit")
                 self.query = gr.Textbox(
                     "",
                     label="Search",
@@ -96,8 +104,10 @@ class RowView:
                     elem_id="row-length",
                 )
             self.said = gr.HTML(visible=False, elem_id="row-said")
+            self.bar = gr.Column(elem_classes="ba-place")
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=320):
+                    self.place = gr.Column(elem_classes="ba-place")
                     self.chat = gr.HTML(elem_id="as-chat")
                 with gr.Column(min_width=320):
                     self.trained = gr.HTML(elem_id="as-trained")
@@ -114,55 +124,63 @@ class RowView:
                 **FEW_AT_ONCE,
             )
         self.query.submit(self._search, [self.query, *here], [self.row, self.said], **FEW_AT_ONCE)
-        gr.on([self.row.change, self.model.change, self.length.submit, self.length.blur], **self.refresh())
-
-    def refresh(self) -> Json:
-        """How to draw the row anew: arguments for an event."""
-        inputs = [self.row, self.length, self.model, self.dataset, self.browser]
-        return {
-            "fn": self._look,
-            "inputs": inputs,
-            "outputs": [self.chat, self.trained],
+        drawn_anew = [self.row.change, self.moved.change, self.model.change, self.length.submit, self.length.blur]
+        gr.on(
+            drawn_anew,
+            self._look,
+            [self.row, self.length, self.model, self.dataset, self.browser],
+            [self.chat, self.trained],
+            trigger_mode="always_last",  # the row that was asked for last stays in view, whichever takes longest
+            show_progress="hidden",
             **FEW_AT_ONCE,
-            "show_progress": "hidden",
-        }
+        )
 
     def _look(self, row: float | None, length: str, model: str, dataset_id: str | None, state: Browser) -> tuple:
         if not dataset_id:
             return "", ""
         try:
-            examples = self.opened.get(dataset_id, state).examples
-            if not examples:
+            edited = self.opened.edited(dataset_id, state)
+            if not len(edited):
                 return "", ""
-            example = examples[_place(row, len(examples))]
+            place = place_of(row, len(edited))
+            example = edited.shown(place)
         except FinetuneError as error:
             return "", masked(f"No preview: {error}")
         try:
             trained = as_trained(example, model, max_length(length))
         except FinetuneError as error:
             trained = masked(f"No preview: {error}")
-        return as_chat(example), trained
+        return as_chat(example, _state(edited, place)), trained
 
     def _step(self, row: float | None, dataset_id: str | None, state: Browser, step: int) -> float:
         count = len(self._examples(dataset_id, state))
         return min(max(1, int(row or 1) + step), max(1, count))
 
-    def _examples(self, dataset_id: str | None, state: Browser) -> Sequence[data.Example]:
+    def _examples(self, dataset_id: str | None, state: Browser) -> data.Edited:
         """The rows in view; none when the dataset is gone, which `_look` says."""
         try:
-            return self.opened.get(dataset_id, state).examples
+            return self.opened.edited(dataset_id, state)
         except FinetuneError:
-            return ()
+            return data.Edited((), ())
 
     def _search(self, query: str, row: float | None, dataset_id: str | None, state: Browser) -> tuple:
-        if not query.strip() or not self._examples(dataset_id, state):
+        examples = self._examples(dataset_id, state)
+        if not query.strip() or not len(examples):
             return gr.skip(), gr.update(visible=False)
-        dataset = self.opened.get(dataset_id, state)
-        place = found(dataset.examples, query, _place(row, len(dataset.examples)))
+        place = found(examples, query, place_of(row, len(examples)))
         if place is None:
-            return gr.skip(), _said(_not_found(dataset, query))
-        line = dataset.examples[place].line
+            return gr.skip(), _said(_not_found(self.opened.get(dataset_id, state), query))
+        line = examples[place].line
         return place + 1, _said(f"Found in row {place + 1}, line {line}. Enter finds the next.")
+
+
+def _state(edited: data.Edited, place: int) -> str:
+    """What became of a row since the dataset was saved."""
+    if not edited.touched(place):
+        return ""
+    if edited.now(place) is None:
+        return "deleted, not saved yet"
+    return "added, not saved yet" if place >= len(edited.rows) else "edited, not saved yet"
 
 
 def _said(sentence: str) -> dict:
@@ -182,5 +200,11 @@ def max_length(text: str) -> int:
     return train.TrainConfig.parse({"max_length": text.strip()}).max_length or train.LONGEST
 
 
-def _place(row: float | None, count: int) -> int:
+def anew() -> str:
+    """A value for `RowView.moved`."""
+    return secrets.token_hex(8)
+
+
+def place_of(row: float | None, count: int) -> int:
+    """The place, from 0, of a row by its number; the nearest one where there is none of this number."""
     return min(max(1, int(row or 1)), count) - 1

@@ -11,6 +11,7 @@ import gradio as gr
 from finetune import data
 from finetune.errors import FinetuneError
 from finetune.services import Browser, known
+from finetune.store import DatasetRecord
 from finetune.ui.data import report
 from finetune.ui.data.opened import Opened
 from finetune.ui.events import once_settled
@@ -27,7 +28,11 @@ TAKEN = f"() => {{ window.baTaken = Date.now(); ({FIND})(); }}"
 
 
 def take(
-    opened: Opened, load: Callable[[], data.Dataset], state: Browser, settings: data.FixedWith | None = None
+    opened: Opened,
+    load: Callable[[], data.Dataset],
+    state: Browser,
+    settings: data.FixedWith | None = None,
+    parent: DatasetRecord | None = None,
 ) -> tuple[Any, Any, str]:
     """Load and keep a dataset; returns what the browser remembers, the id, and why not.
 
@@ -35,7 +40,7 @@ def take(
     """
     state = known(state)
     try:
-        record = opened.keep(load(), state, settings)
+        record = opened.keep(load(), state, settings, parent)
     except FinetuneError as error:
         return gr.skip(), gr.skip(), report.refused(str(error))
     return state | {"dataset": record.id}, record.id, ""

@@ -11,11 +11,14 @@ from finetune import data, models, train
 from finetune.errors import DataError, FinetuneError
 from finetune.services import Browser, Services
 from finetune.ui.data import mapping, report
+from finetune.ui.data.edit import Editor
 from finetune.ui.data.fixes import Remedies
 from finetune.ui.data.library import LOADING, NO_DATA, Kept
+from finetune.ui.data.many import Many
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
-from finetune.ui.data.rows import RowView, max_length
+from finetune.ui.data.rows import RowView, anew, max_length
 from finetune.ui.data.sources import FIND, Sources, take
+from finetune.ui.data.versions import Versions
 from finetune.ui.errors import noticed
 from finetune.ui.events import STATUS
 from finetune.ui.html import cut, masked
@@ -47,6 +50,9 @@ class DataTab:
                 self._draw()
         self.table = gr.HTML(elem_id="first-rows")
         self.rows = RowView(self.opened, browser, model, self.dataset)
+        self.editor = Editor(self.opened, browser, self.rows, self.dataset)
+        self.many = Many(self.editor)
+        self.versions = Versions(self.opened, browser, self.dataset)
         self.rejected = gr.HTML(elem_id="rejected-rows")
         self.download = gr.DownloadButton(
             "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
@@ -54,6 +60,9 @@ class DataTab:
         self.length = self.rows.length
         self._listen_to_changes()
         self._listen_to_dataset()
+        self.editor.listen()
+        self.many.listen()
+        self.versions.listen()
         self.kept.listen(self.dataset, self.facts, self.refusal)
 
     def _draw(self) -> None:
@@ -70,17 +79,17 @@ class DataTab:
         taken: dict[str, Any] = {"outputs": [self.browser, self.dataset, self.refusal], **FEW_AT_ONCE}
         taken["show_progress_on"] = self.facts
         self.sources.listen(taken)
-        remedies, here = self.remedies, [self.dataset, self.browser]
+        remedies, here, settled = self.remedies, [self.dataset, self.browser], self.editor.settled
         settings = [self.model, self.length, remedies.system, *here]
         for code, remedy in remedies.each.items():
-            remedy.button.click(lambda *values, code=code: self._fix([code], *values), settings, **taken)
+            remedy.button.click(settled(lambda *values, code=code: self._fix([code], *values)), settings, **taken)
         ticks = [remedy.tick for remedy in remedies.each.values()]
-        remedies.together.click(self._fix_ticked, [*ticks, *settings], **taken)
-        remedies.fill.click(lambda *values: self._fix(["fill_system_prompt"], *values), settings, **taken)
-        remedies.undo.click(self._undo, here, **taken)
-        self.mapping.remove.click(self._unmap, here, **taken)
+        remedies.together.click(settled(self._fix_ticked), [*ticks, *settings], **taken)
+        remedies.fill.click(settled(lambda *values: self._fix(["fill_system_prompt"], *values)), settings, **taken)
+        remedies.undo.click(settled(self._undo), here, **taken)
+        self.mapping.remove.click(settled(self._unmap), here, **taken)
         taken["outputs"] = [self.browser, self.dataset, self.refusal, self.mapping.example]
-        self.mapping.apply.click(self._map, [*self.mapping.fields, *here], **taken)
+        self.mapping.apply.click(settled(self._map), [*self.mapping.fields, *here], **taken)
 
     def _listen_to_dataset(self) -> None:
         """What is drawn of it."""
@@ -95,6 +104,8 @@ class DataTab:
             self.download,
             self.rows.box,
             self.rows.row,
+            self.rows.moved,
+            self.editor.stay,
         ]
         quiet: dict[str, Any] = {"show_progress": "hidden", **FEW_AT_ONCE}
         count: dict[str, Any] = {
@@ -104,10 +115,12 @@ class DataTab:
             **quiet,
         }
         changed = self.dataset.change(
-            self._show, here, [*parts, *self.remedies.outputs, *self.mapping.outputs], **FEW_AT_ONCE
+            self._show,
+            [*here, self.editor.stay],
+            [*parts, *self.remedies.outputs, *self.mapping.outputs],
+            **FEW_AT_ONCE,
         )
         changed.then(None, None, None, js=FIND)
-        changed.then(**self.rows.refresh())
         changed.then(**count)
         gr.on([self.model.change, self.length.submit, self.length.blur], **count)
         fields = self.mapping.fields
@@ -124,10 +137,12 @@ class DataTab:
 
     # Drawing
 
-    def _show(self, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
+    def _show(self, dataset_id: str | None, state: Browser, stay: list | None = None) -> dict[Any, Any]:
         try:
             if dataset_id:
-                return self._drawn(dataset_id, self.opened.get(dataset_id, state))
+                drawn = self._drawn(dataset_id, self.opened.get(dataset_id, state))
+                row = stay[1] if stay and stay[0] == dataset_id else 1
+                return drawn | {self.rows.row: row or gr.skip(), self.editor.stay: [dataset_id, None]}
             return self._nothing() | ({self.facts: NO_DATA} if dataset_id is None else {})
         except FinetuneError as error:  # its files may go while it is open; bringing it again must be a change
             if error.code == "dataset_unknown":
@@ -136,7 +151,7 @@ class DataTab:
 
     def _nothing(self) -> dict[Any, Any]:
         hidden = dict.fromkeys((self.go, self.download, self.rows.box), gr.update(visible=False))
-        cleared = {self.numbers: "", self.table: "", self.rejected: "", self.rows.row: 1}
+        cleared = {self.numbers: "", self.table: "", self.rejected: "", self.rows.row: 1, self.rows.moved: anew()}
         return {**hidden, **cleared, **self.remedies.offer([], None), **self.mapping.fill(None)}
 
     def _drawn(self, dataset_id: str, dataset: data.Dataset) -> dict[Any, Any]:
@@ -151,7 +166,7 @@ class DataTab:
             self.rejected: report.rejected(dataset),
             self.download: self._download(dataset_id, dataset),
             self.rows.box: ready,
-            self.rows.row: 1,
+            self.rows.moved: anew(),
             **self.remedies.offer(data.fixes(dataset), dataset),
             **self.mapping.fill(dataset),
         }
@@ -215,13 +230,14 @@ class DataTab:
 
     def _fix(self, codes: list[str], model: str, length: str, system: str, dataset_id: str, state: Browser) -> tuple:
         with noticed():
-            settings = data.fixed_with(self.services.dataset(dataset_id, state))
+            record = self.services.dataset(dataset_id, state)
+            settings = data.fixed_with(record)
             if TOO_LONG in codes:
                 settings = replace(settings, model=model, most=max_length(length))
             if "fill_system_prompt" in codes:
                 settings = replace(settings, system=system.strip() or settings.system)
             fixed = data.apply(self.opened.get(dataset_id, state), codes, settings.length(), settings.system)
-        return take(self.opened, lambda: fixed, state, settings)
+        return take(self.opened, lambda: fixed, state, settings, record)
 
     def _fix_ticked(self, *values: Any) -> Any:
         codes = [code for code, ticked in zip(self.remedies.each, values, strict=False) if ticked]
@@ -245,5 +261,5 @@ class DataTab:
                 raise DataError(f"The mapping fits none of the {mapped.rows:,} rows.", fix="Try another one.")
         except FinetuneError as error:
             return {self.mapping.example: report.refused(str(error))}
-        taken = take(self.opened, lambda: mapped, state, data.fixed_with(record))
+        taken = take(self.opened, lambda: mapped, state, data.fixed_with(record), record)
         return dict(zip((self.browser, self.dataset, self.refusal), taken, strict=True))

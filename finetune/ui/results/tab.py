@@ -201,7 +201,7 @@ class ResultsTab:
 
     def _found(self, task: evaluate.Task, chosen: str) -> dict[Any, Any]:
         record = self.services.store.dataset(task.run.dataset) if task.run else None
-        found = evaluate.conclude(task, record.name if record else "")
+        found = evaluate.conclude(task, record.title if record else "")
         if not found.verdict:
             return self._nothing()
         judged = evaluate.judged(task, evaluate.answered(task))

@@ -48,9 +48,9 @@ def about_data(record: DatasetRecord, config: train.TrainConfig) -> Markup:
     try:
         split = evaluate.foresee(record.folder, config.held_out, config.seed)
     except FinetuneError as error:
-        return TEMPLATES.chip("Data", record.name, [], str(error))
+        return TEMPLATES.chip("Data", record.title, [], str(error))
     facts = [f"{split.train:,} examples to learn from", f"{split.held:,} held out to judge by"]
-    return TEMPLATES.chip("Data", record.name, facts, "" if split.enough else split.sentence)
+    return TEMPLATES.chip("Data", record.title, facts, "" if split.enough else split.sentence)
 
 
 def about_model(name: str) -> Markup:

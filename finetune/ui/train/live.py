@@ -190,7 +190,7 @@ class RunView:
             return gr.skip() if last is None else self._nothing()
         try:
             run = self.services.run(run_id, state)
-            data = self.services.store.dataset(run.dataset).name
+            data = self.services.store.dataset(run.dataset).title
         except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)

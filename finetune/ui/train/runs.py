@@ -180,7 +180,7 @@ class RunsTab:
             return gr.skip()
         data: dict[str, str] = {}
         for run in runs:
-            data[run.dataset] = data.get(run.dataset) or self.services.store.dataset(run.dataset).name
+            data[run.dataset] = data.get(run.dataset) or self.services.store.dataset(run.dataset).title
         changes: dict[Any, Any] = {
             self.seen: mark,
             self.table: table([(run, data[run.dataset], self._held_out(run)[1]) for run in runs], picked, now),
