@@ -104,7 +104,10 @@ class WillTrain:
         if self.estimated:
             said = f"About {self.rows:,} of {self.of:,} rows will be trained, {self.tokens:,} tokens"
         said += f" ({self.learned:,} of them learned)"
-        said += f"; {self.held_out:,} rows are held out." if self.held_out else "; no row is held out: no verdict."
+        if self.held_out > 1:
+            said += f"; {self.held_out:,} rows are held out."
+        else:
+            said += "; 1 row is held out." if self.held_out else "; no row is held out: no verdict."
         return said
 
 

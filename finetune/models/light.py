@@ -7,6 +7,7 @@ control tokens. Everything else goes to transformers' tokenizer, which is then l
 """
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +77,8 @@ class LightTokenizer:
         ids = map(backend.token_to_id, named.values())
         self.all_special_ids = [index for index in ids if index is not None]
         self.bos_token_id = backend.token_to_id(named["bos_token"]) if "bos_token" in named else None
-        self._unusual = (*MARKS, *(token.content for token in self.added_tokens_decoder.values()))
+        unusual = (*MARKS, *(token.content for token in self.added_tokens_decoder.values()))
+        self._unusual = re.compile("|".join(map(re.escape, unusual)))
 
     @cached_property
     def _whole(self) -> "PreTrainedTokenizerBase":
@@ -106,7 +108,7 @@ class LightTokenizer:
     def _is_plain(self, message: Json) -> bool:
         """Text by role and content alone; transformers encodes control tokens in it differently."""
         return message.keys() == {"role", "content"} and all(
-            type(value) is str and not any(token in value for token in self._unusual) for value in message.values()
+            type(value) is str and not self._unusual.search(value) for value in message.values()
         )
 
     def encode(self, text: str, add_special_tokens: bool = False, split_special_tokens: bool = False) -> list[int]:

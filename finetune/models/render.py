@@ -23,6 +23,7 @@ Control tokens typed into a message are encoded as ordinary characters (transfor
 
 import re
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.errors import ModelError
@@ -270,10 +271,7 @@ def _thought_through(content: str, opened: bool, end: int, marks: Marks, tokeniz
 
 def _spans(labels: list[int]) -> list[Span]:
     spans: list[Span] = []
-    for index, label in enumerate(labels):
-        trained = label != IGNORED
-        if spans and spans[-1].trained == trained:
-            spans[-1] = Span(spans[-1].start, index + 1, trained)
-        else:
-            spans.append(Span(index, index + 1, trained))
+    for trained, same in groupby(labels, IGNORED.__ne__):
+        start = spans[-1].end if spans else 0
+        spans.append(Span(start, start + len(list(same)), trained))
     return spans

@@ -203,5 +203,7 @@ def encoded(text: str, tokenizer: "Tokenizer") -> list[int]:
 
 def shared(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences begin with together."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    least = min(len(one), len(other))
+    if one[:least] == other[:least]:  # nearly always, and quickly seen
+        return least
+    return next(place for place in range(least) if one[place] != other[place])

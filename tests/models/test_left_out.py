@@ -263,7 +263,7 @@ def test_where_a_thought_is_open_an_answer_without_one_learns_to_close_it(answer
 
 def test_thoughts_of_answers_that_are_only_read_are_named() -> None:
     messages = [TURNS[0], {**TURNS[1], "content": ANSWERS[0], "weight": 0}, *TURNS[2:]]
-    assert codes(stats_of(messages, tokenizer_of(family("qwen3")))) == {"earlier_thought"}
+    assert codes(stats_of(messages, tokenizer_of(family("qwen3")))) == {"earlier_thought", "empty_thought"}
     assert codes(stats_of(messages, tokenizer_of(odd("chatml")))) == set()
 
 
