@@ -11,11 +11,11 @@ from datetime import date, time
 from typing import Any
 
 from finetune.data.mapping import Mapping
+from finetune.data.shapes import recognise
 from finetune.data.shapes.columns import ANSWERS, LABELS
 from finetune.data.shapes.content import is_missing
 from finetune.data.shapes.not_sft import not_sft
 from finetune.data.shapes.pairs import marker_in
-from finetune.errors import DataError
 
 GUESSED_FROM = 50
 """Rows that a guess is based on."""
@@ -175,8 +175,11 @@ def _guess_split(column: str, sample: list[dict]) -> Mapping:
     return Mapping(assistant=f"{{{column}}}", split=marker)
 
 
-def _is_not_sft(row: dict) -> DataError | None:
-    return not_sft({_plain(str(key)): value for key, value in row.items()})
+def _is_not_sft(row: dict) -> bool:
+    """Whether no mapping helps: rows for another kind of training, or with a mark that says which answers are good."""
+    fields = {_plain(str(key)): value for key, value in row.items()}
+    answered = recognise(row) not in (None, "text", "classification")
+    return not_sft(fields, rated=answered) is not None
 
 
 def _plain(name: str) -> str:

@@ -70,8 +70,15 @@ def text_problems(rows: list[Example]) -> list[Problem]:
     found, known = Findings(), {check.code: check for check in TEXT_CHECKS}
     for example in rows:
         for code in codes_of(example):
-            found.add(code, example.line, known[code].message, known[code].hint, known[code].severity)
+            message = invisible(example) if code == "control_character" else known[code].message
+            found.add(code, example.line, message, known[code].hint, known[code].severity)
     return found.problems()
+
+
+def invisible(example: Example) -> str:
+    (sign,) = next(found[0] for message in example.messages if (found := CONTROL.search(message["content"])))
+    name = f"U+{ord(sign):04X} {unicodedata.name(sign, '')}".strip()
+    return f"A text contains an invisible or replacement character: {name}."
 
 
 @examples(2_000)
@@ -83,9 +90,8 @@ def test_texts_tested_together_and_one_by_one_give_the_same_findings(rows: list[
         for example in rows:
             found.add(example)
         problems, _ = found.finish(rows)
-    assert [problem for problem in problems if problem.code in {check.code for check in TEXT_CHECKS}] == text_problems(
-        rows
-    )
+    told = {check.code for check in TEXT_CHECKS} - {"legacy_separator"}  # which takes half of the rows
+    assert [problem for problem in problems if problem.code in told] == text_problems(rows)
 
 
 @examples(2_000)

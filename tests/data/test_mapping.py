@@ -224,3 +224,16 @@ def test_a_column_that_gives_the_answer_away_is_no_prompt(telling: list[object])
 def test_ids_links_and_times_are_left_out_of_the_guess(name: str, cells: list[str]) -> None:
     rows = table_of(f"{name},Was,Wie", cells, WORDS, TEXTS)
     assert guess_mapping(rows[0], rows) == Mapping("{Was}", "{Wie}")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "label": False},
+        {"instruction": "Hi", "output": "Hello", "kto_tag": True},
+        {"prompt": "Hi", "completion": "Hello", "label": "true"},
+    ],
+)
+def test_rows_with_good_and_bad_answers_are_not_mapped(row: dict) -> None:
+    assert guess_mapping(row, [row]) is None
+    assert guess_mapping(["claim", "label"], [{"claim": "Hi", "label": True}]) == Mapping("{claim}", "{label}")

@@ -143,8 +143,8 @@ class RowDecoder:
                 "warning",
             )
             return row
-        if row := self._without_commas(text, line):
-            return row
+        if mended := self._without_commas(text, line):
+            return mended
         return self._python(text, line, error) if PYTHON.search(text) else _invalid(line, text, error)
 
     def _without_commas(self, text: str, line: int) -> Row | None:

@@ -92,10 +92,9 @@ def recognise(value: Any) -> str | None:
     if found := turns_of(fields):
         return "chat" if "role" in found[1][0] else "sharegpt"
     shape = shape_of(fields)
-    wanting = [name for name in ("messages", "conversations") if name in fields]
-    if not wanting or (shape and filled(fields, shape)):
+    if "messages" not in fields and "conversations" not in fields or (shape and filled(fields, shape)):
         return shape
-    return "chat" if wanting[0] == "messages" else "sharegpt"
+    return "chat" if "messages" in fields else "sharegpt"
 
 
 def turns_of(fields: Json) -> tuple[str, list] | None:
@@ -144,7 +143,8 @@ def to_example(value: Any, shape: str, line: int, rated: bool = True) -> tuple[E
     messages = messages_of(fields, shape, remarks)
     label = label_of(fields) if shape == "classification" else None
     tools = tools_of(fields, remarks) if "tools" in fields and is_conversational(fields, shape) else ()
-    left = _filled(fields, fields.keys() - names_used(fields, shape) - (KNOWN_BESIDE_TURNS if tools else set()))
+    used = names_used(fields, shape)
+    left = _filled(fields, fields.keys() - (used | KNOWN_BESIDE_TURNS if tools else used))
     if shape == "text" and not METADATA.issuperset(left):
         remarks.add(
             "text_beside_columns",

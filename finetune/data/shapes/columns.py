@@ -80,10 +80,9 @@ Fields = Json
 def shape_of(fields: Fields) -> str | None:
     """The format that has these columns, or None; of several, the first whose columns are filled in."""
     found = _shapes(tuple(fields))
-    if len(found) < 2:
-        shape = found[0] if found else None
-    else:
-        shape = next((shape for shape in found if filled(fields, shape)), found[0])
+    shape = found[0] if found else None
+    if len(found) > 1 and None in fields.values():
+        shape = next((shape for shape in found if filled(fields, shape)), shape)
     return "text" if shape == "input_output" and _is_within(fields) else shape
 
 
@@ -144,21 +143,22 @@ def columns_of(fields: Fields, shape: str) -> tuple[str, str]:
     return asked, first_of(fields, ANSWERS) or "completion"
 
 
-def names_used(fields: Fields, shape: str) -> set[str]:
+def names_used(fields: Fields, shape: str) -> frozenset[str]:
     """The columns that a format uses; the report lists the others."""
     if shape == "text":
-        return {"text"}
-    more = {
-        "self_instruct": {"input", "output"},
-        "alpaca": {"input", "history"},
-        "dolly": {"context"},
-        "question_answer": {context_column(fields)},
-    }
-    system, thought = (
-        None if fields.keys().isdisjoint(names) else first_of(fields, names) for names in (SYSTEMS, THOUGHTS)
-    )
-    used = {*columns_of(fields, shape), *more.get(shape, ())}
-    return used | {name for name in (system, None if shape == "classification" else thought) if name}
+        return frozenset(("text",))
+    asked, answer = columns_of(fields, shape)
+    context = context_column(fields) if shape == "question_answer" else ""
+    if fields.keys().isdisjoint(SYSTEMS) and fields.keys().isdisjoint(THOUGHTS):
+        return _used(shape, asked, answer, context)
+    more = {first_of(fields, SYSTEMS), None if shape == "classification" else first_of(fields, THOUGHTS)}
+    return _used(shape, asked, answer, context) | {name for name in more if name}
+
+
+@lru_cache(1_000)
+def _used(shape: str, asked: str, answer: str, context: str) -> frozenset[str]:
+    more = {"self_instruct": {"input", "output"}, "alpaca": {"input", "history"}, "dolly": {"context"}}
+    return frozenset((asked, answer, context, *more.get(shape, ())))
 
 
 def context_column(fields: Fields) -> str:
@@ -199,10 +199,13 @@ def is_number(value: Any) -> bool:
 
 def first_of(fields: Fields, names: tuple[str, ...]) -> str | None:
     """The first of these columns that is filled in, else the first there is."""
-    known = None
-    for name in names:
-        if name in fields:
-            if not is_missing(fields[name]):
-                return name
-            known = known or name
-    return known
+    known = _present(tuple(fields), names)
+    if len(known) < 2:
+        return known[0] if known else None
+    return next((name for name in known if not is_missing(fields[name])), known[0])
+
+
+@lru_cache(1_000)
+def _present(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some names that are columns; the rows of a file mostly have the same."""
+    return tuple(name for name in names if name in columns)
