@@ -16,16 +16,11 @@ from finetune.data.guess import guess_mapping
 from finetune.data.hub import own_folder
 from finetune.data.library import (
     FixedWith,
-    RowSplit,
-    choose_split,
     fixed_with,
     keep_dataset,
-    kept_rows,
     originals,
-    read_split,
     reload,
     reopen,
-    rows_hash,
     rows_of,
     save_dataset,
     write_examples,
@@ -35,6 +30,7 @@ from finetune.data.mapping import Mapping
 from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
+from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash
 from finetune.data.samples import DIRTY, Sample, samples
 from finetune.data.search import all_known, next_with, preview_replace, walkable
 from finetune.data.split import held_out, held_places, label_rows
