@@ -74,10 +74,10 @@ class WillTrain:
             >>> WillTrain(191, 230, 34, 191, 41_222, 8_704, False).sentence
             '191 of 230 rows will be trained, 41,222 tokens (8,704 of them learned); 34 rows are held out.'
         """
-        said = f"{self.rows:,} of {self.of:,} rows will be trained, {self.tokens:,} tokens"
+        rows, of, tokens, learned = (f"{count:,}" for count in (self.rows, self.of, self.tokens, self.learned))
+        said = f"{rows} of {of} rows will be trained, {tokens} tokens ({learned} of them learned)"
         if self.estimated:
-            said = f"About {self.rows:,} of {self.of:,} rows will be trained, {self.tokens:,} tokens"
-        said += f" ({self.learned:,} of them learned)"
+            said = f"About {rows} of {of} rows will be trained, {tokens} tokens ({learned} of them learned)"
         if self.held_out > 1:
             said += f"; {self.held_out:,} rows are held out."
         else:

@@ -251,8 +251,12 @@ def _turn(message: Json, prompt: list[int], whole: list[int], tokenizer: "Tokeni
 
 def _lost_thought(content: str, written: list[int], tokenizer: "Tokenizer") -> bool:
     """Whether the template has cut the thought out of an answer, spacing aside."""
-    thought = content.split(CLOSE, 1)[0].split(OPEN, 1)[-1]
-    return "".join(thought.split()) not in "".join(str(tokenizer.decode(written)).split())
+    thought, answer = content.split(CLOSE, 1)
+    thought, answer, shown = (
+        "".join(text.split()) for text in (thought.split(OPEN, 1)[-1], answer, str(tokenizer.decode(written)))
+    )
+    before = shown.rpartition(answer)[0] if answer and answer in shown else shown  # the answer may repeat the thought
+    return thought not in before
 
 
 def _thought_through(content: str, opened: bool, end: int, marks: Marks, tokenizer: "Tokenizer") -> _Turn:

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from pydantic.fields import FieldInfo
 
 from finetune import cli
-from finetune.cli import verbs
+from finetune.cli import source
 from finetune.errors import ConfigError
 from finetune.train import TrainConfig
 from finetune.train.presets import PRESETS, preset
@@ -59,9 +59,9 @@ def test_yaml_leads_back(config: TrainConfig) -> None:
 def test_flags_lead_back(config: TrainConfig) -> None:
     words = shlex.split(config.to_command("my data.csv"))
     assert words[:3] == ["python", "-m", "finetune"]
-    found, places = verbs._settings(cli._parser().parse_args(words[3:]))
+    rows, found = source.asked(cli._parser().parse_args(words[3:]))
     assert found == config
-    assert places["data"] == Path("my data.csv")
+    assert str(rows.place) == "my data.csv"
 
 
 @settings(deadline=None)  # the first one imports gradio
@@ -89,5 +89,5 @@ def test_a_flag_overrides_a_file_overrides_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("data: d.csv\nepochs: 2\nr: 4\n")
     words = ["train", str(path), "--preset", "thorough", "--set", "r=6"]
-    config, _ = verbs._settings(cli._parser().parse_args(words))
+    _, config = source.asked(cli._parser().parse_args(words))
     assert config == TrainConfig.parse({**preset("thorough").values, "epochs": 2, "r": 6})

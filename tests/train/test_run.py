@@ -135,7 +135,7 @@ def test_divergence_is_a_failure(store: Store, tiny: Path, small_dataset: data.D
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could be known is not looked at before the queue: the worker is the last line."""
-    monkeypatch.setitem(train.start.__globals__, "refuse_impossible", lambda config, rows: None)
+    monkeypatch.setitem(train.start.__globals__, "refuse_impossible", lambda config, rows, split: None)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -168,7 +168,21 @@ def a_vote(evil: str) -> Vote:
 def some_stats(evil: str) -> data.TokenStats:
     some = Quantiles(1, 2, 3, 4, 5)
     labels = {f"{evil}{place}": place + 1 for place in range(12)}
-    return data.TokenStats(9, 9, 4, some, some, None, (Bin(1, 3, 5), Bin(3, 6, 4)), 3.0, 5, 0.5, labels, ())
+    return data.TokenStats(
+        9,
+        9,
+        4,
+        some,
+        some,
+        None,
+        (Bin(1, 3, 5), Bin(3, 6, 4)),
+        3.0,
+        5,
+        0.5,
+        labels,
+        (),
+        data.WillTrain(9, 9, 1, 9, 40, 10, False),
+    )
 
 
 Drawing = Callable[[str], str]
