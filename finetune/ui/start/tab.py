@@ -61,7 +61,7 @@ class StartTab:
             self.progress = gr.HTML(elem_id="trial-progress")
             with gr.Row(elem_classes="ba-ways"):
                 self.ways = {
-                    tab: gr.Button(words, size="md", scale=0, min_width=160, visible=False, elem_id=f"trial-{tab}")
+                    tab: gr.Button(words, size="md", scale=0, min_width=200, visible=False, elem_id=f"trial-{tab}")
                     for tab, words in (
                         ("train", "Watch it learn"),
                         ("chat", "Chat with both"),
