@@ -38,7 +38,7 @@ PYTHON = sys.executable
 PATIENCE = 120
 """Seconds for a child to begin: the first waits until everything is imported."""
 FORKS_WELL = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""Else pyarrow's allocator keeps a thread, and a fork can wait for a lock of it for ever."""
+"""Else pyarrow's allocator keeps a thread. A fork never came once; a lock of it is the likeliest cause."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Counts:
         self._findings.add(error.code, example.line, error.what, fix)
 
     def _see_turns(self, example: Example, sequences: Sequence[models.Rendered]) -> None:
-        if sequences[0].last_only and sum(map(_is_learned, example.messages)) > 1:
+        if sequences[0].last_only and sum(map(models.is_learned, example.messages)) > 1:
             called = any("tool_calls" in message for message in example.messages[:-1])
             code, said = ("last_call_only", LAST_CALL) if called else ("last_turn_only", LAST_ONLY)
             hint = "To learn each of them, turn on Every answer (--set every_answer=true)."
@@ -201,10 +201,6 @@ class Counts:
 
 def _is_answer(message: Json) -> bool:
     return bool(message["role"] == "assistant")
-
-
-def _is_learned(message: Json) -> bool:
-    return _is_answer(message) and message.get("weight") != 0
 
 
 def _short(text: str) -> str:

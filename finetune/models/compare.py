@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from finetune.models.template import CLOSE, OPEN
+from finetune.models.template import CLOSE, OPEN, is_learned
 from finetune.records import Json
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def left_out(
     if not _missing([one.text.strip() for one in texts], rendered):
         return []
     # not letter for letter: now without spacing, and as the tokenizer reads and writes it
-    spelt = [_squeezed(_as_read(one.text, tokenizer)) for one in texts]
-    lost = _missing(spelt, _squeezed(rendered))
-    raw = set(_missing([_squeezed(one.text) for one in texts], _squeezed(rendered)))
+    spelt = [squeezed(_as_read(one.text, tokenizer)) for one in texts]
+    lost = _missing(spelt, squeezed(rendered))
+    raw = set(_missing([squeezed(one.text) for one in texts], squeezed(rendered)))
     return [texts[place] for place in sorted(lost) if place in raw]
 
 
@@ -76,7 +76,8 @@ def _forms(text: str) -> Iterator[str]:
         yield json.dumps(text, ensure_ascii=ascii_only)[1:-1]
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """A text without any spacing."""
     return "".join(text.split())
 
 
@@ -86,7 +87,7 @@ def _as_read(text: str, tokenizer: "Tokenizer") -> str:
 
 
 def _texts(messages: Sequence[Json], tools: Sequence[Json]) -> Iterator[tuple[What, str]]:
-    learned = [place for place, message in enumerate(messages) if _is_learned(message)]
+    learned = [place for place, message in enumerate(messages) if is_learned(message)]
     last = learned[-1]
     for place, message in enumerate(messages):
         if place > last:
@@ -97,10 +98,6 @@ def _texts(messages: Sequence[Json], tools: Sequence[Json]) -> Iterator[tuple[Wh
             yield SAID.get(message["role"], "user"), message["content"]
     for tool in tools:
         yield from (("tools", text) for text in _leaves(tool.get("function", tool), ("name", "description")))
-
-
-def _is_learned(message: Json) -> bool:
-    return bool(message["role"] == "assistant" and message.get("weight") != 0)
 
 
 def _of_answer(message: Json, learned: bool) -> Iterator[tuple[What, str]]:

@@ -27,6 +27,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.errors import ModelError
+from finetune.models.compare import squeezed
 from finetune.models.template import (
     CLOSE,
     OPEN,
@@ -35,6 +36,7 @@ from finetune.models.template import (
     Tools,
     encoded,
     end_of_turn,
+    is_learned,
     marks_of,
     opening,
     prompt_ids,
@@ -132,7 +134,7 @@ def sequences(
 
 
 def _learned(messages: Messages) -> list[int]:
-    learned = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
+    learned = [place for place, message in enumerate(messages) if is_learned(message)]
     if not learned:
         raise ModelError("There is no assistant turn to learn.", fix="Drop the row.", code="no_trained_token")
     return learned
@@ -252,9 +254,7 @@ def _turn(message: Json, prompt: list[int], whole: list[int], tokenizer: "Tokeni
 def _lost_thought(content: str, written: list[int], tokenizer: "Tokenizer") -> bool:
     """Whether the template has cut the thought out of an answer, spacing aside."""
     thought, answer = content.split(CLOSE, 1)
-    thought, answer, shown = (
-        "".join(text.split()) for text in (thought.split(OPEN, 1)[-1], answer, str(tokenizer.decode(written)))
-    )
+    thought, answer, shown = map(squeezed, (thought.split(OPEN, 1)[-1], answer, str(tokenizer.decode(written))))
     before = shown.rpartition(answer)[0] if answer and answer in shown else shown  # the answer may repeat the thought
     return thought not in before
 

@@ -61,6 +61,16 @@ def thinks(messages: Messages) -> bool:
     return any(message["role"] == "assistant" and "</think>" in message["content"] for message in messages)
 
 
+def is_learned(message: Json) -> bool:
+    """Whether a turn is one to learn: an answer that is not marked as one to read only.
+
+    Example:
+        >>> is_learned({"role": "assistant", "content": "4", "weight": 0})
+        False
+    """
+    return bool(message["role"] == "assistant" and message.get("weight") != 0)
+
+
 def rendered_ids(
     messages: Messages,
     tokenizer: "Tokenizer",
