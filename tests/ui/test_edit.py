@@ -149,7 +149,7 @@ def test_what_another_visitor_has_is_not_there(
     assert none in tab.many._preview("It", "He", "everywhere", True, second.id, other)[2]
     asked = [1, data.Replace(find="It", put="He").model_dump()]
     assert none in tab.many._replace(asked, second.id, other)[tab.many.previewed]
-    assert tab.versions._begin(second.id, other)[:2] == (gr.update(visible=False), "")
+    assert tab.versions._begin(None, second.id, other)[:2] == (gr.update(visible=False), "")
     for do in ("open", "compare"):
         assert none in tab.versions._act(second.id, other, said(do=do, id=record.id))[tab.versions.compared]
         assert none in tab.versions._act(None, other, said(do=do, id=record.id))[tab.versions.compared]
@@ -226,6 +226,9 @@ def test_versions_are_compared_and_gone_back_to(tab: DataTab, record: DatasetRec
     back = tab.versions._turn(later[tab.versions.pair], version.id, None, said(do="earlier"))
     assert "1 to 10 of 30" in back[tab.versions.compared]
     assert tab.versions._act(version.id, None, said(do="open", id=record.id))[tab.dataset] == record.id
+    pair = shown[tab.versions.pair]
+    assert tab.versions._begin(pair, version.id, None)[2:] == (gr.skip(), gr.skip()), "a change that comes twice"
+    assert tab.versions._begin([record.id, "dother", 0], version.id, None)[2:] == ("", None)
     same = tab.versions._act(record.id, None, said(do="compare", id=record.id))
     assert "The rows of both are the same." in same[tab.versions.compared]
 

@@ -94,18 +94,21 @@ class Versions:
     def listen(self) -> None:
         """Attach the listeners."""
         here = [self.dataset, self.browser]
-        self.dataset.change(self._begin, here, [self.fold, self.list, self.compared, self.pair], **QUIET)
+        self.dataset.change(self._begin, [self.pair, *here], [self.fold, self.list, self.compared, self.pair], **QUIET)
         chosen = [self.compared, self.pair, self.dataset, self.browser]
         self.list.select(self._act, here, chosen, **FEW_AT_ONCE)
         self.compared.select(self._turn, [self.pair, *here], [self.compared, self.pair], **FEW_AT_ONCE)
         self.download.listen(self._file, [self.kind, *here])
 
-    def _begin(self, dataset_id: str | None, state: Browser) -> tuple:
+    def _begin(self, pair: list | None, dataset_id: str | None, state: Browser) -> tuple:
+        """The fold for the data in view. A comparison with it stays: a State's change can come more than once."""
         try:
             versions = self.services.versions(dataset_id, state)
             shown = history(versions, str(dataset_id), self.services.runs(state))
         except FinetuneError:
             return gr.update(visible=False), "", "", None
+        if pair and dataset_id in pair[:2]:
+            return gr.update(visible=True), shown, gr.skip(), gr.skip()
         return gr.update(visible=True), shown, "", None
 
     def _act(self, dataset_id: str | None, state: Browser, event: gr.EventData) -> dict[Any, Any]:
