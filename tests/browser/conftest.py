@@ -45,6 +45,25 @@ def address(store: Store) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def size() -> tuple[int, int]:
+    """Width and height of `page`; a module may have its own."""
+    return 1440, 1000
+
+
+@pytest.fixture
+def page(chromium: Browser, size: tuple[int, int]) -> Iterator[Page]:
+    """A page on which no script may fail and no dialog may open."""
+    page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
+    page.set_default_timeout(60_000)
+    surprises: list[str] = []
+    page.on("pageerror", lambda error: surprises.append(str(error)))
+    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
+    yield page
+    assert surprises == []
+    page.close()
+
+
 @contextmanager
 def held_up(page: Page, script: str) -> Iterator[None]:
     """Until the end of this, the event whose script says that does not reach the server, however long others take."""

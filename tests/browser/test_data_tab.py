@@ -5,7 +5,6 @@ Screenshots go to ``screenshots/`` for people to look at.
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +16,6 @@ SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 SECONDS = 30_000
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which no script may fail and no dialog may open."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(SECONDS)
-    surprises: list[str] = []
-    page.on("pageerror", lambda error: surprises.append(str(error)))
-    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
-    yield page
-    assert surprises == []
-    page.close()
 
 
 def tab(page: Page, name: str) -> None:

@@ -1,30 +1,17 @@
 """Rows edited in a real browser: by mouse, with everything the tab offers; and by keyboard alone."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from finetune import data
 from finetune.store import Store
 from tests.browser.test_data_tab import fill, shot, shows, tab
-from tests.browser.test_ways import MINUTE, press, reach
+from tests.browser.test_ways import press, reach
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which no script may fail."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(MINUTE)
-    surprises: list[str] = []
-    page.on("pageerror", lambda error: surprises.append(str(error)))
-    yield page
-    assert surprises == []
-    page.close()
 
 
 def test_by_mouse(app: str, page: Page, store: Store, tmp_path: Path) -> None:

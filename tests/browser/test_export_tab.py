@@ -1,11 +1,10 @@
 """The worksheet, Results and Export in a real browser, on a tiny model: judged, taken away, brought in again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from finetune import data
 from finetune.store import Store
@@ -16,15 +15,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which no script may fail."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(60_000)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    assert errors == []
-    page.close()
+def size() -> tuple[int, int]:
+    return 1280, 1000
 
 
 def unfold(page: Page) -> None:

@@ -5,7 +5,6 @@ Screenshots go to ``screenshots/`` for people to look at.
 
 import re
 import time
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -13,25 +12,12 @@ from playwright.sync_api import Browser, Page, expect
 from finetune import train
 from finetune.store import Facts, Run, Store
 from finetune.train.events import Answer, Noted, Samples, typed
-from tests.browser.test_data_tab import SECONDS, fill, shot, shows
+from tests.browser.test_data_tab import fill, shot, shows
 from tests.train.events import recorded
 
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{alert}}"
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which no script may fail and no dialog may open."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(SECONDS)
-    surprises: list[str] = []
-    page.on("pageerror", lambda error: surprises.append(str(error)))
-    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
-    yield page
-    assert surprises == []
-    page.close()
 
 
 def tab(page: Page, name: str) -> None:

@@ -1,11 +1,10 @@
 """The first screen in a real browser: the point within a look, one's own file, addresses, the back button."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from finetune import data
 from finetune.evaluate import finished
@@ -19,15 +18,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which no script may fail."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(60_000)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    assert errors == []
-    page.close()
+def size() -> tuple[int, int]:
+    return 1440, 900
 
 
 def bottom(page: Page, selector: str) -> float:

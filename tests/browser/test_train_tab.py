@@ -2,11 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from finetune import data, train
 from finetune.store import Store
@@ -16,18 +15,6 @@ from tests.browser.test_data_tab import shot, tab
 from tests.train.events import evaluation, step
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which no script may fail."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(60_000)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    assert errors == []
-    page.close()
 
 
 def choose(page: Page, model: Path | str) -> None:
