@@ -20,9 +20,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from finetune import data, train
 from finetune.chat import Ask, Engine, Reply, Sampling
-from finetune.errors import ModelError
 from finetune.store import Store
 from finetune.train.events import Answer, Phase, Samples
+from finetune.train.failures import out_of_memory
 from tests.browser.conftest import CHROMIUM, SWITCHES
 from tests.serving import page_alone
 from tests.train.events import evaluation, step
@@ -51,9 +51,7 @@ class Refusing(Engine):
     def _answers(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
-        raise ModelError(
-            "The model needs more memory than is free.", fix="Close other programs, or use a smaller model."
-        )
+        raise out_of_memory()
         yield []
 
 
@@ -76,8 +74,8 @@ def arrange(state: str, store: Store) -> None:
         store.add_event(run.id, step(number, 6.0 / (1 + number / 4)), step=number)
     store.add_event(run.id, Phase(what="training"))
     if state == "error":
-        why = "The training ran out of memory."
-        store.move(run.id, "failed", only_from=("running",), code="out_of_memory", reason=why, ended=time.time())
+        why = out_of_memory()
+        store.move(run.id, "failed", only_from=("running",), code=why.code, reason=str(why), ended=time.time())
 
 
 def act(page: Page, state: str, tab: str, bad: Path) -> None:
@@ -93,7 +91,9 @@ def act(page: Page, state: str, tab: str, bad: Path) -> None:
         page.wait_for_timeout(800)
         if state != "done":
             page.click("#send")
-    elif tab == "results" and state != "done":
+    elif tab == "results" and state == "done":
+        page.locator("#verdict .ba-verdict").wait_for()
+    elif tab == "results":
         page.locator("#evaluate").click()
 
 
@@ -106,6 +106,7 @@ def take(browser: Browser, address: str, state: str, folder: Path, bad: Path) ->
                 context = browser.new_context(viewport={"width": width, "height": height}, locale=language)
                 page = context.new_page()
                 page.on("pageerror", lambda error: complaints.append(str(error)))
+                page.set_default_timeout(30_000)
                 page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
                 for tab in TABS:
                     page.goto(f"{address}/?tab={tab}&__theme={scheme}")

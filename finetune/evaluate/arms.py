@@ -24,6 +24,16 @@ TITLES = {
     "nearest": "Nearest training row's answer",
 }
 
+NAMED = {
+    "base": "Before: the base model",
+    "tuned": "After: fine-tuned",
+    "few_shot": "Base with examples in the prompt (few-shot)",
+    "retrieval": "Base with similar rows in the prompt (retrieval)",
+    "nearest": "No model: answer of the nearest row",
+    "majority": "No model: the most common answer",
+}
+"""Every arm in words that need no explanation, in the order in which they are shown."""
+
 CJK = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 WORD = rf"{CJK}|\w+"
 """What is looked for: words of any length; where a script writes no spaces, its characters."""

@@ -16,5 +16,7 @@ WORDS = {
     "Lower is better; 0 would be complete certainty.",
     "interval": "A range that contains the true value in 95 of 100 such measurements. "
     "If it includes 0, the difference may be chance.",
+    "macro F1": "How well each label is given wherever it belongs and only there, averaged over the labels (1 is best)."
+    " Rare labels count as much as common ones.",
     "token": "A piece of text, often part of a word. Models read and write tokens, and are billed by them.",
 }

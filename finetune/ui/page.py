@@ -33,7 +33,7 @@ TERMS = {
     "train": ("LoRA", "adapter", "epoch", "held-out", "loss", "overfitting"),
     "runs": ("held-out", "loss", "overfitting"),
     "chat": ("adapter", "few-shot"),
-    "results": ("few-shot", "retrieval", "held-out", "interval", "loss"),
+    "results": ("few-shot", "retrieval", "held-out", "interval", "loss", "macro F1"),
     "export": ("adapter", "LoRA"),
 }
 """What each tab explains at its end."""
@@ -104,6 +104,7 @@ class Page:
                 self.export = export.ExportTab(services, browser)
             with data_column:
                 self.data = data.DataTab(services, browser, self.train.model)
+        self.tuned = self.chat.place, self.results.place, self.export.place
         for place in self.tabs.children:
             with place:
                 gr.HTML(terms(*TERMS[place.id]))
@@ -112,13 +113,14 @@ class Page:
         """A tab that is entered looks at the record again; what one tab chose is chosen on the others."""
         self.status.listen(self.tabs, self.train.model, self.train.run, self.train.view.tallies)
         self.start.listen(self.train.model, self.data.opened, self.data.dataset, self.tabs)
+        self.start.tried.change(**self.status.look)
         self.worksheet.listen(self.train.model, self.train.plan)
         gr.on([self.start_place.select, self.worksheet_place.expand], **self.worksheet.entered)
         self.train_place.select(**self.train.entered)
         self.runs_place.select(**self.runs.enter())
         places = (self.chat_place, self.chat), (self.results_place, self.results), (self.export_place, self.export)
         for place, part in places:
-            place.select(_refresh(part), [self.browser, part.run], part.run, **PRIVATE)
+            place.select(_refresh(part), [self.browser, part.run], part.place.shown, **PRIVATE)
         self.data.dataset.change(**self.train.chosen.drawn).then(**self.status.look)
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:
@@ -133,7 +135,8 @@ class Page:
         search, follow = gr.Textbox(visible=False), gr.Button(visible="hidden", elem_id="follow-address")
         followed: dict[str, Any] = {"js": address.follow([str(place.id) for place in self.tabs.children]), **PRIVATE}
         form = [*self.train.inputs.values(), self.train.cards.preset]
-        remembered = [self.browser, self.train.run, self.chat.run, self.data.dataset, *self.start.shown]
+        remembered = [self.browser, self.train.run, self.data.dataset, *self.start.shown]
+        remembered += [part for place in self.tuned for part in place.shown]
         loaded = page.load(self.train.restore, self.form, form, **QUIET).then(
             self._remember, [self.browser, search], remembered, js=address.SEARCH, **QUIET
         )
@@ -160,10 +163,14 @@ class Page:
         return {
             self.browser: state,
             self.train.run: gr.update(choices=choices(mine), value=chosen),
-            self.chat.run: self.chat.refresh(state, chosen),
             self.data.dataset: state["dataset"],
             **self.start.look(False, state),
+            **self._looked(state, chosen),
         }
+
+    def _looked(self, state: Browser, chosen: str | None) -> dict[Any, Any]:
+        """The tabs about a tuned model, all about the chosen one."""
+        return {part: change for place in self.tuned for part, change in place.look(state, chosen).items()}
 
     def _keep_fresh(self) -> None:
         """Before `_listen`: Gradio answers the listeners of one event in turn, and entering Train can take minutes."""
@@ -176,9 +183,11 @@ class Page:
         """Buttons to other tabs; the run in hand comes along."""
         for button, tab in (
             (self.worksheet.bring, "data"),
+            (self.runs.begin, "train"),
             (self.runs.open, "train"),
             (self.runs.clone, "train"),
             (self.results.longer, "train"),
+            *((place.train, "train") for place in self.tuned),
             (self.results.bring, "data"),
         ):
             button.click(lambda tab=tab: gr.Tabs(selected=tab), None, self.tabs, **PRIVATE)
@@ -190,9 +199,12 @@ class Page:
             (self.results.take, self.results, "export", self.export),
         ):
             button.click(
-                lambda state, run, tab=tab, there=there: (gr.Tabs(selected=tab), there.refresh(state, run)),
+                lambda state, run, tab=tab, there=there: {
+                    self.tabs: gr.Tabs(selected=tab),
+                    **there.place.look(state, run),
+                },
                 [self.browser, here.run],
-                [self.tabs, there.run],
+                [self.tabs, *there.place.shown],
                 **PRIVATE,
             )
         self.data.go.click(
@@ -201,7 +213,7 @@ class Page:
             [self.tabs, self.train.run],
             **PRIVATE,
         )
-        shown = [self.train.run, self.chat.run, self.results.run, self.export.run]
+        shown = [self.train.run, *(part for place in self.tuned for part in place.shown)]
         for tab, button in self.start.ways.items():
             button.click(self._show_tried, self.browser, shown, **PRIVATE).then(
                 lambda tab=tab: gr.Tabs(selected=tab), None, self.tabs, **PRIVATE
@@ -210,10 +222,11 @@ class Page:
     def _show_tried(self, state: Browser) -> dict[Any, Any]:
         """The run of a visitor's try, on every tab that shows one."""
         tried = self.start.run(state)
-        shown = {part.run: part.refresh(state, tried) for part in (self.chat, self.results, self.export)}
-        return shown | {self.train.run: gr.update(choices=choices(self.services.runs(state)), value=tried)}
+        return self._looked(state, tried) | {
+            self.train.run: gr.update(choices=choices(self.services.runs(state)), value=tried)
+        }
 
 
 def _refresh(part: Any) -> Any:
     """The runs that a tab offers: the one it shows stays, else that of the address or of the last visit."""
-    return lambda state, run: part.refresh(state, run or known(state)["run"])
+    return lambda state, run: part.place.look(state, run or known(state)["run"])

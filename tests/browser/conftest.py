@@ -65,10 +65,11 @@ def page(chromium: Browser, size: tuple[int, int]) -> Iterator[Page]:
 
 
 @contextmanager
-def held_up(page: Page, script: str) -> Iterator[None]:
-    """Until the end of this, the event whose script says that does not reach the server, however long others take."""
+def held_up(page: Page, script: str, place: int = 0) -> Iterator[None]:
+    """Until the end of this, the event (of several, that at `place`) whose script says that does not reach the server, however long others take."""
     page.wait_for_function("window.gradio_config")
-    late = page.evaluate(f"window.gradio_config.dependencies.find((one) => one.js?.includes({json.dumps(script)})).id")
+    events = f"window.gradio_config.dependencies.filter((one) => one.js?.includes({json.dumps(script)}))"
+    late = page.evaluate(f"{events}.at({place}).id")
     held: list[Route] | None = []
 
     def hold(route: Route) -> None:

@@ -18,6 +18,7 @@ from finetune import data
 from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.chat.queue import Turns
 from finetune.store import Store
+from tests.browser.conftest import held_up
 from tests.conftest import train_tiny
 from tests.serving import page_alone
 from tests.ui.payloads import PAYLOADS
@@ -196,3 +197,17 @@ def test_a_closed_tab_gives_the_engine_back(
         time.sleep(0.05)
         assert time.monotonic() - closed < 10  # under 2 s on a machine that does nothing else
     turn.leave()
+
+
+def test_who_asks_before_the_run_is_chosen_is_answered(
+    serve: Callable[[Engine], str], page: Page, store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    train_tiny(store, tiny, small_dataset)
+    page.goto(f"{serve(Echo())}/?tab=chat")
+    with held_up(page, "baFilling = true", -1):
+        page.reload()
+        page.fill("#prompt textarea", "Is it me?")
+        page.press("#prompt textarea", "Enter")
+        page.wait_for_timeout(1000)
+    expect(page.locator("#past .ba-turn")).to_have_count(1)
+    expect(page.locator("#past")).to_contain_text("Is it me?!")

@@ -129,3 +129,28 @@ def test_addresses_and_the_back_button(
     expect(page.get_by_text("r00000000, is not among yours")).to_be_visible()
     selected(page, "Start")
     assert new.id != old.id
+
+
+@pytest.mark.parametrize(("name", "part"), [("Chat", "chat"), ("Results", "results"), ("Export", "export")])
+def test_a_tab_that_waits_for_a_model_says_so_and_leads_there(
+    app: str, page: Page, store: Store, tiny: Path, small_dataset: data.Dataset, name: str, part: str
+) -> None:
+    page.goto(f"{app}/?tab={part}")
+    selected(page, name)
+    expect(page.locator(f"#{part}-waits")).to_contain_text("Train a model first")
+    expect(page.locator(f"#{part}-run")).to_be_hidden()
+    page.click(f"#{part}-to-train")
+    selected(page, "Train")
+    train_tiny(store, tiny, small_dataset)
+    tab(page, name)
+    expect(page.locator(f"#{part}-run")).to_be_visible()
+    expect(page.locator(f"#{part}-waits")).to_be_hidden()
+
+
+def test_the_line_under_the_title_follows_a_try(app: str, page: Page) -> None:
+    """Even before a tab has chosen its run."""
+    page.goto(app)
+    page.click("#try")
+    expect(page.locator("#status")).to_contain_text("tickets")
+    page.click("#stop-trial")
+    expect(page.locator("#try")).to_be_enabled(timeout=60_000)

@@ -56,7 +56,7 @@ def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run
     rows = tab._rows(run.id, STATE)
     assert len(rows) == len(FORMATS)
     assert "the evidence" in rows[tab.rows["adapter"]]
-    assert tab.refresh(STATE)["value"] == run.id
+    assert tab.place.look(STATE)[tab.run]["value"] == run.id
 
 
 def test_a_badge_says_of_what(tab: export.ExportTab, run: Run, store: Store, tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_progress_and_failure_name_their_run(tab: export.ExportTab, run: Run, mo
 
 def test_a_bundle_goes_out_and_comes_in(tab: export.ExportTab, run: Run, store: Store) -> None:
     *_, (_, files, *_) = tab._maker("bundle")(values(tab, run.id, with_data=True))
-    said = list(tab._import(files["value"][0], STATE))
-    assert "Imported" in said[-1][0]
+    said = [one[tab.brought] for one in tab._import(files["value"][0], STATE)]
+    assert "Imported" in said[-1]
     assert len(store.runs()) == 2
     bad = Path(files["value"][0]).with_name("bad.zip")
     bad.write_bytes(b"no zip")
-    assert "Not imported." in list(tab._import(str(bad), STATE))[-1][0]
+    assert "Not imported." in list(tab._import(str(bad), STATE))[-1][tab.brought]
 
 
 def test_what_is_wrong_is_a_sentence(

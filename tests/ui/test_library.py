@@ -138,6 +138,11 @@ def test_runs_that_use_it_are_asked_about_and_go_with_it(tab: DataTab, tmp_path:
 
 def test_a_choice_tells_fixes_apart(tab: DataTab, tmp_path: Path) -> None:
     _, record = bring(tab, tmp_path, known(None))
-    assert library.label(record) == f"mine · 12 rows · {record.id}"
+    assert library.label(record) == "mine · 12 rows"
     record = replace(record, facts=record.facts.model_copy(update={"applied": ["a", "b"]}))
-    assert library.label(record) == f"mine · 12 rows · 2 fixes · {record.id}"
+    assert library.label(record) == "mine · 12 rows · 2 fixes"
+    one, other = library.labels([record, replace(record, id="d00000000")])
+    assert (one, other[0]) == (
+        (f"mine · 12 rows · 2 fixes · {record.id}", record.id),
+        "mine · 12 rows · 2 fixes · d00000000",
+    )

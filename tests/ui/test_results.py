@@ -102,7 +102,7 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     assert fewer[tab.verdict] == steps[-1][tab.verdict], "another number of rows hides nothing"
     assert fewer[tab.rows] == steps[-1][tab.rows]
     assert fewer[tab.limit] == 20, "the field has the number of the rows in view"
-    assert tab.refresh(STATE)["value"] == run.id
+    assert tab.place.look(STATE)[tab.run]["value"] == run.id
     assert evaluate.MOST_ROWS == 100
     with pytest.raises(gr.Error, match="no such run"):
         list(said(tab._evaluate("r0", 20, "", "", "all", STATE, request)))
@@ -134,7 +134,7 @@ def test_rows_are_compact_and_come_in_pages() -> None:
 def test_every_arm_stands_on_one_axis_with_its_interval() -> None:
     html = verdict.arms(found())
     assert "<span>0 %</span><span>50 %</span><span>100 %</span>" in html
-    assert "title='Tuned: 83 %, 95 % interval 74 to 89 %'" in html
+    assert "title='After: fine-tuned: 83 %, 95 % interval 74 to 89 %'" in html
     assert "left:74.0%;width:15.0%" in html
     assert "left:83.0%" in html
     free = verdict.arms(found(kind="free"))

@@ -38,7 +38,9 @@ def pick(run_id: object) -> gr.EventData:
 
 
 def test_an_empty_list_says_what_to_do(tab: runs.RunsTab) -> None:
-    assert "Start one on the Train tab" in tab._tick(None, [], None)[tab.table]
+    said = tab._tick(None, [], None)
+    assert "No runs yet." in said[tab.table]
+    assert said[tab.begin] == gr.update(visible=True)
 
 
 def test_a_row_says_how_it_went(tab: runs.RunsTab, store: Store) -> None:

@@ -10,6 +10,7 @@ import pytest
 from finetune import data
 from finetune.chat import Engine
 from finetune.evaluate import finished
+from finetune.evaluate.arms import NAMED
 from finetune.services import Services
 from finetune.store import Store
 from finetune.trial import Phase, Status, Trial
@@ -67,7 +68,7 @@ def test_what_was_measured_is_said_and_nothing_else(tab: start.StartTab) -> None
         assert part in told
     drawn = str(example.picture(made))
     for name, arm in made.report.arms.items():
-        assert f"{example.ARMS[name]}: {arm.correct} of {made.report.n}" in drawn
+        assert f"{NAMED[name]}: {arm.correct} of {made.report.n}" in drawn
     assert finished.headline(made.report) in example.verdict(made)
 
 

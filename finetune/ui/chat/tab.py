@@ -20,9 +20,9 @@ from finetune.ui import answers
 from finetune.ui.chat import columns, compare
 from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
-from finetune.ui.events import QUIET, STATUS
+from finetune.ui.events import FILLED, FILLING, PRIVATE, QUIET, STATUS, once_settled
 from finetune.ui.html import render, text
-from finetune.ui.train.live import with_adapter
+from finetune.ui.tuned import Place
 
 EXAMPLES = 5
 VERIFIED = (
@@ -32,6 +32,7 @@ VERIFIED = (
 )
 ANSWERING, ANSWERED = "The models are answering.", "All answers are complete."
 
+WAITS = "Train a model first: then you ask it and the base the same here, side by side, and compare in a blind test."
 HERE = "chat"
 """This place, among those of a page where answers are given."""
 
@@ -41,16 +42,15 @@ class ChatTab:
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
-        self._choose_run()
-        with gr.Tabs():
-            with gr.Tab("Side by side", id="compare"):
-                self._draw()
-            self.blind_place = gr.Tab("Blind test", id="blind")
+        self.place = Place(services, "No tuned model yet.", WAITS, HERE)
+        with self.place.body:
+            self._choose_run()
+            with gr.Tabs():
+                with gr.Tab("Side by side", id="compare"):
+                    self._draw()
+                self.blind_place = gr.Tab("Blind test", id="blind")
+        self.place.run = self.run
         self._listen()
-
-    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
-        """The runs one can talk to, the chosen one (or the newest) selected."""
-        return with_adapter(self.services, state, chosen)
 
     def _choose_run(self) -> None:
         with gr.Row():
@@ -153,7 +153,8 @@ class ChatTab:
         }  # the engine has a queue
         conversation = [self.talk, self.past, self.now, self.prompt, self.verified, self.said]
         inputs = [self.talk, self.expected, self.system, *self.sampling]
-        gr.on([self.prompt.submit, self.send.click], self._reply, [self.prompt, *inputs], conversation, **streaming)
+        asked = once_settled(self.prompt.submit, self.send.click)
+        asked.then(self._reply, [self.prompt, *inputs], conversation, **streaming)
         self.again.click(self._again, [self.talk, self.system, *self.sampling], [*conversation, self.seed], **streaming)
         self.edit.click(self._edit, [self.talk], conversation, **QUIET)
         self.undo.click(self._undo, [self.talk], conversation, **QUIET)
@@ -162,7 +163,8 @@ class ChatTab:
         for change in (self.beside.change, self.strength.release, self.system.blur):
             change(self._columns, [*fresh, self.talk], [*conversation, self.strength], **QUIET)
         chosen = [self.system, self.examples, self.expected, self.beside, *conversation]
-        self.run.change(self._choose, [self.run, self.browser], chosen, **QUIET)
+        filling = self.run.change(self._choose, [self.run, self.browser], chosen, js=FILLING, **QUIET)
+        filling.then(None, None, None, js=FILLED, **PRIVATE)
         example = [self.examples, self.run, self.browser]
         self.examples.click(self._use_example, example, [self.prompt, self.expected], **QUIET)
         self.halt.click(_halt, None, None, queue=False, **QUIET)

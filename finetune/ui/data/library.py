@@ -1,5 +1,6 @@
 """The datasets a visitor has brought before: open one again, or delete it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,16 +35,22 @@ BETWEEN = 4.0
 
 
 def label(record: DatasetRecord) -> str:
-    """A dataset as a choice: every fix made a version of its own, so a name does not tell them apart.
+    """A dataset as a choice.
 
     Example:
         >>> label(record)
-        'recipes v2 · 225 rows · 1 fix · d1234abcd'
+        'recipes v2 · 225 rows · 1 fix'
     """
     fixes = sum(code != EDITED for code in record.facts.applied)
     fixed = [f"{fixes} fix{'es' if fixes > 1 else ''}"] if fixes else []
     name = record.name[:60] + (f" v{record.version}" if record.version > 1 else "")
-    return " · ".join([name, f"{record.facts.accepted or 0:,} rows", *fixed, record.id])
+    return " · ".join([name, f"{record.facts.accepted or 0:,} rows", *fixed])
+
+
+def labels(records: Sequence[DatasetRecord]) -> list[tuple[str, str]]:
+    """Datasets as choices, in Gradio's pairs of label and value; those with the same label also have their ids."""
+    often = Counter(map(label, records))
+    return [(label(one) + (f" · {one.id}" if often[label(one)] > 1 else ""), one.id) for one in records]
 
 
 def question(record: DatasetRecord, runs: Sequence[Run]) -> Markup:
@@ -108,7 +115,7 @@ class Kept:
         changes: dict[Any, Any] = {
             self.seen: [ids, there],
             self.place: gr.update(visible=bool(mine)),
-            self.pick: gr.update(choices=[(label(record), record.id) for record in mine], value=there),
+            self.pick: gr.update(choices=labels(mine), value=there),
             self.confirm: gr.update(visible=False),
         }
         if dataset_id and not there:

@@ -21,7 +21,7 @@ from finetune.store import Run
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.export import cards
 from finetune.ui.progress import in_steps
-from finetune.ui.train.live import with_adapter
+from finetune.ui.tuned import Place
 
 ON_A_SPACE = gr.utils.get_space() is not None
 """There visitors log in with their own account; elsewhere the local token is used."""
@@ -36,6 +36,7 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "expo
 WAITING = cards.working("Waiting for its turn: exports are made one after the other.")
 """Shown when a button is pressed, before the queue lets the work begin."""
 
+WAITS = "Train a model first: then you take it away here, as an adapter, merged, as GGUF, or with all its records."
 KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
 
@@ -54,6 +55,16 @@ class ExportTab:
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
+        self.place = Place(services, "Nothing to export yet.", WAITS, "export")
+        with self.place.body:
+            self._draw()
+        with gr.Accordion("Import a run bundle", open=False):
+            self.bundle = gr.File(label="Import a run bundle", file_types=[".zip"], height=120, elem_id="import-bundle")
+            self.brought = gr.HTML(elem_id="import-progress")
+        self.place.run = self.run
+        self._listen()
+
+    def _draw(self) -> None:
         self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="export-run")
         self.progress = gr.HTML(js_on_load=STATUS, elem_id="export-progress")
         self.files = gr.File(
@@ -63,18 +74,10 @@ class ExportTab:
         self.buttons: dict[str, gr.Button] = {}
         self.options: dict[str, gr.Dropdown | gr.Checkbox] = {}
         for one in FORMATS:
-            self._draw(one)
+            self._draw_format(one)
         self._draw_hub()
-        with gr.Accordion("Import a run bundle", open=False):
-            self.bundle = gr.File(label="Import a run bundle", file_types=[".zip"], height=120, elem_id="import-bundle")
-            self.brought = gr.HTML(elem_id="import-progress")
-        self._listen()
 
-    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
-        """The runs that can be taken away, the chosen one (or the newest) selected."""
-        return with_adapter(self.services, state, chosen)
-
-    def _draw(self, one: Format) -> None:
+    def _draw_format(self, one: Format) -> None:
         with gr.Row(equal_height=True, elem_classes="ba-export"):
             self.rows[one.key] = gr.HTML(cards.row(one, None), elem_id=f"format-{one.key}")
             if one.option and one.option.values:
@@ -127,7 +130,7 @@ class ExportTab:
         self.bundle.upload(
             self._import,
             [self.bundle, self.browser],
-            [self.brought, self.run],
+            [self.brought, *self.place.shown],
             show_progress="hidden",
             **ONE_AT_A_TIME,
         )
@@ -208,13 +211,13 @@ class ExportTab:
                 return end.value
             yield cards.working(line, who), gr.skip()
 
-    def _import(self, path: str | None, state: Browser) -> Generator[tuple]:
+    def _import(self, path: str | None, state: Browser) -> Generator[dict[Any, Any]]:
         if not path:
             return
-        yield cards.working("Reading the bundle."), gr.skip()
+        yield {self.brought: cards.working("Reading the bundle.")}
         try:
             run = read_bundle(self.services.store, Path(path), owner(known(state)))
         except FinetuneError as error:
-            yield cards.failed(str(error), "Not imported."), gr.skip()
+            yield {self.brought: cards.failed(str(error), "Not imported.")}
             return
-        yield cards.imported(run), self.refresh(state, run.id)
+        yield {self.brought: cards.imported(run), **self.place.look(state, run.id)}

@@ -20,9 +20,13 @@ from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import card
 from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
-from finetune.ui.train.live import with_adapter
+from finetune.ui.tuned import Place
 
 TO_ROWS = "() => document.querySelector('#judged-rows').scrollIntoView({block: 'start'})"
+WAITS = (
+    "Train a model first: then it answers held-out rows beside the base and the alternatives, and you are told whether "
+    "training helped."
+)
 HERE = "results"
 """This place, among those of a page where answers are given."""
 
@@ -32,12 +36,11 @@ class ResultsTab:
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
-        self._draw()
+        self.place = Place(services, "Nothing to judge yet.", WAITS, HERE)
+        with self.place.body:
+            self._draw()
+        self.place.run = self.run
         self._listen()
-
-    def refresh(self, state: Browser, chosen: str | None = None) -> dict:
-        """The runs that can be judged, the chosen one (or the newest) selected."""
-        return with_adapter(self.services, state, chosen)
 
     def _draw(self) -> None:
         with gr.Row(elem_classes="ba-controls"):
@@ -100,7 +103,7 @@ class ResultsTab:
     def _listen(self) -> None:
         drawn = [self.progress, self.verdict, self.next, self.take, self.bring, self.arms, self.forgotten, self.filter]
         paged = [self.rows, self.pages, self.back, self.ahead, self.first]
-        drawn += [*paged, self.limit]
+        drawn += [*paged, self.limit, self.begin]
         inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **QUIET)
         self.halt.click(_halt, None, None, queue=False, **QUIET)
@@ -128,7 +131,8 @@ class ResultsTab:
     def _nothing(self, progress: str = "", verdict: str = verdict.NOTHING) -> dict[Any, Any]:
         cleared = dict.fromkeys((self.arms, self.forgotten, self.rows), "")
         hidden = dict.fromkeys((self.next, self.filter, self.pages), gr.update(visible=False))
-        return {self.progress: progress, self.verdict: verdict, self.first: 0, **hidden, **cleared}
+        first = {self.first: 0, self.begin: gr.update(variant="primary")}
+        return {self.progress: progress, self.verdict: verdict, **first, **hidden, **cleared}
 
     def _recorded(self, run_id: str | None, chosen: str, state: Browser) -> dict[Any, Any]:
         """What was found of another number of rows than is chosen now, or came in a bundle without its rows."""
@@ -150,6 +154,7 @@ class ResultsTab:
         good = bool(found.verdict and found.verdict.code in ("helped", "alternative_as_good"))
         return {
             self.verdict: verdict.verdict(found, self._ratio(run) if run else None),
+            self.begin: gr.update(variant="secondary"),  # one primary button: what to do next
             self.next: gr.update(visible=True),
             self.take: gr.update(variant="primary" if good else "secondary"),
             self.bring: gr.update(variant="secondary" if good else "primary"),

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from finetune.evaluate import LEFT_OUT
 from finetune.evaluate.advice import none_right
-from finetune.evaluate.arms import MODELS, TITLES
+from finetune.evaluate.arms import MODELS, NAMED
 from finetune.evaluate.findings import Arm, ArmAnswer, Judged, Report
 from finetune.evaluate.stats import FEWEST
 from finetune.ui.html import macros
@@ -95,7 +95,8 @@ def arms(found: Report) -> Markup:
     """Each arm with its score as a bar, its interval, and what its answers cost."""
     graded = found.kind == "free"
     most = max((arm.ci[1] for arm in found.arms.values() if arm.ci), default=0.0) or 1.0 if graded else 1.0
-    lines = [_arm(name, arm, graded, most) for name, arm in found.arms.items() if arm.score is not None]
+    measured = {name: found.arms[name] for name in NAMED if name in found.arms}
+    lines = [_arm(name, arm, graded, most) for name, arm in measured.items() if arm.score is not None]
     ticks = ["0", f"{most / 2:.2f}", f"{most:.2f}"] if graded else ["0 %", "50 %", "100 %"]
     better = "lower is better" if graded else "higher is better"
     tuned = found.arms.get("tuned")
@@ -118,9 +119,9 @@ def _arm(name: str, arm: Arm, graded: bool, most: float) -> dict[str, object]:
     interval = f"{low:.3f} to {high:.3f}" if graded else f"{100 * low:.0f} to {100 * high:.0f} %"
     return {
         "side": {"tuned": "ba-tuned", "base": "ba-base"}.get(name, ""),
-        "said": f"{TITLES[name]}: {shown}" + (f", 95 % interval {interval}" if arm.ci else ""),
+        "said": f"{NAMED[name]}: {shown}" + (f", 95 % interval {interval}" if arm.ci else ""),
         "interval": interval if arm.ci else "",
-        "title": TITLES[name],
+        "title": NAMED[name],
         "parts": " · ".join([f"{part} {value:.2f}" for part, value in arm.parts.items()] + _odd(arm)),
         "score": shown,
         "at": f"{100 * score / most:.1f}",
@@ -161,7 +162,7 @@ def rows(judged: Sequence[Judged], chosen: str, first: int = 0) -> Markup:
     Of all rows, those that tuning fixed come first, then those it broke.
     """
     fitting = fits(judged, chosen)
-    return TEMPLATES.rows(fitting[first : first + MOST_ROWS], first, len(fitting), TITLES)
+    return TEMPLATES.rows(fitting[first : first + MOST_ROWS], first, len(fitting), NAMED)
 
 
 def fits(judged: Sequence[Judged], chosen: str) -> list[Judged]:

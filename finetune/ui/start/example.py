@@ -6,22 +6,13 @@ from typing import Any
 from markupsafe import Markup
 
 from finetune.durations import clock
+from finetune.evaluate.arms import NAMED
 from finetune.evaluate.findings import Judged
 from finetune.evaluate.finished import Finished, headline
 from finetune.ui.html import macros
 from finetune.ui.results.verdict import WORDS
 
 TEMPLATES = macros("start/start.html")
-ARMS = {
-    "base": "Before: the base model",
-    "tuned": "After: fine-tuned",
-    "few_shot": "Base with examples in the prompt",
-    "retrieval": "Base with similar rows in the prompt",
-    "nearest": "No model: answer of the nearest row",
-    "majority": "No model: the most common answer",
-}
-"""Every arm in words that need no explanation, in the order in which they are shown."""
-
 FILTERS = [("All", "all"), ("Fixed by training", "fixed"), ("Broken by training", "broke"), ("Still wrong", "wrong")]
 
 
@@ -35,15 +26,17 @@ def verdict(made: Finished) -> Markup:
 def picture(made: Finished) -> Markup:
     """Each arm's right answers as a bar with its interval, all on one axis."""
     arms = made.report.arms
-    lines = [_line(name, arms[name]) for name in ARMS if name in arms]
-    return TEMPLATES.picture(lines, made.report.n)
+    lines = [_line(name, arms[name]) for name in NAMED if name in arms]
+    expected = {one.expected for one in made.rows}
+    named = len(expected) if all(answer in made.instruction for answer in expected) else 0
+    return TEMPLATES.picture(lines, made.report.n, named)
 
 
 def _line(name: str, arm: Any) -> dict[str, Any]:
     low, high = arm.ci or (0.0, 0.0)
     return {
         "tuned": name == "tuned",
-        "title": ARMS[name],
+        "title": NAMED[name],
         "correct": arm.correct,
         "width": f"{100 * (arm.score or 0):.1f}",
         "low": f"{100 * low:.1f}",

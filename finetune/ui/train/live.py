@@ -73,13 +73,6 @@ def choices(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [(name, run_id) for run_id, name in names(runs).items()]
 
 
-def with_adapter(services: Services, state: Browser, chosen: str | None) -> dict:
-    """A dropdown's runs that have an adapter, the chosen one (or the newest) selected."""
-    ready = [run for run in services.runs(state) if train.adapter_folder(run.id).is_dir()]
-    ids = [run.id for run in ready]
-    return gr.update(choices=choices(ready), value=chosen if chosen in ids else next(iter(ids), None))
-
-
 def legal(run: Run) -> dict[str, bool]:
     """What may be asked of a run now.
 

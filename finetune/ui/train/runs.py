@@ -26,8 +26,8 @@ COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5
 
 MOST = len(COLOURS)
 EMPTY = (
-    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Start one on the Train tab: it appears here, and "
-    "stays.</span></div>"
+    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Each run appears here as soon as it is started, "
+    "and stays.</span></div>"
 )
 HINT = (
     "<p class='ba-stats'>Pick one run to open, rename, copy or delete it; pick several to see their curves and what is "
@@ -105,6 +105,7 @@ class RunsTab:
 
     def _draw(self) -> None:
         self.table = gr.HTML(EMPTY, js_on_load=PICK, elem_id="runs-table")
+        self.begin = gr.Button("Train a model", variant="primary", visible=False, elem_id="runs-to-train")
         self.chart = gr.HTML(elem_id="runs-chart")
         small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 110, "visible": False}
         with gr.Row(elem_id="runs-actions", elem_classes="ba-controls"):
@@ -139,6 +140,7 @@ class RunsTab:
             self.seen,
             self.picked,
             self.table,
+            self.begin,
             self.chart,
             *self.one,
             self.name,
@@ -191,6 +193,7 @@ class RunsTab:
         chosen = next((run for run in runs if picked == [run.id]), None)
         return changes | {
             self.picked: picked,
+            self.begin: gr.update(visible=not runs),
             **{button: gr.update(visible=chosen is not None) for button in self.one},
             self.name: gr.update(visible=chosen is not None, value=chosen.name if chosen else ""),
             self.delete: gr.update(visible=bool(picked), value="Delete…" if chosen else f"Delete {len(picked)} runs…"),
