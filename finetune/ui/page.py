@@ -120,7 +120,13 @@ class Page:
         self.runs_place.select(**self.runs.enter())
         places = (self.chat_place, self.chat), (self.results_place, self.results), (self.export_place, self.export)
         for place, part in places:
-            place.select(_refresh(part), [self.browser, part.run], part.place.shown, **PRIVATE)
+            gr.on(
+                [place.select, self.status.ended.change],
+                _refresh(part),
+                [self.browser, part.run],
+                part.place.shown,
+                **PRIVATE,
+            )
         self.data.dataset.change(**self.train.chosen.drawn).then(**self.status.look)
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:

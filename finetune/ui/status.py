@@ -64,6 +64,7 @@ class Status:
         )
         self.timer = gr.Timer(SECONDS, active=False)
         self.last = gr.State(None)
+        self.ended = gr.State(None)  # the run it is about, once that has ended
 
     def listen(self, tabs: gr.Tabs, model: gr.Dropdown, run: gr.Dropdown, tallies: Tallies) -> None:
         """Tie it to the tabs it leads to, and to what is chosen on them."""
@@ -71,7 +72,7 @@ class Status:
         self.look: dict[str, Any] = {
             "fn": self._look,
             "inputs": [model, run, self.last, self.browser],
-            "outputs": [self.line, self.timer, self.last],
+            "outputs": [self.line, self.timer, self.last, self.ended],
             "preprocess": False,  # Gradio refuses a value that is no choice any more: a run just deleted
             "trigger_mode": "always_last",
             **QUIET,
@@ -94,7 +95,8 @@ class Status:
         line = TEMPLATES.line(record, name, run, called, said, len(runs))
         mark = [run.id, run.state, str(line)] if run else [None, None, str(line)]
         moving = any(one.state in ACTIVE for one in runs)
-        return gr.skip() if mark == last and moving else (line, gr.update(active=moving), mark)
+        ended = run.id if run and run.state in ENDED else None
+        return gr.skip() if mark == last and moving else (line, gr.update(active=moving), mark, ended)
 
 
 def _selected(event: gr.EventData) -> Any:

@@ -66,7 +66,10 @@ def page(chromium: Browser, size: tuple[int, int]) -> Iterator[Page]:
 
 @contextmanager
 def held_up(page: Page, script: str, place: int = 0) -> Iterator[None]:
-    """Until the end of this, the event (of several, that at `place`) whose script says that does not reach the server, however long others take."""
+    """Until the end of this, the event whose script says that does not reach the server, however long others take.
+
+    Of several such events it is the one at `place`.
+    """
     page.wait_for_function("window.gradio_config")
     events = f"window.gradio_config.dependencies.filter((one) => one.js?.includes({json.dumps(script)}))"
     late = page.evaluate(f"{events}.at({place}).id")

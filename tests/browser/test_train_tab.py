@@ -105,15 +105,21 @@ def test_a_run_is_followed_from_any_tab(page: Page, store: Store, small_dataset:
     shot(page, "train-learning")
 
     tab(page, "Chat")
+    expect(page.locator("#chat-waits")).to_be_visible()
     (train.run_folder(run.id) / "adapter").mkdir(parents=True)
     store.move(run.id, "succeeded", only_from=("running",))
     expect(page.locator(".toast-body")).to_contain_text("sums: succeeded")
     expect(page.locator("#status")).to_contain_text("succeeded")
-    page.wait_for_timeout(3000)
+    expect(page.locator("#chat-run input")).to_have_value(re.compile("sums"))  # it waits no more
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+    for _ in range(10):  # what entering the tab and the end of the run have begun
+        asked.clear()
+        page.wait_for_timeout(3000)
+        if not asked:
+            break
     page.wait_for_timeout(5000)
-    assert [url for url in asked if "queue/join" in url] == [], "nothing moves any more"
+    assert asked == [], "nothing moves any more"
     page.locator("#status").get_by_role("button", name=re.compile("^All runs")).click()
     expect(page.locator("#runs-table")).to_contain_text("sums")
     tab(page, "Train")

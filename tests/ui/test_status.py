@@ -38,7 +38,7 @@ def look(line: status.Status, last: Any = None, **state: Any) -> tuple:
 def test_it_names_data_and_model_and_rests_while_nothing_moves(
     line: status.Status, store: Store, small_dataset: data.Dataset
 ) -> None:
-    html, timer, _ = look(line)
+    html, timer, *_ = look(line)
     assert "none yet" in html
     assert "my-model" in html
     assert "data-tab='runs'" not in html, "there are none to lead to"
@@ -48,9 +48,10 @@ def test_it_names_data_and_model_and_rests_while_nothing_moves(
 
 
 def test_it_says_what_a_run_is_doing_and_how_far_it_is(line: status.Status, store: Store, run: Run) -> None:
-    html, timer, last = look(line)
+    html, timer, last, ended = look(line)
     assert "waiting for its turn" in html
     assert run.id not in html
+    assert ended is None
     assert timer == gr.update(active=True)
     assert look(line, last) == gr.skip(), "nothing new"
     store.move(run.id, "running", only_from=("queued",))
@@ -68,8 +69,9 @@ def test_it_says_once_that_a_run_has_ended(
     monkeypatch.setattr(gr, "Info", lambda text: said.append(str(text)))
     last = look(line)[2]
     train.stop(store, run.id)
-    _, timer, last = look(line, last)
+    _, timer, last, ended = look(line, last)
     assert timer == gr.update(active=False)
+    assert ended == run.id
     assert len(said) == 1
     assert run.name in said[0]
     look(line, last)
