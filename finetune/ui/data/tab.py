@@ -118,7 +118,7 @@ class DataTab:
             self._show,
             [*here, self.editor.stay],
             [*parts, *self.remedies.outputs, *self.mapping.outputs],
-            **FEW_AT_ONCE,
+            **quiet,
         )
         changed.then(None, None, None, js=FIND)
         changed.then(**count)
