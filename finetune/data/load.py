@@ -53,10 +53,10 @@ def load(
         dataset = load_hub(*hub.parse(str(path)), mapping)
         return with_validation(dataset, load_file(Path(validation), mapping, choices)) if validation else dataset
     with path_errors(path):
-        train = _train_file(Path(path))
-        beside = Path(validation) if validation else _beside(train)
+        train = train_file(Path(path))
+        held = Path(validation) if validation else beside(train)
     dataset = load_file(train, mapping, choices)
-    return with_validation(dataset, load_file(beside, mapping, choices)) if beside else dataset
+    return with_validation(dataset, load_file(held, mapping, choices)) if held else dataset
 
 
 def load_hub(
@@ -118,7 +118,12 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
     )
 
 
-def _train_file(path: Path) -> Path:
+def train_file(path: Path) -> Path:
+    """The file to train on: the file itself, or the one called ``train.*`` in a folder.
+
+    Raises:
+        DataError: the folder has none.
+    """
     if not path.is_dir():
         return path
     found = sorted(file for file in path.iterdir() if file.stem == "train" and file.suffix in ENDINGS)
@@ -127,7 +132,8 @@ def _train_file(path: Path) -> Path:
     return found[0]
 
 
-def _beside(train: Path) -> Path | None:
+def beside(train: Path) -> Path | None:
+    """The validation file beside a file called ``train.*``, if there is one."""
     if train.stem != "train":
         return None
     found = sorted(file for file in train.parent.glob("validation.*") if file.suffix in ENDINGS)

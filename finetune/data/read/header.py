@@ -85,7 +85,7 @@ def _vote(cell: str, column: list[str]) -> int:
         return ROW if NUMBER.fullmatch(cell) else HEADER
     if cell in cells:
         return ROW
-    if _is_class(cells):
+    if is_class(cells):
         return HEADER
     return _vote_on_words(cell, cells)
 
@@ -101,7 +101,7 @@ def _vote_on_words(cell: str, cells: list[str]) -> int:
     return MAYBE_ROW if words >= LONG_NAME and usual >= LONG_NAME / 2 and not cell.endswith("?") else UNDECIDED
 
 
-def _is_class(cells: Sequence[str]) -> bool:
+def is_class(cells: Sequence[str]) -> bool:
     """Whether a column holds few different short values, over and over."""
     kinds = set(cells)
     most = len(cells) // (2 if all(len(kind.split()) == 1 for kind in kinds) else 3)
