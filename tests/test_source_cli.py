@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from finetune import cli, data, settings
@@ -244,3 +245,13 @@ def test_a_dataset_with_a_decided_header_opens_as_it_was(store: Store, folder: P
     opened = data.reopen(data.keep_dataset(store, dataset))
     assert list(opened.examples) == list(dataset.examples)
     assert opened.applied == dataset.applied == (f"first_line_is_{'header' if said == 'yes' else 'row'}",)
+
+
+def test_a_workbook_can_be_told_whether_it_has_a_header(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for i in range(8):
+        book.active.append([f"What is number {i}?", f"It is {i}."])
+    book.save(path := tmp_path / "rows.xlsx")
+    for words, rows in ((["--header", "no"], 8), (["--header", "yes", "--answer", "It is 0."], 7), ([], 8)):
+        dataset = quickly_asked(parsed("check", str(path), *words)).dataset()
+        assert (len(dataset.examples), dataset.rows) == (rows, rows)
