@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
-from finetune.data.choices import CHOICES, GOOD, HEADER, NO_HEADER, OF_ROWS, OTHERWISE, USABLE, chosen
+from finetune.data.choices import CHOICES, FIRST, GOOD, HEADER, HEADERS, NO_HEADER, OF_ROWS, SECOND, USABLE, Chooser
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
@@ -49,6 +49,8 @@ MENDS = {
     NO_HEADER: "header_unsure",
     GOOD: "kto_labels",
     USABLE: "preference_pairs",
+    FIRST: "speakers_unknown",
+    SECOND: "speakers_unknown",
     "strip_leading_space": "leading_space",
     "strip_separators": "legacy_separator",
     "fill_system_prompt": "mixed_system_prompts",
@@ -100,7 +102,7 @@ def fixes(dataset: Dataset, length: Length | None = None, system: str | None = N
         asked_for = {"fill_system_prompt": system, "drop_too_long": length, "fold_system_prompt": fold}
         if not asked_for.get(code) and MENDS.get(code) not in known:
             continue
-        if code in OTHERWISE and dataset.parts:
+        if code in HEADERS and dataset.parts:
             continue  # said for a file, not for all of them
         if code in CHOICES:
             found += _read_otherwise(dataset, code)
@@ -140,12 +142,13 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
 def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
     """The fix that reads the file again with one choice more, measured on the rows as they are in the file."""
     changed, before, after = 0, "", ""
+    chooser = Chooser((code,))
     for row in _rows_of(dataset, header=False if code == NO_HEADER else None):
         if code not in OF_ROWS:
             shown = (row.text[:1_000], "") if code == HEADER else ("", row.text[:1_000])
             return [Fix(code, TITLES[code], 1, *shown)]
         try:
-            example = _as_chosen(row, code)
+            example = _as_chosen(row, chooser)
         except DataError:
             continue
         if example is None:
@@ -164,11 +167,11 @@ def _rows_of(dataset: Dataset, header: bool | None) -> Iterator[Row]:
         yield from read(dataset.path, header).rows
 
 
-def _as_chosen(row: Row, code: str) -> Example | None:
+def _as_chosen(row: Row, chooser: Chooser) -> Example | None:
     """The example that a row becomes by a choice, or None if the choice does not concern it."""
     if row.error:
         raise row.error
-    value = chosen(row.value, frozenset((code,)))
+    value = chooser.chosen(row.value)
     if value == fields_of(row.value):
         return None
     return to_example(value, recognise(value) or "text", row.line)[0]
@@ -184,7 +187,7 @@ def _reread(dataset: Dataset, code: str, length: Length | None, system: str | No
     kept = [problem for problem in dataset.problems if problem.code == "hub_rows_cut"]
     held = dataset.validation
     if dataset.parts:
-        if code in OTHERWISE:
+        if code in HEADERS:
             raise DataError("Each file has its own header.", where=code, fix="Write 'header: true' beside the file.")
         fresh = load_mix(dataset.parts, choices=choices)
     else:

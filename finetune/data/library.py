@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from finetune import models, settings
-from finetune.data.choices import OTHERWISE
+from finetune.data.choices import HEADERS
 from finetune.data.dataset import Dataset, Part
 from finetune.data.edits import apply_edits, misfit
 from finetune.data.fixes import Length, apply
@@ -246,7 +246,7 @@ def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
         ModelError: a fix counted tokens with a model that is no longer available.
     """
     kept, given = record.facts.mapping, fixed_with(record)
-    header = tuple(code for code in record.facts.applied if code in OTHERWISE)  # it decides what may be mapped
+    header = tuple(code for code in record.facts.applied if code in HEADERS)  # it decides what may be mapped
     dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None), header)
     dataset = replace(dataset, applied=header)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetune.data import hub
 from finetune.data.checks import Checks
-from finetune.data.choices import CHOICES, OF_ROWS, chosen, header_of
+from finetune.data.choices import CHOICES, Chooser, header_of
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
@@ -173,7 +173,7 @@ class _Rows:
     """Sorts the rows of one file into examples and rejected rows."""
 
     def __init__(self, mapping: Mapping | None, choices: tuple[str, ...]):
-        self.mapping, self.choices = mapping, OF_ROWS.intersection(choices)
+        self.mapping, self.chooser = mapping, Chooser(choices)
         self.rated = True
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
@@ -229,7 +229,7 @@ class _Rows:
         if example := plain_chat(row.value, row.line):
             self._shapes["chat"] += 1
             return example, []
-        value = chosen(row.value, self.choices) if self.choices else row.value
+        value = self.chooser.chosen(row.value) if self.chooser.choices else row.value
         shape = recognise(value) or next(iter(self._shapes), None)
         if shape is None:
             raise error_of(value) or _unknown(value)

@@ -104,7 +104,7 @@ def threading_of(rows: Iterable[Row]) -> Threading | None:
         return None
     role, said = _first(names, ROLES), _first(names, SAID)
     spoken = sum(str(fields.get(role)).strip().lower() in SPEAKERS for fields in found) if role and said else 0
-    if 2 * spoken < len(found) or not said:
+    if not said or (2 * spoken < len(found) and not (role and thread and _between_two(found, thread, role))):
         role = said = None
     if not role and recognise(found[0]) in (None, "chat", "sharegpt", "text", "classification"):
         return None
@@ -115,6 +115,14 @@ def threading_of(rows: Iterable[Row]) -> Threading | None:
         return None
     order = _first(names - {thread, message}, ORDERS)
     return Threading(None if parent else thread, message if parent else None, parent, order, role, said)
+
+
+def _between_two(rows: list[Json], thread: str, role: str) -> bool:
+    """Whether the conversations are between two people with names, but for a few."""
+    names: dict[str, set[str]] = {}
+    for fields in rows:
+        names.setdefault(_key(fields.get(thread)), set()).add(_key(fields.get(role)))
+    return 2 * sum(len(found) == 2 for found in names.values()) > len(names)
 
 
 def _repeats(rows: list[Json], column: str) -> bool:
@@ -192,7 +200,8 @@ class _Threads:
         used, messages = self.by.columns, []
         if self.by.role and self.by.said:
             role = fields.get(self.by.role)
-            role = role.strip().lower() if isinstance(role, str) else role
+            if isinstance(role, str) and role.strip().lower() in SPEAKERS:
+                role = role.strip().lower()
             messages = [{"from": role, "value": fields.get(self.by.said)}]
         else:
             shape = recognise(fields)

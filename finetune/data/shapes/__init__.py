@@ -20,6 +20,7 @@ from finetune.data.shapes.columns import METADATA, SYSTEMS, columns_of, filled, 
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
 from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, rating_of, unfilled
 from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
+from finetune.data.shapes.speakers import names_of, unknown_speakers
 from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
 from finetune.records import Json
@@ -161,7 +162,11 @@ def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tupl
     roles = SPEAKERS if shape == "sharegpt" or name == "contents" else ROLES
     if isinstance(turns, list):
         turns = [*_system_turn(fields, turns), *turns]
-    messages, tools = conversation(turns, remarks, roles), tools_of(fields, remarks)
+    try:
+        messages = conversation(turns, remarks, roles)
+    except DataError as error:
+        raise (unknown_speakers(names) if (names := names_of(turns)) else error) from error
+    tools = tools_of(fields, remarks)
     known = {name, *KNOWN_BESIDE_TURNS, first_of(fields, SYSTEMS)}
     remarks.unused(_filled(fields, fields.keys() - known))
     return finished(without_padding(messages, tools, remarks), line, remarks, tools)
@@ -267,7 +272,7 @@ def _is_turns(value: Any) -> bool:
 
 def _is_spoken(turn: Json) -> bool:
     """Whether an object is a turn by another name of its role."""
-    return bool({"author", "speaker"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
+    return bool({"author", "speaker", "name"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
 
 
 def judges(values: Iterable[Any]) -> bool:
