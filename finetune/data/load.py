@@ -18,13 +18,17 @@ from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
-from finetune.data.shapes import Remark, error_of, judges, plain_chat, recognise, to_example
+from finetune.data.shapes import Remark, error_of, fields_of, judges, plain_chat, recognise, to_example
 from finetune.data.shapes.chat import unused_keys
 from finetune.data.shapes.content import bad, listed, unused
+from finetune.data.shapes.not_sft import NOT_TRAINED, RATINGS, is_graded, marks_of, not_trained
 from finetune.data.split import leak_problem
 from finetune.data.threads import PEEKED, ROLES, SAID, joined
 from finetune.errors import DataError
 from finetune.models.hub import token
+
+RATED = frozenset((*RATINGS, *(name.capitalize() for name in RATINGS)))
+"""Columns in which a mark or a class may stand, as they are mostly written."""
 
 MOST_COLUMNS = 2_000
 """Most columns that are recorded; JSON rows may have different keys in every row."""
@@ -140,19 +144,21 @@ def beside(train: Path) -> Path | None:
     return found[0] if found else None
 
 
-def load_file(path: Path, mapping: Mapping | None = None, choices: tuple[str, ...] = ()) -> Dataset:
-    """Read one file, and no validation file beside it."""
+def load_file(
+    path: Path, mapping: Mapping | None = None, choices: tuple[str, ...] = (), *, rated: bool = True
+) -> Dataset:
+    """Read one file, and no validation file beside it. `rated` is false where no mark beside an answer judges it."""
     table = read(path, header=header_of(choices))
     rows = _Rows(mapping, choices)
-    if mapping:
-        for row in table.rows:
-            rows.see(row)
-            rows.take(row)
-    else:
-        first = list(islice(table.rows, PEEKED))
-        rows.rated = judges(row.value for row in first)
-        for row in joined(chain(first, table.rows), table.notes, rows.see):
-            rows.take(row)
+    first = list(islice(table.rows, PEEKED))
+    used = mapping.columns if mapping else frozenset()
+    rows.marks = marks_of(fields for row in first if (fields := fields_of(row.value))) - used
+    rows.rated = rated and judges(row.value for row in first)
+    whole = chain(first, table.rows)
+    for row in map(rows.see, whole) if mapping else joined(whole, table.notes, rows.see):
+        rows.take(row)
+    if rows.misjudged:  # what looked like marks were classes, as a later row shows
+        return load_file(path, mapping, choices, rated=False)
     if mapping and rows.columns:
         mapping.check(tuple(rows.columns))
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
@@ -178,9 +184,16 @@ class _Rows:
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
+        self.marks: frozenset[str] = frozenset()
+        self._graded = False
         self._shapes: Counter[str] = Counter()
         self._keys: dict[str, None] = {}  # those of messages that were left out
         self._unused: dict[str, int] = {}  # the columns that rows left out, and the first line of each
+
+    @property
+    def misjudged(self) -> bool:
+        """Whether rows were rejected for marks that are classes."""
+        return self._graded and any(problem.code == "kto_labels" for problem in self.findings.problems())
 
     @property
     def shape(self) -> str | None:
@@ -193,14 +206,16 @@ class _Rows:
             example, remarks = self._convert(row)
         except DataError as error:
             self.rejected.add(Rejected(row.line, error.code, error.what, row.text[:500]))
-            severity: Severity = "note" if error.code in CHOICES else "error"
+            severity: Severity = "note" if error.code in (*CHOICES, NOT_TRAINED) else "error"
             self.findings.add(error.code, row.line, error.what, error.fix, severity)
             return
         self.examples.add(example)
         self.checks.add(example)
         for remark in _once(remarks):
             if remark.code == "unused_columns":
-                self._unused |= {name: row.line for name in remark.names if name not in self._unused}
+                self._unused |= {
+                    name: row.line for name in remark.names if name not in self._unused and name not in self.marks
+                }
                 continue
             self._keys.update(dict.fromkeys(remark.names))
             self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
@@ -223,6 +238,8 @@ class _Rows:
     def _convert(self, row: Row) -> tuple[Example, list[Remark]]:
         if row.error:
             raise row.error
+        if self.marks and (error := not_trained(fields_of(row.value) or {}, self.marks)):
+            raise error
         if self.mapping:
             self._shapes["mapped"] += 1
             return self.mapping.example(row.value, row.line)
@@ -237,11 +254,14 @@ class _Rows:
         self._shapes[shape] += 1
         return converted
 
-    def see(self, row: Row) -> None:
+    def see(self, row: Row) -> Row:
         """Note the columns of a row as it is in the file."""
-        if isinstance(row.value, dict) and len(self.columns) < MOST_COLUMNS:
-            for key in row.value:
+        if isinstance(row.value, dict):
+            for key in row.value if len(self.columns) < MOST_COLUMNS else ():
                 self.columns.setdefault(str(key))
+            for name in row.value.keys() & RATED:
+                self._graded |= is_graded(row.value[name])
+        return row
 
 
 def _unknown(value: object) -> DataError:

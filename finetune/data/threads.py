@@ -21,6 +21,7 @@ from finetune.data.shapes import fields_of, recognise, turns_of
 from finetune.data.shapes.chat import SPEAKERS
 from finetune.data.shapes.columns import is_number, names_used
 from finetune.data.shapes.content import Remarks, bad, is_missing, unused
+from finetune.data.shapes.not_sft import TRAINED, mark_of
 from finetune.data.shapes.pairs import messages_of
 from finetune.errors import DataError
 from finetune.records import Json
@@ -74,7 +75,7 @@ class Threading:
         return {name for name in self.__dict__.values() if name}
 
 
-def joined(rows: Iterable[Row], notes: Notes, see: Callable[[Row], None]) -> Iterator[Row]:
+def joined(rows: Iterable[Row], notes: Notes, see: Callable[[Row], object]) -> Iterator[Row]:
     """The rows, or the conversations that they are parts of. `see` is called with each row as it is in the file.
 
     Example:
@@ -160,7 +161,7 @@ class _Threads:
     _unused: dict[str, None] = field(default_factory=dict)
     _rows: int = 0
 
-    def join(self, rows: Iterable[Row], see: Callable[[Row], None]) -> Iterator[Row]:
+    def join(self, rows: Iterable[Row], see: Callable[[Row], object]) -> Iterator[Row]:
         """First the rows that cannot be used, then the conversations, in the order of their first rows."""
         for row in rows:
             see(row)
@@ -209,6 +210,8 @@ class _Threads:
                 raise bad("missing_content", "The row has no question or no answer.", "Fill it in, or drop the row.")
             used = used | names_used(fields, shape)
             messages = [{"from": m["role"], "value": m["content"]} for m in messages_of(fields, shape, Remarks())]
+        marks = {name: mark for name in TRAINED if (mark := mark_of(fields.get(name))) is not None}
+        used, messages = used | marks.keys(), [message | marks for message in messages]
         self._unused |= dict.fromkeys(
             name for name, cell in fields.items() if name not in used and not is_missing(cell)
         )

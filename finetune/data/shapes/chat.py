@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from finetune.data.shapes.content import Remarks, as_json, bad, is_missing, listed, text_of
+from finetune.data.shapes.not_sft import TRAINED, YES_NO
 from finetune.data.shapes.parts import Parts, parts_of
 from finetune.data.shapes.tools import calls_of
 from finetune.records import Json
@@ -53,11 +54,6 @@ CONTENTS = ("content", "value", "parts", "text")
 
 SPOKEN_BY = ("role", "from", "author", "speaker")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-TRAINED = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss_weight")
-"""Marks of a message that say whether it is learned."""
-
-YES_NO = {"false": 0, "true": 1}
-
 KNOWN = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "from", "value"),
     *(*THOUGHTS, *TRAINED),
