@@ -253,7 +253,10 @@ def rebuilt(dataset: Dataset, code: str, changes: Iterable[tuple[Example, Exampl
 def _dropped(code: str, count: int) -> tuple[str, str]:
     """What is said of rows that are left out, and how to have them back."""
     if code in TITLES:
-        said = f"{count:,} rows were dropped by a fix: {TITLES[code].lower()}."
+        title = TITLES[code]
+        said = (
+            f"1 row was dropped by a fix: {title}." if count == 1 else f"{count:,} rows were dropped by a fix: {title}."
+        )
         return said, "Load the file again to restore them."
     said = "1 row was deleted by hand." if count == 1 else f"{count:,} rows were deleted by hand."
     return said, "Open an earlier version to have them back."

@@ -64,10 +64,11 @@ def header_of(
     row = begins_with_a_row(first, others)
     if row or header is False:
         names = names_for([first, *others])
+        named = ", ".join(map(repr, names))
         notes.once(
             "header_missing",
             line,
-            f"The first line looks like the others and was read as a row; the columns were named {', '.join(names)}.",
+            f"The first line looks like the others and was read as a row; the columns were named {named}.",
             "If it is the header after all, say so with one click.",
             "warning",
         )

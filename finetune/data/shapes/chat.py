@@ -158,7 +158,7 @@ def _remark_unknown(turn: dict, place: str, remarks: Remarks) -> None:
 
 def unused_keys(names: Iterable[str]) -> tuple[str, str]:
     """What the report says about keys of messages that were left out, and what to do about it."""
-    known = ", ".join(sorted(KNOWN - UNSAID))
+    known = ", ".join(map(repr, sorted(KNOWN - UNSAID)))
     return f"A message has keys that are not used: {listed(sorted(names), 80)}.", f"Known keys: {known}."
 
 
@@ -171,7 +171,7 @@ def _role(turn: dict, roles: dict[str, str]) -> str:
     if role is None or not ({*CONTENTS, "tool_calls", "function_call", "refusal"} & set(turn)):
         raise bad("message_missing_key", "A message has no 'role' or no 'content'.", "Every message needs both.")
     if not isinstance(role, str) or role not in roles:
-        raise bad("unrecognized_role", f"Unknown role {str(role)[:30]!r}.", f"Use {', '.join(ROLES)}.")
+        raise bad("unrecognized_role", f"Unknown role {str(role)[:30]!r}.", f"Use {', '.join(map(repr, ROLES))}.")
     return roles[role]
 
 
