@@ -92,6 +92,7 @@ class Facts(BaseModel):
     """What was counted in a dataset, and how it was brought. Fields of a later version are left alone.
 
     `counted` is what a bundle says of rows that were counted elsewhere; they may have `stayed` there.
+    `parts` are the files of a mix, with their shares (`data.mix`).
     `edited` counts what the last edits of a version did (`data.edits.Counts`).
     """
 
@@ -107,6 +108,7 @@ class Facts(BaseModel):
     fixed_with: Json = {}
     train_file: str | None = None
     validation_file: str | None = None
+    parts: list[Json] = []
     counted: Json = {}
     stayed: bool = False
     edited: Json = {}

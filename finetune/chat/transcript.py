@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from finetune.chat.reply import Sampling
 from finetune.chat.talk import Talk
 from finetune.chat.votes import Vote, score
+from finetune.models import split_thought
 from finetune.records import Json
 
 PAGE = """<!doctype html>
@@ -27,7 +28,10 @@ small { color: #64748b; }</style></head><body>
 {% for turn in talk.turns %}<section><h2>Prompt</h2><pre>{{ turn.prompt }}</pre>
 <p><small>{{ summary(turn.sampling) }}</small></p>
 <div class="columns">{% for reply in turn.replies %}{% set column = talk.columns[loop.index0] %}
-<div{% if column.run %} class="tuned"{% endif %}><h3>{{ column.title }}</h3><pre>{{ reply.text }}</pre>
+<div{% if column.run %} class="tuned"{% endif %}><h3>{{ column.title }}</h3>
+{% set thought, answer = split(reply.text) %}
+{% if thought %}<details><summary>Thought</summary><pre>{{ thought }}</pre></details>{% endif %}
+<pre>{{ answer }}</pre>
 <small>{{ reply.prompt_tokens }} prompt tokens, {{ reply.tokens }} tokens in {{ "%.1f"|format(reply.seconds) }} s,
 {{ (reply.stop or "")|replace("_", " ") }}</small></div>
 {% endfor %}</div>
@@ -57,7 +61,11 @@ def transcript(talk: Talk, votes: Sequence[Json] = (), verdict: str | None = Non
         ("blind test", score(Vote(**vote) for vote in votes).sentence if votes else "not voted on"),
         ("saved", time.strftime("%Y-%m-%d %H:%M")),
     ]
-    return Environment(autoescape=True).from_string(PAGE).render(talk=talk, facts=facts, summary=_summary)
+    return (
+        Environment(autoescape=True)
+        .from_string(PAGE)
+        .render(talk=talk, facts=facts, summary=_summary, split=split_thought)
+    )
 
 
 def _summary(sampling: Sampling) -> str:

@@ -84,7 +84,9 @@ def _rows_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "data",
-        help="a file, a folder with a train.* file, hub:owner/name[:config[:split]], or a YAML file with data: PATH",
+        nargs="+",
+        help="a file (or several), a folder with a train.* file, hub:owner/name[:config[:split]], or a YAML file with "
+        "data: PATH",
     )
     parser.add_argument("--model", help="model whose tokenizer counts the tokens; default: the default model")
     parser.add_argument(
@@ -112,7 +114,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune import train
     from finetune.cli import source
 
-    parser.add_argument("data", help="a dataset, or a YAML file of settings with a line 'data: PATH'")
+    parser.add_argument(
+        "data", nargs="+", help="a dataset (or several files), or a YAML file of settings with a line 'data: PATH'"
+    )
     source.add_rows(parser)
     source.add_settings(parser, ": " + ", ".join(one.name for one in train.PRESETS))
 

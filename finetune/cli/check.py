@@ -36,6 +36,8 @@ def check(options: argparse.Namespace) -> Answer:
     stats = _tokens(dataset, wanted)
     will_train = stats.will_train if stats else None
     trainable = will_train.rows > 0 if will_train else bool(dataset.examples)
+    if dataset.mapping and not wanted.mapping:
+        wanted = replace(wanted, mapping=dataset.mapping)  # clear from the data: said, and asked for the next time
     command = wanted.command() if dataset.examples else _mapped(dataset, wanted)
     answer = data.report(dataset) | {"trainable": trainable, "tokens": {}, "command": command}
     if stats:
@@ -43,7 +45,7 @@ def check(options: argparse.Namespace) -> Answer:
         answer["fixes"] += [fix.as_dict() for fix in fold]
         answer["tokens"] = stats.as_dict()
         answer["problems"] += answer["tokens"].pop("problems")
-    _print(options.data, dataset, answer)
+    _print(" ".join(options.data), dataset, answer)
     if will_train:
         print(f"  {will_train.sentence}")
     return (0 if trainable else 1), answer
@@ -52,7 +54,7 @@ def check(options: argparse.Namespace) -> Answer:
 def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
     print(f"{name}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected")
     for found in answer["problems"]:
-        lines = ", ".join(map(str, found["lines"]))
+        lines = ", ".join(map(dataset.place, found["lines"]))
         print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
     if tokens := answer["tokens"]:
         print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
@@ -67,7 +69,7 @@ def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
 
 def _mapped(dataset: data.Dataset, wanted: Asked) -> str | None:
     """The command that checks a file of unknown columns again, with the likely ones named."""
-    if wanted.mapping or {problem.code for problem in dataset.problems} != {"unknown_columns"}:
+    if wanted.mapping or wanted.parts or {problem.code for problem in dataset.problems} != {"unknown_columns"}:
         return None
     guess = data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset.path)])
     return replace(wanted, mapping=guess).command("check") if guess else None

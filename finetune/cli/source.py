@@ -6,13 +6,17 @@ A YAML file says the same as the options:
     mapping: {prompt: "Mail: {email}", answer: expected}
     fixes: [drop_duplicates]
     epochs: 1
+
+Several files are a list, each with what only it needs:
+
+    data: [{path: chats.jsonl, share: 0.7}, {path: mails.csv, mapping: {prompt: email, answer: label}}, faq.xlsx]
 """
 
 import argparse
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune import data, models
 from finetune.data.split import HELD_OUT
@@ -29,12 +33,24 @@ FILL = "fill_system_prompt"
 """The fix that a system prompt without a mapping asks for."""
 
 
+OF_A_FILE = ("path", "share", "mapping", "header")
+"""What may be said of one of several files."""
+
+ONE_FILE = "With several files, say it beside the file that it is about, in a YAML file."
+
+
 @dataclass(frozen=True)
 class Asked:
-    """What somebody asked for. `changed` are the settings that differ from the defaults; the rest decides the rows."""
+    """What somebody asked for. `changed` are the settings that differ from the defaults; the rest decides the rows.
+
+    `parts` are several files, `place` then the YAML file that lists them ("" if the command line does). `header` says
+    whether the first line of a table is its header; None: look at it.
+    """
 
     place: str | Path
+    parts: tuple[data.Part, ...] = ()
     validation: str | Path | None = None
+    header: bool | None = None
     mapping: data.Mapping | None = None
     fixes: tuple[str, ...] = ()
     system: str | None = None
@@ -58,11 +74,21 @@ class Asked:
             DataError: it cannot be read, or there is no such column or fix.
             ModelError: a fix counts tokens, and the model is not here.
         """
-        read = data.load(self.place, self.validation, self.mapping)
+        read = data.load_mix(self.parts, self.validation) if self.parts else self._read()
         if not self.fixes:
             return read
         given = self.fixed_with
         return data.apply(read, self.fixes, given.length(), given.system)
+
+    def _read(self) -> data.Dataset:
+        """The one file; a mapping that is clear from its columns is used, and said."""
+        choices = () if self.header is None else (data.HEADER if self.header else data.NO_HEADER,)
+        read = data.load(self.place, self.validation, self.mapping, choices)
+        mapping = data.clear(read)
+        if not mapping:
+            return replace(read, applied=choices)
+        read = data.load(self.place, self.validation, mapping, choices)
+        return replace(read, applied=choices, problems=data.in_order([*read.problems, data.said_of(mapping)]))
 
     def command(self, verb: str = "train") -> str:
         """The command line that trains on (or checks) exactly these rows with these settings.
@@ -71,7 +97,11 @@ class Asked:
             >>> Asked("my.csv", fixes=("drop_duplicates",)).command()
             'python -m finetune train my.csv --fix drop_duplicates'
         """
-        words = ["python", "-m", "finetune", verb, str(self.place)]
+        places = [self.place] if self.place else [part.place for part in self.parts]
+        words = ["python", "-m", "finetune", verb, *map(str, places)]
+        if not self.place and any(part.share != 1 for part in self.parts):
+            words += ["--share", *(f"{part.share:g}" for part in self.parts)]
+        words += ["--header", "yes" if self.header else "no"] if self.header is not None else []
         words += ["--validation", str(self.validation)] if self.validation else []
         for part, name in PARTS.items():
             value = getattr(self.mapping, name) if self.mapping else None
@@ -84,7 +114,19 @@ class Asked:
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
     """The options that say which rows are meant."""
+    parser.add_argument(
+        "--share",
+        nargs="+",
+        type=float,
+        metavar="SHARE",
+        help="of several files, the part of the usable rows of each that is used: --share 0.7 1",
+    )
     parser.add_argument("--validation", help="a file of held-out examples")
+    parser.add_argument(
+        "--header",
+        choices=("yes", "no"),
+        help="whether the first line of a table names its columns; default: what it looks like",
+    )
     parser.add_argument("--prompt", metavar="TEXT", help='the prompt: a column, or text with columns: "Mail: {email}"')
     parser.add_argument("--answer", metavar="TEXT", help='the answer: a column, or text with columns: "{label}"')
     parser.add_argument(
@@ -115,15 +157,15 @@ def asked(options: argparse.Namespace) -> "tuple[Asked, TrainConfig]":
         raise ConfigError("Settings must be written as key=value.", where=wrong[0], fix="Example: --set epochs=1")
     changes: Json = {key: value for key, _, value in pairs}
     start = train.preset(options.preset).values if options.preset else {}
-    path, places, written = Path(options.data), {"data": options.data}, {}
+    path, places, written = Path(options.data[0]), {"data": _listed(options)}, {}
     if is_yaml(options):
+        if options.share:
+            raise ConfigError("Shares are in the YAML file.", where="--share", fix="Write them beside the files there.")
         read, places = train.TrainConfig.from_yaml(path)
         if "data" not in places:
             raise ConfigError("The YAML file does not name a dataset.", where=path.name, fix="Add a line: data: PATH")
         written = read.changed()
-        for key in {"data", "validation"} & set(places):
-            named = str(places[key])
-            places[key] = named if named.startswith("hub:") else path.parent / named
+        places = _near(places, path)
     config = train.TrainConfig.parse({**start, **written, **changes, **_given(options)})
     rows = _rows(places, options)
     return _with_config(rows, config), config
@@ -131,7 +173,50 @@ def asked(options: argparse.Namespace) -> "tuple[Asked, TrainConfig]":
 
 def is_yaml(options: argparse.Namespace) -> bool:
     """Whether the data is named by a YAML file of settings."""
-    return Path(options.data).suffix.lower() in (".yaml", ".yml")
+    found = [Path(name).suffix.lower() in (".yaml", ".yml") for name in options.data]
+    if any(found) and len(found) > 1:
+        raise ConfigError(
+            "A YAML file of settings stands alone.",
+            where=str(options.data[found.index(True)]),
+            fix="List the files in it.",
+        )
+    return found[0]
+
+
+def _listed(options: argparse.Namespace) -> str | list[Json]:
+    """The data as it would stand in a YAML file: a path, or a list of files."""
+    if len(options.data) == 1 and not options.share:
+        return options.data[0]
+    shares = options.share or [1.0] * len(options.data)
+    if len(shares) != len(options.data):
+        files = f"{len(options.data)} file{'s' if len(options.data) > 1 else ''}"
+        raise ConfigError(
+            f"There are {files} and {len(shares)} shares.",
+            where="--share",
+            fix="Give one share for each file, in order.",
+        )
+    return [{"path": name, "share": share} for name, share in zip(options.data, shares, strict=True)]
+
+
+def _near(places: Json, path: Path) -> Json:
+    """The places of a YAML file, seen from the folder that it is in."""
+
+    def near(name: object) -> str | Path:
+        return str(name) if str(name).startswith("hub:") else path.parent / str(name)
+
+    found = dict(places)
+    if "validation" in found:
+        found["validation"] = near(found["validation"])
+    if not isinstance(found["data"], list):
+        return found | {"data": near(found["data"])}
+    files = [{"path": one} if isinstance(one, str) else one for one in found["data"]]
+    if wrong := [one for one in files if not isinstance(one, dict) or not one.get("path")]:
+        raise ConfigError(
+            "Each file of a list needs a path.",
+            where=f"data: {str(wrong[0])[:60]}",
+            fix="Example: data: [{path: a.jsonl, share: 0.7}, {path: b.csv}]",
+        )
+    return found | {"data": [one | {"path": str(near(one["path"]))} for one in files], "list": path}
 
 
 def quickly_asked(options: argparse.Namespace) -> Asked:
@@ -144,7 +229,7 @@ def quickly_asked(options: argparse.Namespace) -> Asked:
     if options.set or options.preset or is_yaml(options):
         return asked(options)[0]
     given = _given(options)
-    rows = _rows({"data": options.data}, options)
+    rows = _rows({"data": _listed(options)}, options)
     default = given.get("model") == models.DEFAULT
     changed = {key: value for key, value in given.items() if not (key == "model" and default)}
     return Asked(**{**rows, **given, "changed": changed})
@@ -168,11 +253,20 @@ def _rows(places: Json, options: argparse.Namespace) -> Json:
         fixes = fixes.replace(",", " ").split()
     if not isinstance(fixes, list) or not all(isinstance(fix, str) for fix in fixes):
         raise ConfigError("Fixes must be a list of names.", where="fixes", fix="Example: fixes: [drop_duplicates]")
+    parts = tuple(map(_part, places["data"])) if isinstance(places["data"], list) else ()
     mapping, system = _mapping(places.get("mapping"), options)
+    header = _yes_no(options.header or places.get("header"), "header")
+    if data.HEADER in fixes or data.NO_HEADER in fixes:  # what check calls a fix is said of the file, before it is read
+        header, fixes = data.HEADER in fixes, [fix for fix in fixes if fix not in (data.HEADER, data.NO_HEADER)]
+    for name, given in (("mapping", mapping), ("header", header)):
+        if parts and given is not None:
+            raise ConfigError(f"Each of several files has its own {name}.", where=name, fix=ONE_FILE)
     if system and not mapping and FILL not in fixes:
         fixes = [*fixes, FILL]
     return {
-        "place": places["data"],
+        "place": places.get("list", "") if parts else places["data"],
+        "parts": parts,
+        "header": header,
         "validation": options.validation or places.get("validation"),
         "mapping": mapping,
         "fixes": tuple(fixes),
@@ -180,8 +274,45 @@ def _rows(places: Json, options: argparse.Namespace) -> Json:
     }
 
 
+def _part(written: Json) -> data.Part:
+    """One of several files, as a YAML file has it.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    name = str(written["path"])
+    if unknown := [str(key) for key in written if key not in OF_A_FILE]:
+        raise ConfigError(f"A file has no {unknown[0][:60]!r}.", where=name, fix=f"Use: {', '.join(OF_A_FILE)}.")
+    share = written.get("share", 1)
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise ConfigError(f"The share {str(share)[:60]!r} is not a number.", where=name, fix=data.SHARES)
+    try:
+        mapping = _built(_parts_of(written.get("mapping")))
+    except ConfigError as error:
+        raise ConfigError(error.what, where=f"{name}: {error.where}", fix=error.fix) from error
+    return data.Part(name, float(share), mapping, _yes_no(written.get("header"), name))
+
+
+def _yes_no(given: Any, where: str) -> bool | None:
+    known = {"yes": True, "no": False, "true": True, "false": False}
+    found = known.get(given.strip().lower()) if isinstance(given, str) else given
+    if given is None or isinstance(found, bool):
+        return found
+    raise ConfigError("A header is there or not.", where=where, fix="Write header: true or header: false.")
+
+
 def _mapping(written: object, options: argparse.Namespace) -> tuple[data.Mapping | None, str | None]:
     """The mapping, if there is one, and the system prompt to fill in."""
+    parts = _parts_of(written)
+    parts |= {part: value for part in PARTS if (value := getattr(options, part)) is not None}
+    system = parts.get("system")
+    if not parts.keys() - {"system"}:
+        return None, system
+    return _built(parts), system
+
+
+def _parts_of(written: object) -> Json:
+    """A mapping as it is written in a YAML file."""
     if written is not None and not isinstance(written, dict):
         raise ConfigError(
             "A mapping must name columns.", where="mapping", fix='Example: mapping: {prompt: "{email}", answer: label}'
@@ -189,10 +320,12 @@ def _mapping(written: object, options: argparse.Namespace) -> tuple[data.Mapping
     parts = dict(written or {})
     if unknown := [str(key) for key in parts if key not in PARTS]:
         raise ConfigError("A mapping has no such part.", where=unknown[0][:60], fix=f"Use: {', '.join(PARTS)}.")
-    parts |= {part: value for part in PARTS if (value := getattr(options, part)) is not None}
-    system = parts.get("system")
-    if not parts.keys() - {"system"}:
-        return None, system
+    return parts
+
+
+def _built(parts: Json) -> data.Mapping | None:
+    if not parts:
+        return None
     if not parts.get("answer"):
         raise ConfigError("The mapping has no answer.", where="answer", fix="Add --answer COLUMN.")
-    return data.Mapping.from_dict({PARTS[part]: value for part, value in parts.items()}), system
+    return data.Mapping.from_dict({PARTS[part]: value for part, value in parts.items()})

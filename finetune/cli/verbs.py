@@ -27,7 +27,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
     answer: Json = dict.fromkeys(("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter"))
     try:
         wanted, config = asked(options)
-        dataset = wanted.dataset()
+        dataset = _said(wanted.dataset())
         store = Store(settings.read().home)
         started = train.start(store, config, data.save_dataset(store, dataset, fixed_with=wanted.fixed_with))
     except FinetuneError as error:
@@ -41,7 +41,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
 def plan(options: argparse.Namespace) -> Answer:
     """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if it cannot run here."""
     wanted, config = asked(options)
-    dataset = wanted.dataset()
+    dataset = _said(wanted.dataset())
     with tempfile.TemporaryDirectory() as folder:
         data.write_examples(dataset, Path(folder))
         measured = train.measure(config, Path(folder))
@@ -50,6 +50,14 @@ def plan(options: argparse.Namespace) -> Answer:
     found = train.plan(config, measured)
     print(said if options.minutes is not None else found.sentence)
     return 0, {**found.as_dict(), "set": config.changed()}
+
+
+def _said(dataset: data.Dataset) -> data.Dataset:
+    """The dataset, after saying what was decided about it without being asked for."""
+    for problem in dataset.problems:
+        if problem.code in ("mapping_used", "mix"):
+            log(problem.message)
+    return dataset
 
 
 def outcome(run: Run) -> Json:

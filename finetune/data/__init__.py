@@ -6,11 +6,12 @@ Example:
     True
 """
 
+from finetune.data.choices import HEADER, NO_HEADER
 from finetune.data.compare import Comparison, Difference, compare
-from finetune.data.dataset import Dataset, Split
+from finetune.data.dataset import Dataset, Part, Split
 from finetune.data.drafts import add_step, discard_draft, draft, settle, undo_step
 from finetune.data.edits import Edited, apply_edits, checked, mark
-from finetune.data.example import Example, Problem, Rejected
+from finetune.data.example import Example, Problem, Rejected, in_order
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.guess import guess_mapping
 from finetune.data.hub import own_folder
@@ -18,6 +19,7 @@ from finetune.data.library import (
     FixedWith,
     fixed_with,
     keep_dataset,
+    kept_parts,
     originals,
     reload,
     reopen,
@@ -27,6 +29,7 @@ from finetune.data.library import (
 )
 from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping
+from finetune.data.mix import SHARES, clear, load_mix, said_of
 from finetune.data.preview import Segment, preview
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
@@ -53,13 +56,17 @@ __all__ = [
     "Example",
     "Fix",
     "FixedWith",
+    "HEADER",
     "KINDS",
     "Length",
     "Mapping",
+    "NO_HEADER",
+    "Part",
     "Problem",
     "Rejected",
     "Replace",
     "RowSplit",
+    "SHARES",
     "Sample",
     "Segment",
     "Split",
@@ -71,6 +78,7 @@ __all__ = [
     "apply_edits",
     "checked",
     "choose_split",
+    "clear",
     "compare",
     "discard_draft",
     "draft",
@@ -79,11 +87,14 @@ __all__ = [
     "guess_mapping",
     "held_out",
     "held_places",
+    "in_order",
     "keep_dataset",
+    "kept_parts",
     "kept_rows",
     "label_rows",
     "load",
     "load_hub",
+    "load_mix",
     "mark",
     "next_with",
     "originals",
@@ -97,6 +108,7 @@ __all__ = [
     "report",
     "rows_hash",
     "rows_of",
+    "said_of",
     "samples",
     "save_dataset",
     "settle",

@@ -8,22 +8,27 @@ Example:
 from collections.abc import Iterable
 from typing import Any
 
-from finetune.data.shapes import fields_of, recognise
+from finetune.data.shapes import fields_of, recognise, turns_of
 from finetune.data.shapes.content import bad
 from finetune.data.shapes.not_sft import PREFERENCE, RATINGS, rating_of
+from finetune.data.shapes.speakers import cast, names_of
 
 HEADER, NO_HEADER = "first_line_is_header", "first_line_is_row"
 GOOD, USABLE = "train_on_good", "leave_out_preferences"
+FIRST, SECOND = "learn_first_speaker", "learn_second_speaker"
 CHOICES = {
     HEADER: "Read the first line as the names of the columns",
     NO_HEADER: "Read the first line as a row",
     GOOD: "Train only on the rows that are marked as good",
     USABLE: "Train on the answer column, and leave out the compared answers",
+    FIRST: "Learn what the first speaker says",
+    SECOND: "Learn what the second speaker says",
 }
-OTHERWISE = (HEADER, NO_HEADER)
-"""Choices for a file that was misread: they mend no rows, and are not ticked along with other fixes."""
+HEADERS = (HEADER, NO_HEADER)
+OTHERWISE = (*HEADERS, FIRST, SECOND)
+"""Choices that only a person can make, one of two: they are not ticked along with other fixes."""
 
-OF_ROWS = frozenset((GOOD, USABLE))
+OF_ROWS = frozenset((GOOD, USABLE, FIRST, SECOND))
 UNRATED = (None, "text", "classification")
 """Formats of rows without an answer that could be a good or a bad one."""
 
@@ -34,27 +39,49 @@ def header_of(choices: Iterable[str]) -> bool | None:
     return made[-1] == HEADER if made else None
 
 
-def chosen(value: Any, choices: frozenset[str]) -> Any:
-    """A row as the choices have it: without the mark of a good answer, or without compared answers.
+class Chooser:
+    """Rows as the choices have them: without the mark of a good answer or compared answers, with roles for names.
 
-    Raises:
-        DataError: with the choice as its code, for a row that is marked as bad.
+    Where all conversations are between the same two, who is the first speaker is decided by the first conversation:
+    also in those that the other one begins.
 
     Example:
-        >>> chosen({"prompt": "2+2?", "completion": "4", "label": True}, frozenset({"train_on_good"}))
+        >>> Chooser(["train_on_good"]).chosen({"prompt": "2+2?", "completion": "4", "label": True})
         {'prompt': '2+2?', 'completion': '4'}
     """
-    fields = fields_of(value)
-    if fields is None:
-        return value
-    if USABLE in choices and (rest := without_preferences(fields)):
-        fields = rest
-    mark = rating_of(fields) if GOOD in choices and recognise(fields) not in UNRATED else None
-    if mark is None:
-        return fields
-    if not mark:
-        raise bad(GOOD, "Left out: the row is marked as a bad answer.", "Undo the fix to see it again.")
-    return {name: item for name, item in fields.items() if name not in RATINGS}
+
+    def __init__(self, choices: Iterable[str]):
+        self.choices = OF_ROWS.intersection(choices)
+        self._pair: list[str] = []
+
+    def chosen(self, value: Any) -> Any:
+        """One row.
+
+        Raises:
+            DataError: with the choice as its code, for a row that is marked as bad.
+        """
+        fields = fields_of(value)
+        if fields is None:
+            return value
+        if not self.choices.isdisjoint((FIRST, SECOND)):
+            fields = self._cast(fields)
+        if USABLE in self.choices and (rest := without_preferences(fields)):
+            fields = rest
+        mark = rating_of(fields) if GOOD in self.choices and recognise(fields) not in UNRATED else None
+        if mark is None:
+            return fields
+        if not mark:
+            raise bad(GOOD, "Left out: the row is marked as a bad answer.", "Undo the fix to see it again.")
+        return {name: item for name, item in fields.items() if name not in RATINGS}
+
+    def _cast(self, fields: dict[str, Any]) -> dict[str, Any]:
+        found = turns_of(fields)
+        names = names_of(found[1]) if found else []
+        if not found or len(names) != 2:
+            return fields
+        self._pair = self._pair or names
+        pair = self._pair if set(self._pair) == set(names) else names
+        return fields | {found[0]: cast(found[1], pair[0] if FIRST in self.choices else pair[1])}
 
 
 def without_preferences(fields: dict[str, Any]) -> dict[str, Any] | None:

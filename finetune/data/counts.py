@@ -145,6 +145,14 @@ class Counts:
                 "Nothing to do.",
                 "note",
             )
+        if "name" in kinds:
+            self._findings.add(
+                "name_not_shown",
+                example.line,
+                "The chat template does not show the names of the speakers (name).",
+                "If it matters who speaks, put the name into the text.",
+                "note",
+            )
         # a thought in an answer that is not learned is named already
         dropped = [one for one in lost if one.what in LEFT_OUT and not (last_only and one.what == "thought")]
         if not dropped:

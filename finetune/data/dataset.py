@@ -30,12 +30,36 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of several files that make up a dataset (`finetune.data.mix`), and how it is read.
+
+    `place` is a path or ``hub:…``, `share` the part of its usable rows that is drawn. The rest is known once it has
+    been read: the `name` it goes by, the file itself (`path`), its rows, how many are `usable` and how many were
+    `taken`, and the `offset` that is added to its line numbers, so that no two files have the same. `guessed` says that
+    nobody asked for the mapping.
+    """
+
+    place: str
+    share: float = 1.0
+    mapping: Mapping | None = None
+    header: bool | None = None
+    name: str = ""
+    path: Path | None = None
+    rows: int = 0
+    usable: int = 0
+    taken: int = 0
+    offset: int = 0
+    guessed: bool = False
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A file as read. Always ``rows == len(examples) + len(rejected)``.
 
     `examples` and `rejected` are lists for small files, and lazy views of a temporary file for large
     ones. `columns` are the fields found, `applied` the fixes made so far, `edits` the rounds of edits among them
-    (`finetune.data.steps`), `prints` the fingerprints used to find duplicates (`finetune.data.duplicates`).
+    (`finetune.data.steps`), `prints` the fingerprints used to find duplicates (`finetune.data.duplicates`). Several
+    files are its `parts`; `path` is then the first of them.
     """
 
     name: str
@@ -50,11 +74,22 @@ class Dataset:
     applied: tuple[str, ...] = ()
     edits: tuple[Round, ...] = ()
     split: Split | None = None
+    parts: tuple[Part, ...] = ()
     prints: Fingerprints | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
         return len(self.examples) + len(self.rejected)
+
+    def place(self, line: int) -> str:
+        """A line as a person finds it: of several files also the name of its file.
+
+        Example:
+            >>> load_mix([Part("a.jsonl"), Part("b.csv")]).place(1_007)
+            'b.csv 7'
+        """
+        part = next((part for part in reversed(self.parts) if part.offset < line), None)
+        return f"{part.name} {line - part.offset}" if part else str(line)
 
     @cached_property
     def system(self) -> str | None:

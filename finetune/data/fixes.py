@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
-from finetune.data.choices import CHOICES, GOOD, HEADER, NO_HEADER, OF_ROWS, USABLE, chosen
+from finetune.data.choices import CHOICES, FIRST, GOOD, HEADER, HEADERS, NO_HEADER, OF_ROWS, SECOND, USABLE, Chooser
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
 from finetune.data.load import load_file, with_validation
+from finetune.data.mix import load_mix
 from finetune.data.read import Row, read
 from finetune.data.shapes import fields_of, recognise, to_example
 from finetune.data.split import fingerprints_of, leaks
@@ -48,6 +49,8 @@ MENDS = {
     NO_HEADER: "header_unsure",
     GOOD: "kto_labels",
     USABLE: "preference_pairs",
+    FIRST: "speakers_unknown",
+    SECOND: "speakers_unknown",
     "strip_leading_space": "leading_space",
     "strip_separators": "legacy_separator",
     "fill_system_prompt": "mixed_system_prompts",
@@ -99,6 +102,8 @@ def fixes(dataset: Dataset, length: Length | None = None, system: str | None = N
         asked_for = {"fill_system_prompt": system, "drop_too_long": length, "fold_system_prompt": fold}
         if not asked_for.get(code) and MENDS.get(code) not in known:
             continue
+        if code in HEADERS and dataset.parts:
+            continue  # said for a file, not for all of them
         if code in CHOICES:
             found += _read_otherwise(dataset, code)
             continue
@@ -137,12 +142,13 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
 def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
     """The fix that reads the file again with one choice more, measured on the rows as they are in the file."""
     changed, before, after = 0, "", ""
-    for row in read(dataset.path, header=False if code == NO_HEADER else None).rows:
+    chooser = Chooser((code,))
+    for row in _rows_of(dataset, header=False if code == NO_HEADER else None):
         if code not in OF_ROWS:
             shown = (row.text[:1_000], "") if code == HEADER else ("", row.text[:1_000])
             return [Fix(code, TITLES[code], 1, *shown)]
         try:
-            example = _as_chosen(row, code)
+            example = _as_chosen(row, chooser)
         except DataError:
             continue
         if example is None:
@@ -153,21 +159,39 @@ def _read_otherwise(dataset: Dataset, code: str) -> list[Fix]:
     return [Fix(code, TITLES[code], changed, before, after)] if changed else []
 
 
-def _as_chosen(row: Row, code: str) -> Example | None:
+def _rows_of(dataset: Dataset, header: bool | None) -> Iterator[Row]:
+    """The rows as they are in the file, or in the files of a mix."""
+    for part in dataset.parts:
+        yield from read(part.path or part.place, part.header).rows
+    if not dataset.parts:
+        yield from read(dataset.path, header).rows
+
+
+def _as_chosen(row: Row, chooser: Chooser) -> Example | None:
     """The example that a row becomes by a choice, or None if the choice does not concern it."""
     if row.error:
         raise row.error
-    value = chosen(row.value, frozenset((code,)))
+    value = chooser.chosen(row.value)
     if value == fields_of(row.value):
         return None
     return to_example(value, recognise(value) or "text", row.line)[0]
 
 
 def _reread(dataset: Dataset, code: str, length: Length | None, system: str | None) -> Dataset:
-    """The files read again with one choice more, and the fixes made so far."""
+    """The files read again with one choice more, and the fixes made so far.
+
+    Raises:
+        DataError: of several files, nobody said which one has a header.
+    """
     choices = (*(earlier for earlier in dataset.applied if earlier in CHOICES), code)
     kept = [problem for problem in dataset.problems if problem.code == "hub_rows_cut"]
-    fresh, held = load_file(dataset.path, dataset.mapping, choices), dataset.validation
+    held = dataset.validation
+    if dataset.parts:
+        if code in HEADERS:
+            raise DataError("Each file has its own header.", where=code, fix="Write 'header: true' beside the file.")
+        fresh = load_mix(dataset.parts, choices=choices)
+    else:
+        fresh = load_file(dataset.path, dataset.mapping, choices)
     fresh = replace(fresh, name=dataset.name, problems=in_order([*fresh.problems, *kept]), applied=choices)
     if held and dataset.split and dataset.split.by == "file":
         fresh = with_validation(fresh, load_file(held.path, dataset.mapping, choices))
@@ -229,7 +253,10 @@ def rebuilt(dataset: Dataset, code: str, changes: Iterable[tuple[Example, Exampl
 def _dropped(code: str, count: int) -> tuple[str, str]:
     """What is said of rows that are left out, and how to have them back."""
     if code in TITLES:
-        said = f"{count:,} rows were dropped by a fix: {TITLES[code].lower()}."
+        title = TITLES[code]
+        said = (
+            f"1 row was dropped by a fix: {title}." if count == 1 else f"{count:,} rows were dropped by a fix: {title}."
+        )
         return said, "Load the file again to restore them."
     said = "1 row was deleted by hand." if count == 1 else f"{count:,} rows were deleted by hand."
     return said, "Open an earlier version to have them back."

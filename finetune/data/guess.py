@@ -11,6 +11,7 @@ from datetime import date, time
 from typing import Any
 
 from finetune.data.mapping import Mapping
+from finetune.data.read.header import is_class
 from finetune.data.shapes import recognise
 from finetune.data.shapes.columns import ANSWERS, LABELS
 from finetune.data.shapes.content import is_missing
@@ -65,6 +66,9 @@ MARK = re.compile(r"[^\W\d_]{0,6}[-_#/.]?\d[\d-]{2,}|[0-9a-fA-F]{8}[0-9a-fA-F-]*
 OFTEN, SOMETIMES = 0.2, 2
 """Answers that must come again, as a share or (in a column of numbers) a count, to say that a column tells them."""
 
+ONE = re.compile(r"\{([^{}]+)\}")
+"""A template that is a column and nothing else."""
+
 LONGEST_TELLING, FEW_WORDS, CONSTANT_ROWS = 60, 3, 10
 
 
@@ -92,6 +96,39 @@ def guess_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None
     one = asked[0] if len(asked) == 1 else None
     user = f"{{{one}}}" if one else "\n\n".join(f"{_title(name)}: {{{name}}}" for name in asked)
     return Mapping(user=user, assistant=f"{{{answer}}}", system=f"{{{system}}}" if system else None)
+
+
+def clear_mapping(columns: Iterable[str], rows: Iterable[Any]) -> Mapping | None:
+    """The guess, if nothing else could be meant: one column with the prompt, in words, and one with the answer, which
+    is the only one that is named so or, where none is, holds a few values again and again beside texts that differ.
+
+    Example:
+        >>> clear_mapping(["mail", "reply"], [{"mail": "Where is it?", "reply": "On its way."}])
+        Mapping(user='{mail}', assistant='{reply}', system=None, split=None)
+        >>> clear_mapping(["english", "german"], [{"english": "Good day", "german": "Guten Tag"}]) is None
+        True
+    """
+    sample = [row for row, _ in zip(rows, range(GUESSED_FROM), strict=False) if isinstance(row, dict)]
+    guess = guess_mapping(columns, sample)
+    if (
+        not guess
+        or guess.split
+        or not (ask := ONE.fullmatch(guess.user))
+        or not (say := ONE.fullmatch(guess.assistant))
+    ):
+        return None
+    asked, said = (_cells(name[1], sample) for name in (ask, say))
+    if _all(asked, NUMBER) or len(set(asked)) * 2 < len(asked):
+        return None
+    named = [name for name in (ask[1], say[1]) if _is_answer(name)]
+    if named:
+        return guess if named == [say[1]] else None
+    return guess if len(said) >= CONSTANT_ROWS and is_class(said) and not is_class(asked) else None
+
+
+def _is_answer(name: str) -> bool:
+    known = set(map(_plain, ANSWER_WORDS))
+    return _plain(name) in known or _plain(name).split("_")[-1] in known
 
 
 def _answer(candidates: Sequence[str], sample: Sequence[dict]) -> str:

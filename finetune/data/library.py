@@ -2,7 +2,7 @@
 
     <dataset folder>/
         train.jsonl, validation.jsonl     the accepted examples, which a run reads
-        original/train.csv, …             the files as they were uploaded
+        original/train.csv, …             the files as they were uploaded; of a mix part-1.csv, part-2.jsonl, …
         edits-1.jsonl, …                  the steps of each round of edits by hand
         draft.jsonl                       those that are not saved as a version yet (`finetune.data.drafts`)
         report.json                       the problems found in them
@@ -28,15 +28,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from finetune import models, settings
-from finetune.data.dataset import Dataset
+from finetune.data.choices import HEADERS
+from finetune.data.dataset import Dataset, Part
 from finetune.data.edits import apply_edits, misfit
 from finetune.data.fixes import Length, apply
 from finetune.data.load import load
 from finetune.data.mapping import Mapping
+from finetune.data.mix import load_mix
 from finetune.data.report import report
 from finetune.data.steps import EDITED, STEP, Steps
 from finetune.errors import DataError
 from finetune.files import sha256, sync
+from finetune.records import Json
 from finetune.store import DatasetRecord, Facts, Store
 
 PARTS = ("train", "validation")
@@ -139,8 +142,9 @@ def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
     """Write the files of a stored dataset; return the facts for its record."""
     files: dict[str, str | None] = {"train_file": None, "validation_file": None}
     (folder / "original").mkdir()
+    kept = [_keep_part(part, folder / "original" / f"part-{n}") for n, part in enumerate(dataset.parts, 1)]
     for part, piece in zip(PARTS, (dataset, dataset.validation), strict=True):
-        if piece:
+        if piece and not (part == "train" and kept):
             files[f"{part}_file"] = _keep_original(piece.path, folder / "original" / part)
     write_examples(dataset, folder)
     for number, one in enumerate(dataset.edits, 1):
@@ -156,6 +160,7 @@ def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
         applied=list(dataset.applied),
         mapping=dataset.mapping.as_dict() if dataset.mapping else None,
         fixed_with=asdict(fixed_with),
+        **({"parts": kept} if kept else {}),
         **last,
         **files,
     )
@@ -188,22 +193,49 @@ def _move(aside: Path, folder: Path) -> list[Path]:
     return moved
 
 
-def reload(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
+def reload(record: DatasetRecord, mapping: Mapping | None = None, choices: tuple[str, ...] = ()) -> Dataset:
     """The stored originals, read again: as uploaded, or with a mapping.
 
     Raises:
-        DataError: the files are gone, or the mapping names no existing column.
+        DataError: the files are gone, the mapping names no existing column, or there are several files to map.
     """
-    return replace(load(*originals(record), mapping), name=record.name)
+    path, validation = originals(record)
+    if not record.facts.parts:
+        return replace(load(path, validation, mapping, choices), name=record.name)
+    if mapping:
+        raise DataError(
+            "This dataset is made of several files, each with its own columns.",
+            where=record.name,
+            fix="Map each file in the YAML file that lists them.",
+        )
+    return load_mix(kept_parts(record), validation, name=record.name)
+
+
+def kept_parts(record: DatasetRecord) -> tuple[Part, ...]:
+    """The files of a mix as they are stored; none of a dataset that is one file."""
+    folder = Path(record.folder) / "original"
+    return tuple(
+        Part(
+            str(folder / part["file"]),
+            part["share"],
+            Mapping.from_dict(part["mapping"]) if part["mapping"] else None,
+            part["header"],
+            part["name"],
+            guessed=part["guessed"],
+        )
+        for part in record.facts.parts
+    )
 
 
 def originals(record: DatasetRecord) -> tuple[Path, Path | None]:
-    """The stored copies of the uploaded files: the train file, and the validation file if there was one."""
+    """The stored copies of the uploaded files: the train file (of several the first), and the validation file if there
+    was one."""
     _refuse_stayed(record)
     folder, facts = Path(record.folder) / "original", record.facts
-    if not facts.train_file or not folder.is_dir():
+    train = facts.parts[0]["file"] if facts.parts else facts.train_file
+    if not train or not folder.is_dir():
         raise DataError("The stored dataset is gone.", where=record.name, fix="Upload it again.")
-    return folder / facts.train_file, folder / facts.validation_file if facts.validation_file else None
+    return folder / train, folder / facts.validation_file if facts.validation_file else None
 
 
 def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
@@ -214,9 +246,11 @@ def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
         ModelError: a fix counted tokens with a model that is no longer available.
     """
     kept, given = record.facts.mapping, fixed_with(record)
-    dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None))
+    header = tuple(code for code in record.facts.applied if code in HEADERS)  # it decides what may be mapped
+    dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None), header)
+    dataset = replace(dataset, applied=header)
     try:
-        for code in record.facts.applied:
+        for code in (code for code in record.facts.applied if code not in header):
             if code == EDITED:
                 dataset = apply_edits(dataset, _steps(record, len(dataset.edits) + 1))
             else:
@@ -266,6 +300,13 @@ def _refuse_stayed(record: DatasetRecord) -> None:
             fix="Import a bundle that includes the data, or upload the data itself.",
             code="rows_stayed",
         )
+
+
+def _keep_part(part: Part, place: Path) -> Json:
+    """Store one file of a mix; what is to be known to read it again."""
+    kept = asdict(part)
+    said: Json = {key: kept[key] for key in ("name", "share", "mapping", "header", "guessed")}
+    return {"file": _keep_original(part.path or Path(part.place), place), **said}
 
 
 def _keep_original(source: Path, place: Path) -> str:

@@ -12,19 +12,23 @@ from pathlib import Path
 
 from finetune.data import hub
 from finetune.data.checks import Checks
-from finetune.data.choices import CHOICES, OF_ROWS, chosen, header_of
+from finetune.data.choices import CHOICES, Chooser, header_of
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
-from finetune.data.shapes import Remark, error_of, judges, plain_chat, recognise, to_example
+from finetune.data.shapes import Remark, error_of, fields_of, judges, plain_chat, recognise, to_example
 from finetune.data.shapes.chat import unused_keys
 from finetune.data.shapes.content import bad, listed, unused
+from finetune.data.shapes.not_sft import NOT_TRAINED, RATINGS, is_graded, marks_of, not_trained
 from finetune.data.split import leak_problem
 from finetune.data.threads import PEEKED, ROLES, SAID, joined
 from finetune.errors import DataError
 from finetune.models.hub import token
+
+RATED = frozenset((*RATINGS, *(name.capitalize() for name in RATINGS)))
+"""Columns in which a mark or a class may stand, as they are mostly written."""
 
 MOST_COLUMNS = 2_000
 """Most columns that are recorded; JSON rows may have different keys in every row."""
@@ -53,10 +57,10 @@ def load(
         dataset = load_hub(*hub.parse(str(path)), mapping)
         return with_validation(dataset, load_file(Path(validation), mapping, choices)) if validation else dataset
     with path_errors(path):
-        train = _train_file(Path(path))
-        beside = Path(validation) if validation else _beside(train)
+        train = train_file(Path(path))
+        held = Path(validation) if validation else beside(train)
     dataset = load_file(train, mapping, choices)
-    return with_validation(dataset, load_file(beside, mapping, choices)) if beside else dataset
+    return with_validation(dataset, load_file(held, mapping, choices)) if held else dataset
 
 
 def load_hub(
@@ -118,7 +122,12 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
     )
 
 
-def _train_file(path: Path) -> Path:
+def train_file(path: Path) -> Path:
+    """The file to train on: the file itself, or the one called ``train.*`` in a folder.
+
+    Raises:
+        DataError: the folder has none.
+    """
     if not path.is_dir():
         return path
     found = sorted(file for file in path.iterdir() if file.stem == "train" and file.suffix in ENDINGS)
@@ -127,26 +136,29 @@ def _train_file(path: Path) -> Path:
     return found[0]
 
 
-def _beside(train: Path) -> Path | None:
+def beside(train: Path) -> Path | None:
+    """The validation file beside a file called ``train.*``, if there is one."""
     if train.stem != "train":
         return None
     found = sorted(file for file in train.parent.glob("validation.*") if file.suffix in ENDINGS)
     return found[0] if found else None
 
 
-def load_file(path: Path, mapping: Mapping | None = None, choices: tuple[str, ...] = ()) -> Dataset:
-    """Read one file, and no validation file beside it."""
+def load_file(
+    path: Path, mapping: Mapping | None = None, choices: tuple[str, ...] = (), *, rated: bool = True
+) -> Dataset:
+    """Read one file, and no validation file beside it. `rated` is false where no mark beside an answer judges it."""
     table = read(path, header=header_of(choices))
     rows = _Rows(mapping, choices)
-    if mapping:
-        for row in table.rows:
-            rows.see(row)
-            rows.take(row)
-    else:
-        first = list(islice(table.rows, PEEKED))
-        rows.rated = judges(row.value for row in first)
-        for row in joined(chain(first, table.rows), table.notes, rows.see):
-            rows.take(row)
+    first = list(islice(table.rows, PEEKED))
+    used = mapping.columns if mapping else frozenset()
+    rows.marks = marks_of(fields for row in first if (fields := fields_of(row.value))) - used
+    rows.rated = rated and judges(row.value for row in first)
+    whole = chain(first, table.rows)
+    for row in map(rows.see, whole) if mapping else joined(whole, table.notes, rows.see):
+        rows.take(row)
+    if rows.misjudged:  # what looked like marks were classes, as a later row shows
+        return load_file(path, mapping, choices, rated=False)
     if mapping and rows.columns:
         mapping.check(tuple(rows.columns))
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
@@ -167,14 +179,21 @@ class _Rows:
     """Sorts the rows of one file into examples and rejected rows."""
 
     def __init__(self, mapping: Mapping | None, choices: tuple[str, ...]):
-        self.mapping, self.choices = mapping, OF_ROWS.intersection(choices)
+        self.mapping, self.chooser = mapping, Chooser(choices)
         self.rated = True
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
+        self.marks: frozenset[str] = frozenset()
+        self._graded = False
         self._shapes: Counter[str] = Counter()
         self._keys: dict[str, None] = {}  # those of messages that were left out
         self._unused: dict[str, int] = {}  # the columns that rows left out, and the first line of each
+
+    @property
+    def misjudged(self) -> bool:
+        """Whether rows were rejected for marks that are classes."""
+        return self._graded and any(problem.code == "kto_labels" for problem in self.findings.problems())
 
     @property
     def shape(self) -> str | None:
@@ -187,14 +206,16 @@ class _Rows:
             example, remarks = self._convert(row)
         except DataError as error:
             self.rejected.add(Rejected(row.line, error.code, error.what, row.text[:500]))
-            severity: Severity = "note" if error.code in CHOICES else "error"
+            severity: Severity = "note" if error.code in (*CHOICES, NOT_TRAINED) else "error"
             self.findings.add(error.code, row.line, error.what, error.fix, severity)
             return
         self.examples.add(example)
         self.checks.add(example)
         for remark in _once(remarks):
             if remark.code == "unused_columns":
-                self._unused |= {name: row.line for name in remark.names if name not in self._unused}
+                self._unused |= {
+                    name: row.line for name in remark.names if name not in self._unused and name not in self.marks
+                }
                 continue
             self._keys.update(dict.fromkeys(remark.names))
             self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
@@ -217,13 +238,15 @@ class _Rows:
     def _convert(self, row: Row) -> tuple[Example, list[Remark]]:
         if row.error:
             raise row.error
+        if self.marks and (error := not_trained(fields_of(row.value) or {}, self.marks)):
+            raise error
         if self.mapping:
             self._shapes["mapped"] += 1
             return self.mapping.example(row.value, row.line)
         if example := plain_chat(row.value, row.line):
             self._shapes["chat"] += 1
             return example, []
-        value = chosen(row.value, self.choices) if self.choices else row.value
+        value = self.chooser.chosen(row.value) if self.chooser.choices else row.value
         shape = recognise(value) or next(iter(self._shapes), None)
         if shape is None:
             raise error_of(value) or _unknown(value)
@@ -231,11 +254,14 @@ class _Rows:
         self._shapes[shape] += 1
         return converted
 
-    def see(self, row: Row) -> None:
+    def see(self, row: Row) -> Row:
         """Note the columns of a row as it is in the file."""
-        if isinstance(row.value, dict) and len(self.columns) < MOST_COLUMNS:
-            for key in row.value:
+        if isinstance(row.value, dict):
+            for key in row.value if len(self.columns) < MOST_COLUMNS else ():
                 self.columns.setdefault(str(key))
+            for name in row.value.keys() & RATED:
+                self._graded |= is_graded(row.value[name])
+        return row
 
 
 def _unknown(value: object) -> DataError:

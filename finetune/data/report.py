@@ -9,14 +9,14 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from finetune.data.dataset import Dataset
+from finetune.data.dataset import Dataset, Part
 from finetune.data.fixes import fixes
 from finetune.records import Json
 
 
 def report(dataset: Dataset) -> Json:
     """Everything known about a dataset, as plain JSON values."""
-    return {
+    told = {
         "name": dataset.name,
         "format": dataset.format,
         "rows": dataset.rows,
@@ -30,6 +30,13 @@ def report(dataset: Dataset) -> Json:
         "split": asdict(dataset.split) if dataset.split else None,
         "validation": report(dataset.validation) if dataset.validation else None,
     }
+    return told | ({"parts": [_part(part) for part in dataset.parts]} if dataset.parts else {})
+
+
+def _part(part: Part) -> Json:
+    mapping = part.mapping.as_dict() if part.mapping else None
+    counts = {"rows": part.rows, "usable": part.usable, "taken": part.taken}
+    return {"name": part.name, "share": part.share, **counts, "first_line": part.offset + 1, "mapping": mapping}
 
 
 def write_rejected(dataset: Dataset, path: Path) -> int:

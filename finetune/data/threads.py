@@ -21,6 +21,7 @@ from finetune.data.shapes import fields_of, recognise, turns_of
 from finetune.data.shapes.chat import SPEAKERS
 from finetune.data.shapes.columns import is_number, names_used
 from finetune.data.shapes.content import Remarks, bad, is_missing, unused
+from finetune.data.shapes.not_sft import TRAINED, mark_of
 from finetune.data.shapes.pairs import messages_of
 from finetune.errors import DataError
 from finetune.records import Json
@@ -74,7 +75,7 @@ class Threading:
         return {name for name in self.__dict__.values() if name}
 
 
-def joined(rows: Iterable[Row], notes: Notes, see: Callable[[Row], None]) -> Iterator[Row]:
+def joined(rows: Iterable[Row], notes: Notes, see: Callable[[Row], object]) -> Iterator[Row]:
     """The rows, or the conversations that they are parts of. `see` is called with each row as it is in the file.
 
     Example:
@@ -104,7 +105,7 @@ def threading_of(rows: Iterable[Row]) -> Threading | None:
         return None
     role, said = _first(names, ROLES), _first(names, SAID)
     spoken = sum(str(fields.get(role)).strip().lower() in SPEAKERS for fields in found) if role and said else 0
-    if 2 * spoken < len(found) or not said:
+    if not said or (2 * spoken < len(found) and not (role and thread and _between_two(found, thread, role))):
         role = said = None
     if not role and recognise(found[0]) in (None, "chat", "sharegpt", "text", "classification"):
         return None
@@ -115,6 +116,14 @@ def threading_of(rows: Iterable[Row]) -> Threading | None:
         return None
     order = _first(names - {thread, message}, ORDERS)
     return Threading(None if parent else thread, message if parent else None, parent, order, role, said)
+
+
+def _between_two(rows: list[Json], thread: str, role: str) -> bool:
+    """Whether the conversations are between two people with names, but for a few."""
+    names: dict[str, set[str]] = {}
+    for fields in rows:
+        names.setdefault(_key(fields.get(thread)), set()).add(_key(fields.get(role)))
+    return 2 * sum(len(found) == 2 for found in names.values()) > len(names)
 
 
 def _repeats(rows: list[Json], column: str) -> bool:
@@ -152,7 +161,7 @@ class _Threads:
     _unused: dict[str, None] = field(default_factory=dict)
     _rows: int = 0
 
-    def join(self, rows: Iterable[Row], see: Callable[[Row], None]) -> Iterator[Row]:
+    def join(self, rows: Iterable[Row], see: Callable[[Row], object]) -> Iterator[Row]:
         """First the rows that cannot be used, then the conversations, in the order of their first rows."""
         for row in rows:
             see(row)
@@ -192,7 +201,8 @@ class _Threads:
         used, messages = self.by.columns, []
         if self.by.role and self.by.said:
             role = fields.get(self.by.role)
-            role = role.strip().lower() if isinstance(role, str) else role
+            if isinstance(role, str) and role.strip().lower() in SPEAKERS:
+                role = role.strip().lower()
             messages = [{"from": role, "value": fields.get(self.by.said)}]
         else:
             shape = recognise(fields)
@@ -200,6 +210,8 @@ class _Threads:
                 raise bad("missing_content", "The row has no question or no answer.", "Fill it in, or drop the row.")
             used = used | names_used(fields, shape)
             messages = [{"from": m["role"], "value": m["content"]} for m in messages_of(fields, shape, Remarks())]
+        marks = {name: mark for name in TRAINED if (mark := mark_of(fields.get(name))) is not None}
+        used, messages = used | marks.keys(), [message | marks for message in messages]
         self._unused |= dict.fromkeys(
             name for name, cell in fields.items() if name not in used and not is_missing(cell)
         )

@@ -81,7 +81,7 @@ class WillTrain:
         if self.held_out > 1:
             said += f"; {self.held_out:,} rows are held out."
         else:
-            said += "; 1 row is held out." if self.held_out else "; no row is held out: no verdict."
+            said += "; 1 row is held out." if self.held_out else "; no row is held out, so there will be no verdict."
         return said
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from finetune.models import split_thought
+
 KINDS = ("label", "json", "sql", "number", "short", "free")
 MOST = 0.9
 """Share of the answers that must be of a kind, for the data to be."""
@@ -54,7 +56,7 @@ def kind_of(answers: Sequence[str]) -> str:
         >>> kind_of(['["egg"]', '["milk","flour"]'])
         'json'
     """
-    answers = [answer.strip() for answer in answers[:SAMPLE] if answer.strip()]
+    answers = [said for answer in answers[:SAMPLE] if (said := split_thought(answer)[1].strip())]
     if not answers:
         return "free"
     shapes: dict[str, Callable[[str], Any]] = {
@@ -72,12 +74,13 @@ def kind_of(answers: Sequence[str]) -> str:
 
 
 def look(answer: str, kind: str, expected: str = "") -> Look:
-    """One answer, laid out and judged as its kind wants it.
+    """One answer, laid out and judged as its kind wants it; what was thought before it does not count.
 
     Example:
         >>> look('{"a":1}', "json", '{"a": 1}')
         Look(text='{\\n  "a": 1\\n}', said='valid JSON, as expected', valid=True, right=True)
     """
+    answer, expected = split_thought(answer)[1], split_thought(expected)[1]
     if kind == "json":
         return _look_json(answer, expected)
     if kind == "sql":
@@ -116,13 +119,13 @@ def _compared(right: bool | None) -> str:
 
 
 def plain(text: str) -> str:
-    """A short answer without what does not matter: case, white space, a full stop, quotation marks.
+    """A short answer without what does not matter: a thought, case, white space, a full stop, quotation marks.
 
     Example:
         >>> plain(' "Billing". ')
         'billing'
     """
-    whole = " ".join(text.casefold().split())
+    whole = " ".join(split_thought(text)[1].casefold().split())
     return whole.strip(" \"'`.!") or whole
 
 

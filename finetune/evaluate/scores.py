@@ -16,6 +16,7 @@ from unicodedata import category, normalize
 from finetune.errors import ConfigError
 from finetune.evaluate.arms import CJK
 from finetune.evaluate.kinds import Look, look, plain
+from finetune.models import split_thought
 from finetune.records import Json
 
 MOST_WORDS = 1000
@@ -32,12 +33,14 @@ class Scored:
 
 
 def scored(answer: str, expected: str, kind: str, schema: Json | None = None) -> Scored:
-    """Score one answer; with a JSON Schema, whether it conforms to that is a part of its own.
+    """Score one answer, without what was thought before it; with a JSON Schema, whether it conforms to that is a part
+    of its own.
 
     Example:
         >>> scored('["egg", "milk"]', '["egg"]', "json")
         Scored(right=False, parts={'valid': 1.0, 'field F1': 0.6666666666666666})
     """
+    answer, expected = split_thought(answer)[1], split_thought(expected)[1]
     found = look(answer, kind, expected)
     right = None if kind == "free" else found.right
     return Scored(right, SCORERS[kind].parts(found, answer, expected, schema))
@@ -156,7 +159,7 @@ def confusion(answers: Sequence[str], expected: Sequence[str]) -> dict[str, dict
         >>> confusion(["a", "x"], ["a", "b"])
         {'a': {'a': 1}, 'b': {'(something else)': 1}}
     """
-    names = {plain(want): want.strip() for want in expected}
+    names = {plain(want): split_thought(want)[1].strip() for want in expected}
     table: dict[str, dict[str, int]] = {name: {} for name in sorted(names.values())}
     for said, want in zip(answers, expected, strict=True):
         row, column = table[names[plain(want)]], names.get(plain(said), OTHER)

@@ -11,7 +11,7 @@ from finetune.models.light import counting_tokenizer
 from finetune.models.load import import_libraries, load_empty, load_model, load_tokenizer, load_weights
 from finetune.models.render import IGNORED, LONGEST, Rendered, Span, render, sequences
 from finetune.models.source import Found, find, here, local, refuse_name, stamp
-from finetune.models.template import can_think, end_of_turn, is_learned, prompt_ids, thinks
+from finetune.models.template import can_think, end_of_turn, is_learned, prompt_ids, split_thought, thinks
 
 __all__ = [
     "CATALOGUE",
@@ -47,5 +47,6 @@ __all__ = [
     "render",
     "sequences",
     "stamp",
+    "split_thought",
     "thinks",
 ]

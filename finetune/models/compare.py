@@ -20,8 +20,9 @@ from finetune.records import Json
 if TYPE_CHECKING:
     from finetune.models.template import Tokenizer
 
-What = Literal["system", "user", "tool", "answer", "thought", "past", "call", "tools", "unused"]
-"""Where a text stands: `past` is a thought in an answer that is only read, `unused` after the last answer to learn."""
+What = Literal["system", "user", "tool", "answer", "thought", "past", "call", "tools", "unused", "name"]
+"""Where a text stands: `past` is a thought in an answer that is only read, `unused` after the last answer to learn;
+`name` is who speaks."""
 
 TAGS = re.compile(f"{OPEN}|{CLOSE}")
 SAID: dict[str, What] = {"system": "system", "user": "user", "tool": "tool"}
@@ -90,6 +91,8 @@ def _texts(messages: Sequence[Json], tools: Sequence[Json]) -> Iterator[tuple[Wh
     learned = [place for place, message in enumerate(messages) if is_learned(message)]
     last = learned[-1]
     for place, message in enumerate(messages):
+        if "name" in message and message["role"] != "tool":
+            yield "name", message["name"]
         if place > last:
             yield "unused", message["content"]
         elif message["role"] == "assistant":

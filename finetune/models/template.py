@@ -61,6 +61,21 @@ def thinks(messages: Messages) -> bool:
     return any(message["role"] == "assistant" and "</think>" in message["content"] for message in messages)
 
 
+def split_thought(text: str) -> tuple[str, str]:
+    """What was thought before an answer, and the answer. Where the prompt opens the thought, the text begins within it.
+
+    Example:
+        >>> split_thought("2 and 2\\n</think>\\n\\n4"), split_thought("4"), split_thought("<think>2 and")
+        (('2 and 2', '4'), ('', '4'), ('2 and', ''))
+    """
+    thought, closed, answer = text.rpartition(CLOSE)
+    if closed:
+        return thought.replace(CLOSE, "").strip().removeprefix(OPEN).strip(), answer.lstrip()
+    if text.lstrip().startswith(OPEN):  # cut before the answer began
+        return text.strip().removeprefix(OPEN).strip(), ""
+    return "", text
+
+
 def is_learned(message: Json) -> bool:
     """Whether a turn is one to learn: an answer that is not marked as one to read only.
 

@@ -22,7 +22,7 @@ from finetune.records import Json
 
 ADVANCED: Json = {"advanced": True}
 
-ROWS = ("data", "validation", "mapping", "fixes")
+ROWS = ("data", "validation", "mapping", "fixes", "header")
 """Keys of a YAML file that are no settings: they say which rows are trained on."""
 
 MOST_AT_ONCE = 8
@@ -331,7 +331,7 @@ class TrainConfig(BaseModel):
                 "The YAML contains no settings.", where=path.name, fix="Write one setting per line, as key: value."
             )
         places = {key: values.pop(key) for key in ROWS if key in values}
-        places = {key: place for key, place in places.items() if place}
+        places = {key: place for key, place in places.items() if place or place is False}
         return cls.parse({str(key): value for key, value in values.items()}), places
 
     def changed(self) -> Json:

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from finetune.data import visible
 from finetune.evaluate.glossary import WORDS
+from finetune.models import split_thought
 
 
 class _Layout(Extension):
@@ -47,7 +48,7 @@ _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     undefined=StrictUndefined,
 )
-_environment.filters |= {"cut": cut, "commas": "{:,}".format}
+_environment.filters |= {"cut": cut, "commas": "{:,}".format, "answer": lambda text: split_thought(text)[1]}
 
 
 def macros(file: str) -> Any:

@@ -299,3 +299,83 @@ def test_nulls_deep_in_arguments_follow_the_schema() -> None:
     arguments = messages[1]["tool_calls"][0]["function"]["arguments"]
     assert arguments == {"where": [{"b": None}], "free": {"x": None}}
     assert said == ["null_padding"]
+
+
+# Rows that are not to be learned
+
+
+MARKED = [
+    lambda i, mark: {"messages": [ASKED, {"role": "assistant", "content": f"Answer {i}."}], **mark},
+    lambda i, mark: {"prompt": f"{i}?", "completion": f"Answer {i}.", **mark},
+    lambda i, mark: {"text": f"What about {i}?", "label": f"kind {i}", **mark},
+    lambda i, mark: {
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": f"Answer {i}."}],
+        **mark,
+    },
+]
+
+
+@pytest.mark.parametrize("row", MARKED)
+@pytest.mark.parametrize(
+    ("name", "no", "yes"),
+    [
+        ("train", False, True),
+        ("weight", 0, 1),
+        ("loss_weight", 0.0, 1.0),
+        ("trainable", "false", "true"),
+        ("Training", "no", "yes"),
+        ("loss_mask", "0", None),
+    ],
+)
+def test_a_row_marked_so_is_left_out_and_said(tmp_path: Path, row, name: str, no: object, yes: object) -> None:
+    dataset = load(jsonl(tmp_path, [row(i, {name: yes if i % 3 else no}) for i in range(9)]))
+    assert [example.line for example in dataset.examples] == [2, 3, 5, 6, 8, 9]
+    assert {(left.line, left.code) for left in dataset.rejected} == {(line, "row_not_trained") for line in (1, 4, 7)}
+    assert codes(dataset)["row_not_trained"] == "note"
+    assert "unused_columns" not in codes(dataset)
+
+
+@pytest.mark.parametrize("values", [[0, 0.5, 1], [0, 12, 3], ["0", "light", "heavy"], [0.0, 0.31, 0.07]])
+def test_a_column_of_other_values_is_no_mark(tmp_path: Path, values: list) -> None:
+    rows = [{"prompt": f"{i}?", "completion": f"Answer {i}.", "weight": values[i % 3]} for i in range(9)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert len(dataset.examples) == 9
+    assert codes(dataset)["unused_columns"] == "note"
+
+
+def test_a_mark_counts_beside_a_mapping_too_unless_it_is_mapped(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, [{"q": f"{i}?", "a": f"Answer {i}.", "train": bool(i % 3)} for i in range(9)])
+    assert len(load(path, mapping=Mapping("{q}", "{a}")).examples) == 6
+    assert len(load(path, mapping=Mapping("{q}", "{train}")).examples) == 9
+
+
+@pytest.mark.parametrize(("name", "no"), [("train", False), ("weight", 0), ("loss_mask", "0")])
+def test_a_message_of_a_table_marked_so_is_read_and_not_learned(tmp_path: Path, name: str, no: object) -> None:
+    turns = [("user", "Hi", None), ("assistant", "Yo", no), ("user", "Where?", None), ("assistant", "Here.", None)]
+    rows = [
+        {"conversation_id": n, "role": role, "content": text, name: mark} for n in (1, 2) for role, text, mark in turns
+    ]
+    dataset = load(jsonl(tmp_path, rows))
+    assert [[m.get("weight") for m in example.messages] for example in dataset.examples] == [[None, 0, None, None]] * 2
+    assert "unused_columns" not in codes(dataset)
+
+
+# Classes that look like marks
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [list(range(6)) * 3, [0] * 60 + [1] * 60 + [2, 3, 4, 5], [1] * 55 + [0] * 5 + ["neutral"] * 3, [0, 1, -1] * 5],
+)
+@pytest.mark.parametrize("name", ["label", "Label"])
+def test_numbers_among_classes_are_not_judged_as_marks(tmp_path: Path, classes: list, name: str) -> None:
+    rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", name: kind} for i, kind in enumerate(classes)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert (len(dataset.examples), len(dataset.rejected)) == (len(rows), 0)
+    assert codes(dataset)["unused_columns"] == "note"
+
+
+@pytest.mark.parametrize("marks", [[True, False], [1, 0], ["true", "false"], [1, 1]])
+def test_marks_alone_are_still_marks(tmp_path: Path, marks: list) -> None:
+    rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", "label": marks[i % 2]} for i in range(60)]
+    assert {row.code for row in load(jsonl(tmp_path, rows)).rejected} == {"kto_labels"}

@@ -34,7 +34,7 @@ def test_it_is_said_beforehand(store: Store, small_dataset: data.Dataset, share:
     held = data.held_places(small_dataset, config.held_out)
     will = data.token_stats(small_dataset, tokenizer_of(FAMILIES[0]), held=held).will_train
     assert (will.rows, will.held_out) == (20, 0)
-    assert will.sentence.endswith("no row is held out: no verdict.")
+    assert will.sentence.endswith("no row is held out, so there will be no verdict.")
 
 
 def test_less_than_nothing_is_refused() -> None:

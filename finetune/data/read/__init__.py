@@ -6,7 +6,7 @@
     recognise.py    JSONL, JSON or a table, from the beginning of the text
     decode.py       the text of one JSON value → the value, lenient where nothing is lost
     lines.py        JSONL · elements.py, extent.py  JSON arrays and multi-line objects, streamed
-    delimited.py, header.py    CSV and TSV · parquet.py, footer.py · sheet.py (.xlsx) · cells.py  shared by all tables
+    delimited.py    CSV and TSV · parquet.py, footer.py · sheet.py (.xlsx) · header.py, cells.py  shared by tables
     table.py        Row, Note, Table and the limits
 
 No reader holds the whole file in memory. A row that cannot be used carries its error; a file that cannot be

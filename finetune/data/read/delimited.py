@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 from finetune.data.read.cells import column_names, skip_empty, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
-from finetune.data.read.header import PEEKED, PEEKED_CHARS, begins_with_a_row, names_for
+from finetune.data.read.header import PEEKED, PEEKED_CHARS, header_of
 from finetune.data.read.source import Text, physical_lines
 from finetune.data.read.table import ROW_CHARS, Row, bad_row, too_large
 from finetune.errors import DataError
@@ -168,22 +168,8 @@ class Delimited:
             if characters > PEEKED_CHARS:
                 break
         others = [record.cells for record in peeked if not record.error]
-        row = begins_with_a_row(first.cells, others)
-        if not row and header is None:
-            self._records = chain(peeked, self._records)
-            if row is None:
-                message = "The first line was read as the names of the columns, though none of them is a usual one."
-                self._decoder.notes.once("header_unsure", first.line, message, "If it is a row, say so with one click.")
-            return first.cells
-        names = names_for([first.cells, *others])
-        self._records = chain([first], peeked, self._records)
-        self._decoder.notes.once(
-            "header_missing",
-            first.line,
-            f"The first line looks like the others and was read as a row; the columns were named {', '.join(names)}.",
-            "If it is the header after all, say so with one click.",
-            "warning",
-        )
+        names, row = header_of(first.cells, others, first.line, self._decoder.notes, header)
+        self._records = chain([first] if row else [], peeked, self._records)
         return names
 
     def rows(self) -> Iterator[Row]:

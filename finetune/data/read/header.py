@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from statistics import median
 
+from finetune.data.read.table import Notes
 from finetune.data.shapes.columns import COLUMNS
 
 PEEKED, PEEKED_CHARS = 50, 1 << 20
@@ -45,6 +46,37 @@ def begins_with_a_row(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bo
     if MAYBE_HEADER in votes:
         return False
     return True if MAYBE_ROW in votes else None
+
+
+def header_of(
+    first: Sequence[str], others: Sequence[Sequence[str]], line: int, notes: Notes, header: bool | None = None
+) -> tuple[list[str], bool]:
+    """The names of a table's columns, and whether its first line is one of its rows, which is said.
+
+    `header` is what somebody said of the first line; None: look at it.
+
+    Example:
+        >>> header_of(["ham", "Ok lar"], [["ham", "Hi"], ["spam", "Win!"]] * 5, 1, Notes())
+        (['label', 'text'], True)
+    """
+    if header:
+        return list(first), False
+    row = begins_with_a_row(first, others)
+    if row or header is False:
+        names = names_for([first, *others])
+        named = ", ".join(map(repr, names))
+        notes.once(
+            "header_missing",
+            line,
+            f"The first line looks like the others and was read as a row; the columns were named {named}.",
+            "If it is the header after all, say so with one click.",
+            "warning",
+        )
+        return names, True
+    if row is None:
+        message = "The first line was read as the names of the columns, though none of them is a usual one."
+        notes.once("header_unsure", line, message, "If it is a row, say so with one click.")
+    return list(first), False
 
 
 def names_for(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -85,7 +117,7 @@ def _vote(cell: str, column: list[str]) -> int:
         return ROW if NUMBER.fullmatch(cell) else HEADER
     if cell in cells:
         return ROW
-    if _is_class(cells):
+    if is_class(cells):
         return HEADER
     return _vote_on_words(cell, cells)
 
@@ -101,7 +133,7 @@ def _vote_on_words(cell: str, cells: list[str]) -> int:
     return MAYBE_ROW if words >= LONG_NAME and usual >= LONG_NAME / 2 and not cell.endswith("?") else UNDECIDED
 
 
-def _is_class(cells: Sequence[str]) -> bool:
+def is_class(cells: Sequence[str]) -> bool:
     """Whether a column holds few different short values, over and over."""
     kinds = set(cells)
     most = len(cells) // (2 if all(len(kind.split()) == 1 for kind in kinds) else 3)

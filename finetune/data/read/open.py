@@ -61,7 +61,7 @@ def path_errors(path: str | Path) -> Iterator[None]:
 def read(path: str | Path, header: bool | None = None) -> Table:
     """Open a file and read its rows one at a time. Its content decides how, not its name.
 
-    `header` says whether the first line of a table in text is its header; by default, what it looks like decides.
+    `header` says whether the first line of a table is its header; by default, what it looks like decides.
 
     Raises:
         DataError: the file is missing, empty, damaged, or not a dataset. Iterating over the rows may raise it
@@ -100,7 +100,7 @@ def _read(source: Source, header: bool | None = None) -> Table:
     if head.startswith(b"PAR1"):
         return _finish(source, "parquet", Parquet(source, decoder), notes)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and is_workbook(source):
-        return _finish(source, "xlsx", Sheet(source, decoder), notes)
+        return _finish(source, "xlsx", Sheet(source, decoder, header), notes)
     refuse(source, head)
     return _read_text(find_encoding(source, notes), decoder, header)
 

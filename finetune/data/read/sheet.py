@@ -14,6 +14,7 @@ from typing import Any
 
 from finetune.data.read.cells import column_names, skip_empty, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
+from finetune.data.read.header import PEEKED, header_of
 from finetune.data.read.source import Source
 from finetune.data.read.table import MOST_COLUMNS, Row, bad_row, too_large
 from finetune.errors import DataError
@@ -49,13 +50,14 @@ DAMAGE = (
 
 
 class Sheet:
-    """A sheet: its `columns`, then its rows as text, as they would be in a CSV export.
+    """A sheet: its `columns`, then its rows as text, as they would be in a CSV export. `header` says whether the first
+    line names the columns; None: look at it.
 
     Raises:
         DataError: the workbook is damaged, empty, or unpacks to too much.
     """
 
-    def __init__(self, source: Source, decoder: RowDecoder):
+    def __init__(self, source: Source, decoder: RowDecoder, header: bool | None = None):
         _check_sizes(source)
         import openpyxl
 
@@ -64,7 +66,8 @@ class Sheet:
         self._open = source.open()
         try:
             self._book = openpyxl.load_workbook(self._open, read_only=True, data_only=True, keep_links=False)
-            self._sheet, self._header, cells = self._first_with_rows()
+            self._sheet, first, cells = self._first_with_rows()
+            names, self._begin = self._names(first, cells, header)
             self._formulas = self._second_look() if self._sheet is not None and _has_formulas(source) else None
         except DAMAGE as error:
             raise self._damaged(error) from error
@@ -76,13 +79,23 @@ class Sheet:
                 fix="Put the column names in the first row.",
                 code="empty_file",
             )
+        self.columns = column_names(names, first, source.name, decoder.notes)
+
+    def _names(self, first: int, cells: list[str], header: bool | None) -> tuple[list[str], int]:
+        """The names of the columns, and the line of the first row after them, or that they are in."""
+        if self._sheet is None:
+            return [], 0
         while cells and not cells[-1]:
             cells.pop()
-        self.columns = column_names(cells, self._header, source.name, decoder.notes)
+        after = self._sheet.iter_rows(min_row=first + 1, max_row=first + PEEKED, max_col=max(1, len(cells)))
+        others = [[shown(cell.value, _format_of(cell)) for cell in row] for row in after]
+        filled = [row + [""] * (len(cells) - len(row)) for row in others if any(row)]
+        names, row = header_of(cells, filled, first, self._decoder.notes, header)
+        return names, first + (not row)
 
     def rows(self) -> Iterator[Row]:
         with self._open:
-            for line, (values, unsaved) in enumerate(self._values(), start=self._header + 1):
+            for line, (values, unsaved) in enumerate(self._values(), start=self._begin):
                 cells = [shown(value, form) for value, form in values]
                 if unsaved:
                     yield self._unsaved(line, unsaved, cells)
@@ -94,8 +107,8 @@ class Sheet:
     def _values(self) -> Iterator[tuple[list[tuple[Any, str]], str]]:
         """Each row as values with their number formats, and the place of a formula without a value, or ""."""
         width = len(self.columns) + EXTRA_COLUMNS
-        found = self._sheet.iter_rows(min_row=self._header + 1, max_col=width)
-        for _ in range(EXCEL_ROWS - self._header):
+        found = self._sheet.iter_rows(min_row=self._begin, max_col=width)
+        for _ in range(EXCEL_ROWS - self._begin + 1):
             try:
                 cells = next(found, None)
                 if cells is None:
@@ -115,7 +128,7 @@ class Sheet:
         book = openpyxl.load_workbook(self._open, read_only=True, data_only=False, keep_links=False)
         sheet = book[self._sheet.title]
         sheet.reset_dimensions()
-        return sheet.iter_rows(min_row=self._header + 1, max_col=MOST_COLUMNS, values_only=True)
+        return sheet.iter_rows(min_row=self._begin, max_col=MOST_COLUMNS, values_only=True)
 
     def _formula_without_value(self, values: list[tuple[Any, str]]) -> str:
         formulas = next(self._formulas, None) if self._formulas else None

@@ -18,8 +18,9 @@ from finetune.data.example import Example
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
 from finetune.data.shapes.columns import METADATA, SYSTEMS, columns_of, filled, first_of, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
-from finetune.data.shapes.not_sft import PLACEHOLDER, not_sft, rating_of, unfilled
+from finetune.data.shapes.not_sft import PLACEHOLDER, RATINGS, is_graded, not_sft, rating_of, unfilled
 from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
+from finetune.data.shapes.speakers import names_of, unknown_speakers
 from finetune.data.shapes.tools import tools_of, without_padding
 from finetune.errors import DataError
 from finetune.records import Json
@@ -161,7 +162,11 @@ def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tupl
     roles = SPEAKERS if shape == "sharegpt" or name == "contents" else ROLES
     if isinstance(turns, list):
         turns = [*_system_turn(fields, turns), *turns]
-    messages, tools = conversation(turns, remarks, roles), tools_of(fields, remarks)
+    try:
+        messages = conversation(turns, remarks, roles)
+    except DataError as error:
+        raise (unknown_speakers(names) if (names := names_of(turns)) else error) from error
+    tools = tools_of(fields, remarks)
     known = {name, *KNOWN_BESIDE_TURNS, first_of(fields, SYSTEMS)}
     remarks.unused(_filled(fields, fields.keys() - known))
     return finished(without_padding(messages, tools, remarks), line, remarks, tools)
@@ -267,22 +272,26 @@ def _is_turns(value: Any) -> bool:
 
 def _is_spoken(turn: Json) -> bool:
     """Whether an object is a turn by another name of its role."""
-    return bool({"author", "speaker"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
+    return bool({"author", "speaker", "name"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
 
 
 def judges(values: Iterable[Any]) -> bool:
     """Whether a yes or no beside the answers of some rows judges them. It does not if each of two answers always has
-    the same: then it is the answer once more, as a number.
+    the same: then it is the answer once more, as a number. Nor does it among other values: then it is one of several
+    classes.
 
     Example:
         >>> judges([{"prompt": str(i), "completion": ["no", "yes"][i % 2], "label": i % 2} for i in range(6)])
         False
     """
     both = []
-    for fields in map(fields_of, values):
-        mark = rating_of(fields) if fields else None
+    found = [fields for value in values if (fields := fields_of(value))]
+    if any(is_graded(fields.get(name)) for fields in found for name in RATINGS):
+        return False
+    for fields in found:
+        mark = rating_of(fields)
         shape = recognise(fields) if mark is not None else None
-        if fields and shape not in (None, "chat", "sharegpt", "text", "self_instruct"):
+        if shape not in (None, "chat", "sharegpt", "text", "self_instruct"):
             both.append((mark, str(fields.get(columns_of(fields, shape)[1]))))
     kinds = set(both)
     return not (len(both) >= FEWEST_MARKS and len(kinds) == 2 and len({mark for mark, _ in kinds}) == 2)

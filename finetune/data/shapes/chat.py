@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from finetune.data.shapes.content import Remarks, as_json, bad, is_missing, listed, text_of
+from finetune.data.shapes.not_sft import TRAINED, YES_NO
 from finetune.data.shapes.parts import Parts, parts_of
 from finetune.data.shapes.tools import calls_of
 from finetune.records import Json
@@ -53,11 +54,6 @@ CONTENTS = ("content", "value", "parts", "text")
 
 SPOKEN_BY = ("role", "from", "author", "speaker")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-TRAINED = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss_weight")
-"""Marks of a message that say whether it is learned."""
-
-YES_NO = {"false": 0, "true": 1}
-
 KNOWN = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "from", "value"),
     *(*THOUGHTS, *TRAINED),
@@ -162,7 +158,7 @@ def _remark_unknown(turn: dict, place: str, remarks: Remarks) -> None:
 
 def unused_keys(names: Iterable[str]) -> tuple[str, str]:
     """What the report says about keys of messages that were left out, and what to do about it."""
-    known = ", ".join(sorted(KNOWN - UNSAID))
+    known = ", ".join(map(repr, sorted(KNOWN - UNSAID)))
     return f"A message has keys that are not used: {listed(sorted(names), 80)}.", f"Known keys: {known}."
 
 
@@ -175,7 +171,7 @@ def _role(turn: dict, roles: dict[str, str]) -> str:
     if role is None or not ({*CONTENTS, "tool_calls", "function_call", "refusal"} & set(turn)):
         raise bad("message_missing_key", "A message has no 'role' or no 'content'.", "Every message needs both.")
     if not isinstance(role, str) or role not in roles:
-        raise bad("unrecognized_role", f"Unknown role {str(role)[:30]!r}.", f"Use {', '.join(ROLES)}.")
+        raise bad("unrecognized_role", f"Unknown role {str(role)[:30]!r}.", f"Use {', '.join(map(repr, ROLES))}.")
     return roles[role]
 
 

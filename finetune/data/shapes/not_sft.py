@@ -6,7 +6,7 @@ Example:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from finetune.data.shapes.content import bad, is_missing
@@ -36,6 +36,14 @@ YES = (True, "true", "1", "good", "correct", "desirable", "thumbs_up", "up")
 NO = (False, "false", "0", "bad", "incorrect", "undesirable", "thumbs_down", "down")
 RATINGS = ("label", "kto_tag", "thumbs_up", "is_desirable", "desirable")
 """Columns in which an answer is marked as a good or a bad one."""
+
+NOT_TRAINED = "row_not_trained"
+TRAINED = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss_weight")
+"""Marks of a message, or of a row, that say whether it is learned."""
+
+YES_NO = {"false": 0, "true": 1}
+IN_A_CELL = {**YES_NO, "0": 0, "1": 1, "0.0": 0, "1.0": 1, "no": 0, "yes": 1}
+"""How a table, in which all is text, writes the same."""
 
 COMPARED = frozenset(name for pair in PREFERENCE for name in pair)
 RETRIEVED = frozenset(pair[1] for pair in RETRIEVAL)
@@ -99,6 +107,52 @@ def rating_of(fields: Json) -> bool | None:
     marks = (mark.strip().lower() if isinstance(mark, str) else mark for mark in marks)
     mark = next((mark for mark in marks if _is_yes_no(mark)), None)
     return None if mark is None else mark in YES
+
+
+def is_graded(value: Any) -> bool:
+    """Whether what stands in a column of `RATINGS` is more than a yes or a no: a class, or stars.
+
+    Example:
+        >>> is_graded(3), is_graded("neutral"), is_graded(1), is_graded(None)
+        (True, True, False, False)
+    """
+    return not is_missing(value) and not _is_yes_no(value.strip().lower() if isinstance(value, str) else value)
+
+
+def marks_of(rows: Iterable[Json]) -> frozenset[str]:
+    """The columns that say of each row whether it is to be trained: ``train``, ``weight`` … with a yes or a no in each.
+
+    Example:
+        >>> marks_of([{"prompt": "2+2?", "completion": "5", "train": False, "weight": 0.5}])
+        frozenset({'train'})
+    """
+    found: dict[str, bool] = {}
+    for fields in rows:
+        for name in TRAINED:
+            if not is_missing(fields.get(name)):
+                found[name] = found.get(name, True) and mark_of(fields[name]) is not None
+    return frozenset(name for name, marks in found.items() if marks)
+
+
+def not_trained(fields: Json, marks: Iterable[str]) -> DataError | None:
+    """The error for a row that one of these columns leaves out of training, or None."""
+    name = next((name for name in marks if name in fields and mark_of(fields[name]) == 0), None)
+    if name is None:
+        return None
+    return bad(
+        NOT_TRAINED, f"Left out: {name!r} says that the row is not to be trained.", "Remove the mark to train it."
+    )
+
+
+def mark_of(value: Any) -> int | None:
+    """The 0 or 1 that a cell says of training; None for any other value, such as a weight of 0.5.
+
+    Example:
+        >>> mark_of(False), mark_of("yes"), mark_of(0.5)
+        (0, 1, None)
+    """
+    value = IN_A_CELL.get(value.strip().lower()) if isinstance(value, str) else value
+    return int(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 def unfilled(messages: Sequence[Json]) -> DataError | None:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from finetune.chat.reply import Reply
 from finetune.chat.talk import Column, Talk, Turn
 from finetune.evaluate import look
+from finetune.models import split_thought
 from finetune.ui.html import macros, render
 
 TEMPLATES = macros("chat/compare.html")
@@ -68,8 +69,10 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
     """What the template's `answer` takes."""
     found = look(reply.text, kind, one.expected) if reply.stop else None
     extras = Markup()
+    thought, answer = split_thought(reply.text) if reply.stop else ("", reply.text)
     if found:
-        extras += _difference(one.replies[0].text, reply.text) if compared else Markup()
+        extras += TEMPLATES.thought(thought) if thought else Markup()
+        extras += _difference(split_thought(one.replies[0].text)[1], answer) if compared else Markup()
         extras += details(reply, one.replies[0])
     good = (found.valid if found.right is None else found.right) if found else None
     return {
@@ -80,7 +83,7 @@ def _answer(column: Column, reply: Reply, one: Turn, kind: str, compared: bool) 
         "text": found.text if found else reply.text,
         "waiting": _waiting(reply),
         "busy": not reply.stop,
-        "copied": reply.text.encode("utf-8", "replace").decode(),
+        "copied": answer.encode("utf-8", "replace").decode(),
         "stats": stats(reply),
         "extras": extras,
     }

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from finetune import data
@@ -70,7 +71,11 @@ class Opened:
         record = data.keep_dataset(self.services.store, dataset, owner(browser), settings, parent, author)
         kept, held = data.originals(record)
         validation = replace(dataset.validation, path=held) if dataset.validation and held else None
-        self._put(record, replace(dataset, path=kept, validation=validation))
+        parts = tuple(
+            replace(part, place=stored.place, path=Path(stored.place))
+            for part, stored in zip(dataset.parts, data.kept_parts(record), strict=True)
+        )
+        self._put(record, replace(dataset, path=kept, validation=validation, parts=parts))
         return record
 
     def forget(self, dataset_id: str) -> None:

@@ -36,14 +36,18 @@ def too_few(split: data.Split | None, examples: int) -> str:
 
     Example:
         >>> too_few(data.Split("ratio", 51, 9, 0.15, 0), 60)
-        'A verdict needs at least 20 held-out rows, and there are 9. Bring about 74 more examples, or hold out …'
+        'A verdict needs at least 20 held-out rows; there are 9. Bring about 74 more examples, or hold out …'
     """
     if split is None or split.validation >= FEWEST:
         return ""
-    said = f"A verdict needs at least {FEWEST} held-out rows, and "
-    said += f"there are {split.validation}. " if split.validation > 1 else "there is one. "
+    said = (
+        f"A verdict needs at least {FEWEST} held-out rows; there are {split.validation}. "
+        if split.validation > 1
+        else f"A verdict needs at least {FEWEST} held-out rows; there is only one. "
+    )
+    missing = FEWEST - split.validation
     if split.by == "file" or not split.ratio:
-        return f"{said}Bring at least {FEWEST - split.validation} more held-out rows."
+        return said + ("Bring one more." if missing == 1 else f"Bring at least {missing} more held-out rows.")
     more = max(1, math.ceil(FEWEST / split.ratio) - examples)
     return f"{said}Bring about {more:,} more examples, or hold out a larger share on the Train tab."
 

@@ -228,3 +228,54 @@ def test_a_formula_without_a_value_is_not_called_empty(tmp_path: Path, formula: 
     ]
     assert found[0].error is not None
     assert "'completion'" in found[0].error.what
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (
+            [["ham", "Ok lar, joking"], *[[["ham", "spam"][i % 2], f"Message {i} came"] for i in range(12)]],
+            ("label", "text"),
+        ),
+        ([[f"Where is island {i}?", f"It lies {i} miles off."] for i in range(9)], ("prompt", "completion")),
+        (
+            [[i, f"Where is island {i}?", f"It lies {i} miles off."] for i in range(1, 9)],
+            ("id", "prompt", "completion"),
+        ),
+        ([[f"Film {i} was fine.", i % 3] for i in range(9)], ("text", "label")),
+    ],
+)
+def test_a_sheet_without_a_header_keeps_its_first_row(tmp_path: Path, rows: list, columns: tuple[str, ...]) -> None:
+    table = read(workbook(tmp_path / "rows.xlsx", rows))
+    found = list(table.rows)
+    assert table.columns == columns
+    assert [(row.line, list(row.value.values())) for row in found[:1]] == [(1, [str(cell) for cell in rows[0]])]
+    assert len(found) == len(rows)
+    assert [note.code for note in table.notes] == ["header_missing"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["prompt", "completion"], *[["Hi", "Hello"]] * 5],
+        [["Frage", "Antwort"], *[[f"Wo liegt die Insel {i}?", f"Sie liegt {i} Meilen draußen."] for i in range(9)]],
+        [["Text", "Class"], *[[f"Film {i}", i % 3] for i in range(9)]],
+        [["mail", None, "kind"], *[[f"Mail {i}", "", "bill"] for i in range(9)]],
+    ],
+)
+def test_the_header_of_a_sheet_stays_its_header(tmp_path: Path, rows: list) -> None:
+    table = read(workbook(tmp_path / "rows.xlsx", rows))
+    assert table.columns[0] == rows[0][0]
+    assert len(list(table.rows)) == len(rows) - 1
+    assert "header_missing" not in {note.code for note in table.notes}
+
+
+def test_a_first_row_of_a_sheet_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for i in range(6):
+        book.active.append([f"What is the code of harbour {i}?", i + 7])
+        book.active.cell(i + 1, 2).number_format = "0000"
+    book.save(tmp_path / "rows.xlsx")
+    rows = [list(row.value.values()) for row in read(tmp_path / "rows.xlsx").rows]
+    assert rows[0] == ["What is the code of harbour 0?", "0007"]
+    assert len(rows) == 6
