@@ -35,6 +35,7 @@ from finetune.data.texts import (
     may_have_special,
     script_of,
 )
+from finetune.records import Json
 
 FEW, VERY_FEW = 50, 10
 """Below this many examples a fine-tune learns a form at most; below that it is unlikely to have any effect."""
@@ -166,7 +167,6 @@ class Checks:
     def add(self, example: Example) -> None:
         """Check one example, now or with the next ones."""
         self._lines.append(example.line)
-        self._systems.add(example.system or "", example.line)
         if example.label is not None:
             self._labels[example.label] += 1
         self._batch.append((example.messages, example.tools))
@@ -178,6 +178,7 @@ class Checks:
         """Have the batch looked at, and add up what was seen of it or of those before it."""
         first = len(self._lines) - len(self._batch)
         if self._batch:
+            self._systems.add([_system(messages) for messages, _ in self._batch], self._lines[first:])
             self._looks.give(self._batch, max(0, NEAR_ROWS - first), self._characters)
         self._batch, self._characters = [], 0
         for seen in self._looks.known():
@@ -187,9 +188,7 @@ class Checks:
         """Add up what was seen of the next rows."""
         first, self._seen = self._seen, self._seen + len(seen.scripts)
         self._fingerprinter.take(seen.marks)
-        for row, script in enumerate(seen.scripts, first):
-            if script:
-                self._scripts.add(script, self._lines[row])
+        self._scripts.add(seen.scripts, self._lines[first : self._seen])
         for row, place, said in seen.found:
             check = TEXT_CHECKS[place]
             self._findings.add(check.code, self._lines[first + row], said, check.hint, check.severity)
@@ -300,6 +299,10 @@ class Checks:
         return Problem(code, "warning", len(rows), lines_at(self._lines, rows), message, hint)
 
 
+def _system(messages: Sequence[Json]) -> str:
+    return messages[0]["content"] if messages[0]["role"] == "system" else ""
+
+
 def _is_numeric(label: str) -> bool:
     """Whether a label is a number, or a list of numbers."""
     return all(map(is_number, label.strip("[] ").split(",")))
@@ -312,7 +315,17 @@ class _Kinds:
         self.counts: dict[str, int] = {}
         self._lines: dict[str, list[int]] = {}
 
-    def add(self, kind: str, line: int) -> None:
+    def add(self, kinds: Sequence[str | None], lines: Sequence[int]) -> None:
+        """Add rows by their kinds and their lines; None is no kind."""
+        only = kinds[0]
+        if only in self.counts and len(self._lines[only]) == FIRST_LINES and kinds.count(only) == len(kinds):
+            self.counts[only] += len(kinds)  # most batches are of one kind
+            return
+        for kind, line in zip(kinds, lines, strict=True):
+            if kind is not None:
+                self._add(kind, line)
+
+    def _add(self, kind: str, line: int) -> None:
         if kind not in self.counts and len(self.counts) >= MOST_SYSTEMS:
             kind = "…"
         self.counts[kind] = self.counts.get(kind, 0) + 1

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from finetune.data.example import Example, answer_place
-from finetune.data.minhash import HASHES, SPREAD, Numbers, beginning, overlap, plain, signatures_of
+from finetune.data.minhash import HASHES, SPREAD, Numbers, beginnings, overlap, plain, signatures_of
 from finetune.records import Json
 
 NEAR_ROWS = 100_000
@@ -101,7 +101,7 @@ def marks_of(rows: Sequence[Conversation], signed: int) -> Marks:
         last = answer_place(messages)
         asked.append(_prompt(messages[:last]) + _tools(tools) if last else "")
         said.append(_said(messages[last]))
-    starts = [beginning(_words(messages)) for messages, _ in rows[:signed]]
+    starts = beginnings([_words(messages) for messages, _ in rows[:signed]])
     return Marks(_hashes(asked, none=0), _hashes(said), b"".join(map(_signatures, _portions(starts))))
 
 

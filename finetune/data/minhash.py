@@ -5,7 +5,7 @@ hashed once ("one-permutation" MinHash): the range of the hash is cut into 32 pa
 one of the numbers; a part without any takes the number of the next part that has one.
 
 Example:
-    >>> a, b = signatures_of([beginning("The harbour lies below."), beginning("the  harbour lies below!")])
+    >>> a, b = signatures_of(beginnings(["The harbour lies below.", "the  harbour lies below!"]))
     >>> float((a == b).mean())
     0.96875
 """
@@ -32,7 +32,7 @@ Numbers = np.ndarray
 
 
 def signatures_of(texts: Sequence[bytes]) -> Numbers:
-    """The signatures of some texts, given by their `beginning`: a row of `HASHES` numbers for each.
+    """The signatures of some texts, given by their `beginnings`: a row of `HASHES` numbers for each.
 
     The texts are hashed end to end, so that numpy is called once for all of them instead of once for each; for short
     texts the calls would take longer than the hashing. A text has as many shingles as bytes, less four: the last four
@@ -53,13 +53,37 @@ def signatures_of(texts: Sequence[bytes]) -> Numbers:
     return np.where(later == _NONE, later[:, :1], later)
 
 
-def beginning(text: str) -> bytes:
-    """The part of a text that is shingled, normalised as by `plain`. It has at least five bytes.
+def beginnings(texts: Sequence[str]) -> list[bytes]:
+    """The part of each text that is shingled, normalised as by `plain`. It has at least five bytes.
 
     Example:
-        >>> beginning("  A  b")
-        b'a b  '
+        >>> beginnings(["  A  b", "É"])
+        [b'a b  ', b'\xc3\xa9   ']
     """
+    together = iter(_folded([text for text in texts if _is_simple(text)]))
+    return [next(together) if _is_simple(text) else _beginning(text) for text in texts]
+
+
+def _is_simple(text: str) -> bool:
+    return text.isascii() and len(text) <= 2 * LONGEST and "\0" not in text
+
+
+def _folded(texts: Sequence[str]) -> list[bytes]:
+    """Simple texts normalised all at once."""
+    data = "\0".join(texts).encode().translate(_FOLDED)
+    space = np.frombuffer(data, np.uint8) == ord(" ")
+    if (space[1:] & space[:-1]).any():  # a tenth of the time of looking for two of them
+        data = _single_spaced(data)
+    return [_shingled(text.strip()) for text in data.split(b"\0")]
+
+
+def _single_spaced(data: bytes) -> bytes:
+    while b"  " in data:
+        data = data.replace(b"  ", b" ")
+    return data
+
+
+def _beginning(text: str) -> bytes:
     start = _shingled(_plain_bytes(text[: 2 * LONGEST]))  # rarely is more needed
     return start if len(start) == LONGEST or len(text) <= 2 * LONGEST else _shingled(_plain_bytes(text))
 
@@ -92,10 +116,7 @@ def _plain_bytes(text: str) -> bytes:
     """`plain` as bytes, in less than half the time for ASCII."""
     if not text.isascii():
         return plain(text).encode("utf-8", "surrogatepass")
-    data = text.encode().translate(_FOLDED)
-    while b"  " in data:
-        data = data.replace(b"  ", b" ")
-    return data.strip()
+    return _single_spaced(text.encode().translate(_FOLDED)).strip()
 
 
 def _hashes(data: bytes) -> Numbers:

@@ -202,7 +202,8 @@ def _quickly(text: str) -> Json | None:
 
 def _count_texts(value: Json) -> float:
     """How many keys and texts there are in a value, at any depth; infinitely many if there are inexact numbers, too."""
-    count, parts = 0, [value]
+    count = 0
+    parts: list[Any] = [value]
     for part in parts:  # grows meanwhile
         kind = type(part)
         if kind is str:
