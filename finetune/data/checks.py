@@ -10,13 +10,14 @@ Example:
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from finetune.data.duplicates import NEAR_ROWS, Fingerprinter, Fingerprints
-from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, in_order
+from finetune.data.duplicates import NEAR_ROWS, Conversation, Fingerprinter, Fingerprints, marks_of
+from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, answer_place, in_order
+from finetune.data.second import Looks, Seen
 from finetune.data.shapes.columns import is_number
 from finetune.data.texts import (
     control_name,
@@ -34,6 +35,7 @@ from finetune.data.texts import (
     may_have_special,
     script_of,
 )
+from finetune.records import Json
 
 FEW, VERY_FEW = 50, 10
 """Below this many examples a fine-tune learns a form at most; below that it is unlikely to have any effect."""
@@ -127,54 +129,75 @@ TEXT_CHECKS = (
 )
 
 
+def look(rows: Sequence[Conversation], signed: int) -> Seen:
+    """Look at some rows, each on its own, and sign the first `signed` of them."""
+    scripts = [script_of(messages[answer_place(messages)]["content"]) for messages, _ in rows]
+    return Seen(marks_of(rows, signed), scripts, list(_checked(rows)))
+
+
+def _checked(rows: Sequence[Conversation]) -> Iterator[tuple[int, int, str]]:
+    """Test the texts of all rows at once, and then each row for what may be among them."""
+    texts = [message["content"] for messages, _ in rows for message in messages]
+    ascii = "\n".join([text for text in texts if text.isascii()])
+    other = "\n".join([text for text in texts if not text.isascii()])  # tests of these take longer
+    suspected = [place for place, check in enumerate(TEXT_CHECKS) if check.suspect(ascii) or check.suspect(other)]
+    for row, (messages, _) in enumerate(rows if suspected else ()):
+        for place in suspected:
+            check = TEXT_CHECKS[place]
+            said = (m["content"] for m in messages if not check.answers_only or m["role"] == "assistant")
+            if (found := next(filter(check.hit, said), None)) is not None:
+                yield row, place, _said(check, found)
+
+
 class Checks:
     """Collects the findings of one dataset."""
 
     def __init__(self) -> None:
         self._findings = Findings()
         self._fingerprinter = Fingerprinter()
+        self._looks = Looks(look)
+        self._seen = 0
         self._lines = array("q")
         self._systems = _Kinds()
         self._scripts = _Kinds()
         self._labels: Counter[str] = Counter()
-        self._batch: list[Example] = []
-        self._texts: list[str] = []
+        self._batch: list[Conversation] = []
         self._characters = 0
 
     def add(self, example: Example) -> None:
         """Check one example, now or with the next ones."""
         self._lines.append(example.line)
-        self._fingerprinter.add(example)
-        self._systems.add(example.system or "", example.line)
         if example.label is not None:
             self._labels[example.label] += 1
-        if script := script_of(example.answer):
-            self._scripts.add(script, example.line)
-        self._batch.append(example)
-        for message in example.messages:
-            self._texts.append(message["content"])
-            self._characters += len(message["content"]) + 1
+        self._batch.append((example.messages, example.tools))
+        self._characters += sum([len(message["content"]) for message in example.messages])
         if self._characters > BATCH:
-            self._check_texts()
+            self._look()
 
-    def _check_texts(self) -> None:
-        """Test the texts of the batch all at once, and then each row for what may be among them."""
-        together = "\n".join(self._texts)
-        suspected = [check for check in TEXT_CHECKS if check.suspect(together)]
-        for example in self._batch if suspected else ():
-            answers = [m["content"] for m in example.messages if m["role"] == "assistant"]
-            texts = [m["content"] for m in example.messages]
-            for check in suspected:
-                found = next(filter(check.hit, answers if check.answers_only else texts), None)
-                if found is not None:
-                    self._findings.add(check.code, example.line, _said(check, found), check.hint, check.severity)
-        self._batch.clear()
-        self._texts.clear()
-        self._characters = 0
+    def _look(self) -> None:
+        """Have the batch looked at, and add up what was seen of it or of those before it."""
+        first = len(self._lines) - len(self._batch)
+        if self._batch:
+            self._systems.add([_system(messages) for messages, _ in self._batch], self._lines[first:])
+            self._looks.give(self._batch, max(0, NEAR_ROWS - first), self._characters)
+        self._batch, self._characters = [], 0
+        for seen in self._looks.known():
+            self._take(seen)
+
+    def _take(self, seen: Seen) -> None:
+        """Add up what was seen of the next rows."""
+        first, self._seen = self._seen, self._seen + len(seen.scripts)
+        self._fingerprinter.take(seen.marks)
+        self._scripts.add(seen.scripts, self._lines[first : self._seen])
+        for row, place, said in seen.found:
+            check = TEXT_CHECKS[place]
+            self._findings.add(check.code, self._lines[first + row], said, check.hint, check.severity)
 
     def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Fingerprints]:
         """The problems of all examples seen, and their fingerprints. `examples` must be those same examples."""
-        self._check_texts()
+        self._look()
+        for seen in self._looks.finish():
+            self._take(seen)
         prints = self._fingerprinter.prints(examples)
         together = (
             self._few(),
@@ -276,6 +299,10 @@ class Checks:
         return Problem(code, "warning", len(rows), lines_at(self._lines, rows), message, hint)
 
 
+def _system(messages: Sequence[Json]) -> str:
+    return messages[0]["content"] if messages[0]["role"] == "system" else ""
+
+
 def _is_numeric(label: str) -> bool:
     """Whether a label is a number, or a list of numbers."""
     return all(map(is_number, label.strip("[] ").split(",")))
@@ -288,7 +315,17 @@ class _Kinds:
         self.counts: dict[str, int] = {}
         self._lines: dict[str, list[int]] = {}
 
-    def add(self, kind: str, line: int) -> None:
+    def add(self, kinds: Sequence[str | None], lines: Sequence[int]) -> None:
+        """Add rows by their kinds and their lines; None is no kind."""
+        only = kinds[0]
+        if only in self.counts and len(self._lines[only]) == FIRST_LINES and kinds.count(only) == len(kinds):
+            self.counts[only] += len(kinds)  # most batches are of one kind
+            return
+        for kind, line in zip(kinds, lines, strict=True):
+            if kind is not None:
+                self._add(kind, line)
+
+    def _add(self, kind: str, line: int) -> None:
         if kind not in self.counts and len(self.counts) >= MOST_SYSTEMS:
             kind = "…"
         self.counts[kind] = self.counts.get(kind, 0) + 1

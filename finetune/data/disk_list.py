@@ -56,7 +56,8 @@ class Spool(Sequence[T], Generic[T]):
             DataError: the rows take up far more than the file they came from could hold.
         """
         data = marshal.dumps(self._encode(item))  # an eighth of the time of JSON; nobody else can write to the file
-        if self._ends[-1] + len(data) > self._most:
+        end = self._ends[-1] + len(data)
+        if end > self._most:
             raise DataError(
                 f"The rows take more than {self._most / 2**20:,.0f} MiB.",
                 where="rows",
@@ -64,7 +65,7 @@ class Spool(Sequence[T], Generic[T]):
                 code="data_too_large",
             )
         self._file.write(data)
-        self._ends.append(self._ends[-1] + len(data))
+        self._ends.append(end)
 
     def finish(self) -> "Spool[T]":
         """Flush the file, so that it can be read."""
@@ -154,7 +155,7 @@ class Keeper(Generic[T]):
 
 def example_keeper() -> Keeper[Example]:
     """A keeper for examples."""
-    return Keeper(_pack, _unpack, lambda example: sum(len(message["content"]) for message in example.messages))
+    return Keeper(_pack, _unpack, lambda example: sum([len(message["content"]) for message in example.messages]))
 
 
 def rejected_keeper() -> Keeper[Rejected]:

@@ -13,16 +13,17 @@ Example:
     {9: 2}
 """
 
-import hashlib
 import json
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
-from finetune.data.example import Example
-from finetune.data.minhash import HASHES, SPREAD, Numbers, beginning, overlap, plain, signatures_of
+from finetune.data.example import Example, answer_place
+from finetune.data.minhash import HASHES, SPREAD, Numbers, beginnings, overlap, plain, signatures_of
 from finetune.records import Json
 
 NEAR_ROWS = 100_000
@@ -40,6 +41,9 @@ BANDS = 8
 BATCH = 1 << 16
 """Bytes of text whose signatures are computed at once: enough to make numpy's calls few, and small enough for the
 processor's cache."""
+
+AT_ONCE = 100
+"""Rows that are taken together."""
 
 
 @dataclass(frozen=True)
@@ -78,57 +82,78 @@ class Fingerprints:
         return np.flatnonzero(np.isin(self.prompts, prompts[(answers > 1) & (prompts != 0)]))
 
 
+Conversation = tuple[Sequence[Json], Sequence[Json]]
+"""The messages and the tools of an example."""
+
+
+class Marks(NamedTuple):
+    """The fingerprints of some rows, as bytes, which go from one process to another as they are."""
+
+    prompts: bytes
+    answers: bytes
+    signatures: bytes
+
+
+def marks_of(rows: Sequence[Conversation], signed: int) -> Marks:
+    """Fingerprint some rows, and sign the first `signed` of them."""
+    asked, said = [], []
+    for messages, tools in rows:
+        last = answer_place(messages)
+        asked.append(_prompt(messages[:last]) + _tools(tools) if last else "")
+        said.append(_said(messages[last]))
+    starts = beginnings([_words(messages) for messages, _ in rows[:signed]])
+    return Marks(_hashes(asked, none=0), _hashes(said), b"".join(map(_signatures, _portions(starts))))
+
+
+def _portions(starts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The texts in portions of about `BATCH` bytes."""
+    first = size = 0
+    for place, start in enumerate(starts, 1):
+        size += len(start)
+        if size > BATCH or place == len(starts):
+            yield starts[first:place]
+            first, size = place, 0
+
+
+def _signatures(starts: Sequence[bytes]) -> bytes:
+    return signatures_of(starts).tobytes()
+
+
 class Fingerprinter:
-    """Fingerprints examples one at a time, as they are read."""
+    """Collects the marks of all rows, some at a time."""
 
     def __init__(self) -> None:
-        self._prompts, self._answers = array("Q"), array("Q")
-        self._starts: list[bytes] = []  # the shingled part of the texts whose signatures are still to be computed
-        self._bytes = 0
-        self._signatures: list[Numbers] = []
+        self._marks: list[Marks] = []
 
-    def add(self, example: Example) -> None:
-        """Fingerprint one example."""
-        asked = example.prompt
-        self._prompts.append(_hash(_prompt(asked) + _tools(example)) if asked else 0)
-        self._answers.append(_hash(_said(example.messages[len(asked)])))
-        if len(self._answers) <= NEAR_ROWS:
-            start = beginning(_words(example))
-            self._starts.append(start)
-            self._bytes += len(start)
-            if self._bytes > BATCH:
-                self._sign()
-
-    def _sign(self) -> None:
-        if self._starts:
-            self._signatures.append(signatures_of(self._starts))
-        self._starts.clear()
-        self._bytes = 0
+    def take(self, marks: Marks) -> None:
+        """Add the marks of the next rows."""
+        self._marks.append(marks)
 
     def prints(self, examples: Sequence[Example]) -> Fingerprints:
-        """The fingerprints of all examples added. `examples` must be those same examples: candidates are compared."""
-        self._sign()
-        signatures = np.concatenate([np.empty((0, HASHES), np.uint32), *self._signatures])
-        prompts, answers = (np.frombuffer(hashes, dtype=np.uint64) for hashes in (self._prompts, self._answers))
-        near = near_groups(signatures, answers, examples)
-        return Fingerprints(prompts, answers, prompts * SPREAD + answers, signatures, near)
+        """The fingerprints of all rows. `examples` must be those same rows: candidates are compared."""
+        asked = np.frombuffer(b"".join([marks.prompts for marks in self._marks]), np.uint64)
+        said = np.frombuffer(b"".join([marks.answers for marks in self._marks]), np.uint64)
+        signed = np.frombuffer(b"".join([marks.signatures for marks in self._marks]), np.uint32).reshape(-1, HASHES)
+        self._marks.clear()
+        return Fingerprints(asked, said, asked * SPREAD + said, signed, near_groups(signed, said, examples))
 
 
 def fingerprint(examples: Sequence[Example]) -> Fingerprints:
     """The fingerprints of examples that are already loaded."""
-    fingerprinter = Fingerprinter()
-    for example in examples:
-        fingerprinter.add(example)
+    fingerprinter, left, all_rows = Fingerprinter(), NEAR_ROWS, iter(examples)
+    while rows := [(example.messages, example.tools) for example in islice(all_rows, AT_ONCE)]:
+        fingerprinter.take(marks_of(rows, left))
+        left = max(0, left - len(rows))
     return fingerprinter.prints(examples)
 
 
 def words_of(example: Example) -> str:
     """The text that near-duplicates are compared by: all messages except the system prompt."""
-    return plain(_words(example))
+    return plain(_words(example.messages))
 
 
-def _words(example: Example) -> str:
-    return " ".join([message["content"] for message in example.messages if message["role"] != "system"])
+def _words(messages: Sequence[Json]) -> str:
+    return " ".join([message["content"] for message in messages if message["role"] != "system"])
 
 
 def nearly_same(a: Example, b: Example) -> bool:
@@ -221,9 +246,9 @@ def _prompt(messages: Sequence[Json]) -> str:
     return "\x00".join([f"{m['role']}:{_said(m)}" for m in messages])
 
 
-def _tools(example: Example) -> str:
+def _tools(tools: Sequence[Json]) -> str:
     """The tools are part of what is asked: the same words with other tools are another question."""
-    return json.dumps(example.tools, sort_keys=True) if example.tools else ""
+    return json.dumps(tools, sort_keys=True) if tools else ""
 
 
 def _answer(example: Example) -> str:
@@ -235,5 +260,11 @@ def _said(message: Json) -> str:
     return text + json.dumps(message["tool_calls"], sort_keys=True) if "tool_calls" in message else text
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+def _hashes(texts: Sequence[str], none: int | None = None) -> bytes:
+    """A 64-bit hash of each text, none of them 0; of an empty one, `none` if it is given."""
+    digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
+    hashes = np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
+    hashes[hashes == 0] = 1
+    if none is not None:
+        hashes[[not text for text in texts]] = none
+    return hashes.tobytes()

@@ -14,7 +14,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 from finetune.data.dataset import Dataset
 from finetune.data.example import Example, Rejected
@@ -81,13 +80,17 @@ class Edited:
 
     def states(self) -> Iterator[Example | None]:
         """Each row as it is now, in the order of their places; None for one that is deleted."""
+        yield from (after for _, after in self.changes())
+
+    def changes(self) -> Iterator[tuple[Example | None, Example | None]]:
+        """Each row as it was, None for one that is added, and as it is now, None for one that is deleted."""
         for place, example in enumerate(self.rows):
-            if not self._replaced and place not in self._own:
-                yield example
+            if place not in self._own:
+                yield example, self._replaced_in(example)
                 continue
             after, gone = self._now(place, example)
-            yield None if gone else after
-        yield from (self.now(place) for place in range(len(self.rows), len(self)))
+            yield example, None if gone else after
+        yield from ((None, self.now(place)) for place in range(len(self.rows), len(self)))
 
     def counts(self) -> Counts:
         """What the steps come to, without looking at any row that no step names."""
@@ -103,6 +106,12 @@ class Edited:
             return self.rows[place]
         step = self._added[place - len(self.rows)][1]
         return Example(tuple(step.messages), self._last + 1 + place - len(self.rows), tuple(step.tools))
+
+    def _replaced_in(self, example: Example) -> Example:
+        """A row that no step names."""
+        for _, step in self._replaced:
+            example = step.of(example)
+        return example
 
     def _now(self, place: int, example: Example) -> tuple[Example, bool]:
         since = self._added[place - len(self.rows)][0] if place >= len(self.rows) else -1
@@ -146,7 +155,7 @@ def apply_edits(dataset: Dataset, steps: Steps) -> Dataset:
 
 def _kept(edited: Edited) -> Iterator[tuple[Example, Example | None]]:
     """Each row with what becomes of it; one that was added and deleted again never was."""
-    for before, after in zip_longest(edited.rows, edited.states()):
+    for before, after in edited.changes():
         if before is not None:
             yield before, after
         elif after is not None:

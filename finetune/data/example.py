@@ -1,7 +1,7 @@
 """Examples, and the problems of rows that could not become one."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,10 +58,15 @@ class Example:
 
     @property
     def _last_answer(self) -> int:
-        place = len(self.messages) - 1
-        while self.messages[place]["role"] != "assistant":
-            place -= 1
-        return place
+        return answer_place(self.messages)
+
+
+def answer_place(messages: Sequence[Json]) -> int:
+    """Where in a conversation the last assistant turn stands."""
+    place = len(messages) - 1
+    while messages[place]["role"] != "assistant":
+        place -= 1
+    return place
 
 
 @dataclass(frozen=True)

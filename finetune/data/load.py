@@ -211,7 +211,7 @@ class _Rows:
             return
         self.examples.add(example)
         self.checks.add(example)
-        for remark in _once(remarks):
+        for remark in _once(remarks) if remarks else ():
             if remark.code == "unused_columns":
                 self._unused |= {
                     name: row.line for name in remark.names if name not in self._unused and name not in self.marks

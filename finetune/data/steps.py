@@ -68,7 +68,7 @@ class Replace(Record):
 
     def of(self, example: Example) -> Example:
         """The row with the text replaced; the same object where nothing changes."""
-        messages = tuple(self.turn(message) for message in example.messages)
+        messages = tuple([self.turn(message) for message in example.messages])
         if messages == example.messages:
             return example
         emptied = any(
@@ -82,7 +82,10 @@ class Replace(Record):
         answer = message["role"] == "assistant"
         if self.where != "everywhere" and answer != (self.where == "answers"):
             return message
-        content, pattern = message["content"], re.compile(re.escape(self.find), re.IGNORECASE)
+        content = message["content"]
+        if self.case and self.find not in content:  # as most
+            return message
+        pattern = re.compile(re.escape(self.find), re.IGNORECASE)
         times = content.count(self.find) if self.case else sum(1 for _ in pattern.finditer(content))
         if not times or len(content) + times * (len(self.put) - len(self.find)) > LONGEST_TURN:
             return message

@@ -30,7 +30,8 @@ SECRET = re.compile(
 SECRET_STARTS = {
     "_": ("sk_live_", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
     "-": ("sk-", "glpat-", "xox", "-----BEGIN"),
-    "": ("AKIA", "ASIA", "AIza", "eyJ"),
+    "A": ("AKIA", "ASIA", "AIza"),
+    "J": ("eyJ",),
 }
 """How matches of `SECRET` begin, by a character they must contain: a cheap test before the slow pattern."""
 
@@ -131,7 +132,8 @@ def has_special(text: str) -> bool:
 
 def may_have_separator(text: str) -> bool:
     """A quick test before `has_separator`."""
-    return any(separator in text for separator in SEPARATORS)
+    # a single character is found a hundred times as fast as two
+    return (">" in text or "#" in text) and any(separator in text for separator in SEPARATORS)
 
 
 def has_separator(text: str) -> bool:

@@ -11,6 +11,8 @@ import json
 import re
 from typing import Any
 
+import orjson
+
 from finetune.data.read.table import MOST_DEPTH, ROW_CHARS, ROW_VALUES, Notes, Row, bad_row, too_large
 from finetune.records import Json
 
@@ -49,6 +51,8 @@ class RowDecoder:
         """Decode exactly one value. `column` characters precede it on its line (for error messages)."""
         if over_limits(text):
             return too_large(line, text)
+        if (value := _quickly(text)) is not None:
+            return Row(line, value, text)
         try:
             return self.accept(self._value(text), text, line)
         except json.JSONDecodeError as error:
@@ -174,6 +178,44 @@ class RowDecoder:
             "warning",
         )
         return self.accept(value, text, line)
+
+
+def _quickly(text: str) -> Json | None:
+    """An object as `json` reads it, in a fraction of the time; None if it is none, or one that orjson reads otherwise.
+
+    orjson says nothing of a key that is there twice: then fewer texts were read than stand between quotation marks. And
+    it makes an inexact number of a large whole one.
+
+    Example:
+        >>> _quickly('{"a": "b"}'), _quickly('{"a": "b", "a": "c"}'), _quickly('{"a": 1e400}')
+        ({'a': 'b'}, None, None)
+    """
+    if "\\\\" in text or text.count("{") + text.count("[") > MOST_DEPTH:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    marks = text.count('"') - (text.count('\\"') if "\\" in text else 0)
+    return value if isinstance(value, dict) and marks == 2 * _count_texts(value) else None
+
+
+def _count_texts(value: Json) -> float:
+    """How many keys and texts there are in a value, at any depth; infinitely many if there are inexact numbers, too."""
+    count = 0
+    parts: list[Any] = [value]
+    for part in parts:  # grows meanwhile
+        kind = type(part)
+        if kind is str:
+            count += 1
+        elif kind is dict:
+            count += len(part)
+            parts += part.values()
+        elif kind is list:
+            parts += part
+        elif kind is float:
+            return INFINITY
+    return count
 
 
 def over_limits(text: str) -> bool:

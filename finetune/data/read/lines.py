@@ -19,22 +19,24 @@ def line_rows(text: Text, decoder: RowDecoder) -> Iterator[Row]:
             if not whole:
                 yield too_large(number, line)
             elif not line.isspace():
-                yield from _line(line.rstrip("\n"), number, decoder)
+                row = decoder.row(line.rstrip("\n"), number)
+                if row.error is None or row.error.code != "invalid_json":
+                    yield row
+                else:
+                    yield from _several(row, decoder)
 
 
-def _line(line: str, number: int, decoder: RowDecoder) -> list[Row]:
-    row = decoder.row(line, number)
-    if row.error is None or row.error.code != "invalid_json":
-        return [row]
-    rows = decoder.several(line, number)
+def _several(row: Row, decoder: RowDecoder) -> list[Row]:
+    """The objects on a line that is not one; the line itself where there are none."""
+    rows = decoder.several(row.text, row.line)
     if not rows:
         return [row]
     if len(rows) == 1:
-        decoder.notes.once("stray_comma", number, "A comma outside the object was ignored.", "Remove it.", "warning")
+        decoder.notes.once("stray_comma", row.line, "A comma outside the object was ignored.", "Remove it.", "warning")
     else:
         decoder.notes.once(
             "several_on_a_line",
-            number,
+            row.line,
             f"One line contains {len(rows)} objects; each was read as a row.",
             "Put each object on its own line.",
         )

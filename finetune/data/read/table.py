@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from finetune.errors import DataError
 
@@ -19,8 +19,7 @@ MOST_ROWS = 5_000_000
 MOST_COLUMNS = 1_000
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row: its `line` (from 1), its `value` or `error`, and its original `text`.
 
     The line is the one on which the row starts; in Parquet and Excel it is the row number.

@@ -203,7 +203,7 @@ def plain_chat(value: Any, line: int) -> Example | None:
         '4'
     """
     turns = value.get("messages") if isinstance(value, dict) and len(value) == 1 else None
-    if not isinstance(turns, list):
+    if not isinstance(turns, list) or not turns:
         return None
     messages: list[Message] = []
     for turn in turns:
@@ -214,12 +214,13 @@ def plain_chat(value: Any, line: int) -> Example | None:
             return None
         if not isinstance(content, str) or not content or content.isspace():
             return None
-        if "{{" in content or not content.isascii() and _is_broken(content):
+        if not content.isascii() and _is_broken(content):
             return None
-        messages.append({"role": role, "content": content})
-    if not messages or messages[-1]["role"] != "assistant" or unfilled(messages):
-        return None
-    return Example(tuple(messages), line)
+        message = {"role": role, "content": content}
+        if "{" in content and ("{{" in content or unfilled([message])):
+            return None
+        messages.append(message)
+    return Example(tuple(messages), line) if role == "assistant" else None
 
 
 def finished(
