@@ -32,8 +32,8 @@ from finetune.ui.languages import said
 BODY_BYTES = 4 * 2**20
 """Largest body in bytes, except for uploads: a pasted table, a long conversation."""
 
-UPLOAD = "/gradio_api/upload"
-"""The route to which Gradio's page uploads files."""
+UPLOADS = ("/gradio_api/upload", "/v1/files", "/openai/files", "/openai/v1/files")
+"""The routes to which files are uploaded: by Gradio's page, and by clients of the API."""
 
 CLOSED = ("/gradio_api/dev/reload",)
 """Routes that are disabled. This one is for developing Gradio pages, and polls files twenty times per second."""
@@ -84,7 +84,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers, sender = Headers(scope=scope), self._with_headers(send)
-        uploads = (scope["method"], scope["path"].rstrip("/")) == ("POST", UPLOAD)
+        uploads = scope["method"] == "POST" and scope["path"].rstrip("/") in UPLOADS
         limit = self.max_upload if uploads else BODY_BYTES
         refusal = self._refusal(scope, headers, uploads, limit)
         if not refusal and not uploads and scope["method"] not in READS:
@@ -206,7 +206,7 @@ def cross_site(method: str, path: str, headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return False
     opens = method in READS and headers.get("sec-fetch-mode") == "navigate"
-    return not opens or path.startswith(("/gradio_api", "/v1"))
+    return not opens or path.startswith(("/gradio_api", "/v1", "/openai"))
 
 
 def is_loopback(host: str) -> bool:

@@ -72,6 +72,16 @@ ALTER TABLE datasets ADD COLUMN family TEXT;
 ALTER TABLE datasets ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE datasets ADD COLUMN author TEXT NOT NULL DEFAULT '';
 """,
+    """
+CREATE TABLE uploads (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
+    created REAL NOT NULL);
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, request TEXT NOT NULL, said TEXT NOT NULL,
+    run TEXT, error TEXT, ended REAL, claimer INTEGER, claimer_started REAL);
+CREATE INDEX jobs_by_run ON jobs(run);
+CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
+""",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 

@@ -18,8 +18,8 @@ from finetune.store import Store
 from finetune.ui import page, theme
 
 SHARED_NOTICE = (
-    "Others can reach this address, so the server is shared: each browser sees only its own data and runs, and local "
-    "folders and the API are disabled."
+    "Others can reach this address, so the server is shared: each browser sees only its own data and runs, the API "
+    "needs a key, and local folders are disabled."
 )
 
 MAX_EVENTS = 300

@@ -37,8 +37,12 @@ class Services:
         """One of the visitor's runs. Raises the same `RunError` for a missing run and for another visitor's."""
         if not run_id:
             raise RunError("No run is chosen.", fix="Choose one, or train one on the Train tab.", code="run_unknown")
+        return self.run_of(owner(browser), run_id)
+
+    def run_of(self, name: str, run_id: str) -> Run:
+        """The run with this id if it is this owner's. Raises the same `RunError` for any other."""
         run = self.store.run(run_id)
-        if run.owner != owner(browser):
+        if run.owner != name:
             raise no_run(run_id)
         return run
 

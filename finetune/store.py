@@ -136,6 +136,9 @@ class Store:
                 raise
             db.execute("COMMIT")
 
+    reading, writing = _connect, _write
+    """A connection, and a transaction, for the tables of `finetune.api.ledger`."""
+
     # Datasets
 
     def add_dataset(
@@ -471,5 +474,7 @@ def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: i
     active = f"SELECT COUNT(*) FROM runs WHERE owner=? AND state IN ({schema.marks(ACTIVE)})"
     if most is not None and db.execute(active, (owner, *ACTIVE)).fetchone()[0] - itself >= most:
         raise NotAllowed(
-            f"You already have {most} runs waiting or running here.", fix="Wait for one to end, or stop one."
+            f"You already have {most} runs waiting or running here.",
+            fix="Wait for one to end, or stop one.",
+            code="too_many_runs",
         )

@@ -25,10 +25,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Path, log: Path, *arguments: str, fresh: bool = False, **environment: str) -> Iterator[str]:
+def serving(
+    home: Path, log: Path, *arguments: str, fresh: bool = False, forks: bool = False, **environment: str
+) -> Iterator[str]:
     """``python -m finetune serve …`` in this home; its address. A traceback in its log fails.
 
-    With `fresh`, ``python app.py`` in an interpreter of its own instead of a forked one.
+    With `fresh`, ``python app.py`` in an interpreter of its own instead of a forked one. With `forks`, workers are
+    forked too.
     """
     port = str(free_port())
     told = {**os.environ, "FINETUNE_HOME": str(home), "GRADIO_SERVER_PORT": port, **environment}
@@ -37,7 +40,7 @@ def serving(home: Path, log: Path, *arguments: str, fresh: bool = False, **envir
         with log.open("w") as file:
             process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=told, stdout=file, stderr=file)
     else:
-        served = ["-m", "finetune", "serve", "--port", port, *arguments]
+        served = ["-m", "tests.api.served", port] if forks else ["-m", "finetune", "serve", "--port", port, *arguments]
         process = zygote().fork(Command(served, told, str(ROOT), str(log), str(log)))
     address = f"http://127.0.0.1:{port}"
     try:

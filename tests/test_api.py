@@ -1,6 +1,7 @@
 """OpenAI's API shapes, served from the engine."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from finetune import data
+from finetune import data, models
 from finetune.api import routes
-from finetune.api.openai import Message, Question
-from finetune.api.openai import _ask as asking
+from finetune.api.chat import asked_of
+from finetune.api.files import path_of
+from finetune.api.ledger import Ledger, Upload
+from finetune.api.models import Named, resolve
+from finetune.api.validate import begin
 from finetune.chat import Ask, Engine, Reply, engine
 from finetune.errors import ModelError
 from finetune.services import Services
@@ -32,7 +36,8 @@ def client(store: Store) -> TestClient:
 
 
 def test_a_run_is_listed_as_a_model(client: TestClient, run: Run) -> None:
-    assert run.id in [model["id"] for model in client.get("/v1/models").json()["data"]]
+    listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert [name.rsplit(":", 1)[-1] for name in listed if name.startswith("ft:")] == [run.id]
 
 
 def test_a_completion_counts_its_tokens(client: TestClient, run: Run) -> None:
@@ -49,7 +54,7 @@ def test_a_stream_adds_up_to_the_whole(client: TestClient, run: Run) -> None:
     lines = client.post("/v1/chat/completions", json={**ask, "stream": True}).text.strip().split("\n\n")
     assert lines[-1] == "data: [DONE]"
     chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines[:-1]]
-    assert "".join(chunk["delta"]["content"] for chunk in chunks) == whole
+    assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == whole
     assert chunks[-1]["finish_reason"] in ("stop", "length")
 
 
@@ -59,6 +64,7 @@ def test_a_stream_adds_up_to_the_whole(client: TestClient, run: Run) -> None:
         ({"model": "r0", "messages": HI}, 404),
         ({"model": "r0", "messages": []}, 400),
         ({"messages": HI}, 400),
+        ({"model": "r00000000", "messages": HI}, 404),
         ({"model": "r0", "messages": [{"role": "wizard", "content": "x"}]}, 400),
     ],
 )
@@ -68,10 +74,74 @@ def test_errors_come_in_openais_envelope(client: TestClient, body: dict, status:
     assert response.json()["error"]["message"]
 
 
-def test_a_shared_server_keeps_the_api_closed(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_server_asks_for_the_owners_key(
+    client: TestClient, store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    assert client.get("/v1/models").status_code == 403
-    assert client.post("/v1/chat/completions", json={"model": "r0", "messages": HI}).status_code == 403
+    ask = {"model": run.id, "messages": HI}
+    for headers in ({}, {"Authorization": "Bearer sk-ba-wrong"}, {"Authorization": "Basic eA=="}, {"api-key": "none"}):
+        assert client.get("/v1/models", headers=headers).status_code == 401
+        assert client.post("/v1/chat/completions", json=ask, headers=headers).status_code == 401
+    ledger = Ledger(store)
+    mine, theirs = (ledger.new_key(owner) for owner in ("local", "b" * 32))
+    assert (
+        client.post("/v1/chat/completions", json={**ask, "max_tokens": 2}, headers={"api-key": mine}).status_code == 200
+    )
+    stranger = {"Authorization": f"Bearer {theirs}"}
+    assert client.post("/v1/chat/completions", json=ask, headers=stranger).status_code == 404
+    assert [one["id"] for one in client.get("/v1/models", headers=stranger).json()["data"]] == [models.DEFAULT]
+    assert client.get("/v1/fine_tuning/jobs", headers=stranger).json()["data"] == []
+    assert client.get(f"/v1/fine_tuning/jobs/ftjob-{run.id}", headers=stranger).status_code == 404
+    assert client.get(f"/v1/files/file-results-{run.id}", headers=stranger).status_code == 404
+    ledger.new_key("local")
+    assert client.get("/v1/models", headers={"api-key": mine}).status_code == 401, "a new key replaces the old one"
+
+
+def test_a_run_of_the_page_is_a_job(client: TestClient, run: Run) -> None:
+    (job,) = client.get("/v1/fine_tuning/jobs").json()["data"]
+    assert (job["id"], job["status"], job["model"]) == (f"ftjob-{run.id}", "succeeded", run.config["model"])
+    assert job["hyperparameters"] == {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0}
+    assert client.get(f"/v1/fine_tuning/jobs/{job['id']}").json() == job
+    assert client.get(f"/v1/fine_tuning/jobs/{job['id']}/events").json()["data"]
+    assert client.delete(f"/v1/models/{job['fine_tuned_model']}").json()["deleted"]
+    assert client.get("/v1/fine_tuning/jobs").json()["data"] == []
+
+
+def test_openais_names_can_be_switched_off(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("/v1/models/gpt-4o-mini").json()["id"] == models.DEFAULT
+    monkeypatch.setenv("FINETUNE_API_MODEL", "off")
+    assert client.get("/v1/models/gpt-4o-mini").status_code == 404
+    asked = client.post("/v1/fine_tuning/jobs", json={"model": "gpt-4o-mini", "training_file": "file-1"})
+    assert asked.json()["error"]["message"] == "Model gpt-4o-mini is not available for fine-tuning or does not exist."
+
+
+def test_a_job_that_was_left_unchecked_is_checked_by_the_next_server(store: Store, tiny: Path) -> None:
+    left = Ledger(store).add_job("local", {"model": str(tiny), "training_file": "file-gone"}, [])
+    with store.writing() as db:
+        db.execute("UPDATE jobs SET claimer=1, claimer_started=0")
+    client = TestClient(Starlette(routes=routes(Services(store, Engine()))))
+    until = time.monotonic() + 20
+    while (job := client.get(f"/v1/fine_tuning/jobs/{left.id}").json())["status"] != "failed":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert job["error"] == {
+        "code": "file_not_found",
+        "message": "No such File object: file-gone",
+        "param": "training_file",
+    }
+
+
+def test_a_run_that_was_stopped_while_its_files_were_checked_never_begins(store: Store, tiny: Path) -> None:
+    ledger = Ledger(store)
+    job = ledger.add_job("local", {"model": str(tiny), "training_file": "file-1", "seed": 1}, [])
+    upload = Upload("file-1", "local", "sums.jsonl", "fine-tune", 1, 0.0)
+    ledger.add_upload(upload)
+    path_of(upload).parent.mkdir(parents=True)
+    rows = [{"messages": conversation(f"{i} + {i}?", str(2 * i))} for i in range(20)]
+    path_of(upload).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    ledger.say(job.id, "Cancelled.", ended=1.0)
+    begin(ledger, job)
+    assert store.runs() == []
 
 
 def test_clients_that_hang_up_give_the_engine_back(client: TestClient, run: Run) -> None:
@@ -99,7 +169,7 @@ def test_parts_nulls_and_developer_are_understood(client: TestClient, run: Run) 
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 3},
+        {"n": 9},
         {"top_p": 7},
         {"top_p": -1},
         {"stop": [1]},
@@ -131,7 +201,7 @@ def test_an_answer_ends_before_a_stop(client: TestClient, run: Run) -> None:
     assert (choice["message"]["content"], choice["finish_reason"]) == (whole[: whole.index(stop)], "stop")
     lines = client.post("/v1/chat/completions", json={**asked, "stream": True}).text.strip().split("\n\n")
     chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines[:-1]]
-    assert "".join(chunk["delta"]["content"] for chunk in chunks) == whole[: whole.index(stop)]
+    assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == whole[: whole.index(stop)]
 
 
 def test_a_run_is_asked_with_the_system_prompt_it_was_trained_with(store: Store, tiny: Path, tmp_path: Path) -> None:
@@ -157,9 +227,10 @@ def test_a_run_that_thinks_aloud_is_asked_to(store: Store, tiny: Path, tmp_path:
     rows = [conversation(f"{i} + {i}?", f"<think>\nadding\n</think>\n\n{2 * i}") for i in range(20)]
     (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8")
     run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"), max_steps=1)
-    question = Question(model=run.id, messages=[Message(role="user", content="Hi")])
-    ask, base = asking(Services(store, Engine()), question)
-    assert (ask.thinking, base) == (True, str(tiny))
+    services = Services(store, Engine())
+    named = resolve(services, "local", run.id)
+    assert named == Named(run.id, str(tiny), run)
+    assert asked_of(services, named, HI).thinking
 
 
 def test_an_error_after_the_wait_is_told_in_the_stream(

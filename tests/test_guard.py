@@ -89,7 +89,7 @@ def test_a_shared_server_answers_under_any_name() -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/cancel"]
+    "path", ["/v1/chat/completions", "/v1/files", "/gradio_api/queue/join", "/gradio_api/upload", "/openai/files"]
 )
 def test_another_sites_page_may_send_nothing(path: str, origin: str) -> None:
     response = client().post(path, headers={"Origin": origin}, json={"model": "r1"})
@@ -110,7 +110,7 @@ def test_old_browsers_that_name_no_origin_say_cross_site() -> None:
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_another_sites_image_or_frame_begins_nothing(site: str) -> None:
     """An image's GET names no origin, and began a session of Gradio's at each load."""
-    for path in ("/gradio_api/heartbeat/x", "/gradio_api/queue/data", "/v1/models", "/config"):
+    for path in ("/gradio_api/heartbeat/x", "/gradio_api/queue/data", "/v1/models", "/openai/models", "/config"):
         headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
         assert client().get(path, headers=headers).status_code == 403
     opened = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}

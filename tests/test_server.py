@@ -85,7 +85,7 @@ def test_what_gradio_offers_beside_the_page_is_closed(local: str, public: str) -
 
 
 def test_an_address_for_others_makes_it_a_shared_server(public: str, place: Path) -> None:
-    assert httpx2.get(public + "/v1/models").status_code == 403
+    assert httpx2.get(public + "/v1/models").status_code == 401
     assert "Others can reach this address, so the server is shared" in (place / "shared.log").read_text()
     assert httpx2.get(public, headers={"Host": "course.example"}).status_code == 200
 

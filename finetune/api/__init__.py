@@ -1,5 +1,5 @@
-"""The OpenAI-compatible HTTP API: ``/v1/models`` and ``/v1/chat/completions``."""
+"""The OpenAI-compatible HTTP API: files, fine-tuning jobs, models and chat, under ``/v1`` and ``/openai`` (Azure)."""
 
-from finetune.api.openai import routes
+from finetune.api.app import routes
 
 __all__ = ["routes"]

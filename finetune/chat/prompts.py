@@ -62,6 +62,7 @@ def fit(
         raise ModelError(
             f"An answer of {sampling.max_tokens:,} tokens does not fit the model's context of {whole:,}.",
             fix="Lower max tokens.",
+            code="answer_too_long",
         )
     fitted = [_drop_oldest(ask, tokenizer, room) for ask in asks]
     return [ids for ids, _ in fitted], [count for _, count in fitted]

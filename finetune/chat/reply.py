@@ -1,6 +1,6 @@
 """Sampling settings and replies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune.records import Json
 
@@ -10,7 +10,10 @@ class Sampling:
     """How tokens are sampled. Temperature 0 is greedy: the same prompt gives the same answer.
 
     `top_p` restricts sampling to the most likely tokens that together have this probability;
-    `repetition_penalty` lowers the scores of tokens already generated (1: off).
+    `repetition_penalty` lowers the scores of tokens already generated (1: off). So do OpenAI's penalties, `frequency`
+    for each time and `presence` once; `bias` adds to the scores of single tokens. `top` is how many of the likeliest
+    tokens are noted with each token (None: nothing is noted). `schema` is a JSON Schema, as text, that the answer keeps
+    to.
     """
 
     max_tokens: int = 256
@@ -18,6 +21,28 @@ class Sampling:
     seed: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
+    top: int | None = None
+    schema: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model's scores are used as they are, and nothing is noted."""
+        return replace(self, max_tokens=0, temperature=0.0, seed=0, top_p=1.0) == replace(GREEDY, max_tokens=0)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A token of an answer with its log-probability, before any temperature or penalty; `end` is where the text is
+    with it (characters). `top` are the likeliest tokens at its place: bytes and log-probability.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+    end: int
 
 
 GREEDY = Sampling()
@@ -31,7 +56,7 @@ class Reply:
     token, `first` to the first one. `dropped` counts the oldest messages that were left out because the
     conversation exceeded the model's context, `ahead` the queued requests before this one. `difference` is the
     largest difference found so far between the base's logits before and after loading adapters. `by` says which other
-    engine than PyTorch answered, and how it was checked.
+    engine than PyTorch answered, and how it was checked. `marks` are the noted tokens, without that of the end.
     """
 
     text: str = ""
@@ -44,6 +69,7 @@ class Reply:
     ahead: int = 0
     difference: float | None = None
     by: str = ""
+    marks: tuple[Mark, ...] = ()
 
     @property
     def prompt_tokens(self) -> int:

@@ -1,0 +1,104 @@
+"""The API's apps: OpenAI's paths under ``/v1``, and Azure's under ``/openai``, both in front of the same handlers.
+
+    client = OpenAI(base_url="http://127.0.0.1:7860/v1", api_key="none")
+    client = AzureOpenAI(azure_endpoint="http://127.0.0.1:7860", api_version="2024-10-21", api_key="none")
+
+Everything that goes wrong, an unknown path too, is answered in OpenAI's envelope, and every answer has a request id.
+"""
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.datastructures import MutableHeaders
+from starlette.responses import HTMLResponse
+from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from finetune.api import azure, chat, document, errors, files, jobs, models
+from finetune.api.context import Context, only_known
+from finetune.api.ledger import Ledger
+from finetune.api.schemas import ERRORS
+from finetune.api.validate import Validator
+from finetune.records import Json
+
+if TYPE_CHECKING:
+    from finetune.services import Services
+
+TITLE = "Before & After"
+
+
+class RequestId:
+    """Gives every answer a header ``x-request-id``, which OpenAI's client shows in its errors."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add the header to its answer."""
+
+        async def sender(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = f"req_{secrets.token_hex(12)}"
+            await send(message)
+
+        await self.app(scope, receive, sender)
+
+
+def routes(services: "Services") -> list[BaseRoute]:
+    """The API's routes, served alongside the page. Jobs that an earlier server left unchecked are checked now."""
+    ledger = Ledger(services.store)
+    validator = Validator(ledger)
+    here = Context(services, ledger, validator)
+    validator.go_on()
+    return [Mount("/v1", openai_app(here)), Mount("/openai/v1", openai_app(here)), Mount("/openai", azure_app(here))]
+
+
+def openai_app(here: Context) -> FastAPI:
+    """OpenAI's paths."""
+    app = _app(here)
+    for part in (files, jobs, models, chat):
+        app.include_router(part.router, dependencies=[Depends(only_known)], responses=ERRORS)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(document.as_html(app.openapi()))
+
+    return app
+
+
+def azure_app(here: Context) -> FastAPI:
+    """Azure's paths: the same, with ``api-version``, and chat by the name of a deployment."""
+    app = _app(here)
+    known = [Depends(only_known), Depends(azure.version)]
+    for part in (azure, files, jobs, models):
+        app.include_router(part.router, dependencies=known, responses=ERRORS)
+    return app
+
+
+def _app(here: Context) -> FastAPI:
+    app = FastAPI(title=TITLE, version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.context = here
+    errors.install(app)
+    app.add_middleware(RequestId)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _document(app: FastAPI) -> Json:
+    """FastAPI's document without its own form of a refusal, with which nothing is answered here."""
+    if app.openapi_schema is None:
+        made: dict[str, Any] = get_openapi(
+            title=TITLE, version="1", routes=app.routes, description=document.INTRODUCTION
+        )
+        for path in made["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            made["components"]["schemas"].pop(name, None)
+        made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{"key": []}, {}]
+        made["servers"] = [{"url": "/v1"}]
+        app.openapi_schema = made
+    return app.openapi_schema

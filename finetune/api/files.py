@@ -1,0 +1,196 @@
+"""``/files``: uploaded training and validation files, kept byte by byte, and the metrics of finished jobs as CSV.
+
+client.files.create(file=open("train.jsonl", "rb"), purpose="fine-tune")
+
+<home>/files/<id>/<name>    the bytes of one file
+"""
+
+import csv
+import io
+import re
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from finetune import settings, train
+from finetune.api.context import Here, Owner
+from finetune.api.errors import ApiError, refused
+from finetune.api.ledger import FILE, RESULTS, Ledger, Upload
+from finetune.api.schemas import Deleted, FileObject, Page, paged
+from finetune.errors import RunError
+from finetune.files import aside, disk_errors, sync
+from finetune.store import Run, Store
+
+PURPOSE = "fine-tune"
+
+COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+"""Those of OpenAI's result files. The accuracies are not measured here, and stay empty."""
+
+UNSAFE = re.compile(r"[^\w.\- ()+,=@]")
+
+LONGEST_NAME = 120
+
+router = APIRouter(tags=["Files"])
+
+
+@router.post("/files", response_model=FileObject)
+async def create_file(
+    here: Here, owner: Owner, request: Request, file: Annotated[UploadFile, File()], purpose: Annotated[str, Form()]
+) -> FileObject:
+    """Upload a file; ``purpose`` must be ``fine-tune``."""
+    for name in (await request.form()).keys() - {"file", "purpose"}:
+        raise refused(name) if name.startswith("expires_after") else _unknown(name)
+    if purpose != PURPOSE:
+        raise ApiError(
+            f"Invalid value for 'purpose': '{purpose[:50]}' is not supported by this server. Supported: '{PURPOSE}'.",
+            param="purpose",
+        )
+    if not file.size:
+        raise ApiError("The file is empty.", param="file", code="empty_file")
+    return _shown(await run_in_threadpool(_keep, here.ledger, owner, file))
+
+
+@router.get("/files", response_model=Page[FileObject])
+def list_files(
+    here: Here,
+    owner: Owner,
+    purpose: str | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+) -> Page[FileObject]:
+    """The files, newest first."""
+    made = [(upload.created, _shown(upload)) for upload in here.ledger.uploads(owner)]
+    ended = [run for run in here.services.store.runs(owner=owner) if run.state == "succeeded"]
+    made += [(run.ended or run.created, _results(here.services.store, run)) for run in ended]
+    made.sort(key=lambda one: one[0], reverse=order == "desc")
+    return paged([file for _, file in made if purpose in (None, file.purpose)], after, limit)
+
+
+@router.get("/files/{file_id}", response_model=FileObject)
+def retrieve_file(here: Here, owner: Owner, file_id: str) -> FileObject:
+    """One file."""
+    if file_id.startswith(RESULTS):
+        return _results(here.services.store, _run_of(here.services.store, owner, file_id))
+    return _shown(found(here.ledger, owner, file_id))
+
+
+@router.get(
+    "/files/{file_id}/content",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}, "text/csv": {}}, "description": "The bytes."}},
+)
+def file_content(here: Here, owner: Owner, file_id: str) -> Response:
+    """The bytes of a file, as they were uploaded."""
+    if file_id.startswith(RESULTS):
+        run = _run_of(here.services.store, owner, file_id)
+        return Response(results_csv(here.services.store, run), media_type="text/csv")
+    path = path_of(found(here.ledger, owner, file_id))
+    try:
+        return Response(path.read_bytes(), media_type="application/octet-stream")
+    except OSError as error:
+        raise missing(file_id) from error
+
+
+@router.delete("/files/{file_id}", response_model=Deleted)
+def delete_file(here: Here, owner: Owner, file_id: str) -> Deleted:
+    """Delete a file. Jobs that use it keep their own copy of its rows."""
+    if file_id.startswith(RESULTS):
+        _run_of(here.services.store, owner, file_id)
+        raise ApiError("The results belong to their job: delete its model instead.", param="file_id", status=409)
+    upload = here.ledger.upload(owner, file_id)
+    if upload is None or not here.ledger.delete_upload(owner, file_id):
+        raise missing(file_id)
+    shutil.rmtree(path_of(upload).parent, ignore_errors=True)
+    return Deleted(id=file_id, object="file")
+
+
+def found(ledger: Ledger, owner: str, file_id: str, param: str = "file_id") -> Upload:
+    """One of an owner's files.
+
+    Raises:
+        ApiError: there is none (404), or it is somebody else's.
+    """
+    upload = ledger.upload(owner, file_id)
+    if upload is None:
+        raise missing(file_id, param)
+    return upload
+
+
+def missing(file_id: str, param: str = "file_id") -> ApiError:
+    """Said of a missing file, and in the same words of somebody else's."""
+    return ApiError(f"No such File object: {file_id[:100]}", param=param, status=404, code="file_not_found")
+
+
+def path_of(upload: Upload) -> Path:
+    """Where the bytes of a file are."""
+    return settings.read().home / "files" / upload.id / upload.name
+
+
+def results_csv(store: Store, run: Run) -> str:
+    """The losses of a run, a line a step, in the columns of OpenAI's result files.
+
+    Example:
+        >>> results_csv(store, run).splitlines()[1]
+        '1,2.91,,,'
+    """
+    losses, held_out = train.losses(store, run.id)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for step in sorted({*losses, *held_out} - {0}):
+        table.writerow([step, losses.get(step, ""), "", held_out.get(step, ""), ""])
+    return text.getvalue()
+
+
+def _keep(ledger: Ledger, owner: str, file: UploadFile) -> Upload:
+    name = UNSAFE.sub("_", Path(file.filename or "file").name)[-LONGEST_NAME:].strip(". ") or "file"
+    upload = Upload(f"{FILE}{secrets.token_hex(12)}", owner, name, PURPOSE, file.size or 0, time.time())
+    with disk_errors("file", fix="Free some space."), aside(path_of(upload).parent) as folder:
+        folder.mkdir(mode=0o700)
+        with (folder / name).open("wb") as kept:
+            shutil.copyfileobj(file.file, kept)
+        sync(folder / name)
+        sync(folder)
+    ledger.add_upload(upload)
+    return upload
+
+
+def _unknown(name: str) -> ApiError:
+    return ApiError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
+
+
+def _shown(upload: Upload) -> FileObject:
+    return FileObject(
+        id=upload.id,
+        bytes=upload.bytes,
+        created_at=int(upload.created),
+        filename=upload.name,
+        purpose="fine-tune",
+    )
+
+
+def _results(store: Store, run: Run) -> FileObject:
+    return FileObject(
+        id=f"{RESULTS}{run.id}",
+        bytes=len(results_csv(store, run).encode()),
+        created_at=int(run.ended or run.created),
+        filename="step_metrics.csv",
+        purpose="fine-tune-results",
+    )
+
+
+def _run_of(store: Store, owner: str, file_id: str) -> Run:
+    try:
+        run = store.run(file_id.removeprefix(RESULTS))
+    except RunError as error:
+        raise missing(file_id) from error
+    if run.owner != owner or run.state != "succeeded":
+        raise missing(file_id)
+    return run
