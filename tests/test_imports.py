@@ -50,6 +50,23 @@ def test_importing_a_door_imports_nothing_heavy(module: str) -> None:
     assert result.stdout.split() == []
 
 
+def test_the_page_is_built_without_stubs_for_editors_and_without_scipy(home: Path) -> None:
+    """Each is a second or more of the app's start; Gradio's components must be whole all the same."""
+    code = """
+import sys
+from finetune.ui.stubs import skip_stubs
+skip_stubs()
+import gradio, gradio.component_meta
+from finetune import services, settings, store, chat
+from finetune.ui import page
+built = page.build(services.Services(store.Store(settings.read().home), chat.Engine()))
+written = gradio.component_meta.create_or_modify_pyi(gradio.Button, "Button", gradio.Button.EVENTS)
+print(written, len(built.blocks) > 100, callable(gradio.Button.click), {"scipy.stats", "torch"} & set(sys.modules))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["None", "True", "True", "set()"]
+
+
 def test_no_library_calls_home() -> None:
     code = (
         "import finetune.cli, gradio.analytics, huggingface_hub.constants as hub;"

@@ -22,6 +22,9 @@ from finetune.chat.line import Line
 SWAP = 4
 """An evaluation's rows are replaced once a fourth of them has ended: each change of rows copies the cache."""
 
+READ = 16
+"""Rows of an evaluation whose prompts are read at once: a visitor who comes meanwhile waits for all of them."""
+
 CACHE_BYTES = 2**30
 """Keys and values of the rows of a batch, at their longest; a request that is larger is answered alone."""
 
@@ -183,7 +186,7 @@ class Driver:
             return waiting
         present, width = sum(not line.stop for line in job.lines) - waiting, self._width(job, job.width)
         room = min(waiting, width - present)
-        return room if room == waiting or SWAP * room >= width else 0
+        return min(room, READ) if room == waiting or SWAP * room >= width else 0
 
     def _width(self, job: Job, wished: int) -> int:
         """Rows of an evaluation at once: those that `CACHE_BYTES` hold, shared with other evaluations."""

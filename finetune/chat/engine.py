@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TOGETHER = 8
 """Requests that are answered at the same time."""
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Rows of an evaluation that are answered at the same time."""
 
 MOST_WAITING = 32

@@ -49,6 +49,8 @@ def plan(options: argparse.Namespace) -> Answer:
         config, said = train.within(config, measured, options.minutes)
     found = train.plan(config, measured)
     print(said if options.minutes is not None else found.sentence)
+    if found.precision:
+        print(found.precision)
     return 0, {**found.as_dict(), "set": config.changed()}
 
 
@@ -200,6 +202,9 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
+    from finetune.ui.stubs import skip_stubs
+
+    skip_stubs()  # before anything imports Gradio
     from finetune.server import launch
 
     launch(options.host, options.port)

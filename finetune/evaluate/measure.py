@@ -149,10 +149,9 @@ def _answers(task: Task) -> Iterator[TextIO]:
 
 @dataclass(frozen=True)
 class _Part:
-    """The rows of one arm that are still to be asked, and what the engine is to be given for them."""
+    """Questions that are still to be asked, as (arm, row), and what the engine is to be given for them."""
 
-    arm: str
-    rows: list[int]
+    rows: list[tuple[str, int]]
     questions: tuple[list[chat.Ask], list[str], str, list[chat.Sampling]]
 
 
@@ -165,25 +164,30 @@ def _parts(task: Task, most: int, done: set[tuple[str, int]]) -> Iterator[_Part]
         run = task.run if arm == "tuned" else None
         asks = [chat.Ask(left[row], run, task.thinking) for row in rows]
         answers = [task.rows[row].answer for row in rows]
-        yield _Part(arm, rows, (asks, answers, model, [chat.Sampling(max_tokens=most)] * len(rows)))
+        yield _Part([(arm, row) for row in rows], (asks, answers, model, [chat.Sampling(max_tokens=most)] * len(rows)))
     if task.run and "tuned" in task.arms:
-        for arm, run in (("general_base", None), ("general_tuned", task.run)):
-            yield _general(arm, model, run, [row for row in range(len(general())) if (arm, row) not in done])
+        yield _general(model, {"general_base": None, "general_tuned": task.run}, done)
 
 
-def _general(arm: str, model: str, run: Run | None, rows: list[int]) -> _Part:
-    """Losses of the general answers; the first few prompts are answered too, to be looked at."""
+def _general(model: str, runs: dict[str, Run | None], done: set[tuple[str, int]]) -> _Part:
+    """Losses of the general answers; the first few prompts are answered too, to be looked at.
+
+    Those first, of both arms, so that they are answered together; then rows of like length.
+    """
     examples = general()
-    asks = [chat.Ask([dict(message) for message in examples[row].prompt], run) for row in rows]
-    sampling = [chat.Sampling(max_tokens=64 if row < GENERAL_SHOWN else 0) for row in rows]
-    return _Part(arm, rows, (asks, [examples[row].answer for row in rows], model, sampling))
+    rows = [(arm, row) for arm in runs for row in range(len(examples)) if (arm, row) not in done]
+    rows.sort(key=lambda one: (one[1] >= GENERAL_SHOWN, one[0], len(str(examples[one[1]].messages))))
+    asks = [chat.Ask([dict(message) for message in examples[row].prompt], runs[arm]) for arm, row in rows]
+    sampling = [chat.Sampling(max_tokens=64 if row < GENERAL_SHOWN else 0) for _, row in rows]
+    return _Part(rows, (asks, [examples[row].answer for _, row in rows], model, sampling))
 
 
 def _kept(part: _Part, place: int, reply: chat.Reply, loss: Loss) -> Answered:
-    general = part.arm.startswith("general")
+    arm, row = part.rows[place]
+    general = arm.startswith("general")
     return Answered(
-        row=part.rows[place],
-        arm=part.arm,
+        row=row,
+        arm=arm,
         text=reply.text,
         tokens=reply.tokens,
         prompt_tokens=0 if general and not reply.tokens else reply.prompt_tokens,

@@ -4,8 +4,9 @@ import random
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, bootstrap
 
-from finetune.evaluate.stats import batched_interval, difference, mean_interval, rows_needed, share_interval
+from finetune.evaluate.stats import batched_interval, difference, mean_interval, rows_needed, share_interval, sign_test
 from finetune.evaluate.verdict import verdict
 
 
@@ -21,6 +22,23 @@ def test_mcnemar_by_hand() -> None:
     assert found.p == pytest.approx(16 / 128)
     assert found.mean == pytest.approx(5 / 12)
     assert found.low <= found.mean <= found.high
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 40, 101])
+def test_shares_and_signs_are_scipys(rows: int) -> None:
+    for right in range(rows + 1):
+        theirs = binomtest(right, rows)
+        assert sign_test(right, rows - right) == pytest.approx(theirs.pvalue, abs=1e-12)
+        wilson = theirs.proportion_ci(0.95, method="wilson")
+        assert share_interval(right, rows) == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    assert sign_test(0, 0) == 1
+
+
+def test_the_bootstrap_draws_what_scipys_draws() -> None:
+    values = np.random.default_rng(3).normal(size=37)
+    seed = np.random.default_rng(0)
+    theirs = bootstrap((values,), np.mean, n_resamples=5000, method="percentile", rng=seed).confidence_interval
+    assert mean_interval(values) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_the_interval_is_the_bootstraps_and_the_same_each_time() -> None:
