@@ -60,8 +60,8 @@ def test_a_check_ends_with_what_will_be_trained(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        (["pay", "fix"], "  2 labels: pay 20, fix 20"),
-        ([f"kind {i}" for i in range(20)], "  20 labels: kind 0 20, kind 1 20"),
+        (["pay", "fix"], "  2 labels: fix 20, pay 20"),
+        ([f"kind {i}" for i in range(20)], "  20 labels: kind 0 20, kind 1 20, kind 10 20"),
         ([f"It is {i}." for i in range(31)], "  31 different answers"),
     ],
 )

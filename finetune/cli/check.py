@@ -81,7 +81,7 @@ def _print_tokens(tokens: Json) -> None:
         for name, key in (("all", "tokens"), ("trained", "trained")):
             print("  " + f"{name:<8}" + "".join(f"{count:>8,}" for count in tokens[key].values()))
     if labels := tokens["labels"]:
-        common = sorted(labels.items(), key=lambda one: -one[1])
+        common = sorted(labels.items(), key=lambda one: (-one[1], one[0]))
         shown = ", ".join(f"{label[:LABELS_SHOWN]} {rows:,}" for label, rows in common[:MOST_LABELS])
         print(f"  {len(labels):,} labels: {shown}{', …' if len(labels) > MOST_LABELS else ''}")
     else:
