@@ -7,6 +7,7 @@ quick, and importing what trains, chats and exports takes longer than checking a
 import argparse
 import sys
 from dataclasses import replace
+from itertools import groupby
 
 from finetune import data, models
 from finetune.cli.source import Asked, quickly_asked
@@ -60,7 +61,7 @@ def check(options: argparse.Namespace) -> Answer:
 def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
     print(f"{name}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected")
     for found in answer["problems"]:
-        lines = ", ".join(map(dataset.place, found["lines"]))
+        lines = _lines(dataset, found["lines"])
         print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
     if tokens := answer["tokens"]:
         _print_tokens(tokens)
@@ -71,6 +72,13 @@ def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
         print(f"  To train: {answer['command']}")
     elif answer["command"]:
         print(f"  Perhaps: {answer['command']}")
+
+
+def _lines(dataset: data.Dataset, lines: list[int]) -> str:
+    """Line numbers, of several files after the name of each: ``a.jsonl 3, 5; b.csv 2``."""
+    found = [dataset.place(line).rpartition(" ")[::2] for line in lines]
+    by_file = [(name, [line for _, line in of]) for name, of in groupby(found, key=lambda one: one[0])]
+    return "; ".join(f"{name} {', '.join(numbers)}".strip() for name, numbers in by_file)
 
 
 def _print_tokens(tokens: Json) -> None:
