@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -54,6 +55,44 @@ def test_a_check_ends_with_what_will_be_trained(capsys: pytest.CaptureFixture[st
     assert lines[-1].startswith("  26 of 30 rows will be trained, ")
     assert answer["command"] == f"python -m finetune train {rows} --set model={tiny}"
     assert lines[-2].strip() == f"To train: {answer['command']}"
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (["pay", "fix"], "  2 labels: fix 20, pay 20"),
+        ([f"kind {i}" for i in range(20)], "  20 labels: kind 0 20, kind 1 20, kind 10 20"),
+        ([f"It is {i}." for i in range(31)], "  31 different answers"),
+    ],
+)
+def test_lengths_are_a_small_table_and_answers_are_counted(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, answers: list[str], said: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    count = 20 * len(answers) if len(answers) < 31 else 40
+    rows = [{"prompt": f"What about {i}?", "completion": answers[i % len(answers)]} for i in range(count)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    _, answer, lines = check(capsys, str(path), "--model", str(tiny))
+    assert answer["tokens"]["answers"] == len(answers)
+    assert any(line.startswith(said) for line in lines)
+    head = next(
+        place for place, line in enumerate(lines) if line.split() == ["min", "5", "%", "median", "95", "%", "max"]
+    )
+    assert [line.split()[0] for line in lines[head + 1 : head + 3]] == ["all", "trained"]
+    assert lines[head + 1].split()[1:] == [f"{n:,}" for n in answer["tokens"]["tokens"].values()]
+    assert not any("{" in line for line in lines)
+
+
+@pytest.mark.parametrize("answer", ['[["egg"], ["milk"]]', "a[[i]] = b[[j]]", "[[link]] and <b>"])
+def test_marks_of_a_preview_are_no_part_of_any_answer(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, answer: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "Hi", "completion": answer}))
+    assert cli.main(["preview", str(path), "--model", str(tiny)]) == 0
+    shown = capsys.readouterr().out
+    assert answer in re.sub("⟧⟦", "", shown.split("⟦", 1)[1])
+    assert shown.count("⟦") == shown.count("⟧") > 0
 
 
 def test_what_the_model_cannot_be_shown_is_said_by_the_check(

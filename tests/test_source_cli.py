@@ -60,10 +60,12 @@ def test_a_list_of_files_in_a_yaml_is_checked_as_it_will_be_trained(
 
 
 def test_the_lines_of_a_mix_are_printed_with_their_files(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    (folder / "broken.jsonl").write_text('{"prompt": "Hi", "completion": "Hello"}\n{no')
+    (folder / "broken.jsonl").write_text('{"prompt": "Hi", "completion": "Hello"}\n{no\n{no')
+    with (folder / "chats.jsonl").open("a") as file:
+        file.write("\n{no")
     _, answer, lines = check(capsys, str(folder / "chats.jsonl"), str(folder / "broken.jsonl"), "--model", "none/none")
-    assert any("line broken.jsonl 2)" in line for line in lines)
-    assert [found["lines"] for found in answer["problems"] if found["code"] == "invalid_json"] == [[1002]]
+    assert any("line chats.jsonl 41; broken.jsonl 2, 3)" in line for line in lines)
+    assert [found["lines"] for found in answer["problems"] if found["code"] == "invalid_json"] == [[41, 1002, 1003]]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,10 @@ def test_several_files_on_the_command_line(
         ("data: [{path: chats.jsonl, shares: 0.5}]", "chats.jsonl"),
         ("data: [{share: 0.5}]", "data"),
         ("data: [chats.jsonl, 7]", "data"),
+        ("data: 7", "data"),
+        ("data: {share: 0.5}", "data"),
+        ("data: [[chats.jsonl]]", "data"),
+        ("data: [{path: chats.jsonl, share: '0.5'}]", "chats.jsonl"),
         ("data: [{path: mails.csv, mapping: {question: english, answer: german}}]", "mails.csv"),
         ("data: [{path: mails.csv, mapping: {prompt: english}}]", "mails.csv"),
         ("data: [{path: mails.csv, header: maybe}]", "mails.csv"),
@@ -131,6 +137,11 @@ def test_files_that_make_no_sense_are_refused_by_name(
     write(folder, "data: chats.jsonl")
     with pytest.raises(FinetuneError, match=named):
         quickly_asked(parsed("check", *words)).dataset()
+
+
+def test_one_file_may_have_a_share_too(folder: Path) -> None:
+    wanted, _ = asked(parsed("train", str(write(folder, "data: {path: chats.jsonl, share: 0.25}"))))
+    assert len(wanted.dataset().examples) == 10
 
 
 def test_a_mix_is_trained_and_its_dataset_opens_again(

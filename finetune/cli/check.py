@@ -7,11 +7,18 @@ quick, and importing what trains, chats and exports takes longer than checking a
 import argparse
 import sys
 from dataclasses import replace
+from itertools import groupby
 
 from finetune import data, models
 from finetune.cli.source import Asked, quickly_asked
 from finetune.errors import DataError, FinetuneError
 from finetune.records import Json
+
+MARKS = "\u27e6{}\u27e7"
+"""Around what is trained, where there are no colours: brackets that neither JSON nor code has."""
+
+MOST_LABELS, LABELS_SHOWN = 12, 60
+"""Labels that are listed with their counts, and how much of each name is shown."""
 
 Answer = tuple[int, Json]
 """An exit code, and the object that ``--json`` prints."""
@@ -43,7 +50,7 @@ def check(options: argparse.Namespace) -> Answer:
     if stats:
         fold = data.fixes(replace(dataset, problems=[]), fold=True) if stats.folds else []
         answer["fixes"] += [fix.as_dict() for fix in fold]
-        answer["tokens"] = stats.as_dict()
+        answer["tokens"] = stats.as_dict() | {"answers": data.different_answers(dataset)}
         answer["problems"] += answer["tokens"].pop("problems")
     _print(" ".join(options.data), dataset, answer)
     if will_train:
@@ -54,10 +61,10 @@ def check(options: argparse.Namespace) -> Answer:
 def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
     print(f"{name}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected")
     for found in answer["problems"]:
-        lines = ", ".join(map(dataset.place, found["lines"]))
+        lines = _lines(dataset, found["lines"])
         print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
     if tokens := answer["tokens"]:
-        print(f"  {tokens['sentence']} Tokens per row: {tokens['tokens']}; {tokens['share_trained']:.0%} trained.")
+        _print_tokens(tokens)
     if answer["fixes"]:
         offered = ", ".join(f"--fix {fix['code']} ({fix['rows_changed']} rows)" for fix in answer["fixes"])
         print(f"  Fixes on offer: {offered}")
@@ -65,6 +72,28 @@ def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
         print(f"  To train: {answer['command']}")
     elif answer["command"]:
         print(f"  Perhaps: {answer['command']}")
+
+
+def _lines(dataset: data.Dataset, lines: list[int]) -> str:
+    """Line numbers, of several files after the name of each: ``a.jsonl 3, 5; b.csv 2``."""
+    found = [dataset.place(line).rpartition(" ")[::2] for line in lines]
+    by_file = [(name, [line for _, line in of]) for name, of in groupby(found, key=lambda one: one[0])]
+    return "; ".join(f"{name} {', '.join(numbers)}".strip() for name, numbers in by_file)
+
+
+def _print_tokens(tokens: Json) -> None:
+    """How long the rows are, as a small table, and which answers there are."""
+    print(f"  {tokens['sentence']} Tokens per row, {tokens['share_trained']:.0%} of them trained:")
+    if tokens["tokens"]:
+        print("  " + f"{'':<8}" + "".join(f"{name:>8}" for name in ("min", "5 %", "median", "95 %", "max")))
+        for name, key in (("all", "tokens"), ("trained", "trained")):
+            print("  " + f"{name:<8}" + "".join(f"{count:>8,}" for count in tokens[key].values()))
+    if labels := tokens["labels"]:
+        common = sorted(labels.items(), key=lambda one: (-one[1], one[0]))
+        shown = ", ".join(f"{label[:LABELS_SHOWN]} {rows:,}" for label, rows in common[:MOST_LABELS])
+        print(f"  {len(labels):,} labels: {shown}{', …' if len(labels) > MOST_LABELS else ''}")
+    else:
+        print(f"  {tokens['answers']:,} different answers")
 
 
 def _mapped(dataset: data.Dataset, wanted: Asked) -> str | None:
@@ -101,7 +130,7 @@ def preview(options: argparse.Namespace) -> Answer:
     segments = data.preview(dataset.examples[options.row - 1], tokenizer, wanted.max_length)
     colour = sys.stdout.isatty()
     for segment in segments:
-        mark = ("\x1b[30;43m{}\x1b[0m" if colour else "[[{}]]") if segment.trained else "{}"
+        mark = ("\x1b[30;43m{}\x1b[0m" if colour else MARKS) if segment.trained else "{}"
         print(mark.format(segment.shown), end="")
     trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
     tokens = sum(len(segment.ids) for segment in segments)

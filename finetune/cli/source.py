@@ -207,9 +207,10 @@ def _near(places: Json, path: Path) -> Json:
     found = dict(places)
     if "validation" in found:
         found["validation"] = near(found["validation"])
-    if not isinstance(found["data"], list):
+    if isinstance(found["data"], str):
         return found | {"data": near(found["data"])}
-    files = [{"path": one} if isinstance(one, str) else one for one in found["data"]]
+    named = found["data"] if isinstance(found["data"], list) else [found["data"]]
+    files = [{"path": one} if isinstance(one, str) else one for one in named]
     if wrong := [one for one in files if not isinstance(one, dict) or not one.get("path")]:
         raise ConfigError(
             "Each file of a list needs a path.",

@@ -36,7 +36,7 @@ from finetune.data.report import report, write_rejected
 from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash
 from finetune.data.samples import DIRTY, Sample, samples
 from finetune.data.search import all_known, next_with, preview_replace, walkable
-from finetune.data.split import held_out, held_places, label_rows
+from finetune.data.split import different_answers, held_out, held_places, label_rows
 from finetune.data.steps import Add, Counts, Delete, Edit, Replace
 from finetune.data.texts import visible
 from finetune.data.tokens import TokenStats, WillTrain, token_stats
@@ -80,6 +80,7 @@ __all__ = [
     "choose_split",
     "clear",
     "compare",
+    "different_answers",
     "discard_draft",
     "draft",
     "fixed_with",

@@ -95,7 +95,7 @@ TEXT_CHECKS = (
         may_have_control,
         has_control,
         "A text contains an invisible or replacement character.",
-        "Find them in the preview, which makes them visible, and remove them.",
+        "Find them in the preview, where they are visible, and remove them.",
     ),
     TextCheck(
         "secret",
@@ -222,7 +222,9 @@ class Checks:
         if count < VERY_FEW:
             message = f"{count} example{'s are' if count > 1 else ' is'} unlikely to have a noticeable effect."
         else:
-            message = f"{count} examples can teach a form or a tone, hardly knowledge, and leave few to judge by."
+            message = (
+                f"{count} examples can teach a format or a tone but little knowledge, and leave few rows to judge by."
+            )
         return Problem("too_few", "warning", count, tuple(self._lines[:FIRST_LINES]), message, "Collect at least 50.")
 
     def _numeric_classes(self) -> Problem | None:
@@ -244,7 +246,7 @@ class Checks:
     def _near(self, prints: Fingerprints) -> Problem | None:
         rows = np.setdiff1d(np.array(sorted(prints.near), dtype=np.int64), prints.repeats())
         message = f"{_repeats(len(rows), 'nearly ')} an earlier row (80 % or more the same, ignoring case and spacing)."
-        return self._problem("near_duplicate", rows, message, "Review them; a split keeps them on the same side.")
+        return self._problem("near_duplicate", rows, message, "Review them; a split keeps them together on one side.")
 
     def _conflicts(self, prints: Fingerprints) -> Problem | None:
         rows = prints.conflicts()
@@ -290,7 +292,7 @@ class Checks:
         count = len(self._lines) - NEAR_ROWS
         if count <= 0:
             return None
-        message = f"Only the first {NEAR_ROWS:,} rows were checked for near-duplicates; all for exact ones."
+        message = f"Only the first {NEAR_ROWS:,} rows were checked for near-duplicates; all of them for exact ones."
         return Problem("near_not_checked", "note", count, (self._lines[NEAR_ROWS],), message, "Nothing to do.")
 
     def _problem(self, code: str, rows: np.ndarray, message: str, hint: str) -> Problem | None:

@@ -71,7 +71,7 @@ class Chooser:
         if mark is None:
             return fields
         if not mark:
-            raise bad(GOOD, "Left out: the row is marked as a bad answer.", "Undo the fix to see it again.")
+            raise bad(GOOD, "Left out: the row is marked as a bad answer.", "Undo the fix to get the row back.")
         return {name: item for name, item in fields.items() if name not in RATINGS}
 
     def _cast(self, fields: dict[str, Any]) -> dict[str, Any]:

@@ -121,9 +121,9 @@ class Counts:
             self._findings.add(
                 "empty_thought",
                 example.line,
-                "The chat template begins every answer with a thought, and an answer here has none: an empty one is "
-                "learned before it.",
-                "To have the model think, add thoughts to the answers.",
+                "The chat template begins every answer with a thought. Some answers have none: an empty one is learned "
+                "before them.",
+                "If you want the model to think, add thoughts to the answers.",
                 "note",
             )
 
@@ -141,7 +141,7 @@ class Counts:
             self._findings.add(
                 "after_last_answer",
                 example.line,
-                "What follows the last answer to learn is not used.",
+                "Anything after the last answer to learn is not used.",
                 "Nothing to do.",
                 "note",
             )
@@ -183,7 +183,7 @@ class Counts:
                 self._findings.add(
                     "no_trained_token",
                     line,
-                    f"Cut at {length:,} tokens, the row has nothing left of its answer to learn.",
+                    f"Cut at {length:,} tokens, the row keeps nothing of its answer to learn from.",
                     "Raise the maximum length, or drop these rows with one click.",
                     "warning",
                 )

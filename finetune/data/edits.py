@@ -182,5 +182,5 @@ def mark(example: Example) -> str:
 
 def misfit(what: str) -> DataError:
     """Said when rows are not those that were edited: mapped otherwise, or read by another version of the app."""
-    fix = "Open the version before the edits, and edit its rows anew."
+    fix = "Open the version before the edits, and edit its rows again."
     return DataError(what, where="edits", fix=fix, code="edits_misfit")

@@ -259,7 +259,7 @@ def _dropped(code: str, count: int) -> tuple[str, str]:
         )
         return said, "Load the file again to restore them."
     said = "1 row was deleted by hand." if count == 1 else f"{count:,} rows were deleted by hand."
-    return said, "Open an earlier version to have them back."
+    return said, "Open an earlier version to get them back."
 
 
 def _changes(

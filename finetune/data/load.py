@@ -270,7 +270,7 @@ def _unknown(value: object) -> DataError:
     if _is_message(value):
         return bad(
             "unknown_columns",
-            "Each row is a single message, and nothing says to which conversation it belongs.",
+            "Each row is a single message, and nothing says which conversation it belongs to.",
             "Add a column 'conversation_id', or put the messages of a conversation into one row.",
         )
     found = listed(value, 80) or "none"

@@ -130,7 +130,7 @@ class Mapping:
         cells = {name: self._cell(row.get(name), where, remarks) for name in names}
         if len(template) + sum(len(cells[name]) for name in names) > ROW_CHARS:
             what = f"The {where} would be longer than {ROW_CHARS // 1_000_000} million characters."
-            raise bad("row_too_large", what, "Use long columns less often.")
+            raise bad("row_too_large", what, "Use fewer long columns in the template.")
         return NAMED.sub(lambda found: cells[found[1]], template)
 
     @staticmethod

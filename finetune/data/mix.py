@@ -222,7 +222,7 @@ def _said(parts: Sequence[Part], rejected: Iterable[Rejected]) -> Problem:
     left = [row.line for row in rejected if row.code == "mix"]
     total = sum(part.taken for part in parts) or 1
     files = listed((f"{p.name} {p.taken:,}/{p.usable:,} ({p.taken / total:.0%})" for p in parts), 2_000)
-    message = f"Usable rows drawn from each file, and its part of the mix: {files}."
+    message = f"Usable rows taken from each file, and its part of the mix: {files}."
     second = parts[1] if len(parts) > 1 else parts[0]
     hint = f"Line {second.offset + 1:,} is line 1 of {second.name}, and so on." if len(parts) > 1 else "Nothing to do."
     return Problem("mix", "note", len(left) or 1, tuple(left[:FIRST_LINES]) or (1,), message, hint)

@@ -92,7 +92,7 @@ def kept_rows(path: Path, split: RowSplit | None = None) -> Iterator[Example]:
 
 def _changed(folder: Path) -> DataError:
     return DataError(
-        "The stored rows are not those the run was started with.",
+        "The stored rows are not the ones the run started with.",
         where=folder.name,
         fix="Upload the same data again to restore them, or train a new run on the present rows.",
         code="rows_changed",

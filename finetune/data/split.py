@@ -142,6 +142,16 @@ def label_rows(dataset: Dataset) -> dict[str, list[int]] | None:
     return {label: [int(row) for row in np.flatnonzero(inverse == kind)] for kind, label in enumerate(labels)}
 
 
+def different_answers(dataset: Dataset) -> int:
+    """How many different answers the rows have.
+
+    Example:
+        >>> different_answers(load("sample_data/tickets"))
+        8
+    """
+    return len(np.unique(fingerprints_of(dataset).answers))
+
+
 def leaks(dataset: Dataset, validation: Dataset) -> dict[int, bool]:
     """Training rows that also occur in the validation data.
 

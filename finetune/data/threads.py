@@ -176,7 +176,7 @@ class _Threads:
         column = self.by.parent or self.by.thread
         found = f"{count:,} conversation{'s' if count != 1 else ''}"
         message = f"{self._rows:,} rows were joined into {found} by the column {column!r}."
-        self.notes.once("rows_joined", 1, message, "Look at some of them in the preview.")
+        self.notes.once("rows_joined", 1, message, "Check a few of them in the preview.")
         if self._unused:
             self.notes.once("unused_columns", 1, *unused(self._unused))
 
@@ -240,7 +240,7 @@ class _Threads:
             yield _row(leaf.row, [message for node in reversed(path) for message in _once(node)])
         for node in nodes.values():
             if node.row.line not in seen:
-                what, fix = "The row follows itself, by its chain of parents.", "Correct the ids, or drop the row."
+                what, fix = "The row's chain of parents leads back to itself.", "Correct the ids, or drop the row."
                 yield Row(node.row.line, node.row.value, node.row.text, bad("thread_unknown", what, fix))
 
 

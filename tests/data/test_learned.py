@@ -291,6 +291,33 @@ def test_a_null_that_the_schema_allows_stays(schema: dict) -> None:
     assert said == []
 
 
+@pytest.mark.parametrize(
+    ("turn", "tools", "kept"),
+    [
+        (call("weather", city="Oslo", bird=None), [tool("weather", city=TEXT)], {"city": "Oslo"}),
+        (call("weather", city="Oslo", day=None), [tool("weather", city=TEXT, day=TEXT)], {"city": "Oslo"}),
+        (
+            {
+                "role": "assistant",
+                "content": None,
+                "function_call": {"name": "weather", "arguments": '{"city": "Oslo", "bird": null}'},
+            },
+            [tool("weather", city=TEXT, bird=None)],
+            {"city": "Oslo"},
+        ),
+        (
+            call("find", at={"x": 1, "y": None}),
+            [tool("find", at={"type": "object", "properties": {"x": {}, "y": TEXT}})],
+            {"at": {"x": 1}},
+        ),
+    ],
+)
+def test_a_null_that_padding_made_is_dropped_and_remarked(turn: dict, tools: list, kept: dict) -> None:
+    messages, said = example_of({"messages": [ASKED, turn], "tools": tools})
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == kept
+    assert set(said) == {"null_padding"}
+
+
 def test_nulls_deep_in_arguments_follow_the_schema() -> None:
     inner = {"type": "object", "properties": {"a": TEXT, "b": MAYBE}}
     tools = [tool("find", where={"type": "array", "items": inner}, free={"type": "object"})]

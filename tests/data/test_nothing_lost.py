@@ -509,9 +509,18 @@ def test_the_questions_of_a_survey_are_its_header(tmp_path: Path, header: str) -
 # What tells rows apart
 
 
-@pytest.mark.parametrize("key", ["tools", "functions"])
-def test_the_same_words_with_other_tools_are_no_duplicate(tmp_path: Path, key: str) -> None:
-    rows = [{"messages": [USER, BOT], key: [{"name": name}]} for name in ("weather", "birds", "weather")]
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda name: {"tools": [{"name": name}]},
+        lambda name: {"functions": [{"name": name}]},
+        lambda name: {"tools": [{"name": "weather", "description": f"Of {name}."}]},
+        lambda name: {"tools": [{"name": "weather"}] * (1 + (name == "birds"))},
+        lambda name: {"tools": [{"name": "weather"}]} if name == "birds" else {},
+    ],
+)
+def test_the_same_words_with_other_tools_are_no_duplicate(tmp_path: Path, given) -> None:
+    rows = [{"messages": [USER, BOT], **given(name)} for name in ("weather", "birds", "weather")]
     found = {p.code: p.lines for p in load(jsonl(tmp_path, rows)).problems}
     assert found["duplicate"] == (3,)
     assert "near_duplicate" not in found
@@ -536,7 +545,7 @@ def test_many_numbers_are_results_not_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(3, "unlikely to have"), (12, "a form or a tone"), (49, "a form or a tone")]
+    ("count", "words"), [(3, "unlikely to have"), (12, "a format or a tone"), (49, "a format or a tone")]
 )
 def test_too_few_rows_are_said_with_what_to_expect(tmp_path: Path, count: int, words: str) -> None:
     rows = [{"prompt": f"{i}?", "completion": f"{i}!"} for i in range(count)]

@@ -102,7 +102,7 @@ def test_a_sample_of_the_rows_is_said_to_be_an_estimate(tmp_path: Path) -> None:
     assert some.sentence.startswith("About 225 of 225 rows will be trained")
 
 
-@pytest.mark.parametrize("count", [1, 3_000])
+@pytest.mark.parametrize("count", [1, 12, 3_000])
 def test_rows_that_no_template_of_the_model_can_show_are_refused_before_the_queue(
     store: Store, tiny: Path, tmp_path: Path, count: int
 ) -> None:
@@ -127,7 +127,9 @@ def test_what_only_a_held_out_row_could_teach_is_refused_before_the_queue(
     assert store.runs() == []
 
 
-@pytest.mark.parametrize(("shared", "said"), [(4, "All 4 held-out rows are"), (1, "1 of 4 held-out rows are")])
+@pytest.mark.parametrize(
+    ("shared", "said"), [(4, "All 4 held-out rows are"), (1, "1 of 4 held-out rows are"), (3, "3 of 4")]
+)
 def test_leaks_are_said_in_numbers_of_both_sides(tmp_path: Path, shared: int, said: str) -> None:
     words = ["apple", "tractor", "moonlight", "seventeen", "quarterly", "xylophone", "harbour", "vinegar"]
     rows = [json.dumps({"messages": conversation(f"Tell me about {word} " * 3, f"{word}!")}) for word in words]
@@ -136,7 +138,7 @@ def test_leaks_are_said_in_numbers_of_both_sides(tmp_path: Path, shared: int, sa
     validation.write_text("\n".join(rows[4:]))
     leak = next(problem for problem in data.load(train, validation).problems if problem.code == "leak")
     assert leak.count == shared
-    assert f"{said} in the training data." in leak.message
+    assert f"{said.removesuffix(' held-out rows are')} held-out rows are in the training data." in leak.message
 
 
 def test_the_log_is_not_told_of_what_was_not_left_out(tmp_path: Path) -> None:

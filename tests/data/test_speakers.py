@@ -1,5 +1,6 @@
 """Conversations of people with names: who the model should be is asked, not guessed."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def test_names_that_are_not_shown_to_the_model_are_said(tmp_path: Path, known: s
 
 
 def test_a_name_that_the_template_shows_is_not_said(tmp_path: Path) -> None:
-    tokenizer = tokenizer_of(family("smollm2"))
+    tokenizer = copy.deepcopy(tokenizer_of(family("smollm2")))
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "message['role']", "message['role'] + ' ' + (message['name'] or '')"
     )

@@ -165,7 +165,7 @@ class RowDecoder:
 
     def _python(self, text: str, line: int, error: json.JSONDecodeError) -> Row:
         if len(text) > PYTHON_CHARS or text.count(",") > PYTHON_VALUES:
-            return bad_row(line, text, "invalid_json", "A Python literal that is too long to parse.")
+            return bad_row(line, text, "invalid_json", "The Python literal is too long to parse.")
         try:
             value = _plain(ast.literal_eval(text.strip(" \t\r\n,")))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -69,13 +69,13 @@ def header_of(
             "header_missing",
             line,
             f"The first line looks like the others and was read as a row; the columns were named {named}.",
-            "If it is the header after all, say so with one click.",
+            "If it is the header after all, make it so with one click.",
             "warning",
         )
         return names, True
     if row is None:
         message = "The first line was read as the names of the columns, though none of them is a usual one."
-        notes.once("header_unsure", line, message, "If it is a row, say so with one click.")
+        notes.once("header_unsure", line, message, "If it is a row, make it one with one click.")
     return list(first), False
 
 

@@ -101,7 +101,7 @@ def text_of(value: Any, where: str, remarks: Remarks) -> str:
         remarks.add(
             "number_as_text",
             f"The {where} is {_kind(value)}; it was converted to text.",
-            "Put it in quotes to fix how it is written.",
+            "Put it in quotes to control how it is written.",
         )
         return json.dumps(value)
     if isinstance(value, dict | list | tuple):

@@ -140,7 +140,7 @@ def not_trained(fields: Json, marks: Iterable[str]) -> DataError | None:
     if name is None:
         return None
     return bad(
-        NOT_TRAINED, f"Left out: {name!r} says that the row is not to be trained.", "Remove the mark to train it."
+        NOT_TRAINED, f"Left out: {name!r} marks the row as not to be trained on.", "Remove the mark to train on it."
     )
 
 

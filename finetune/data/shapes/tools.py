@@ -121,7 +121,7 @@ def without_padding(messages: tuple[Json, ...], tools: tuple[Json, ...], remarks
 def _say_padding(remarks: Remarks) -> None:
     remarks.add(
         "null_padding",
-        "Keys of tools or calls that are null, as Parquet writes those of other rows, were left out.",
+        "Null keys of tools and calls, which Parquet adds for the keys of other rows, were left out.",
         "Nothing to do.",
     )
 
