@@ -122,7 +122,7 @@ class _Second:
             return
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import main; main()"],
+                [sys.executable, "-m", "finetune.data.answers"],
                 cwd=Path(__file__).parents[2],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -146,7 +146,7 @@ class _Second:
         if self.ended or not self._there or self._unanswered >= MOST_WAITING:
             return False
         self._unanswered += 1
-        left = memoryview(_framed(message))
+        left = memoryview(framed(message))
         while left and not self.ended:
             reading, writing, _ = select.select([self._out], [self._in], [])
             if reading:
@@ -202,7 +202,8 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
-def _framed(message: Any) -> bytes:
+def framed(message: Any) -> bytes:
+    """A message with its length before it."""
     data = marshal.dumps(message)
     return len(data).to_bytes(HEAD) + data
 
@@ -215,15 +216,3 @@ def _first(received: bytearray) -> Any:
     message = marshal.loads(received[HEAD:end])
     del received[:end]
     return message
-
-
-def main() -> None:
-    """Answer until there are no more questions."""
-    from finetune.data.checks import look
-
-    with contextlib.suppress(BrokenPipeError), open(0, "rb") as asked, open(1, "wb", buffering=0) as answers:
-        answers.write(_framed(()))
-        while head := asked.read(HEAD):
-            rows, signed = marshal.loads(asked.read(int.from_bytes(head)))
-            marks, scripts, found = look(rows, signed)
-            answers.write(_framed((tuple(marks), scripts, found)))
