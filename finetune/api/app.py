@@ -16,11 +16,12 @@ from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finetune.api import azure, chat, document, errors, files, jobs, models
+from finetune import settings
+from finetune.api import azure, chat, completions, document, errors, files, jobs, models, responses
 from finetune.api.context import Context, only_known
-from finetune.api.ledger import Ledger
 from finetune.api.schemas import ERRORS
 from finetune.api.validate import Validator
+from finetune.ledger import Ledger
 from finetune.records import Json
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def routes(services: "Services") -> list[BaseRoute]:
 def openai_app(here: Context) -> FastAPI:
     """OpenAI's paths."""
     app = _app(here)
-    for part in (files, jobs, models, chat):
+    for part in (files, jobs, models, chat, responses, completions):
         app.include_router(part.router, dependencies=[Depends(only_known)], responses=ERRORS)
 
     @app.get("/docs", include_in_schema=False)
@@ -98,7 +99,7 @@ def _document(app: FastAPI) -> Json:
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
         made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"key": []}, {}]
+        made["security"] = [{"key": []}] if settings.read().shared else [{"key": []}, {}]
         made["servers"] = [{"url": "/v1"}]
         app.openapi_schema = made
     return app.openapi_schema

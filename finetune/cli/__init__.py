@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     try:
-        options = _parser(arguments[0] if arguments else "").parse_args(arguments)
+        options = _options(arguments)
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             code, answer = options.verb(options)
     except FinetuneError as error:
@@ -40,6 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if as_json:
         print(json.dumps(answer))
     return code
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed options. argparse itself points from an unknown one to the help of no verb.
+
+    Raises:
+        ConfigError: wrong usage.
+    """
+    options, unknown = _parser(arguments[0] if arguments else "").parse_known_args(arguments)
+    if unknown:
+        raise ConfigError(
+            f"Unrecognized arguments: {' '.join(unknown)}.",
+            fix=f"See: python -m finetune {arguments[0]} --help",
+            code="usage",
+        )
+    return options
 
 
 def _parser(only: str | None = None) -> _Parser:

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, settings, train
 from finetune.chat import talk
+from finetune.chat.adapters import Adapter
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
 from finetune.durations import roughly
@@ -75,6 +76,7 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     facts = store.dataset(run.dataset).facts
     system = (facts.system if options.system is None else options.system) or ""
     tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
+    _refuse_untuned(run, options.checkpoint)
     held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
     sampling = chat.Sampling(options.max_tokens)
     if options.prompt is None and not options.json:
@@ -95,6 +97,8 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         store = Store(settings.read().home)
         run = store.run(options.run)
         asked = Path(options.data) if options.data else None
+        if arms is None or "tuned" in arms:
+            _refuse_untuned(run)
         task = evaluate.of_run(run, store, held_out=asked, **more)
         source = options.data or store.dataset(run.dataset).title
     elif options.model and options.data:
@@ -107,6 +111,15 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
     found = evaluate.conclude(task, source)
     _print_arms(found)
     return 0, found.as_json()
+
+
+def _refuse_untuned(run: Run, step: int | None = None) -> None:
+    """See that there is a tuned model, before a base is loaded or hundreds of answers are begun.
+
+    Raises:
+        RunError: the run has no adapter, or no checkpoint of this step.
+    """
+    Adapter(run, step).folder()
 
 
 def _schema(path: str | None) -> Any:
@@ -192,6 +205,7 @@ def import_verb(options: argparse.Namespace) -> Answer:
 
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
+    settings.port()  # before Gradio, which fails on a wrong one when it is imported
     from finetune.server import launch
 
     launch(options.host, options.port)

@@ -46,7 +46,7 @@ def job(client: OpenAI) -> FineTuningJob:
         suffix="recipe-ner",
         seed=3,
         metadata={"course": "cookbook"},
-        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 16}}},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 64}}},
     )
     assert job.status == "validating_files"
     return ended(client, job.id)
