@@ -1,15 +1,18 @@
 """What a developer stumbled over at the command line in a day: each ends in a sentence, soon."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from finetune import data, models
 from finetune.cli import main
 from finetune.store import Store
+from tests.conftest import train_tiny
 from tests.serving import free_port
 from tests.zygote import ROOT, python
 
@@ -81,3 +84,36 @@ def test_a_run_without_an_adapter_is_told_before_anything_is_loaded(
     monkeypatch.setattr(models, "find", lambda *_, **__: pytest.fail("a model was looked for"))
     assert main([verb[0], run.id, *verb[1:]]) == 2
     assert "The run has no adapter (validating)." in capsys.readouterr().err
+
+
+def test_a_run_is_renamed(store: Store, small_dataset: data.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    record = data.save_dataset(store, small_dataset)
+    run = store.add_run(owner="local", name="first", dataset=record.id, config={"model": models.DEFAULT})
+    assert main(["runs", "rename", run.id, " recipes,  rank 64 "]) == 0
+    assert store.run(run.id).name == "recipes, rank 64"
+    assert main(["runs", "rename", run.id, ""]) == 2
+    assert main(["runs", "rename", "r0", "x"]) == 2
+
+
+@pytest.mark.parametrize("option", [["--temperature", "3"], ["--temperature", "nan"], ["--seed", "-1"]])
+def test_sampling_out_of_range_is_refused(
+    store: Store, tiny: Path, small_dataset: data.Dataset, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train_tiny(store, tiny, small_dataset, max_steps=1)
+    assert main(["chat", run.id, "--prompt", "Hi", *option]) == 2
+    assert f"error: {option[0]}: " in capsys.readouterr().err
+
+
+def test_a_seed_repeats_an_answer(
+    store: Store, tiny: Path, small_dataset: data.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train_tiny(store, tiny, small_dataset, max_steps=1)
+
+    def said(*seed: str) -> str:
+        assert (
+            main(["chat", run.id, "--prompt", "Hi", "--temperature", "1", "--max-tokens", "12", "--json", *seed]) == 0
+        )
+        return str(json.loads(capsys.readouterr().out)["tuned"]["text"])
+
+    assert said("--seed", "7") == said("--seed", "7")
+    assert said() != said()

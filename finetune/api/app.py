@@ -6,6 +6,7 @@
 Everything that goes wrong, an unknown path too, is answered in OpenAI's envelope, and every answer has a request id.
 """
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from finetune.services import Services
 
 TITLE = "Before & After"
+
+
+class Under(Mount):
+    """Everything under a path, also with a line break in it, which Starlette's own leaves to others."""
+
+    def __init__(self, path: str, app: ASGIApp):
+        super().__init__(path, app)
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
 
 
 class RequestId:
@@ -53,7 +62,7 @@ def routes(services: "Services") -> list[BaseRoute]:
     validator = Validator(ledger)
     here = Context(services, ledger, validator)
     validator.go_on()
-    return [Mount("/v1", openai_app(here)), Mount("/openai/v1", openai_app(here)), Mount("/openai", azure_app(here))]
+    return [Under("/v1", openai_app(here)), Under("/openai/v1", openai_app(here)), Under("/openai", azure_app(here))]
 
 
 def openai_app(here: Context) -> FastAPI:

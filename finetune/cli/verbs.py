@@ -5,6 +5,7 @@ Each takes the parsed options, and returns an exit code and the object that ``--
 
 import argparse
 import json
+import secrets
 import sys
 import tempfile
 from contextlib import closing
@@ -78,7 +79,7 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
     _refuse_untuned(run, options.checkpoint)
     held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
-    sampling = chat.Sampling(options.max_tokens)
+    sampling = _sampling(options)
     if options.prompt is None and not options.json:
         with closing(chat.Engine(chat_engine.of_settings(store))) as engine:
             return min(1, terminal.converse(engine, held, sampling)), {}
@@ -86,6 +87,15 @@ def chat_verb(options: argparse.Namespace) -> Answer:
         raise ConfigError("--json needs a prompt.", where="--prompt", fix="Add --prompt TEXT.")
     replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)
     return 0, {column.key: reply.as_dict() for column, reply in zip(held.columns, replies, strict=True)}
+
+
+def _sampling(options: argparse.Namespace) -> chat.Sampling:
+    if not 0 <= options.temperature <= 2:
+        raise ConfigError(f"{options.temperature:g} is out of range.", where="--temperature", fix="Use 0 to 2.")
+    seed = secrets.randbits(62) if options.seed is None else options.seed
+    if not 0 <= seed < 2**63:
+        raise ConfigError("This seed is out of range.", where="--seed", fix="Use a whole number from 0 on.")
+    return chat.Sampling(options.max_tokens, options.temperature, seed)
 
 
 def evaluate_verb(options: argparse.Namespace) -> Answer:

@@ -17,9 +17,9 @@ OVER = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory, tiny: Path, packaged_models: Path) -> Iterator[str]:
     """At home; OpenAI's names stand for the tiny model."""
-    folder = tmp_path_factory.mktemp("api")
+    folder = with_models(tmp_path_factory.mktemp("api"), packaged_models)
     with serving(folder / "home", folder / "server.log", forks=True, FINETUNE_API_MODEL=str(tiny)) as address:
         yield address
 
@@ -50,6 +50,13 @@ def job(client: OpenAI) -> FineTuningJob:
     )
     assert job.status == "validating_files"
     return ended(client, job.id)
+
+
+def with_models(folder: Path, packaged: Path) -> Path:
+    """The folder, with a home in it that need not prepare the default model."""
+    (folder / "home").mkdir()
+    (folder / "home" / "models").symlink_to(packaged)
+    return folder
 
 
 def ended(client: OpenAI | AzureOpenAI, job_id: str, seconds: float = 180) -> FineTuningJob:
