@@ -5,4 +5,4 @@ import sys
 from finetune.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["serve"]))
+    sys.exit(main(["serve", *sys.argv[1:]]))

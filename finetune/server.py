@@ -48,6 +48,8 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         >>> launch(port=7861)
     """
     host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    named = "--port" if port else settings.PORT
+    port = port or settings.port()
     share_if_public(host)
     models.hub.forget_token()
     where = settings.read()
@@ -72,7 +74,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         threading.Thread(target=_warm, name="warm", daemon=True).start()
         served.block_thread()
     except (OSError, OverflowError) as error:
-        raise _cannot_listen(port) from error
+        raise _cannot_listen(named) from error
     finally:
         supervisor.close()
         services.trials.close()
@@ -80,10 +82,10 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         gr.close_all(verbose=False)
 
 
-def _cannot_listen(port: int | None) -> ConfigError:
+def _cannot_listen(named: str) -> ConfigError:
     return ConfigError(
         "The server cannot listen on this address: the port is taken or invalid.",
-        where="--port" if port else "GRADIO_SERVER_PORT",
+        where=named,
         fix="Choose another port: --port 7861, or GRADIO_SERVER_PORT=7861.",
         code="port_taken",
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from finetune.errors import ConfigError
 
+PORT = "GRADIO_SERVER_PORT"
 ENGINES = ("pytorch", "auto")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -79,6 +80,19 @@ def read() -> Settings:
         chat_engine=_one_of("FINETUNE_CHAT_ENGINE", ENGINES),
         api_model=os.environ.get("FINETUNE_API_MODEL", "").strip(),
     )
+
+
+def port() -> int | None:
+    """The port that the environment names. Gradio would serve on the next one if it is taken, and cannot even be
+    imported if it is none.
+
+    Raises:
+        ConfigError: it is no port.
+    """
+    text = os.environ.get(PORT, "").strip()
+    if text and not (text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536):
+        raise ConfigError(f"{text[:40]!r} is not a port.", where=PORT, fix="Set it to a number from 1 to 65535.")
+    return int(text) if text else None
 
 
 def _switch(name: str, *, default: bool) -> bool:

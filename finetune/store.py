@@ -137,7 +137,7 @@ class Store:
             db.execute("COMMIT")
 
     reading, writing = _connect, _write
-    """A connection, and a transaction, for the tables of `finetune.api.ledger`."""
+    """A connection, and a transaction, for the tables of `finetune.ledger`."""
 
     # Datasets
 

@@ -65,7 +65,16 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
     return "| | |\n|---|---|\n" + "\n".join(rows) if rows else ""
 
 
-PAGES = {"settings.md": settings_page, "command-line.md": command_page}
+def api_page() -> str:
+    """Every call of the API."""
+    from finetune.api import document
+    from finetune.api.app import openai_app
+
+    read = openai_app(None).openapi()  # type: ignore[arg-type]
+    return "\n\n".join(["# API", MADE, document.INTRODUCTION, document.as_markdown(read)]) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "command-line.md": command_page, "api.md": api_page}
 
 
 if __name__ == "__main__":

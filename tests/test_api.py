@@ -13,11 +13,11 @@ from finetune import data, models
 from finetune.api import routes
 from finetune.api.chat import asked_of
 from finetune.api.files import path_of
-from finetune.api.ledger import Ledger, Upload
 from finetune.api.models import Named, resolve
 from finetune.api.validate import begin
 from finetune.chat import Ask, Engine, Reply, engine
 from finetune.errors import ModelError
+from finetune.ledger import Ledger, Upload
 from finetune.services import Services
 from finetune.store import Run, Store
 from tests.conftest import conversation, train_tiny
@@ -118,7 +118,7 @@ def test_openais_names_can_be_switched_off(client: TestClient, monkeypatch: pyte
 def test_a_job_that_was_left_unchecked_is_checked_by_the_next_server(store: Store, tiny: Path) -> None:
     left = Ledger(store).add_job("local", {"model": str(tiny), "training_file": "file-gone"}, [])
     with store.writing() as db:
-        db.execute("UPDATE jobs SET claimer=1, claimer_started=0")
+        db.execute("UPDATE jobs SET claimer=1, claimer_started=-1000")
     client = TestClient(Starlette(routes=routes(Services(store, Engine()))))
     until = time.monotonic() + 20
     while (job := client.get(f"/v1/fine_tuning/jobs/{left.id}").json())["status"] != "failed":

@@ -23,6 +23,7 @@ from finetune.records import Json
 
 if TYPE_CHECKING:
     from finetune.api.chat import Question
+    from finetune.api.completions import Text
 
 STOPS = {"end_of_turn": "stop", "length": "length", "stopped": "stop", None: None}
 
@@ -85,10 +86,14 @@ class Completion(BaseModel):
 class Answer(Response):
     """The engine's answer, complete or as server-sent events; generation ends when the client disconnects."""
 
-    def __init__(self, engine: Engine, question: "Question", ask: Ask, named: Named):
+    prefix = "chatcmpl"
+    names: dict[str, str] = {}
+    """What keys of chat are called in another form of request."""
+
+    def __init__(self, engine: Engine, question: "Question | Text", ask: Ask, named: Named):
         self.engine, self.question, self.ask, self.named = engine, question, ask, named
         self.stop = threading.Event()
-        self.head = {"id": new_id("chatcmpl"), "created": int(time.time()), "model": named.shown}
+        self.head: Json = {"id": new_id(self.prefix), "created": int(time.time()), "model": named.shown}
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,8 +110,15 @@ class Answer(Response):
                         whole = await self.whole(first, replies)
                         await JSONResponse(whole.model_dump())(scope, receive, send)
                 except FinetuneError as error:
-                    await failed(blamed(error))(scope, receive, send)
+                    await failed(self.blamed(error))(scope, receive, send)
             tasks.cancel_scope.cancel()
+
+    def blamed(self, error: FinetuneError) -> FinetuneError:
+        """An error of the engine's with the key of the request that is to blame."""
+        told = blamed(error)
+        if isinstance(told, ApiError) and told.param in self.names:
+            return ApiError(told.what, param=self.names[told.param], status=told.status, code=told.code)
+        return told
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -136,24 +148,28 @@ class Answer(Response):
                 if all(reply.stop for reply in cuts):
                     return
 
-    async def whole(self, replies: list[Reply], rest: AsyncIterator[list[Reply]]) -> Completion:
+    async def whole(self, replies: list[Reply], rest: AsyncIterator[list[Reply]]) -> BaseModel:
         """The finished answer."""
         async for replies in rest:  # noqa: B007 - the last one counts
             pass
+        return self.finished(replies)
+
+    def finished(self, replies: list[Reply]) -> BaseModel:
+        """The finished answers in OpenAI's form."""
         choices = [
             Choice(
                 index=index,
                 message=Said(content=reply.text),
-                logprobs=logprobs(reply.marks) if self.question.logprobs else None,
+                logprobs=logprobs(reply.marks) if self.question.wanted.top is not None else None,
                 finish_reason=STOPS[reply.stop] or "stop",
             )
             for index, reply in enumerate(replies)
         ]
-        return Completion(**self.head, choices=choices, usage=usage(replies))  # type: ignore[arg-type]
+        return Completion(**self.head, choices=choices, usage=usage(replies))
 
     async def events(self, first: list[Reply], rest: AsyncIterator[list[Reply]]) -> AsyncIterator[str]:
         """The answer's parts as they are generated."""
-        told = [_Told(index, self.question.logprobs) for index in range(len(first))]
+        told = [_Told(index, self.question.wanted.top is not None) for index in range(len(first))]
         options, replies = self.question.stream_options, first
         counts = bool(options and options.include_usage)
         try:
@@ -168,14 +184,14 @@ class Answer(Response):
             if counts:
                 yield self._event([], usage(replies).model_dump())
         except FinetuneError as error:  # raised after the status was sent, so it is sent as an event
-            yield f"data: {json.dumps(body_of(blamed(error)))}\n\n"
+            yield sse(body_of(self.blamed(error)))
         yield "data: [DONE]\n\n"
 
     def _event(self, choices: list[Json], counts: bool | Json) -> str:
         body: Json = {**self.head, "object": "chat.completion.chunk", "choices": choices}
         if counts:
             body["usage"] = counts if isinstance(counts, dict) else None
-        return f"data: {json.dumps(body)}\n\n"
+        return sse(body)
 
 
 class _Told:
@@ -249,6 +265,11 @@ def blamed(error: FinetuneError) -> FinetuneError:
     if error.where in BLAMED and not isinstance(error, ApiError):
         return ApiError(error.what, param=BLAMED[error.where])
     return error
+
+
+def sse(body: Json) -> str:
+    """A server-sent event."""
+    return f"data: {json.dumps(body)}\n\n"
 
 
 def new_id(prefix: str) -> str:

@@ -6,6 +6,7 @@
 Everything that goes wrong, an unknown path too, is answered in OpenAI's envelope, and every answer has a request id.
 """
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,26 @@ from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finetune.api import azure, chat, document, errors, files, jobs, models
+from finetune import settings
+from finetune.api import azure, chat, completions, document, errors, files, jobs, models, responses
 from finetune.api.context import Context, only_known
-from finetune.api.ledger import Ledger
 from finetune.api.schemas import ERRORS
 from finetune.api.validate import Validator
+from finetune.ledger import Ledger
 from finetune.records import Json
 
 if TYPE_CHECKING:
     from finetune.services import Services
 
 TITLE = "Before & After"
+
+
+class Under(Mount):
+    """Everything under a path, also with a line break in it, which Starlette's own leaves to others."""
+
+    def __init__(self, path: str, app: ASGIApp):
+        super().__init__(path, app)
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
 
 
 class RequestId:
@@ -52,13 +62,13 @@ def routes(services: "Services") -> list[BaseRoute]:
     validator = Validator(ledger)
     here = Context(services, ledger, validator)
     validator.go_on()
-    return [Mount("/v1", openai_app(here)), Mount("/openai/v1", openai_app(here)), Mount("/openai", azure_app(here))]
+    return [Under("/v1", openai_app(here)), Under("/openai/v1", openai_app(here)), Under("/openai", azure_app(here))]
 
 
 def openai_app(here: Context) -> FastAPI:
     """OpenAI's paths."""
     app = _app(here)
-    for part in (files, jobs, models, chat):
+    for part in (files, jobs, models, chat, responses, completions):
         app.include_router(part.router, dependencies=[Depends(only_known)], responses=ERRORS)
 
     @app.get("/docs", include_in_schema=False)
@@ -98,7 +108,7 @@ def _document(app: FastAPI) -> Json:
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
         made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"key": []}, {}]
+        made["security"] = [{"key": []}] if settings.read().shared else [{"key": []}, {}]
         made["servers"] = [{"url": "/v1"}]
         app.openapi_schema = made
     return app.openapi_schema

@@ -9,13 +9,14 @@ import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import Discriminator, FailFast, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, FailFast, Field, StrictBool, Tag, field_validator, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from finetune import settings
 from finetune.api.answers import Answer, Completion
 from finetune.api.context import Here, Owner
-from finetune.api.errors import refused
+from finetune.api.errors import ApiError, refused
 from finetune.api.models import Named, resolve
 from finetune.api.schemas import Asked
 from finetune.chat import Ask, Sampling
@@ -57,19 +58,20 @@ OF_ANSWERS = ("refusal", "annotations", "audio", "function_call", "tool_calls")
 router = APIRouter(tags=["Chat"])
 
 Stop = Annotated[str, Field(max_length=1000)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
+Penalty = Annotated[float, Field(strict=True, ge=-2, le=2)]
 
 
 class Part(Asked):
     """A part of a message."""
 
     type: str
-    text: str = ""
+    text: str
 
     @model_validator(mode="before")
     @classmethod
     def _only_text(cls, value: Any) -> Any:
-        return {"type": value["type"]} if isinstance(value, dict) and value.get("type") != "text" else value
+        other = isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != "text"
+        return {"type": value["type"], "text": ""} if other else value
 
     @field_validator("type")
     @classmethod
@@ -80,14 +82,17 @@ class Part(Asked):
 
 
 def _content(value: Any) -> str:
-    return "parts" if isinstance(value, list) else "text"
+    return "<parts>" if isinstance(value, list) else "<text>"
 
 
 class Message(Asked):
     """A chat message; its content is text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")], Discriminator(_content)]
+    content: Annotated[
+        Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<parts>"), Field(min_length=1)],
+        Discriminator(_content),
+    ]
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +110,7 @@ class Message(Asked):
 class StreamOptions(Asked):
     """What a stream carries beside the answer."""
 
-    include_usage: bool = False
+    include_usage: StrictBool = False
     include_obfuscation: Literal[False] = False
 
 
@@ -115,7 +120,7 @@ class JsonSchema(Asked):
     name: Annotated[str, Field(max_length=64)]
     schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
     description: str | None = None
-    strict: bool | None = None
+    strict: StrictBool | None = None
 
 
 class ResponseFormat(Asked):
@@ -142,19 +147,19 @@ class Sampled(Asked):
     """What chat and plain completions have in common: how tokens are chosen, and what comes back."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
-    max_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] = 1
+    max_tokens: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=MOST_CHOICES)] = 1
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     logit_bias: Annotated[
-        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(strict=True, ge=-100, le=100)]],
         Field(max_length=1024),
     ] = {}
-    stream: bool = False
+    stream: StrictBool = False
     stream_options: StreamOptions | None = None
 
     @model_validator(mode="before")
@@ -169,7 +174,7 @@ class Sampled(Asked):
             if value.get(key) is not None and not any(value[key] is one or value[key] == one for one in usual):
                 raise refused(key)
         if value.get("stream_options") is not None and not value.get("stream"):
-            raise refused("stream_options", "It is only allowed when 'stream' is true.")
+            raise ApiError("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
         return {key: one for key, one in value.items() if key not in USUAL and key not in REFUSED and one is not None}
 
     @property
@@ -196,19 +201,22 @@ class Question(Sampled):
     """A chat completion, as it is asked for."""
 
     messages: Annotated[list[Message], FailFast(), Field(min_length=1, max_length=MOST_MESSAGES)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_completion_tokens: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None
+    logprobs: StrictBool = False
+    top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "Question":
         if self.top_logprobs is not None and not self.logprobs:
-            raise refused("top_logprobs", "It is only allowed when 'logprobs' is true.")
+            raise ApiError("'top_logprobs' is only allowed when 'logprobs' is true.", param="top_logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise refused("max_tokens", "It differs from 'max_completion_tokens': use that one alone.")
+            raise ApiError("'max_tokens' and 'max_completion_tokens' differ: use the latter.", param="max_tokens")
+        if self.response_format and self.response_format.json_schema and settings.read().shared:
+            raise refused("response_format.json_schema", "A shared server takes no schemas: they can keep it busy.")
         if self.response_format and len(self.response_format.text or "") > LONGEST_SCHEMA:
-            raise refused("response_format.json_schema.schema", f"It is longer than {LONGEST_SCHEMA:,} characters.")
+            param = "response_format.json_schema.schema"
+            raise ApiError(f"Invalid value for '{param}': it has over {LONGEST_SCHEMA:,} characters.", param=param)
         return self
 
     @property
@@ -225,15 +233,15 @@ async def complete(here: Here, owner: Owner, question: Question) -> Response:
     return await answer(here.services, owner, question)
 
 
-async def answer(services: Services, owner: str, question: Question) -> Answer:
-    """The engine's answer to a question.
+async def answer(services: Services, owner: str, question: Question, form: type[Answer] = Answer) -> Answer:
+    """The engine's answer to a question, in a form.
 
     Raises:
         ApiError: there is no such model.
     """
     named = await run_in_threadpool(resolve, services, owner, question.model)
     ask = await run_in_threadpool(asked_of, services, named, [message.plain() for message in question.messages])
-    return Answer(services.engine, question, ask, named)
+    return form(services.engine, question, ask, named)
 
 
 def asked_of(services: Services, named: Named, messages: list[dict[str, str]]) -> Ask:

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from finetune import settings
 from finetune.api.errors import ApiError
-from finetune.api.ledger import Ledger
+from finetune.ledger import Ledger
 
 if TYPE_CHECKING:
     from finetune.api.validate import Validator

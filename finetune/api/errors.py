@@ -52,9 +52,15 @@ KINDS = {
 }
 """What was expected, by pydantic's name for the error."""
 
+LENGTHS = {
+    **dict.fromkeys(("too_short", "string_too_short"), "must not be empty"),
+    "too_long": "must have at most {max_length} entries",
+    "string_too_long": "must have at most {max_length} characters",
+}
+
 BOUNDS = {"greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most", "less_than": "below"}
 
-OF_UNION = re.compile(r"^(str|int|float|bool|text|parts|list\[.*|function-.*|constrained-.*|literal\[.*|[A-Z]\w*)$")
+OF_UNION = re.compile(r"^(str|int|float|bool|<.*>|list\[.*|function-.*|constrained-.*|literal\[.*|[A-Z]\w*)$")
 """Parts of pydantic's paths that name a choice of types, not a key."""
 
 
@@ -138,6 +144,8 @@ def _http(request: Request, error: HTTPException) -> JSONResponse:
         said, code = f"Not allowed to {request.method} on {request.url.path}.", "method_not_supported"
     elif "maximum allowed size" in said:  # said while an upload was being read (`finetune.guard`)
         status, code = 413, "too_large"
+    elif status == 400:
+        code = "invalid_body"
     return JSONResponse(envelope(said, status=status, code=code), status_code=status, headers=error.headers)
 
 
@@ -150,7 +158,8 @@ def explain(errors: Sequence[Any]) -> ApiError:
     """
     first = errors[0]["loc"][:2]
     same = [one for one in errors if one["loc"][:2] == first]
-    error = max(same, key=lambda one: len(one["loc"]))  # of a union, the type that fitted best
+    # of a union, the type that fitted best
+    error = max(same, key=lambda one: (len(one["loc"]), one["type"] != "literal_error"))
     param, kind, context = path_of(error["loc"]), error["type"], error.get("ctx", {})
     if kind == "json_invalid" or not param:
         return ApiError("We could not parse the body of your request: it must be a JSON object.", code="invalid_json")
@@ -163,8 +172,12 @@ def explain(errors: Sequence[Any]) -> ApiError:
     if kind in BOUNDS:
         bound = next(iter(context.values()))
         return ApiError(f"Invalid value for '{param}': it must be {BOUNDS[kind]} {bound}.", param=param)
+    if kind in LENGTHS:
+        return ApiError(f"Invalid value for '{param}': it {LENGTHS[kind].format(**context)}.", param=param)
     if kind == "literal_error":
         return ApiError(f"Invalid value for '{param}': supported values are {context['expected']}.", param=param)
+    if kind == "value_error" and "UploadFile" in error["msg"]:
+        return ApiError(f"Invalid type for '{param}': expected a file with a name.", param=param, code="invalid_type")
     if kind == "value_error":
         return ApiError(f"Invalid value for '{param}': {context['error']}", param=param)
     return ApiError(f"Invalid value for '{param}': {error['msg']}.", param=param)
@@ -174,7 +187,7 @@ def path_of(loc: Sequence[str | int]) -> str:
     """A path as OpenAI writes it.
 
     Example:
-        >>> path_of(("body", "messages", 0, "content", "parts", 1, "type"))
+        >>> path_of(("body", "messages", 0, "content", "<parts>", 1, "type"))
         'messages[0].content[1].type'
     """
     path = ""

@@ -16,15 +16,15 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from finetune import settings, train
 from finetune.api.context import Here, Owner
 from finetune.api.errors import ApiError, refused
-from finetune.api.ledger import FILE, RESULTS, Ledger, Upload
 from finetune.api.schemas import Deleted, FileObject, Page, paged
 from finetune.errors import RunError
 from finetune.files import aside, disk_errors, sync
+from finetune.ledger import FILE, RESULTS, Ledger, Upload
 from finetune.store import Run, Store
 
 PURPOSE = "fine-tune"
@@ -36,6 +36,9 @@ UNSAFE = re.compile(r"[^\w.\- ()+,=@]")
 
 LONGEST_NAME = 120
 
+MOST_FILES = 20
+"""Files of one visitor of a shared server."""
+
 router = APIRouter(tags=["Files"])
 
 
@@ -44,13 +47,19 @@ async def create_file(
     here: Here, owner: Owner, request: Request, file: Annotated[UploadFile, File()], purpose: Annotated[str, Form()]
 ) -> FileObject:
     """Upload a file; ``purpose`` must be ``fine-tune``."""
-    for name in (await request.form()).keys() - {"file", "purpose"}:
+    form = await request.form()
+    for name in ("file", "purpose"):
+        if len(form.getlist(name)) > 1:
+            raise ApiError(f"'{name}' is there more than once.", param=name)
+    for name in form.keys() - {"file", "purpose"}:
         raise refused(name) if name.startswith("expires_after") else _unknown(name)
     if purpose != PURPOSE:
         raise ApiError(
             f"Invalid value for 'purpose': '{purpose[:50]}' is not supported by this server. Supported: '{PURPOSE}'.",
             param="purpose",
         )
+    if settings.read().shared and len(here.ledger.uploads(owner)) >= MOST_FILES:
+        raise ApiError(f"You already have {MOST_FILES} files here: delete some.", status=429, code="too_many_files")
     if not file.size:
         raise ApiError("The file is empty.", param="file", code="empty_file")
     return _shown(await run_in_threadpool(_keep, here.ledger, owner, file))
@@ -92,10 +101,9 @@ def file_content(here: Here, owner: Owner, file_id: str) -> Response:
         run = _run_of(here.services.store, owner, file_id)
         return Response(results_csv(here.services.store, run), media_type="text/csv")
     path = path_of(found(here.ledger, owner, file_id))
-    try:
-        return Response(path.read_bytes(), media_type="application/octet-stream")
-    except OSError as error:
-        raise missing(file_id) from error
+    if not path.is_file():
+        raise missing(file_id)
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 
 @router.delete("/files/{file_id}", response_model=Deleted)

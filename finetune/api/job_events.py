@@ -1,8 +1,8 @@
 """The events of a job, in OpenAI's words: those before it had a run, and those of its run."""
 
 from finetune.api.errors import ApiError
-from finetune.api.ledger import Job, Ledger
 from finetune.api.schemas import JobEvent, Page, page
+from finetune.ledger import Job, Ledger
 from finetune.records import Json
 from finetune.store import Event
 

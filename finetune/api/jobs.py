@@ -11,7 +11,6 @@ from finetune.api.context import Context, Here, Owner, organisation
 from finetune.api.errors import ApiError, refused
 from finetune.api.files import found
 from finetune.api.job_events import events_of
-from finetune.api.ledger import RESULTS, Job
 from finetune.api.models import ALIASES, base_of, tuned_name
 from finetune.api.schemas import (
     Checkpoint,
@@ -28,6 +27,7 @@ from finetune.api.schemas import (
     paged,
 )
 from finetune.api.validate import RATE, hyperparameters, settled
+from finetune.ledger import RESULTS, Job
 from finetune.store import Run
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
@@ -58,6 +58,9 @@ def create_job(here: Here, owner: Owner, asked: JobRequest) -> JobObject:
     for name in ("training_file", "validation_file"):
         if file_id := getattr(asked, name):
             _known_file(here, owner, file_id, name)
+    most = train.most_active()
+    if most is not None and here.ledger.unchecked_of(owner) >= most:
+        raise ApiError(f"You already have {most} jobs whose files are being validated.", status=429, code="busy")
     request = settled(asked)
     job = here.ledger.add_job(owner, request.model_dump(), list(_first_words(request)))
     here.validator.check(job)
@@ -145,7 +148,13 @@ def resume_job(here: Here, owner: Owner, job_id: str) -> JobObject:
 
 
 @router.get("/{job_id}/events", response_model=Page[JobEvent])
-def list_events(here: Here, owner: Owner, job_id: str, after: str | None = None, limit: Limit = 20) -> Page[JobEvent]:
+def list_events(
+    here: Here,
+    owner: Owner,
+    job_id: str,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> Page[JobEvent]:
     """What happened in a job, newest first."""
     return events_of(here.ledger, job_of(here, owner, job_id), after, limit)
 

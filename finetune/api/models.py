@@ -16,9 +16,9 @@ from fastapi import APIRouter
 from finetune import models, settings, train
 from finetune.api.context import Here, Owner, organisation
 from finetune.api.errors import ApiError
-from finetune.api.ledger import Job, Ledger
 from finetune.api.schemas import Deleted, Model, Page, page
 from finetune.errors import FinetuneError, RunError
+from finetune.ledger import Job, Ledger
 from finetune.services import Services
 from finetune.settings import OFF
 from finetune.store import Run

@@ -25,9 +25,9 @@ class Asked(BaseModel):
 class Hyperparameters(Asked):
     """`auto` leaves the choice to the server; what was chosen is in the job that comes back."""
 
-    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
-    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=100)] = "auto"
+    n_epochs: Auto | Annotated[int, Field(strict=True, ge=1, le=50)] = "auto"
+    batch_size: Auto | Annotated[int, Field(strict=True, ge=1, le=256)] = "auto"
+    learning_rate_multiplier: Auto | Annotated[float, Field(strict=True, gt=0, le=100)] = "auto"
 
 
 class Supervised(Asked):
@@ -56,7 +56,7 @@ class JobRequest(Asked):
     training_file: str
     validation_file: str | None = None
     suffix: Annotated[str, Field(max_length=64)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None

@@ -14,10 +14,10 @@ from pathlib import PurePath
 from finetune import data, train
 from finetune.api.errors import ApiError
 from finetune.api.files import found, path_of
-from finetune.api.ledger import Job, Ledger
 from finetune.api.models import base_of
 from finetune.api.schemas import Hyperparameters, JobRequest
 from finetune.errors import FinetuneError
+from finetune.ledger import Job, Ledger
 from finetune.records import Json
 from finetune.store import Run
 

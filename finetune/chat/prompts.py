@@ -33,7 +33,8 @@ class Ask:
     """A conversation for one column; `run` is None for the base model.
 
     `step` selects an earlier checkpoint of the run, `strength` scales its adapter (0: off, 1: as trained).
-    `thinking` uses the template's reasoning mode, and should be set if the run was trained in it.
+    `thinking` uses the template's reasoning mode, and should be set if the run was trained in it. A `raw` text is
+    continued as it is, without the chat template; there are no messages then.
     """
 
     messages: Messages
@@ -41,6 +42,7 @@ class Ask:
     thinking: bool = False
     step: int | None = None
     strength: float = 1.0
+    raw: str | None = None
 
     @property
     def adapter(self) -> Adapter | None:
@@ -83,7 +85,7 @@ def refuse_long(asks: Sequence[Ask]) -> None:
             fix="Start a new one.",
             code="too_long",
         )
-    longest = max((sum(len(message["content"]) for message in ask.messages) for ask in asks), default=0)
+    longest = max((_characters(ask) for ask in asks), default=0)
     if longest > MOST_TEXT:
         raise ModelError(
             f"The conversation is too long: {longest:,} characters, the limit is {MOST_TEXT:,}.",
@@ -92,12 +94,34 @@ def refuse_long(asks: Sequence[Ask]) -> None:
         )
 
 
+def _characters(ask: Ask) -> int:
+    return sum(len(message["content"]) for message in ask.messages) + len(ask.raw or "")
+
+
+def _continued(text: str, tokenizer: "PreTrainedTokenizerBase", room: int) -> list[int]:
+    """The ids of a text that is continued as it is."""
+    ids: list[int] = tokenizer.encode(text)
+    if len(ids) > room:
+        raise _too_long(len(ids), room)
+    return ids
+
+
+def _too_long(tokens: int, room: int) -> ModelError:
+    return ModelError(
+        f"The message is too long: {tokens:,} tokens, but only {room:,} fit.",
+        fix="Shorten it, or split it up.",
+        code="too_long",
+    )
+
+
 def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> tuple[list[int], int]:
     """Prompt ids that fit in `room` tokens, and the number of oldest messages dropped to make them fit.
 
     Conversations are cut before a user message; the system prompt is kept. The cut is found by bisection: rendering
     the rest for every possible cut would take minutes with thousands of messages.
     """
+    if ask.raw is not None:
+        return _continued(ask.raw, tokenizer, room), 0
     system = [message for message in ask.messages[:1] if message["role"] == "system"]
     turns = list(ask.messages[len(system) :])
     cuts = [0, *(place for place, turn in enumerate(turns) if place and turn["role"] == "user")]
@@ -108,11 +132,7 @@ def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> t
     if len(ids := after(0)) <= room:
         return ids, 0
     if len(ids := after(cuts[-1])) > room:
-        raise ModelError(
-            f"The message is too long: {len(ids):,} tokens, but only {room:,} fit.",
-            fix="Shorten it, or split it up.",
-            code="too_long",
-        )
+        raise _too_long(len(ids), room)
     kept = bisect_left(cuts, True, key=lambda cut: len(after(cut)) <= room)
     return after(cuts[kept]), cuts[kept]
 

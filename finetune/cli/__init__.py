@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     try:
-        options = _parser(arguments[0] if arguments else "").parse_args(arguments)
+        options = _options(arguments)
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             code, answer = options.verb(options)
     except FinetuneError as error:
@@ -40,6 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if as_json:
         print(json.dumps(answer))
     return code
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed options. argparse itself points from an unknown one to the help of no verb.
+
+    Raises:
+        ConfigError: wrong usage.
+    """
+    options, unknown = _parser(arguments[0] if arguments else "").parse_known_args(arguments)
+    if unknown:
+        raise ConfigError(
+            f"Unrecognized arguments: {' '.join(unknown)}.",
+            fix=f"See: python -m finetune {arguments[0]} --help",
+            code="usage",
+        )
+    return options
 
 
 def _parser(only: str | None = None) -> _Parser:
@@ -125,18 +141,21 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import manage
 
     parser.set_defaults(verb=manage.runs)
-    can = "stop RUN (or --all), pause RUN, resume RUN, delete RUN; default: list them"
+    can = "stop RUN (or --all), pause RUN, resume RUN, rename RUN NAME, delete RUN; default: list them"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, help=can)
     for name, function, text in (
         ("stop", manage.stop, "Stop a run; its adapter is kept."),
         ("pause", manage.pause, "Pause a run after its next step."),
         ("resume", manage.resume, "Queue a paused, failed or stopped run again."),
+        ("rename", manage.rename, "Give a run another name."),
         ("delete", manage.delete, "Delete a run that has ended, with its files."),
     ):
         sub = _action(actions, name, function, text)
         sub.add_argument("run", help="a run's id", nargs="?" if name == "stop" else None)
         if name == "stop":
             sub.add_argument("--all", action="store_true", help="every run that has not ended")
+        if name == "rename":
+            sub.add_argument("name", help="the new name")
 
 
 def _datasets_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +188,8 @@ def _chat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="the prompt; default: read prompts from the terminal or stdin, one per line")
     parser.add_argument("--system", help="system prompt; default: the one the run was trained with")
     parser.add_argument("--max-tokens", type=_positive, default=256, help="longest answer, in tokens")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token; at most 2")
+    parser.add_argument("--seed", type=int, help="repeats an answer above temperature 0; default: another each time")
     parser.add_argument("--strength", type=float, default=1.0, help="scale of the adapter: 0 off, 1 as trained")
     parser.add_argument(
         "--checkpoint",
@@ -253,7 +274,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Measure a few batches, and estimate a run's time and memory on this machine.",
         _plan_arguments,
     ),
-    "runs": ("List the runs; stop, pause, resume or delete one.", _runs_arguments),
+    "runs": ("List the runs; stop, pause, resume, rename or delete one.", _runs_arguments),
     "datasets": ("List the stored datasets, or delete one.", _datasets_arguments),
     "chat": ("Ask the base and the tuned model the same prompt.", _chat_arguments),
     "evaluate": (

@@ -1,4 +1,4 @@
-"""The verbs `runs` and `datasets`: list, stop, pause, resume, delete.
+"""The verbs `runs` and `datasets`: list, stop, pause, resume, rename, delete.
 
 They need no server. After asking a worker to stop they supervise it until it has, as the server would, so that what
 a command prints is true when it returns.
@@ -78,6 +78,14 @@ def resume(options: argparse.Namespace) -> Answer:
     run = store.run(options.run)
     print(f"{run.id}  {run.state}. A running server will train it when its turn comes.")
     return 0, outcome(run)
+
+
+def rename(options: argparse.Namespace) -> Answer:
+    """`runs rename RUN NAME`: give a run another name."""
+    store = _store()
+    name = train.rename(store, store.run(options.run).id, options.name)
+    print(f"{options.run}  {name}")
+    return 0, {"run": options.run, "name": name}
 
 
 def delete(options: argparse.Namespace) -> Answer:

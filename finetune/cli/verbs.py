@@ -5,6 +5,7 @@ Each takes the parsed options, and returns an exit code and the object that ``--
 
 import argparse
 import json
+import secrets
 import sys
 import tempfile
 from contextlib import closing
@@ -13,6 +14,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, settings, train
 from finetune.chat import talk
+from finetune.chat.adapters import Adapter
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
 from finetune.durations import roughly
@@ -85,8 +87,9 @@ def chat_verb(options: argparse.Namespace) -> Answer:
     facts = store.dataset(run.dataset).facts
     system = (facts.system if options.system is None else options.system) or ""
     tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
+    _refuse_untuned(run, options.checkpoint)
     held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
-    sampling = chat.Sampling(options.max_tokens)
+    sampling = _sampling(options)
     if options.prompt is None and not options.json:
         with closing(chat.Engine(chat_engine.of_settings(store))) as engine:
             return min(1, terminal.converse(engine, held, sampling)), {}
@@ -94,6 +97,15 @@ def chat_verb(options: argparse.Namespace) -> Answer:
         raise ConfigError("--json needs a prompt.", where="--prompt", fix="Add --prompt TEXT.")
     replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)
     return 0, {column.key: reply.as_dict() for column, reply in zip(held.columns, replies, strict=True)}
+
+
+def _sampling(options: argparse.Namespace) -> chat.Sampling:
+    if not 0 <= options.temperature <= 2:
+        raise ConfigError(f"{options.temperature:g} is out of range.", where="--temperature", fix="Use 0 to 2.")
+    seed = secrets.randbits(62) if options.seed is None else options.seed
+    if not 0 <= seed < 2**63:
+        raise ConfigError("This seed is out of range.", where="--seed", fix="Use a whole number from 0 on.")
+    return chat.Sampling(options.max_tokens, options.temperature, seed)
 
 
 def evaluate_verb(options: argparse.Namespace) -> Answer:
@@ -105,6 +117,8 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         store = Store(settings.read().home)
         run = store.run(options.run)
         asked = Path(options.data) if options.data else None
+        if arms is None or "tuned" in arms:
+            _refuse_untuned(run)
         task = evaluate.of_run(run, store, held_out=asked, **more)
         source = options.data or store.dataset(run.dataset).title
     elif options.model and options.data:
@@ -117,6 +131,15 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
     found = evaluate.conclude(task, source)
     _print_arms(found)
     return 0, found.as_json()
+
+
+def _refuse_untuned(run: Run, step: int | None = None) -> None:
+    """See that there is a tuned model, before a base is loaded or hundreds of answers are begun.
+
+    Raises:
+        RunError: the run has no adapter, or no checkpoint of this step.
+    """
+    Adapter(run, step).folder()
 
 
 def _schema(path: str | None) -> Any:
@@ -204,6 +227,7 @@ def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
     from finetune.ui.stubs import skip_stubs
 
+    settings.port()  # before Gradio, which fails on a wrong one when it is imported
     skip_stubs()  # before anything imports Gradio
     from finetune.server import launch
 

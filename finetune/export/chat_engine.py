@@ -113,6 +113,7 @@ class LlamaCpp:
         run = _run(asks, model)
         ready = self._ready.get(run.id) if run else None
         plain = sampling.temperature < MIN_TEMPERATURE and sampling.is_plain and sampling.max_tokens
+        plain = plain and all(ask.raw is None for ask in asks)
         if not run or not ready or not plain or ready.stamp != Adapter(run).stamp:
             return None
         rows, dropped = ready.rows(asks, sampling)

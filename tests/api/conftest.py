@@ -17,9 +17,9 @@ OVER = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory, tiny: Path, packaged_models: Path) -> Iterator[str]:
     """At home; OpenAI's names stand for the tiny model."""
-    folder = tmp_path_factory.mktemp("api")
+    folder = with_models(tmp_path_factory.mktemp("api"), packaged_models)
     with serving(folder / "home", folder / "server.log", forks=True, FINETUNE_API_MODEL=str(tiny)) as address:
         yield address
 
@@ -46,10 +46,17 @@ def job(client: OpenAI) -> FineTuningJob:
         suffix="recipe-ner",
         seed=3,
         metadata={"course": "cookbook"},
-        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 16}}},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 64}}},
     )
     assert job.status == "validating_files"
     return ended(client, job.id)
+
+
+def with_models(folder: Path, packaged: Path) -> Path:
+    """The folder, with a home in it that need not prepare the default model."""
+    (folder / "home").mkdir()
+    (folder / "home" / "models").symlink_to(packaged)
+    return folder
 
 
 def ended(client: OpenAI | AzureOpenAI, job_id: str, seconds: float = 180) -> FineTuningJob:

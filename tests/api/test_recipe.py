@@ -1,7 +1,9 @@
 """The steps of OpenAI's fine-tuning tutorial, with OpenAI's own clients and one changed line."""
 
+import asyncio
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from openai import AsyncOpenAI, AzureOpenAI, BadRequestError, NotFoundError, OpenAI
@@ -19,7 +21,7 @@ def test_the_tutorial_runs(client: OpenAI, job: FineTuningJob) -> None:
     assert job.method
     assert job.method.supervised
     assert job.method.supervised.hyperparameters
-    assert job.method.supervised.hyperparameters.batch_size == 16
+    assert job.method.supervised.hyperparameters.batch_size == 64
     assert job.trained_tokens
     assert job.finished_at
     assert job.fine_tuned_model
@@ -92,8 +94,6 @@ async def _asked(address: str, model: str) -> tuple[str, str]:
 
 
 def test_the_asynchronous_client_gets_the_same(address: str, job: FineTuningJob) -> None:
-    import asyncio
-
     whole, streamed = asyncio.run(_asked(address, job.fine_tuned_model or ""))
     assert whole == streamed
 
@@ -119,14 +119,17 @@ def test_azures_tutorial_runs(azure: AzureOpenAI, job: FineTuningJob) -> None:
         azure.models.delete(done.fine_tuned_model or "")
 
 
-def test_a_job_is_paused_resumed_and_cancelled(client: OpenAI, job: FineTuningJob) -> None:
+def test_a_job_is_paused_resumed_and_cancelled(client: OpenAI, address: str, job: FineTuningJob) -> None:
     file = client.files.create(file=("sums.jsonl", lines(60)), purpose="fine-tune")
     started = client.fine_tuning.jobs.create(
         training_file=file.id, model="gpt-4o-mini", hyperparameters={"n_epochs": 50, "batch_size": 1}
     )
-    client.files.delete(file.id)  # or before: the job then fails, as the next test but one has it
     running = becomes(client, started.id, "running", "failed")
     assert running.status == "running", running
+    with ThreadPoolExecutor(2) as both:  # while it trains, two streams are what each is alone
+        models = (job.fine_tuned_model or "", "gpt-4o-mini")
+        for whole, streamed in both.map(lambda model: asyncio.run(_asked(address, model)), models):
+            assert whole == streamed
     client.fine_tuning.jobs.pause(started.id)
     assert becomes(client, started.id, "paused").fine_tuned_model is None  # type: ignore[arg-type]
     assert client.fine_tuning.jobs.resume(started.id).status in ("queued", "running")

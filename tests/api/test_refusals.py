@@ -147,7 +147,17 @@ def test_a_model_that_is_not_there_is_404(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/assistants", "/v1/", "/v1/chat", "/openai/none", "/openai/v1/none", "/v1/files/a/b"]
+    "path",
+    [
+        "/v1/assistants",
+        "/v1/",
+        "/v1/chat",
+        "/openai/none",
+        "/openai/v1/none",
+        "/v1/files/a/b",
+        "/v1/files/a%0Ab",
+        "/openai/x%0A",
+    ],
 )
 def test_an_unknown_path_is_told_in_openais_envelope(address: str, path: str) -> None:
     for answer in (httpx2.get(address + path), httpx2.post(address + path, json={})):

@@ -17,9 +17,10 @@ from finetune.chat import Engine
 from finetune.errors import RunError
 from finetune.export import make, parity
 from finetune.export.formats import FORMATS
+from finetune.ledger import Ledger
 from finetune.services import Services
 from finetune.store import Run, Store
-from finetune.ui.export import cards
+from finetune.ui.export import cards, code
 from finetune.ui.export import tab as export
 from finetune.ui.progress import in_steps
 from tests.conftest import train_tiny
@@ -192,3 +193,16 @@ def test_a_pressed_button_answers_before_its_turn_has_come(store: Store) -> None
         assert "exports are made one after the other" in first.fn()
         [work] = [fn for fn in page.fns.values() if fn.trigger_after == first._id]
         assert work.concurrency_limit == 1
+
+
+def test_a_visitor_of_a_shared_server_gets_a_key_to_their_own_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shared in (False, True):
+        monkeypatch.setenv("FINETUNE_SHARED", str(int(shared)))
+        with gr.Blocks():
+            fold = code.Code(Services(store, Engine()), gr.BrowserState(None))
+        key = fold._new(STATE)
+        assert Ledger(store).owner_of(key) == (STATE["owner"] if shared else None)
+    assert fold._new(STATE) != key
+    assert Ledger(store).owner_of(key) is None, "the new one replaces it"

@@ -20,6 +20,7 @@ from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.export import cards
+from finetune.ui.export.code import Code
 from finetune.ui.progress import in_steps
 from finetune.ui.tuned import Place
 
@@ -61,6 +62,7 @@ class ExportTab:
         with gr.Accordion("Import a run bundle", open=False):
             self.bundle = gr.File(label="Import a run bundle", file_types=[".zip"], height=120, elem_id="import-bundle")
             self.brought = gr.HTML(elem_id="import-progress")
+        Code(services, browser)
         self.place.run = self.run
         self._listen()
 

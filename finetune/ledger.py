@@ -99,8 +99,10 @@ class Ledger:
         job = Job(f"{JOB}{secrets.token_hex(8)}", owner, now, request, tuple((now, *one) for one in said))
         with self.store.writing() as db:
             row = (job.id, owner, now, json.dumps(request), json.dumps(job.said), *_me())
-            names = "(id, owner, created, request, said, claimer, claimer_started)"
-            db.execute(f"INSERT INTO jobs {names} VALUES (?,?,?,?,?,?,?)", row)
+            db.execute(
+                "INSERT INTO jobs (id, owner, created, request, said, claimer, claimer_started) VALUES (?,?,?,?,?,?,?)",
+                row,
+            )
         return job
 
     def say(self, job_id: str, text: str, level: str = "info", **fields: Any) -> bool:
@@ -143,6 +145,12 @@ class Ledger:
         with self.store.reading() as db:
             row = db.execute("SELECT * FROM jobs WHERE run=?", (run.id,)).fetchone()
         return _job(row) if row else job_of(run)
+
+    def unchecked_of(self, owner: str) -> int:
+        """How many of an owner's jobs have files that are still to be checked."""
+        query = "SELECT COUNT(*) FROM jobs WHERE owner=? AND run IS NULL AND ended IS NULL"
+        with self.store.reading() as db:
+            return int(db.execute(query, (owner,)).fetchone()[0])
 
     def unchecked(self) -> list[Job]:
         """Claim the jobs whose files were being checked by a process that is gone."""
