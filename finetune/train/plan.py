@@ -38,7 +38,7 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")
 @dataclass(frozen=True)
 class Plan:
     """A run foreseen: `seconds` in all, `evaluating` the part of them that evaluations and their sample answers take,
-    `memory` at its peak and `machine`, the memory there is, in bytes.
+    `memory` at its peak and `machine`, the memory there is, in bytes. `bf16` is `precision.bf16_speed`.
     """
 
     steps: int
@@ -46,6 +46,7 @@ class Plan:
     evaluating: float
     memory: int
     machine: int
+    bf16: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -57,9 +58,16 @@ class Plan:
             f"{self.memory / 1e9:.1f} GB of {self.machine / 1e9:.0f} GB of memory."
         )
 
+    @property
+    def precision(self) -> str:
+        """What there is to say of the processor; "" where a GPU trains."""
+        if not self.bf16:
+            return ""
+        return f"This CPU multiplies bf16 {self.bf16:.2g} times as fast as fp32, in which training computes."
+
     def as_dict(self) -> dict[str, float | str]:
         """For programs."""
-        return {**asdict(self), "sentence": self.sentence}
+        return {**asdict(self), "sentence": self.sentence, "precision": self.precision}
 
 
 def measure(config: TrainConfig, folder: Path, *, gives_way: bool = False) -> Measured:
@@ -105,7 +113,7 @@ def plan(config: TrainConfig, measured: Measured) -> Plan:
     evaluating = seconds - _seconds(config, replace(measured, held=[]))(steps)
     again = steps * config.batch_size > len(measured.lengths)
     kept = min(MOST_KEPT, _kept(measured, again))
-    return Plan(steps, seconds, evaluating, measured.memory + kept, machine_memory())
+    return Plan(steps, seconds, evaluating, measured.memory + kept, machine_memory(), measured.bf16)
 
 
 def _kept(measured: Measured, again: bool) -> int:

@@ -30,6 +30,7 @@ from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 from finetune.train.failures import translate
 from finetune.train.heartbeat import peak_memory
+from finetune.train.precision import bf16_speed
 from finetune.train.process import give_way
 from finetune.train.tokenized import Rows, render_rows
 
@@ -55,7 +56,8 @@ class Measured:
     `load` is the time until training can begin, `token` and `held_token` those of one padded token in
     training and in an evaluation, `answers` and `save` those of one round of sample answers and one
     checkpoint. `memory` is the peak in bytes, the longest batch included. If the layers below the adapter are read once
-    for each row, that takes `lower` seconds for a padded token, and what is kept takes `kept` bytes for a token.
+    for each row, that takes `lower` seconds for a padded token, and what is kept takes `kept` bytes for a token. `bf16`
+    is `bf16_speed`.
     """
 
     load: float
@@ -68,6 +70,7 @@ class Measured:
     held: list[int]
     lower: float = 0.0
     kept: int = 0
+    bf16: float = 0.0
 
 
 def padded(lengths: Sequence[int], size: int) -> int:
@@ -122,6 +125,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         lengths[1],
         lower=lower,
         kept=trainer.lower.token_bytes if lower else 0,
+        bf16=bf16_speed(),
     )
 
 

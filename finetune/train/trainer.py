@@ -23,6 +23,7 @@ from trl import SFTTrainer
 
 from finetune.train import frozen, prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
+from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.sampler import Order
 
 BYTES_EACH = 12
@@ -80,6 +81,7 @@ class SupervisedTrainer(SFTTrainer):
         self.checkpoints = checkpoints
         self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
         self.lower = frozen.Lower(self.model)
+        self.at_once = MOST_TOKENS  # of a batch on a CPU; the rest of it is read after these
         self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
         self.say: Callable[[str], None] = logging.info
         self.tokens_read = 0
@@ -100,6 +102,15 @@ class SupervisedTrainer(SFTTrainer):
             self.tokens_read += int(inputs["attention_mask"].sum())
         return (loss, None) if return_outputs else loss
 
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """The gradients of a batch, a part of it at a time: each part's loss is divided by the tokens of all."""
+        if num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        losses = torch.zeros((), device=self.args.device)
+        for part in self._parts(self._prepare_inputs(inputs)):
+            losses += super().training_step(model, part, num_items_in_batch)
+        return losses
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -115,9 +126,9 @@ class SupervisedTrainer(SFTTrainer):
                 if self.stopping():
                     sums[2] = 1
                     break
-                inputs = self._prepare_inputs(batch)
-                total, count = self._summed(model, inputs)
-                sums[:2] += torch.tensor([float(total), float(count)], dtype=torch.float64)
+                for part in self._parts(self._prepare_inputs(batch)):
+                    total, count = self._summed(model, part)
+                    sums[:2] += torch.tensor([float(total), float(count)], dtype=torch.float64)
         model.train()
         loss, tokens, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
         if stopped:  # half a measurement is none
@@ -139,6 +150,12 @@ class SupervisedTrainer(SFTTrainer):
     def _plain(self) -> bool:
         """Whether everything is computed as PEFT does: with several processes, or to save memory."""
         return self.accelerator.num_processes > 1 or bool(self.args.gradient_checkpointing)
+
+    def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is read at once: the whole batch on a GPU, or with several processes, which must take the same steps."""
+        if self._plain or self.args.device.type != "cpu":
+            return [inputs]
+        return parts(inputs, self.at_once, self._shared(inputs))
 
     def _shared(self, inputs: dict[str, Any]) -> int:
         """Tokens of a batch to read once; 0 where that saves little, or was seen not to be exact."""

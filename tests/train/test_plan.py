@@ -11,6 +11,7 @@ from finetune.data import write_examples
 from finetune.durations import roughly
 from finetune.errors import ConfigError, RunError
 from finetune.store import Store
+from finetune.train import precision
 from finetune.train.plan import measure, plan, within
 from finetune.train.probe import Measured, padded
 from tests.conftest import train_tiny
@@ -31,6 +32,14 @@ def test_a_plan_adds_up() -> None:
     assert found.machine <= psutil.virtual_memory().total
     assert found.evaluating == pytest.approx(evaluations)
     assert found.sentence.startswith("About 2 min for 15 steps, 8 % of it for evaluations, 2.0 GB of ")
+
+
+def test_what_the_processor_multiplies_is_measured_and_said() -> None:
+    assert precision.bf16_speed() > 0
+    slow = plan(CONFIG, Measured(**{**FOUND.__dict__, "bf16": 0.071}))
+    assert slow.precision == "This CPU multiplies bf16 0.071 times as fast as fp32, in which training computes."
+    assert "bf16 5.2 times" in plan(CONFIG, Measured(**{**FOUND.__dict__, "bf16": 5.2})).as_dict()["precision"]
+    assert plan(CONFIG, FOUND).precision == "", "a GPU trains"
 
 
 def test_a_short_run_is_evaluated_less() -> None:

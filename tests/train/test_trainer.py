@@ -10,13 +10,45 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, get_scheduler, set_seed
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finetune import data, train
 from finetune.store import Store
 from finetune.train.build import adapted, arguments
 from finetune.train.config import TrainConfig
+from finetune.train.parts import parts
 from finetune.train.trainer import SupervisedTrainer
 from tests.conftest import run_to_end, train_tiny
+
+
+@pytest.mark.parametrize("most", [1, 40, 90, 10_000])
+def test_a_batch_falls_into_parts_of_like_length(most: int) -> None:
+    batch = DataCollatorForLanguageModeling(pad_token_id=2)(rows())
+    found = parts(batch, most)
+    lengths = [one["attention_mask"].sum(1).tolist() for one in found]
+    assert sorted(sum(lengths, [])) == sorted(batch["attention_mask"].sum(1).tolist())
+    assert all(len(some) * max(some) <= max(most, max(some)) for some in lengths)
+    assert most < 10_000 or found == [batch]
+    for one in found if most < 10_000 else ():
+        assert (
+            one["input_ids"].shape == one["labels"].shape == (len(one["input_ids"]), one["attention_mask"].sum(1).max())
+        )
+    assert sum(int((one["labels"] != -100).sum()) for one in found) == int((batch["labels"] != -100).sum())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_in_parts_the_gradients_and_losses_are_the_same(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    whole, trainer = trained(SupervisedTrainer, tiny, tmp_path / "whole", accumulate)
+    monkeypatch.setattr("finetune.train.trainer.MOST_TOKENS", 50)
+    apart, other = trained(SupervisedTrainer, tiny, tmp_path / "apart", accumulate)
+    assert len(other._parts(DataCollatorForLanguageModeling(pad_token_id=2)(rows()))) > 5
+    for name, gradient in whole.gradients.items():
+        torch.testing.assert_close(apart.gradients[name], gradient, rtol=1e-4, atol=1e-6)
+    assert apart.losses == pytest.approx(whole.losses, rel=1e-4)
+    assert other.evaluate()["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-4)
+    assert other.tokens_read == trainer.tokens_read
 
 
 class Watch(TrainerCallback):

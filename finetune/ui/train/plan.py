@@ -18,7 +18,7 @@ MOST = 64
 """Measurements that are kept: pressing again with another budget answers at once."""
 
 HINT = "<p class='ba-stats'>Measured by trying a few batches here.</p>"
-ANSWER = "<div class='ba-card'><b>{{ sentence }}</b> <span class='ba-masked'>{{ note }}</span></div>"
+ANSWER = "<div class='ba-card'><b>{{ sentence }}</b> <span class='ba-masked'>{{ note }} {{ machine }}</span></div>"
 DEFAULT = "balanced"
 """The preset that the form begins with."""
 
@@ -67,14 +67,16 @@ class Plan:
         try:
             config, minutes = train.TrainConfig.parse(given), _minutes(values[self.minutes])
             measured, note = self._tried(config, self._chosen(state))
+            whole = train.plan(config, measured)
             if minutes is None:
-                sentence, steps = train.plan(config, measured).sentence, config.max_steps
+                sentence, steps = whole.sentence, config.max_steps
             else:
                 fitted, sentence = train.within(config, measured, minutes)
                 steps = fitted.max_steps
         except FinetuneError as error:
             return {self.answer: card(f"✕ {error}")}
-        return {self.answer: render(ANSWER, sentence=sentence, note=note), self.inputs["max_steps"]: steps or ""}
+        shown = render(ANSWER, sentence=sentence, note=note, machine=whole.precision)
+        return {self.answer: shown, self.inputs["max_steps"]: steps or ""}
 
     def latest(self, dataset_id: str, model: str) -> train.Plan | None:
         """The last plan that was measured for a dataset and a model here."""
