@@ -124,7 +124,7 @@ def main(folder: Path, home: Path) -> int:
     """Take every picture; the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
     complaints = []
-    with sync_playwright() as playwright, TemporaryDirectory() as scratch:
+    with sync_playwright() as playwright, TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         bad = Path(scratch) / "holiday.jsonl"
         bad.write_bytes(b"\x89PNG\r\n\x1a\n and no data")

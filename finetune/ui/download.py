@@ -1,7 +1,8 @@
 """A button that makes a file when it is pressed, and hands it over.
 
 Gradio's DownloadButton hands over the file it already has, so the press comes to a button of ours,
-which fills a hidden one and presses that.
+which fills a hidden one and presses that. Hidden by a class: Gradio forgets that a part is hidden when it shows the
+column around it.
 """
 
 import secrets
@@ -27,7 +28,7 @@ class Download:
     def __init__(self, label: str, name: str, width: int = 140):
         self._file = f"{name}-file"
         self.button = gr.Button(label, size="sm", scale=0, min_width=width, elem_id=name)
-        self.hidden = gr.DownloadButton(visible="hidden", elem_id=self._file)
+        self.hidden = gr.DownloadButton(elem_id=self._file, elem_classes="ba-gone")
 
     def listen(self, make: Callable[..., tuple[str, str | Callable[[Path], None]]], inputs: Sequence[Any]) -> None:
         """`make` gets the inputs and gives a file's name and its text, or what writes it; its errors are shown."""

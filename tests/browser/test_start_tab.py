@@ -145,6 +145,7 @@ def test_a_tab_that_waits_for_a_model_says_so_and_leads_there(
     tab(page, name)
     expect(page.locator(f"#{part}-run")).to_be_visible()
     expect(page.locator(f"#{part}-waits")).to_be_hidden()
+    expect(page.get_by_text("Download", exact=True)).to_be_hidden()  # shown with the column, when Gradio hid it
 
 
 def test_the_line_under_the_title_follows_a_try(app: str, page: Page) -> None:
