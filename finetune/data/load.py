@@ -259,8 +259,8 @@ class _Rows:
         if isinstance(row.value, dict):
             for key in row.value if len(self.columns) < MOST_COLUMNS else ():
                 self.columns.setdefault(str(key))
-            for name in row.value.keys() & RATED:
-                self._graded |= is_graded(row.value[name])
+            if not RATED.isdisjoint(row.value):
+                self._graded |= any(is_graded(row.value[name]) for name in RATED & row.value.keys())
         return row
 
 

@@ -150,7 +150,9 @@ def _read(part: Part, choices: tuple[str, ...]) -> Dataset:
             dataset = _load(part, mapping, choices)
             return replace(dataset, problems=[*dataset.problems, said_of(mapping)])
     except DataError as error:
-        raise DataError(f"{part.name}: {error.what}", where=error.where, fix=error.fix, code=error.code) from error
+        where = error.where or ""
+        named = part.name if Path(part.name).name in where or not where else f"{part.name}: {where}"
+        raise DataError(error.what, where=named, fix=error.fix, code=error.code) from error
     return dataset
 
 
