@@ -370,6 +370,16 @@ def test_a_column_of_other_values_is_no_mark(tmp_path: Path, values: list) -> No
     assert codes(dataset)["unused_columns"] == "note"
 
 
+@pytest.mark.parametrize(("name", "no"), [("train", False), ("weight", 0), ("loss_mask", "false")])
+@pytest.mark.parametrize("first", [1, 60, 300])
+def test_a_mark_counts_wherever_it_first_appears(tmp_path: Path, name: str, no: object, first: int) -> None:
+    """Files often mark only the rows that are left out."""
+    rows = [{"prompt": f"{i}?", "completion": f"Answer {i}."} | ({name: no} if i >= first else {}) for i in range(310)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert len(dataset.examples) == first
+    assert {row.code for row in dataset.rejected} == {"row_not_trained"}
+
+
 def test_a_mark_counts_beside_a_mapping_too_unless_it_is_mapped(tmp_path: Path) -> None:
     path = jsonl(tmp_path, [{"q": f"{i}?", "a": f"Answer {i}.", "train": bool(i % 3)} for i in range(9)])
     assert len(load(path, mapping=Mapping("{q}", "{a}")).examples) == 6

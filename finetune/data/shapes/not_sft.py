@@ -121,18 +121,22 @@ def is_graded(value: Any) -> bool:
 
 
 def marks_of(rows: Iterable[Json]) -> frozenset[str]:
-    """The columns that say of each row whether it is to be trained: ``train``, ``weight`` … with a yes or a no in each.
+    """The columns that say of a row whether it is to be trained, if they say yes or no: ``train``, ``weight`` …
+
+    A column that holds anything else in these rows, such as weights of 0.5, is none.
 
     Example:
-        >>> marks_of([{"prompt": "2+2?", "completion": "5", "train": False, "weight": 0.5}])
-        frozenset({'train'})
+        >>> marks = marks_of([{"prompt": "2+2?", "completion": "5", "train": False, "weight": 0.5}])
+        >>> "train" in marks, "weight" in marks
+        (True, False)
     """
-    found: dict[str, bool] = {}
-    for fields in rows:
-        for name in TRAINED:
-            if not is_missing(fields.get(name)):
-                found[name] = found.get(name, True) and mark_of(fields[name]) is not None
-    return frozenset(name for name, marks in found.items() if marks)
+    other = {
+        name
+        for fields in rows
+        for name in TRAINED
+        if not is_missing(fields.get(name)) and mark_of(fields[name]) is None
+    }
+    return frozenset(TRAINED) - other
 
 
 def not_trained(fields: Json, marks: Iterable[str]) -> DataError | None:
