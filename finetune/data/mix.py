@@ -105,8 +105,7 @@ def clear(dataset: Dataset) -> Mapping | None:
         >>> clear(load("mails.csv"))  # with the columns mail and reply
         Mapping(user='{mail}', assistant='{reply}', system=None, split=None)
     """
-    unknown = {row.code for row in dataset.rejected} == {"unknown_columns"}
-    if dataset.mapping or dataset.examples or not unknown:
+    if dataset.mapping or dataset.examples or {row.code for row in dataset.rejected} != {"unknown_columns"}:
         return None
     return clear_mapping(dataset.columns, [row for _, row in raw_rows(dataset.path)])
 
