@@ -128,6 +128,7 @@ def test_a_list_that_makes_no_sense_is_refused_by_name(folder: Path, text: str, 
         (["mix.yaml", "--share", "0.5"], "--share"),
         (["chats.jsonl", "mails.csv", "--prompt", "english", "--answer", "german"], "mapping"),
         (["chats.jsonl", "chats.jsonl"], "chats.jsonl"),
+        (["bare.csv", "--fix", "first_line_is_row", "first_line_is_header"], "first_line_is_row"),
     ],
 )
 def test_files_that_make_no_sense_are_refused_by_name(

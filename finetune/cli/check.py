@@ -66,12 +66,16 @@ def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
     if tokens := answer["tokens"]:
         _print_tokens(tokens)
     if answer["fixes"]:
-        offered = ", ".join(f"--fix {fix['code']} ({fix['rows_changed']} rows)" for fix in answer["fixes"])
+        offered = ", ".join(f"--fix {fix['code']} ({_rows(fix['rows_changed'])})" for fix in answer["fixes"])
         print(f"  Fixes on offer: {offered}")
     if answer["trainable"]:
         print(f"  To train: {answer['command']}")
     elif answer["command"]:
         print(f"  Perhaps: {answer['command']}")
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _lines(dataset: data.Dataset, lines: list[int]) -> str:

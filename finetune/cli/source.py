@@ -257,6 +257,8 @@ def _rows(places: Json, options: argparse.Namespace) -> Json:
     parts = tuple(map(_part, places["data"])) if isinstance(places["data"], list) else ()
     mapping, system = _mapping(places.get("mapping"), options)
     header = _yes_no(options.header or places.get("header"), "header")
+    if data.HEADER in fixes and data.NO_HEADER in fixes:
+        raise ConfigError("The first line is the header or a row.", where=data.NO_HEADER, fix="Choose one of the two.")
     if data.HEADER in fixes or data.NO_HEADER in fixes:  # what check calls a fix is said of the file, before it is read
         header, fixes = data.HEADER in fixes, [fix for fix in fixes if fix not in (data.HEADER, data.NO_HEADER)]
     for name, given in (("mapping", mapping), ("header", header)):

@@ -123,12 +123,16 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
     """A copy of the dataset with these fixes applied and a new report.
 
     Raises:
-        DataError: ``fix_unknown`` for an unknown code, ``fix_needs_length`` when the length is missing.
+        DataError: ``fix_unknown`` for an unknown code, or two that exclude each other; ``fix_needs_length`` when the
+            length is missing.
     """
     wanted = set(codes)
     if unknown := wanted - set(TITLES):
         known = ", ".join(TITLES)
         raise DataError(f"There is no fix {sorted(unknown)[0]!r}.", fix=f"Choose from: {known}.", code="fix_unknown")
+    if wanted >= {FIRST, SECOND}:
+        what = "Either the first speaker is learned, or the second."
+        raise DataError(what, where=SECOND, fix="Choose one of the two.", code="fix_unknown")
     if "drop_too_long" in wanted and length is None:
         raise DataError("This fix needs a maximum length.", fix="Choose a model and a length.", code="fix_needs_length")
     for code in TITLES:

@@ -21,7 +21,7 @@ from finetune.data.read import ENDINGS, Row, Table, path_errors, read
 from finetune.data.shapes import Remark, error_of, fields_of, judges, plain_chat, recognise, to_example
 from finetune.data.shapes.chat import unused_keys
 from finetune.data.shapes.content import bad, listed, unused
-from finetune.data.shapes.not_sft import NOT_TRAINED, RATINGS, is_graded, marks_of, not_trained
+from finetune.data.shapes.not_sft import NOT_TRAINED, RATINGS, TRAINED, is_graded, mark_of, marks_of, not_trained
 from finetune.data.split import leak_problem
 from finetune.data.threads import PEEKED, ROLES, SAID, joined
 from finetune.errors import DataError
@@ -29,6 +29,9 @@ from finetune.models.hub import token
 
 RATED = frozenset((*RATINGS, *(name.capitalize() for name in RATINGS)))
 """Columns in which a mark or a class may stand, as they are mostly written."""
+
+MARKS = frozenset((*TRAINED, *(name.capitalize() for name in TRAINED)))
+"""Columns in which a row may say that it is not to be trained."""
 
 MOST_COLUMNS = 2_000
 """Most columns that are recorded; JSON rows may have different keys in every row."""
@@ -213,9 +216,8 @@ class _Rows:
         self.checks.add(example)
         for remark in _once(remarks) if remarks else ():
             if remark.code == "unused_columns":
-                self._unused |= {
-                    name: row.line for name in remark.names if name not in self._unused and name not in self.marks
-                }
+                left = [name for name in remark.names if name not in self._unused and not self._is_mark(name, row)]
+                self._unused |= dict.fromkeys(left, row.line)
                 continue
             self._keys.update(dict.fromkeys(remark.names))
             self.findings.add(remark.code, row.line, remark.message, remark.hint, remark.severity)
@@ -238,7 +240,8 @@ class _Rows:
     def _convert(self, row: Row) -> tuple[Example, list[Remark]]:
         if row.error:
             raise row.error
-        if self.marks and (error := not_trained(fields_of(row.value) or {}, self.marks)):
+        marked = isinstance(row.value, dict) and not MARKS.isdisjoint(row.value)
+        if marked and (error := not_trained(fields_of(row.value) or {}, self.marks)):
             raise error
         if self.mapping:
             self._shapes["mapped"] += 1
@@ -254,13 +257,18 @@ class _Rows:
         self._shapes[shape] += 1
         return converted
 
+    def _is_mark(self, name: str, row: Row) -> bool:
+        """Whether a column has been heeded, as it says yes or no to training the row."""
+        fields = fields_of(row.value) if name in self.marks else None
+        return mark_of((fields or {}).get(name)) is not None
+
     def see(self, row: Row) -> Row:
         """Note the columns of a row as it is in the file."""
         if isinstance(row.value, dict):
             for key in row.value if len(self.columns) < MOST_COLUMNS else ():
                 self.columns.setdefault(str(key))
-            for name in row.value.keys() & RATED:
-                self._graded |= is_graded(row.value[name])
+            if not RATED.isdisjoint(row.value):
+                self._graded |= any(is_graded(row.value[name]) for name in RATED & row.value.keys())
         return row
 
 

@@ -105,8 +105,7 @@ def clear(dataset: Dataset) -> Mapping | None:
         >>> clear(load("mails.csv"))  # with the columns mail and reply
         Mapping(user='{mail}', assistant='{reply}', system=None, split=None)
     """
-    unknown = {row.code for row in dataset.rejected} == {"unknown_columns"}
-    if dataset.mapping or dataset.examples or not unknown:
+    if dataset.mapping or dataset.examples or {row.code for row in dataset.rejected} != {"unknown_columns"}:
         return None
     return clear_mapping(dataset.columns, [row for _, row in raw_rows(dataset.path)])
 
@@ -150,7 +149,9 @@ def _read(part: Part, choices: tuple[str, ...]) -> Dataset:
             dataset = _load(part, mapping, choices)
             return replace(dataset, problems=[*dataset.problems, said_of(mapping)])
     except DataError as error:
-        raise DataError(f"{part.name}: {error.what}", where=error.where, fix=error.fix, code=error.code) from error
+        where = error.where or ""
+        named = part.name if Path(part.name).name in where or not where else f"{part.name}: {where}"
+        raise DataError(error.what, where=named, fix=error.fix, code=error.code) from error
     return dataset
 
 

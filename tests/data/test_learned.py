@@ -370,6 +370,16 @@ def test_a_column_of_other_values_is_no_mark(tmp_path: Path, values: list) -> No
     assert codes(dataset)["unused_columns"] == "note"
 
 
+@pytest.mark.parametrize(("name", "no"), [("train", False), ("weight", 0), ("loss_mask", "false")])
+@pytest.mark.parametrize("first", [1, 60, 300])
+def test_a_mark_counts_wherever_it_first_appears(tmp_path: Path, name: str, no: object, first: int) -> None:
+    """Files often mark only the rows that are left out."""
+    rows = [{"prompt": f"{i}?", "completion": f"Answer {i}."} | ({name: no} if i >= first else {}) for i in range(310)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert len(dataset.examples) == first
+    assert {row.code for row in dataset.rejected} == {"row_not_trained"}
+
+
 def test_a_mark_counts_beside_a_mapping_too_unless_it_is_mapped(tmp_path: Path) -> None:
     path = jsonl(tmp_path, [{"q": f"{i}?", "a": f"Answer {i}.", "train": bool(i % 3)} for i in range(9)])
     assert len(load(path, mapping=Mapping("{q}", "{a}")).examples) == 6
@@ -392,7 +402,7 @@ def test_a_message_of_a_table_marked_so_is_read_and_not_learned(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "classes",
-    [list(range(6)) * 3, [0] * 60 + [1] * 60 + [2, 3, 4, 5], [1] * 55 + [0] * 5 + ["neutral"] * 3, [0, 1, -1] * 5],
+    [list(range(6)) * 3, [0] * 60 + [1] * 60 + [2, 3, 4, 5], [1] * 55 + [0] * 5 + ["4.5"] * 3, ["0", "1", "2"] * 5],
 )
 @pytest.mark.parametrize("name", ["label", "Label"])
 def test_numbers_among_classes_are_not_judged_as_marks(tmp_path: Path, classes: list, name: str) -> None:
@@ -402,7 +412,14 @@ def test_numbers_among_classes_are_not_judged_as_marks(tmp_path: Path, classes: 
     assert codes(dataset)["unused_columns"] == "note"
 
 
-@pytest.mark.parametrize("marks", [[True, False], [1, 0], ["true", "false"], [1, 1]])
+@pytest.mark.parametrize("marks", [[True, False], [1, 0], ["true", "false"], [1, 1], [1, -1], ["1", "-1"]])
 def test_marks_alone_are_still_marks(tmp_path: Path, marks: list) -> None:
     rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", "label": marks[i % 2]} for i in range(60)]
     assert {row.code for row in load(jsonl(tmp_path, rows)).rejected} == {"kto_labels"}
+
+
+@pytest.mark.parametrize("marks", [["good", "bad", "ok"], ["up", "down", "none"], [True, False, "unsure"]])
+def test_words_beside_good_and_bad_are_no_classes(tmp_path: Path, marks: list) -> None:
+    """Nothing says what the third one means; answers that are marked as bad are not trained on for that."""
+    rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", "label": marks[i % 3]} for i in range(9)]
+    assert {row.line for row in load(jsonl(tmp_path, rows)).rejected if row.code == "kto_labels"} >= {2, 5, 8}

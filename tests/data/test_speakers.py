@@ -9,6 +9,7 @@ import pytest
 from finetune import data
 from finetune.data import apply, fixes, keep_dataset, load, reopen, token_stats
 from finetune.data.shapes import recognise, to_example
+from finetune.errors import DataError
 from finetune.store import Store
 from tests.models.families import tokenizer_of
 from tests.models.test_render import family
@@ -133,6 +134,12 @@ def test_a_thread_of_one_author_is_no_conversation(tmp_path: Path) -> None:
     rows = [{"thread_id": n, "author": f"Author {n}", "text": f"Chapter {n}.{i}"} for n in range(3) for i in range(4)]
     dataset = load(jsonl(tmp_path, rows))
     assert len(dataset.examples) == 12
+
+
+def test_both_speakers_at_once_are_refused(tmp_path: Path) -> None:
+    dataset = load(jsonl(tmp_path, [sharegpt("Alice", "Bob")]))
+    with pytest.raises(DataError, match="one of the two"):
+        apply(dataset, ["learn_first_speaker", "learn_second_speaker"])
 
 
 def test_the_choice_is_kept_with_the_dataset(store: Store, tmp_path: Path) -> None:

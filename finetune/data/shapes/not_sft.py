@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from finetune.data.shapes.columns import is_number
 from finetune.data.shapes.content import bad, is_missing
 from finetune.errors import DataError
 from finetune.records import Json
@@ -33,7 +34,7 @@ RETRIEVAL = (
 MEDIA = ("image", "images", "image_url", "image_path", "audio", "video", "pixel_values", "audio_path")
 IDS = ("input_ids", "token_ids", "tokens_ids")
 YES = (True, "true", "1", "good", "correct", "desirable", "thumbs_up", "up")
-NO = (False, "false", "0", "bad", "incorrect", "undesirable", "thumbs_down", "down")
+NO = (False, -1, "false", "0", "-1", "bad", "incorrect", "undesirable", "thumbs_down", "down")
 RATINGS = ("label", "kto_tag", "thumbs_up", "is_desirable", "desirable")
 """Columns in which an answer is marked as a good or a bad one."""
 
@@ -110,28 +111,32 @@ def rating_of(fields: Json) -> bool | None:
 
 
 def is_graded(value: Any) -> bool:
-    """Whether what stands in a column of `RATINGS` is more than a yes or a no: a class, or stars.
+    """Whether a number in a column of `RATINGS` is more than a yes or a no: a class, or stars.
 
     Example:
-        >>> is_graded(3), is_graded("neutral"), is_graded(1), is_graded(None)
-        (True, True, False, False)
+        >>> is_graded(3), is_graded("4.5"), is_graded(1), is_graded("ok"), is_graded(None)
+        (True, True, False, False, False)
     """
-    return not is_missing(value) and not _is_yes_no(value.strip().lower() if isinstance(value, str) else value)
+    return is_number(value) and not _is_yes_no(value.strip() if isinstance(value, str) else value)
 
 
 def marks_of(rows: Iterable[Json]) -> frozenset[str]:
-    """The columns that say of each row whether it is to be trained: ``train``, ``weight`` … with a yes or a no in each.
+    """The columns that say of a row whether it is to be trained, if they say yes or no: ``train``, ``weight`` …
+
+    A column that holds anything else in these rows, such as weights of 0.5, is none.
 
     Example:
-        >>> marks_of([{"prompt": "2+2?", "completion": "5", "train": False, "weight": 0.5}])
-        frozenset({'train'})
+        >>> marks = marks_of([{"prompt": "2+2?", "completion": "5", "train": False, "weight": 0.5}])
+        >>> "train" in marks, "weight" in marks
+        (True, False)
     """
-    found: dict[str, bool] = {}
-    for fields in rows:
-        for name in TRAINED:
-            if not is_missing(fields.get(name)):
-                found[name] = found.get(name, True) and mark_of(fields[name]) is not None
-    return frozenset(name for name, marks in found.items() if marks)
+    other = {
+        name
+        for fields in rows
+        for name in TRAINED
+        if not is_missing(fields.get(name)) and mark_of(fields[name]) is None
+    }
+    return frozenset(TRAINED) - other
 
 
 def not_trained(fields: Json, marks: Iterable[str]) -> DataError | None:
