@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 from finetune.data.duplicates import Conversation, Marks
 
-SOON = 4_000_000
-"""Characters after which a second process is begun. That takes half a second, in which this one goes on."""
+SOON = 16_000_000
+"""Characters after which a second process is begun; it takes half a second before it is of any use."""
 
 MOST_WAITING = 4
 """Batches that wait for the second process: enough that it never waits itself. This one looks at what is beyond."""
