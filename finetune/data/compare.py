@@ -107,15 +107,19 @@ def _by_line(rows: Sequence[Example]) -> Iterator[tuple[int, Placed]]:
 def _within(before: Placed, after: Placed) -> Iterator[tuple[int, int]]:
     """The differences between the rows of one line."""
     if len(before) == len(after) == 1:
-        if before[0][1].as_row() != after[0][1].as_row():
+        if not _same(before[0][1], after[0][1]):
             yield before[0][0], after[0][0]
         return
     for a, b, c, d in _blocks(before, after):
         for k in range(max(b - a, d - c)):
             i, j = a + k, c + k
-            if i < b and j < d and before[i][1].as_row() == after[j][1].as_row():
+            if i < b and j < d and _same(before[i][1], after[j][1]):
                 continue
             yield before[i][0] if i < b else NONE, after[j][0] if j < d else NONE
+
+
+def _same(a: Example, b: Example) -> bool:
+    return a.messages == b.messages and a.tools == b.tools
 
 
 def _blocks(before: Placed, after: Placed) -> Iterator[tuple[int, int, int, int]]:

@@ -14,8 +14,10 @@ import marshal
 import tempfile
 import threading
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Generic, TypeVar, overload
 
 from finetune import settings
@@ -88,13 +90,11 @@ class Spool(Sequence[T], Generic[T]):
     def __iter__(self) -> Iterator[T]:
         first = 0
         while first < len(self):
-            last = first + 1
-            while last < len(self) and self._ends[last + 1] - self._ends[first] < READ_AHEAD:
-                last += 1
+            start = self._ends[first]
+            last = max(first + 1, bisect_right(self._ends, start + READ_AHEAD) - 1)
             data = memoryview(self._read(first, last))
-            for place in range(first, last):
-                begin, end = self._ends[place] - self._ends[first], self._ends[place + 1] - self._ends[first]
-                yield self._decode(marshal.loads(data[begin:end]))
+            for begin, end in pairwise(self._ends[first : last + 1]):
+                yield self._decode(marshal.loads(data[begin - start : end - start]))
             first = last
 
     def _read(self, first: int, last: int) -> bytes:

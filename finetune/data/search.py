@@ -136,4 +136,6 @@ def enumerate_now(edited: Edited) -> Iterable[tuple[int, Example]]:
 
 def _has(step: Replace, row: Example) -> bool:
     """Whether the text stands in a row that is nevertheless left as it is, and would not become the same."""
-    return step.find != step.put and any(message != step.turn(message) for message in row.messages)
+    if step.find == step.put or not step.may_be_in(row):
+        return False
+    return any(message != step.turn(message) for message in row.messages)

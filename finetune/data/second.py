@@ -12,7 +12,6 @@ Example:
 """
 
 import contextlib
-import fcntl
 import marshal
 import os
 import select
@@ -28,8 +27,8 @@ from typing import Any, NamedTuple
 
 from finetune.data.duplicates import Conversation, Marks
 
-SOON = 4_000_000
-"""Characters after which a second process is begun. That takes half a second, in which this one goes on."""
+SOON = 16_000_000
+"""Characters after which a second process is begun; it takes half a second before it is of any use."""
 
 MOST_WAITING = 4
 """Batches that wait for the second process: enough that it never waits itself. This one looks at what is beyond."""
@@ -148,16 +147,16 @@ class _Second:
         self._unanswered += 1
         left = memoryview(framed(message))
         while left and not self.ended:
-            reading, writing, _ = select.select([self._out], [self._in], [])
-            if reading:
+            ready = _ready(None, self._out, self._in)
+            if self._out in ready:
                 self._read()  # it takes nothing more while it has an answer that nobody reads
-            if writing and not self.ended:
+            if self._in in ready and not self.ended:
                 left = left[self._write(left) :]
         return True
 
     def answers(self, wait: bool) -> Iterator[Any]:
         """The answers by now, in order. With `wait`, some part of one more, unless the process ends."""
-        while not self.ended and select.select([self._out], [], [], None if wait else 0)[0]:
+        while not self.ended and _ready(None if wait else 0, self._out):
             self._read()
             wait = False
         while (found := _first(self._received)) is not None:
@@ -197,8 +196,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     _in_use.release()
 
 
+def _ready(milliseconds: int | None, reading: int, writing: int | None = None) -> list[int]:
+    """Which of the pipes can be read or written, or are closed; without a limit of time, waits for one that is."""
+    poll = select.poll()  # `select` knows no descriptor beyond 1,023, which a busy server has
+    poll.register(reading, select.POLLIN)
+    if writing is not None:
+        poll.register(writing, select.POLLOUT)
+    return [pipe for pipe, _ in poll.poll(milliseconds)]
+
+
 def _widen(pipe: int) -> None:
-    with contextlib.suppress(AttributeError, OSError):  # another system, or an account that has used up its share
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # another system, or nothing is left to give
+        import fcntl
+
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 

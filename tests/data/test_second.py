@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -180,3 +181,20 @@ def test_it_imports_nothing_heavy() -> None:
     code = "import sys, finetune.data.answers; print(*sys.modules)"
     imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "transformers", "gradio", "datasets", "tokenizers"}.isdisjoint(imported)
+
+
+def test_a_process_with_many_open_files_has_it_too(given: Batches, there: Begun) -> None:
+    """`select` would fail beyond descriptor 1,023."""
+    low, high = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if -1 < high < 2_048:
+        pytest.skip("no process may open so many files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2_048, high))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_030)]
+    try:
+        seen, here = looked(given)
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (low, high))
+    assert here < len(given)
+    assert seen == [look(rows, 20) for rows in given]
