@@ -10,7 +10,6 @@ changes less; both are medians over the rounds.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -23,7 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.machine import machine
 from benchmarks.read import ours, peak_mb, plain
+from benchmarks.turns import say
 
 WORDS = {"short": 45, "long": 400}
 """Words in a question, and in an answer."""
@@ -33,7 +34,6 @@ GROWTH = (100, 1_000, 10_000, 100_000)
 
 SYSTEM = "You keep a lighthouse and answer in its voice."
 LETTERS = "etaoinshrdlucmfwypvbgk"
-PACKAGES = ("numpy", "orjson", "datasets", "pyarrow")
 
 
 def build(path: Path, rows: int, words: int) -> None:
@@ -102,6 +102,7 @@ def in_turn(sides: list[str], path: Path, warm: Path, rounds: int) -> dict[str, 
             offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=offline)
             found[side].append(json.loads(done.stdout))
+            say(f"{path.name}, {side}: {found[side][-1]['seconds']:.2f} s")
     size = path.stat().st_size / 1e6
     return {side: _summary(results, size) for side, results in found.items()}
 
@@ -120,7 +121,7 @@ def _summary(results: list[dict[str, float]], size: float) -> dict[str, float]:
 def compare(rows: int, rounds: int, growth: tuple[int, ...] = GROWTH) -> dict[str, object]:
     """Everything measured, with the machine and the versions it was measured on."""
     sides = [side for side in SIDES if side not in NEEDED or importlib.util.find_spec(NEEDED[side])]
-    report: dict[str, object] = {"machine": _machine(), "rounds": rounds}
+    report: dict[str, object] = {"machine": machine(), "rounds": rounds}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(warm := folder / "warm.jsonl", 20, WORDS["short"])
@@ -132,14 +133,6 @@ def compare(rows: int, rounds: int, growth: tuple[int, ...] = GROWTH) -> dict[st
             build(path, count, WORDS["short"])
         report["growth"] = {count: in_turn(["check"], path, warm, rounds)["check"] for count, path in files.items()}
     return report | {"load_after": os.getloadavg()[0]}
-
-
-def _machine() -> dict[str, object]:
-    from finetune.export.facts import environment
-
-    here = environment()
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)}
-    return {name: here[name] for name in ("cpu", "cores", "python")} | packages | {"load_before": os.getloadavg()[0]}
 
 
 def main() -> None:
