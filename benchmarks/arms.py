@@ -1,17 +1,12 @@
-"""Did it help, on every sample: ``python -m benchmarks.arms [--runs RUN ...] [--time]``.
+"""Did it help, on every sample: ``python -m benchmarks.arms [--runs RUN ...]``.
 
 Trains each sample with the default settings (or takes the runs that are named), asks every arm the held-out rows
-(at most 100, drawn by seed), and prints the README's table. `--time` asks 100 rows of the first one anew, the
-answers there are aside, and prints how long each arm and the whole took. Two cores: about an hour and a half in all.
+(at most 100, drawn by seed), and prints the README's table. Two cores: about an hour and a half in all. How long the
+judging of one run takes is measured by `benchmarks.evaluate`.
 """
 
 import argparse
-import shutil
 import sys
-import time
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from finetune import chat, data, evaluate, settings, train
 from finetune.evaluate.findings import Arm
@@ -59,35 +54,13 @@ def _cell(arm: Arm | None, free: bool) -> str:
     return f"{100 * arm.score:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def timed(store: Store, run: Run, rows: int = 100) -> dict[str, float]:
-    """Seconds that the four arms take on so many rows, each, with nothing asked before; rows come again if need be."""
-    with TemporaryDirectory(dir=train.run_folder(run.id)) as place:  # a task stays within its run
-        task = evaluate.of_run(run, store, arms=("base", "few_shot", "retrieval", "tuned"), limit=rows)
-        asked = (list(task.rows) * rows)[:rows]
-        task = replace(task, rows=asked, place=Path(place))
-        engine, began = chat.Engine(), time.monotonic()
-        for done, of in evaluate.measure(task, engine):
-            print(f"{done} of {of}, {time.monotonic() - began:.0f} s", file=sys.stderr)
-        found = {"the whole, loading and 2 × 64 general prompts included": time.monotonic() - began}
-        answers = evaluate.answered(task)
-        for arm in task.arms:
-            found[f"answers of {arm.replace('_', '-')}"] = sum(one.seconds for one in answers if one.arm == arm)
-        shutil.rmtree(place, ignore_errors=True)
-        return found
-
-
 def main() -> None:
     """Print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", nargs="+", help="runs that exist already, instead of training")
-    parser.add_argument("--time", action="store_true", help="time 100 rows × 4 arms of the first run, nothing else")
     options = parser.parse_args()
     store = Store(settings.read().home)
     runs = [store.run(run) for run in options.runs] if options.runs else trained(store)
-    if options.time:
-        for name, seconds in timed(store, runs[0]).items():
-            print(f"| {name} | {seconds:.0f} s |")
-        return
     heads = (*(name.replace("_", "-") for name in COLUMNS), "tuned, against the best alternative", "verdict")
     print(f"| | {' | '.join(heads)} |")
     print(f"|---|{'---|' * (len(COLUMNS) + 2)}")

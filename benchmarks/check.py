@@ -11,7 +11,6 @@ whose processor time is counted too; "one process" is the check without it.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -25,7 +24,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.machine import machine
 from benchmarks.read import ours, peak_mb, plain
+from benchmarks.turns import say
 
 WORDS = {"short": 45, "long": 400}
 """Words in a question, and in an answer."""
@@ -35,7 +36,6 @@ GROWTH = (100, 1_000, 10_000, 100_000)
 
 SYSTEM = "You keep a lighthouse and answer in its voice."
 LETTERS = "etaoinshrdlucmfwypvbgk"
-PACKAGES = ("numpy", "orjson", "datasets", "pyarrow")
 
 
 def build(path: Path, rows: int, words: int) -> None:
@@ -119,6 +119,7 @@ def in_turn(sides: list[str], path: Path, warm: Path, rounds: int) -> dict[str, 
             offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=offline)
             found[side].append(json.loads(done.stdout))
+            say(f"{path.name}, {side}: {found[side][-1]['seconds']:.2f} s")
     size = path.stat().st_size / 1e6
     return {side: _summary(results, size) for side, results in found.items()}
 
@@ -137,7 +138,7 @@ def _summary(results: list[dict[str, float]], size: float) -> dict[str, float]:
 def compare(rows: int, rounds: int, growth: tuple[int, ...] = GROWTH) -> dict[str, object]:
     """Everything measured, with the machine and the versions it was measured on."""
     sides = [side for side in SIDES if side not in NEEDED or importlib.util.find_spec(NEEDED[side])]
-    report: dict[str, object] = {"machine": _machine(), "rounds": rounds}
+    report: dict[str, object] = {"machine": machine(), "rounds": rounds}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(warm := folder / "warm.jsonl", 20, WORDS["short"])
@@ -149,14 +150,6 @@ def compare(rows: int, rounds: int, growth: tuple[int, ...] = GROWTH) -> dict[st
             build(path, count, WORDS["short"])
         report["growth"] = {count: in_turn(["check"], path, warm, rounds)["check"] for count, path in files.items()}
     return report | {"load_after": os.getloadavg()[0]}
-
-
-def _machine() -> dict[str, object]:
-    from finetune.export.facts import environment
-
-    here = environment()
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)}
-    return {name: here[name] for name in ("cpu", "cores", "python")} | packages | {"load_before": os.getloadavg()[0]}
 
 
 def main() -> None:

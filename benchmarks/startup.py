@@ -1,7 +1,9 @@
 """How soon the app and the command line are there: ``python -m benchmarks.startup [--rounds 5] [--json]``.
 
-Every figure is the median of several fresh processes, which take turns; the files are in the system's cache. The bare
-imports beside them, in the same run, say what of it is not ours: the app cannot answer before Gradio is imported.
+Every figure is the median of several fresh processes, which take turns, after one start of each that is not counted:
+files are in the system's cache, and modules compiled, as on every start but the first. The bare imports beside them, in
+the same run, say what of it is not ours: the app cannot answer before Gradio is imported. `without stubs` is that
+import as the app does it (`finetune.ui.stubs`).
 """
 
 import argparse
@@ -16,11 +18,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.machine import machine
+from benchmarks.turns import say
 from finetune import models, settings
-from finetune.export import facts
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = "sample_data/tickets/train.jsonl"
@@ -30,8 +32,10 @@ REFERENCES = {
     "import transformers": ["-c", "import transformers"],
     "import AutoTokenizer": ["-c", "from transformers import AutoTokenizer"],
     "import gradio": ["-c", "import gradio"],
+    "import gradio, without stubs": ["-c", "from finetune.ui.stubs import skip_stubs; skip_stubs(); import gradio"],
 }
-PACKAGES = ("gradio", "transformers", "torch")
+COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""The environment of the processes: where it forbids to keep compiled modules, each start would compile them anew."""
 
 
 def until_end(arguments: list[str]) -> float:
@@ -45,7 +49,7 @@ def until_end(arguments: list[str]) -> float:
         0.014
     """
     began = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, env=COMPILED, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began
 
 
@@ -82,7 +86,7 @@ def own_home() -> Iterator[dict[str, str]]:
     """The environment of an app with an empty home, but with the models of this one: nothing is downloaded."""
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "models").symlink_to(settings.read().models)
-        yield {**os.environ, "FINETUNE_HOME": home, "HF_HUB_OFFLINE": "1"}
+        yield {**COMPILED, "FINETUNE_HOME": home, "HF_HUB_OFFLINE": "1"}
 
 
 def measure(rounds: int) -> dict[str, float]:
@@ -93,9 +97,12 @@ def measure(rounds: int) -> dict[str, float]:
         }
         cases["app"] = lambda: until_answer(environment)
         found: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(rounds):
+        for turn in range(rounds + 1):
             for name, case in cases.items():
-                found[name].append(case())
+                seconds = case()
+                say(f"round {turn} of {rounds}, {name}: {seconds:.2f} s")
+                if turn:
+                    found[name].append(seconds)
     return {name: round(statistics.median(seconds), 3) for name, seconds in found.items()}
 
 
@@ -105,13 +112,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="fresh processes for each figure")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    here = machine()
     seconds = measure(options.rounds)
-    here = facts.environment()
     report = {
-        "cpu": here["cpu"],
-        "cores": here["cores"],
-        "python": here["python"],
-        "packages": {name: version(name) for name in PACKAGES},
+        "machine": here,
         "rounds": options.rounds,
         "check_counts_tokens": models.here(models.DEFAULT),
         "seconds": seconds,

@@ -21,6 +21,7 @@ from finetune.evaluate.arms import Asking
 from finetune.evaluate.measure import general
 from finetune.evaluate.task import Task
 from finetune.store import Run, Store
+from tests.chat.test_base import drawn
 from tests.conftest import conversation, train_tiny
 
 
@@ -97,6 +98,23 @@ def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
         mean = model(input_ids=torch.tensor([whole]), labels=labels).loss
         assert loss.tokens == len(whole) - len(prompt)
         assert loss.total / loss.tokens == pytest.approx(mean.item(), abs=1e-4)
+
+
+def test_judged_together_answers_and_losses_are_those_of_each_alone(store: Store, tiny: Path) -> None:
+    """More rows than are answered at once, of two models, of uneven length; some are only judged."""
+    run, count = drawn(store, tiny, 1), AT_ONCE + 8
+    questions = ["sum " * (1 + row % 7) + str(row) for row in range(count)]
+    asks = [Ask(conversation(text, "")[:-1], run if row % 2 else None) for row, text in enumerate(questions)]
+    answers = [f"{row} " * (1 + row % 3) for row in range(count)]
+    sampling = [Sampling(max_tokens=0 if row % 5 == 0 else 3 + row % 6) for row in range(count)]
+    stop = threading.Event()
+    together = {place: rest for place, *rest in Engine().judge(asks, answers, str(tiny), sampling, stop)}
+    assert len(together) == count
+    alone = Engine()
+    for place, (reply, loss) in together.items():
+        [(_, said, its)] = alone.judge([asks[place]], [answers[place]], str(tiny), [sampling[place]], stop)
+        assert (reply.text, reply.tokens) == (said.text, said.tokens)
+        assert (loss.total, loss.tokens) == (pytest.approx(its.total, rel=1e-4), its.tokens)
 
 
 def test_it_goes_on_where_it_was_stopped(store: Store, run: Run) -> None:
