@@ -60,6 +60,9 @@ LENGTHS = {
 
 BOUNDS = {"greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most", "less_than": "below"}
 
+RANKS = {"extra_forbidden": 0, "literal_error": 1}
+"""Which of several errors at one place is told: the kinds named here say the least."""
+
 OF_UNION = re.compile(r"^(str|int|float|bool|<.*>|list\[.*|function-.*|constrained-.*|literal\[.*|[A-Z]\w*)$")
 """Parts of pydantic's paths that name a choice of types, not a key."""
 
@@ -159,7 +162,7 @@ def explain(errors: Sequence[Any]) -> ApiError:
     first = errors[0]["loc"][:2]
     same = [one for one in errors if one["loc"][:2] == first]
     # of a union, the type that fitted best
-    error = max(same, key=lambda one: (len(one["loc"]), one["type"] != "literal_error"))
+    error = max(same, key=lambda one: (len(one["loc"]), RANKS.get(one["type"], 2)))
     param, kind, context = path_of(error["loc"]), error["type"], error.get("ctx", {})
     if kind == "json_invalid" or not param:
         return ApiError("We could not parse the body of your request: it must be a JSON object.", code="invalid_json")

@@ -43,6 +43,8 @@ REFUSED = (
 OF_OUTPUT = ("id", "status", "phase", "annotations", "logprobs")
 """Keys of an output that comes back as input; they say nothing about its text."""
 
+TEXTS = ("input_text", "output_text", "text")
+
 router = APIRouter(tags=["Responses"])
 
 
@@ -55,7 +57,11 @@ class InputPart(Asked):
     @model_validator(mode="before")
     @classmethod
     def _as_it_came(cls, value: Any) -> Any:
-        return {key: one for key, one in value.items() if key not in OF_OUTPUT} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("type"), str) and value["type"] not in TEXTS:  # that alone is to be told
+            return {"type": value["type"], "text": ""}
+        return {key: one for key, one in value.items() if key not in OF_OUTPUT}
 
 
 def _kind(value: Any) -> str:

@@ -21,7 +21,7 @@ def test_the_tutorial_runs(client: OpenAI, job: FineTuningJob) -> None:
     assert job.method
     assert job.method.supervised
     assert job.method.supervised.hyperparameters
-    assert job.method.supervised.hyperparameters.batch_size == 64
+    assert job.method.supervised.hyperparameters.batch_size == 16
     assert job.trained_tokens
     assert job.finished_at
     assert job.fine_tuned_model
