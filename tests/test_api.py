@@ -84,9 +84,7 @@ def test_a_shared_server_asks_for_the_owners_key(
         assert client.post("/v1/chat/completions", json=ask, headers=headers).status_code == 401
     ledger = Ledger(store)
     mine, theirs = (ledger.new_key(owner) for owner in ("local", "b" * 32))
-    assert (
-        client.post("/v1/chat/completions", json={**ask, "max_tokens": 2}, headers={"api-key": mine}).status_code == 200
-    )
+    assert client.get(f"/v1/models/{run.id}", headers={"api-key": mine}).json()["id"].endswith(run.id)
     stranger = {"Authorization": f"Bearer {theirs}"}
     assert client.post("/v1/chat/completions", json=ask, headers=stranger).status_code == 404
     assert [one["id"] for one in client.get("/v1/models", headers=stranger).json()["data"]] == [models.DEFAULT]

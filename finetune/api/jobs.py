@@ -55,13 +55,13 @@ def create_job(here: Here, owner: Owner, asked: JobRequest) -> JobObject:
         if asked.method and getattr(asked.method, name):
             raise refused(f"method.{name}")
     hyperparameters(asked)
+    request = settled(asked)
     for name in ("training_file", "validation_file"):
         if file_id := getattr(asked, name):
             _known_file(here, owner, file_id, name)
     most = train.most_active()
     if most is not None and here.ledger.unchecked_of(owner) >= most:
         raise ApiError(f"You already have {most} jobs whose files are being validated.", status=429, code="busy")
-    request = settled(asked)
     job = here.ledger.add_job(owner, request.model_dump(), list(_first_words(request)))
     here.validator.check(job)
     return shown(here, job)

@@ -107,7 +107,8 @@ class SupervisedTrainer(SFTTrainer):
         if num_items_in_batch is None:
             return super().training_step(model, inputs, num_items_in_batch)
         losses = torch.zeros((), device=self.args.device)
-        for part in self._parts(self._prepare_inputs(inputs)):
+        prepared = self._prepare_inputs(inputs)
+        for part in [prepared] if self._draws else self._parts(prepared):
             losses += super().training_step(model, part, num_items_in_batch)
         return losses
 
@@ -150,6 +151,13 @@ class SupervisedTrainer(SFTTrainer):
     def _plain(self) -> bool:
         """Whether everything is computed as PEFT does: with several processes, or to save memory."""
         return self.accelerator.num_processes > 1 or bool(self.args.gradient_checkpointing)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether a step draws noise: in parts it would draw other noise than TRL does with the same seed."""
+        return bool(self.args.neftune_noise_alpha) or any(
+            isinstance(module, nn.Dropout) and module.p > 0 for module in self.model.modules()
+        )
 
     def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         """What is read at once: the whole batch on a GPU, or with several processes, which must take the same steps."""

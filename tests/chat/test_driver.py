@@ -102,7 +102,7 @@ def test_an_evaluation_lets_a_visitor_in_between(tiny: Path, tmp_path: Path, slo
     assert {place: reply.text for place, reply in found.items()} == want
 
 
-@pytest.mark.parametrize(("rows", "most"), [(100, 16), (5, 5), (0.5, 1)])
+@pytest.mark.parametrize(("rows", "most"), [(100, 32), (5, 5), (0.5, 1)])
 def test_an_evaluation_takes_as_much_memory_as_it_may(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, rows: float, most: int
 ) -> None:

@@ -53,7 +53,7 @@ def test_rows_that_changed_are_an_error_and_never_split_again(store: Store, run:
         "[]\n",
     ):
         file.write_text(changed)
-        with pytest.raises(DataError, match="not those the run was started with") as caught:
+        with pytest.raises(DataError, match="not the ones the run started with") as caught:
             train.rows_of_run(store, run)
         assert caught.value.code == "rows_changed"
     file.write_text(whole)
@@ -84,7 +84,7 @@ def test_a_validation_file_is_what_is_held_out(store: Store, tiny: Path, tmp_pat
     learned, held = train.rows_of_run(store, run)
     assert (len(learned), texts(held)) == (12, [f"validation {i}?" for i in range(4)])
     (data.rows_of(store.dataset(run.dataset)) / "validation.jsonl").unlink()
-    with pytest.raises(DataError, match="not those the run was started with"):
+    with pytest.raises(DataError, match="not the ones the run started with"):
         train.rows_of_run(store, run)
 
 

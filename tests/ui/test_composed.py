@@ -65,6 +65,7 @@ def of_files() -> Iterator[tuple[str, str]]:
         if path.name == "expected.json":
             continue
         dataset, own = data.load(path), path.read_text(encoding="utf-8", errors="replace") + path.name
+        own += str([row.messages for row in dataset.examples])  # which a sheet holds compressed
         for problem in dataset.problems:
             yield problem.message, own
             yield problem.hint, own
