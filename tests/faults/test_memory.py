@@ -27,11 +27,11 @@ def next_run_starts_soon(trial: Trial) -> None:
 @pytest.mark.parametrize("megabytes", [1, 8])
 def test_a_run_that_needs_more_memory_than_there_is(trial: Trial, megabytes: int, tmp_path: Path) -> None:
     file = tmp_path / "long.jsonl"
-    rows = [{"messages": conversation(f"Count from {i}.", " ".join(map(str, range(i, i + 700))))} for i in range(60)]
+    rows = [{"messages": conversation(f"Count from {i}.", " ".join(map(str, range(i, i + 100))))} for i in range(300)]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     trial.record = data.save_dataset(trial.store, data.load(file))
     trial.fault(memory=megabytes)
-    run = trial.end(trial.begin(batch_size=512, micro_batch=512, epochs=100, held_out=0))
+    run = trial.end(trial.begin(batch_size=512, micro_batch=512, epochs=100))
     assert (run.state, run.code) == ("failed", "out_of_memory"), run.reason
     assert "Memory ran out. Lower the micro-batch, then" in (run.reason or "")
     assert train.remedy(run) == {"micro_batch": 256}

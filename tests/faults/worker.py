@@ -52,7 +52,11 @@ def nan_weights_at(step: int) -> None:
 
 
 def memory(megabytes: int) -> None:
-    """From the first step on the process may take no more than so many megabytes beside what it has."""
+    """From the first step on the process may take no more than so many megabytes beside what it has.
+
+    Batches are read whole, as on a GPU: in parts, as on a CPU, they need no more memory however large they are.
+    """
+    trainer.MOST_TOKENS = 10**9
     step = trainer.SupervisedTrainer.training_step
 
     def bounded(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
