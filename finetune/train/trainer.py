@@ -155,9 +155,9 @@ class SupervisedTrainer(SFTTrainer):
     @property
     def _draws(self) -> bool:
         """Whether a step draws noise: in parts it would draw other noise than TRL does with the same seed."""
-        return bool(self.args.neftune_noise_alpha) or any(
-            isinstance(module, nn.Dropout) and module.p > 0 for module in self.model.modules()
-        )
+        model: Any = self.model
+        drops = (module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
+        return bool(self.args.neftune_noise_alpha) or any(drops)
 
     def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         """What is read at once: the whole batch on a GPU, or with several processes, which must take the same steps."""
