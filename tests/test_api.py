@@ -85,6 +85,9 @@ def test_a_shared_server_asks_for_the_owners_key(
     ledger = Ledger(store)
     mine, theirs = (ledger.new_key(owner) for owner in ("local", "b" * 32))
     assert client.get(f"/v1/models/{run.id}", headers={"api-key": mine}).json()["id"].endswith(run.id)
+    refused = client.post("/v1/chat/completions", json=ask, headers={"api-key": mine})
+    assert refused.status_code == 403, "for its base, a local folder, which a shared server does not read"
+    assert "local" in refused.json()["error"]["message"].lower()
     stranger = {"Authorization": f"Bearer {theirs}"}
     assert client.post("/v1/chat/completions", json=ask, headers=stranger).status_code == 404
     assert [one["id"] for one in client.get("/v1/models", headers=stranger).json()["data"]] == [models.DEFAULT]
