@@ -9,6 +9,7 @@
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 | `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
+| `FINETUNE_PRECISION`     | fp32, or auto: bf16 for frozen weights where the CPU is fast at it | auto             |
 | `FINETUNE_API_MODEL`     | the model that names such as gpt-4o-mini stand for; off: none    | the default model   |
 """
 
@@ -21,6 +22,7 @@ from finetune.errors import ConfigError
 
 PORT = "GRADIO_SERVER_PORT"
 ENGINES = ("pytorch", "auto")
+PRECISIONS = ("auto", "fp32")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -36,6 +38,7 @@ class Settings:
     max_model_gb: float | None = None
     chat_engine: str = "pytorch"
     api_model: str = ""
+    precision: str = "auto"
 
     @property
     def models(self) -> Path:
@@ -79,6 +82,7 @@ def read() -> Settings:
         max_model_gb=_amount("FINETUNE_MAX_MODEL_GB", 3.0 if shared else None),
         chat_engine=_one_of("FINETUNE_CHAT_ENGINE", ENGINES),
         api_model=os.environ.get("FINETUNE_API_MODEL", "").strip(),
+        precision=_one_of("FINETUNE_PRECISION", PRECISIONS),
     )
 
 

@@ -9,7 +9,7 @@ gradients: the tests compare them with TRL's.
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
 
-from finetune.train import frozen, prefix
+from finetune.train import frozen, fused, prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.sampler import Order
@@ -81,6 +81,9 @@ class SupervisedTrainer(SFTTrainer):
         self.checkpoints = checkpoints
         self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
         self.lower = frozen.Lower(self.model)
+        self.fused = fused.Fused(self.model)
+        self.fuses: dict[bool, bool] = {}  # whether layers are fused, without and with rounding
+        self.rounds = False  # in training: `precision.rounds`
         self.at_once = MOST_TOKENS  # of a batch on a CPU; the rest of it is read after these
         self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
         self.say: Callable[[str], None] = logging.info
@@ -145,7 +148,20 @@ class SupervisedTrainer(SFTTrainer):
         """`summed_loss` without computing anything twice, where that was seen to be exact."""
         shared = self._shared(inputs)
         skips = (self.again or not model.training) and self._skips(inputs, shared)
-        return summed_loss(model, inputs, shared, self.lower.states(inputs, shared) if skips else None)
+        below = self.lower.states(inputs, shared) if skips else None
+        with self._fused(inputs, rounded=self.rounds and model.training):
+            return summed_loss(model, inputs, shared, below)
+
+    def _fused(self, inputs: dict[str, Any], *, rounded: bool) -> AbstractContextManager[None]:
+        """The layers fused where that was seen to be exact, and rounded where that was seen to be near."""
+        if rounded not in self.fuses:
+            able = not self._plain and self.args.device.type == "cpu"
+            self.fuses[rounded] = able and fused.exact(self.model, self.fused, inputs, rounded=rounded)
+            if rounded and not self.fuses[rounded]:
+                self.say("Rounding changes what this model says, or it cannot be rounded: it is trained in fp32.")
+        if rounded and not self.fuses[rounded]:
+            return self._fused(inputs, rounded=False)
+        return self.fused.at_work(rounded=rounded) if self.fuses[rounded] else nullcontext()
 
     @property
     def _plain(self) -> bool:
