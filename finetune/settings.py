@@ -9,7 +9,7 @@
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 | `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
-| `FINETUNE_PRECISION`     | fp32, or auto: bf16 for frozen weights where the CPU is fast at it | auto             |
+| `FINETUNE_PRECISION`     | fp32, or auto: trains with bf16 weights on CPUs that are fast at it | fp32            |
 | `FINETUNE_API_MODEL`     | the model that names such as gpt-4o-mini stand for; off: none    | the default model   |
 """
 
@@ -22,7 +22,7 @@ from finetune.errors import ConfigError
 
 PORT = "GRADIO_SERVER_PORT"
 ENGINES = ("pytorch", "auto")
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("fp32", "auto")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -38,7 +38,7 @@ class Settings:
     max_model_gb: float | None = None
     chat_engine: str = "pytorch"
     api_model: str = ""
-    precision: str = "auto"
+    precision: str = "fp32"
 
     @property
     def models(self) -> Path:

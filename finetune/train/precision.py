@@ -19,10 +19,12 @@ ENOUGH = 1.5
 
 
 def rounds(speed: float) -> bool:
-    """Whether training rounds the frozen weights to bf16 on a CPU of this `bf16_speed`; see `finetune.train.fused`.
+    """Whether training rounds gradients to bf16 on a CPU of this `bf16_speed`; see `finetune.train.fused`.
+
+    Only where ``FINETUNE_PRECISION`` is auto.
 
     Example:
-        >>> rounds(2.3), rounds(0.07)
+        >>> rounds(2.3), rounds(0.07)  # with FINETUNE_PRECISION=auto
         (True, False)
     """
     return settings.read().precision == "auto" and speed >= ENOUGH
@@ -34,7 +36,7 @@ def sentence(speed: float) -> str:
         return ""
     begin = f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32"
     if rounds(speed):
-        return f"{begin}, so training multiplies the base model's weights in bf16."
+        return f"{begin}, so training multiplies gradients in it."
     return f"{begin}, in which training computes."
 
 

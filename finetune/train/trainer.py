@@ -82,8 +82,8 @@ class SupervisedTrainer(SFTTrainer):
         self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
         self.lower = frozen.Lower(self.model)
         self.fused = fused.Fused(self.model)
-        self.fuses: dict[bool, bool] = {}  # whether layers are fused, without and with rounding
-        self.rounds = False  # in training: `precision.rounds`
+        self.fuses: bool | None = None  # whether layers are fused; None until a batch was seen
+        self.rounds = False  # whether the gradients through them are rounded: `precision.rounds`
         self.at_once = MOST_TOKENS  # of a batch on a CPU; the rest of it is read after these
         self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
         self.say: Callable[[str], None] = logging.info
@@ -149,19 +149,15 @@ class SupervisedTrainer(SFTTrainer):
         shared = self._shared(inputs)
         skips = (self.again or not model.training) and self._skips(inputs, shared)
         below = self.lower.states(inputs, shared) if skips else None
-        with self._fused(inputs, rounded=self.rounds and model.training):
+        with self._fused(inputs):
             return summed_loss(model, inputs, shared, below)
 
-    def _fused(self, inputs: dict[str, Any], *, rounded: bool) -> AbstractContextManager[None]:
-        """The layers fused where that was seen to be exact, and rounded where that was seen to be near."""
-        if rounded not in self.fuses:
+    def _fused(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
+        """The layers fused, where that was seen to be exact."""
+        if self.fuses is None:
             able = not self._plain and self.args.device.type == "cpu"
-            self.fuses[rounded] = able and fused.exact(self.model, self.fused, inputs, rounded=rounded)
-            if rounded and not self.fuses[rounded]:
-                self.say("Rounding changes what this model says, or it cannot be rounded: it is trained in fp32.")
-        if rounded and not self.fuses[rounded]:
-            return self._fused(inputs, rounded=False)
-        return self.fused.at_work(rounded=rounded) if self.fuses[rounded] else nullcontext()
+            self.fuses = able and fused.exact(self.model, self.fused, inputs)
+        return self.fused.at_work(rounded=self.rounds) if self.fuses else nullcontext()
 
     @property
     def _plain(self) -> bool:

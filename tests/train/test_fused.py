@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from finetune import data
 from finetune.store import Store
@@ -18,18 +18,6 @@ from tests.conftest import train_tiny
 from tests.train.test_prefix import KINDS, adapted, rows, trained
 
 BATCH = Collator(2)(rows()[:4])
-
-
-@pytest.fixture(scope="module")
-def calm(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with weights as small as a real one's: the large ones change a lot when they are rounded."""
-    folder = tmp_path_factory.mktemp("calm")
-    config = AutoConfig.from_pretrained(tiny)
-    config.initializer_range = 0.02
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
-    return folder
 
 
 def model_of(kind: str, **more: Any) -> Any:
@@ -71,50 +59,34 @@ def test_rounded_gradients_point_the_same_way(kind: str) -> None:
     model = model_of(kind)
     loss, gradients = step(model, None)
     again, others = step(model, fused.Fused(model), rounded=True)
-    assert again != loss, "nothing was rounded"
-    assert again == pytest.approx(loss, rel=0.01)
+    assert again == pytest.approx(loss, rel=1e-6)
+    assert any(not torch.allclose(gradients[name], others[name], rtol=1e-4) for name in gradients), "nothing is rounded"
     for name, gradient in gradients.items():
         assert others[name].dtype == torch.float32
         assert cosine_similarity(gradient.flatten(), others[name].flatten(), 0) > 0.99, name
 
 
-def test_only_the_layers_are_rounded_and_only_in_training(calm: Path, tmp_path: Path) -> None:
-    trainer = trained(SupervisedTrainer, calm, tmp_path)
-    assert trainer.fuses == {False: True}
-    before = trainer.evaluate()["eval_loss"]
-    trainer.rounds = True
-    assert trainer.evaluate()["eval_loss"] == before
-    trainer.train()
-    assert trainer.fuses == {False: True, True: True}
-    assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
-    trainer.fuses = {False: False}
-    trainer.rounds = False
+def test_a_fused_evaluation_is_exact(tiny: Path, tmp_path: Path) -> None:
+    trainer = trained(SupervisedTrainer, tiny, tmp_path)
+    assert trainer.fuses
     measured = trainer.evaluate()["eval_loss"]
-    trainer.fuses = {False: True}
+    trainer.rounds = True
+    assert trainer.evaluate()["eval_loss"] == measured
+    trainer.fuses = False
     assert trainer.evaluate()["eval_loss"] == pytest.approx(measured, rel=1e-5)
 
 
-def test_five_rounded_steps_learn_what_five_plain_ones_do(calm: Path, tmp_path: Path) -> None:
+def test_five_rounded_steps_learn_what_five_plain_ones_do(tiny: Path, tmp_path: Path) -> None:
     class Rounded(SupervisedTrainer):
         def __init__(self, *args: Any, **more: Any):
             super().__init__(*args, **more)
             self.rounds = True
 
-    plain, rounded = (trained(kind, calm, tmp_path / kind.__name__) for kind in (SupervisedTrainer, Rounded))
+    plain, rounded = (trained(kind, tiny, tmp_path / kind.__name__) for kind in (SupervisedTrainer, Rounded))
     learned = [one.evaluate()["eval_loss"] for one in (plain, rounded)]
     assert learned[0] != learned[1]
     assert learned[1] == pytest.approx(learned[0], rel=0.01)
-
-
-def test_a_model_that_rounding_changes_is_trained_in_fp32(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fused, "FAR", 0)
-    trainer, said = trained(SupervisedTrainer, tiny, tmp_path), []
-    trainer.say, trainer.rounds = said.append, True
-    trainer.train()
-    assert trainer.fuses == {False: True, True: False}
-    assert said == ["Rounding changes what this model says, or it cannot be rounded: it is trained in fp32."]
+    assert {weight.dtype for weight in rounded.model.parameters()} == {torch.float32}
 
 
 def test_an_adapter_that_drops_is_left_to_peft() -> None:
@@ -125,8 +97,7 @@ def test_an_adapter_that_drops_is_left_to_peft() -> None:
     loss, _ = step(model, None)
     torch.manual_seed(1)
     again, _ = step(model, layers, rounded=True)
-    assert again != loss
-    assert again == pytest.approx(loss, rel=0.01), "other inputs were dropped"
+    assert again == pytest.approx(loss, rel=1e-6), "other inputs were dropped"
 
 
 def test_the_base_alone_and_rows_with_adapters_of_their_own_are_pefts() -> None:
@@ -146,11 +117,11 @@ def test_the_base_alone_and_rows_with_adapters_of_their_own_are_pefts() -> None:
 
 
 def test_the_processor_and_the_setting_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not precision.rounds(5.0), "the tests train in fp32"
+    assert not precision.rounds(5.0), "exact unless somebody asks for it"
     monkeypatch.setenv("FINETUNE_PRECISION", "auto")
     assert [precision.rounds(speed) for speed in (0.0, 0.07, 1.4, 1.5, 5.0)] == [False, False, False, True, True]
     assert precision.sentence(5.2) == (
-        "This CPU multiplies bf16 5.2 times as fast as fp32, so training multiplies the base model's weights in bf16."
+        "This CPU multiplies bf16 5.2 times as fast as fp32, so training multiplies gradients in it."
     )
     assert precision.sentence(0.07).endswith("0.07 times as fast as fp32, in which training computes.")
 
