@@ -7,7 +7,7 @@ batches of 8, the same first adapter, the same learning rate. They take turns at
     cpu           TRL with both off, as suits a CPU
     plain         the app, every token of every row read, the whole batch at once
     ours          the app in fp32: what rows begin with alike is read once, a large batch in parts, layers fused
-    rounded       the same, gradients in bf16: with FINETUNE_PRECISION=auto, where the processor is fast at it
+    rounded       the same, gradients in bf16: as the app trains where the processor is fast at it
     quick         the layers of the preset Quick look, rounded where the app would; the first pass, in which the rows
                   go through the lower layers
     quick again   the same in a later pass, when they have

@@ -9,7 +9,7 @@
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 | `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
-| `FINETUNE_PRECISION`     | fp32, or auto: trains with bf16 weights on CPUs that are fast at it | fp32            |
+| `FINETUNE_PRECISION`     | fp32, or auto: gradients in bf16 on CPUs that are fast at it      | auto                |
 | `FINETUNE_API_MODEL`     | the model that names such as gpt-4o-mini stand for; off: none    | the default model   |
 """
 
@@ -22,7 +22,7 @@ from finetune.errors import ConfigError
 
 PORT = "GRADIO_SERVER_PORT"
 ENGINES = ("pytorch", "auto")
-PRECISIONS = ("fp32", "auto")
+PRECISIONS = ("auto", "fp32")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -38,7 +38,7 @@ class Settings:
     max_model_gb: float | None = None
     chat_engine: str = "pytorch"
     api_model: str = ""
-    precision: str = "fp32"
+    precision: str = "auto"
 
     @property
     def models(self) -> Path:

@@ -21,10 +21,10 @@ ENOUGH = 1.5
 def rounds(speed: float) -> bool:
     """Whether training rounds gradients to bf16 on a CPU of this `bf16_speed`; see `finetune.train.fused`.
 
-    Only where ``FINETUNE_PRECISION`` is auto.
+    Not where ``FINETUNE_PRECISION`` is fp32.
 
     Example:
-        >>> rounds(2.3), rounds(0.07)  # with FINETUNE_PRECISION=auto
+        >>> rounds(2.3), rounds(0.07)
         (True, False)
     """
     return settings.read().precision == "auto" and speed >= ENOUGH

@@ -117,8 +117,8 @@ def test_the_base_alone_and_rows_with_adapters_of_their_own_are_pefts() -> None:
 
 
 def test_the_processor_and_the_setting_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not precision.rounds(5.0), "exact unless somebody asks for it"
-    monkeypatch.setenv("FINETUNE_PRECISION", "auto")
+    assert not precision.rounds(5.0), "the tests train in fp32"
+    monkeypatch.delenv("FINETUNE_PRECISION")
     assert [precision.rounds(speed) for speed in (0.0, 0.07, 1.4, 1.5, 5.0)] == [False, False, False, True, True]
     assert precision.sentence(5.2) == (
         "This CPU multiplies bf16 5.2 times as fast as fp32, so training multiplies gradients in it."
