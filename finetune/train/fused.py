@@ -75,12 +75,12 @@ class Fused:
         >>> total.backward()
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         modules = list(model.modules())
         self._adapted = [one for one in modules if _plain_lora(one)]
         inside = {id(one.base_layer) for one in self._adapted}
         self._others = [one for one in modules if _plain(one) and id(one) not in inside]
-        self._rounded: dict[nn.Module, torch.Tensor] = {}  # half as large again as the weights
+        self._rounded: dict[nn.Linear, torch.Tensor] = {}  # half as large again as the weights
 
     @contextmanager
     def at_work(self, *, rounded: bool) -> Iterator[None]:
@@ -111,7 +111,7 @@ class Fused:
 
         return forward
 
-    def _weight(self, layer: nn.Module) -> torch.Tensor:
+    def _weight(self, layer: nn.Linear) -> torch.Tensor:
         if layer not in self._rounded:
             self._rounded[layer] = layer.weight.detach().to(torch.bfloat16)
         return self._rounded[layer]
