@@ -32,6 +32,11 @@ SQL = re.compile(
 )
 """What a statement begins with, after comments. sqlglot takes "from the top" for one, too, and is slow to see prose."""
 
+UNPARSED = re.compile(r"\s*(?:SELECT\b.+\bFROM\b|INSERT\s+INTO\b|UPDATE\b.+\bSET\b|DELETE\s+FROM\b)", re.DOTALL)
+"""What is meant as SQL though no dialect may parse it, as WikiSQL's names with spaces. In capitals: prose is not."""
+
+SQL_TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|\w+|[^\w\s]")
+
 
 @dataclass(frozen=True)
 class Look:
@@ -61,7 +66,7 @@ def kind_of(answers: Sequence[str]) -> str:
         return "free"
     shapes: dict[str, Callable[[str], Any]] = {
         "json": lambda text: isinstance(_json(text), (dict, list)),
-        "sql": lambda text: _sql(text) is not None,
+        "sql": lambda text: UNPARSED.match(text) or _sql(text) is not None,
         "number": lambda text: number(text) is not None,
     }
     for kind, fits in shapes.items():
@@ -106,12 +111,21 @@ def _look_json(answer: str, expected: str) -> Look:
 
 
 def _look_sql(answer: str, expected: str) -> Look:
-    given = _sql(answer)
+    given, wanted = _sql(answer), _sql(expected) if expected else None
+    if expected and wanted is None:  # data that does not parse can be answered rightly all the same
+        right = _tokens(answer) == _tokens(expected)
+        said = "as expected" if right else "not as expected"
+        return Look(given[0] if given else answer, said, given is not None, right)
     if given is None:
         return Look(answer, "does not parse as SQL", False, False if expected else None)
-    wanted = _sql(expected) if expected else None
-    right = bool(wanted and given[1] == wanted[1]) if expected else None
+    right = given[1] == wanted[1] if wanted else None
     return Look(given[0], f"parses as SQL{_compared(right)}", True, right)
+
+
+def _tokens(text: str) -> list[str]:
+    """The tokens of a statement, whatever its layout and the case of what is not quoted."""
+    found = SQL_TOKEN.findall(text.strip().rstrip("; \n"))
+    return [token if token[0] in "'\"" else token.casefold() for token in found]
 
 
 def _compared(right: bool | None) -> str:

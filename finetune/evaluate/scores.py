@@ -19,6 +19,9 @@ from finetune.evaluate.kinds import Look, look, plain
 from finetune.models import split_thought
 from finetune.records import Json
 
+EXACT = "exact match"
+"""The score of every kind: the same text but for case, white space, a full stop and quotation marks."""
+
 MOST_WORDS = 1000
 """Words of each text that ROUGE-L looks at. Its table has a cell for each pair of them, so that an imported answer of
 30,000 words would take 7 GB; an answer given here ends after 512 tokens."""
@@ -217,21 +220,30 @@ class Scorer:
 
 
 def _json_parts(found: Look, answer: str, expected: str, schema: Json | None) -> dict[str, float]:
-    parts = {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected)}
+    parts = {"valid": float(bool(found.valid)), "field F1": field_f1(answer, expected), **_exact(answer, expected)}
     return parts | ({"conforms to the schema": float(bool(found.valid) and keeps(answer, schema))} if schema else {})
+
+
+def _exact(answer: str, expected: str) -> dict[str, float]:
+    return {EXACT: float(plain(answer) == plain(expected))}
+
+
+def _sql_parts(found: Look, answer: str, expected: str, _: Json | None) -> dict[str, float]:
+    return {"parses": float(bool(found.valid)), **_exact(answer, expected)}
 
 
 SCORERS = {
     "label": Scorer("accuracy", lambda *_: {}),
     "json": Scorer("exact JSON", _json_parts),
-    "sql": Scorer("same SQL", lambda found, *_: {"parses": float(bool(found.valid))}),
-    "number": Scorer("right number", lambda *_: {}),
-    "short": Scorer("exact match", lambda *_: {}),
+    "sql": Scorer("same SQL", _sql_parts),
+    "number": Scorer("right number", lambda _found, answer, expected, _schema: _exact(answer, expected)),
+    "short": Scorer(EXACT, lambda *_: {}),
     "free": Scorer(
         "loss of the expected answer",
         lambda _found, answer, expected, _schema: {
             "chrF": chrf(answer, expected),
             "ROUGE-L": rouge_l(answer, expected),
+            **_exact(answer, expected),
         },
     ),
 }

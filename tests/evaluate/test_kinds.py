@@ -110,3 +110,30 @@ def test_other_numbers_are_other_numbers(one: str, other: str) -> None:
 )
 def test_the_same_numbers_are_right(one: str, other: str) -> None:
     assert look(one, "number", other).right is True
+
+
+WIKISQL = "SELECT Years in Toronto FROM 1-10015132-16 WHERE Player = Terrence Ross"
+
+
+def test_sql_that_no_dialect_parses_has_a_right_and_a_wrong() -> None:
+    """WikiSQL's own statements: names with spaces, tables that begin with a digit, values without quotation marks."""
+    assert kind_of([WIKISQL, "SELECT COUNT Position FROM 2-1234-1", WIKISQL.replace("Ross", "Davis")] * 4) == "sql"
+    assert look(WIKISQL, "sql", WIKISQL).right is True
+    assert look(f"  {WIKISQL.replace('SELECT', 'select').replace(' FROM', chr(10) + 'FROM')} ;", "sql", WIKISQL).right
+    assert look(WIKISQL.replace("Ross", "Davis"), "sql", WIKISQL).right is False
+    assert look("SELECT a FROM t", "sql", WIKISQL) == look("SELECT a FROM t", "sql", f"{WIKISQL} ")
+    assert look("SELECT 'a b' FROM x y", "sql", "SELECT 'A b' FROM x y z").right is False
+    assert look("Sure! Here it is", "sql", WIKISQL).valid is False
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "Select a size from the list and press the button that you see below the picture of the product.",
+        "Update your browser, set it as the default one, and restart the computer when you are asked to.",
+        "Insert the card into the slot with the chip to the front and wait until the green light goes on.",
+        "SELECT the best one, and tell us why you think that it is better than all of the others we have shown.",
+    ],
+)
+def test_prose_that_begins_as_sql_does_is_none(prose: str) -> None:
+    assert kind_of([f"{prose} {number}" for number in range(20)]) == "free"

@@ -58,7 +58,9 @@ def test_free_text_agrees_with_the_libraries() -> None:
 
 def test_sums_are_means_and_what_is_missing_counts_as_nothing() -> None:
     said = [scores.scored(text, '["a"]', "json") for text in ('["a"]', '["b"]', "oops", '["a","b"]')]
-    assert scores.summed(said) == pytest.approx({"right": 0.25, "valid": 0.75, "field F1": (1 + 0 + 0 + 2 / 3) / 4})
+    assert scores.summed(said) == pytest.approx(
+        {"right": 0.25, "valid": 0.75, "field F1": (1 + 0 + 0 + 2 / 3) / 4, "exact match": 0.25}
+    )
     labels = [scores.scored(text, "billing", "label") for text in ("Billing.", "login")]
     assert scores.summed(labels) == {"right": 0.5}
     assert scores.summed([]) == {}
@@ -108,7 +110,7 @@ def test_numbers_beyond_floats_keep_to_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["Привет, мир", "你好世界", "Ça va, élève ?", "नमस्ते दुनिया", "שלום עולם"])
 def test_in_every_script_the_same_is_the_same(text: str) -> None:
-    assert scores.scored(text, text, "free").parts == {"chrF": 1.0, "ROUGE-L": 1.0}
+    assert scores.scored(text, text, "free").parts == {"chrF": 1.0, "ROUGE-L": 1.0, "exact match": 1.0}
 
 
 @pytest.mark.parametrize(("one", "other"), [("का", "के"), ("किताब", "कुताब"), ("ไม่", "ไม้"), ("cafe\u0301", "cafe\u0300")])
@@ -148,3 +150,20 @@ def test_scoring_json_takes_no_more_than_a_multiple_of_it(text: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 120 * len(text)
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "expected", "exact"),
+    [
+        ("json", '["egg"]', '["egg"]', 1.0),
+        ("json", '[ "egg" ]', '["egg"]', 0.0),
+        ("sql", "SELECT a FROM t", "select a  from t", 1.0),
+        ("sql", "SELECT a FROM t -- all", "SELECT a FROM t", 0.0),
+        ("number", "1,000", "1000", 0.0),
+        ("number", "1000.", "1000", 1.0),
+        ("free", "As you wish.", "as you wish", 1.0),
+        ("free", "As you like.", "as you wish", 0.0),
+    ],
+)
+def test_every_kind_says_how_many_are_the_same_text(kind: str, answer: str, expected: str, exact: float) -> None:
+    assert scores.scored(answer, expected, kind).parts["exact match"] == exact
