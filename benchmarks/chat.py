@@ -117,10 +117,10 @@ def contestant(kind: str, name: str) -> None:
     store = Store(settings.read().home)
     run = store.run(name)
     one: App | Peft = App(store, run, kind == "llama") if kind in ("app", "llama") else Peft(run, kind == "peft")
-    if kind == "llama":
-        _never_end()
     for what in asked:
         to_the_end = what.pop("to_the_end", False)
+        if kind == "llama":
+            _ends(to_the_end)
         models.end_tokens = END_TOKENS if to_the_end else lambda model, tokenizer: NOT_AN_END
         if "visitors" in what:
             answer(visitors(one, what["visitors"], what["tokens"]))
@@ -128,8 +128,8 @@ def contestant(kind: str, name: str) -> None:
             answer({**one.answer(**what), "said": one.said})
 
 
-def _never_end() -> None:
-    """Let llama.cpp go on after the end of a turn, as the others do."""
+def _ends(to_the_end: bool) -> None:
+    """Let llama.cpp end with the turn, or go on after it as the others do."""
     from http.client import HTTPConnection
 
     from finetune.chat import llama
@@ -139,7 +139,7 @@ def _never_end() -> None:
             body = json.dumps({**json.loads(body), "ignore_eos": True}) if body else body
             super().request(method, url, body, headers or {}, **more)
 
-    llama.HTTPConnection = Endless  # type: ignore[misc]
+    llama.HTTPConnection = HTTPConnection if to_the_end else Endless  # type: ignore[misc]
 
 
 def visitors(one: App | Peft, prompts: list[Messages], tokens: int) -> Said:

@@ -6,8 +6,10 @@ batches of 8, the same first adapter, the same learning rate. They take turns at
     stock         TRL as it comes: bf16 and gradient checkpointing
     cpu           TRL with both off, as suits a CPU
     plain         the app, every token of every row read, the whole batch at once
-    ours          the app as it trains: what rows begin with alike is read once, and a large batch in parts
-    quick         the layers of the preset Quick look; the first pass, in which the rows go through the lower layers
+    ours          the app in fp32: what rows begin with alike is read once, a large batch in parts, layers fused
+    rounded       the same, gradients in bf16: as the app trains where the processor is fast at it
+    quick         the layers of the preset Quick look, rounded where the app would; the first pass, in which the rows
+                  go through the lower layers
     quick again   the same in a later pass, when they have
 
 `times` is the median of the steps' ratios to the first contestant; the first step is not counted. Processor time is
@@ -32,7 +34,7 @@ from benchmarks.turns import Contestant, listen, say
 from finetune import data, models
 from finetune.train import TrainConfig, preset
 
-KINDS = ("stock", "cpu", "plain", "ours", "quick", "quick again")
+KINDS = ("stock", "cpu", "plain", "ours", "rounded", "quick", "quick again")
 ROWS = 8
 HELD_OUT = 24
 """Held-out rows on which the loss is compared."""
@@ -91,6 +93,7 @@ def trainer_of(kind: str, told: dict[str, Any], folder: str) -> Any:
     from transformers import set_seed
     from trl import SFTTrainer
 
+    from finetune.train import precision
     from finetune.train.build import adapted
     from finetune.train.trainer import SupervisedTrainer
 
@@ -109,8 +112,11 @@ def trainer_of(kind: str, told: dict[str, Any], folder: str) -> Any:
         processing_class=models.load_tokenizer(found),
     )
     if kind == "plain":
-        trainer.shares, trainer.at_once = False, 10**9
+        trainer.shares, trainer.at_once, trainer.fuses = False, 10**9, False
+    if kind == "rounded":
+        trainer.rounds = True
     if quick:
+        trainer.rounds = precision.rounds(precision.bf16_speed())
         trainer.again = kind == "quick again"
     if kind == "quick again":
         for batch in trainer.get_train_dataloader():  # the pass before

@@ -10,6 +10,7 @@
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 | `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
 | `FINETUNE_API_PER_MINUTE` | maximum number of requests to the API per key and minute       | none, shared: 120   |
+| `FINETUNE_PRECISION`     | fp32, or auto: gradients in bf16 on CPUs that are fast at it      | auto                |
 | `FINETUNE_API_MODEL`     | the model that names such as gpt-4o-mini stand for; off: none    | the default model   |
 """
 
@@ -22,6 +23,7 @@ from finetune.errors import ConfigError
 
 PORT = "GRADIO_SERVER_PORT"
 ENGINES = ("pytorch", "auto")
+PRECISIONS = ("auto", "fp32")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -38,6 +40,7 @@ class Settings:
     chat_engine: str = "pytorch"
     api_model: str = ""
     api_per_minute: float | None = None
+    precision: str = "auto"
 
     @property
     def models(self) -> Path:
@@ -82,6 +85,7 @@ def read() -> Settings:
         chat_engine=_one_of("FINETUNE_CHAT_ENGINE", ENGINES),
         api_per_minute=_amount("FINETUNE_API_PER_MINUTE", 120.0 if shared else None),
         api_model=os.environ.get("FINETUNE_API_MODEL", "").strip(),
+        precision=_one_of("FINETUNE_PRECISION", PRECISIONS),
     )
 
 

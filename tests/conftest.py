@@ -56,6 +56,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("FINETUNE_HOME", str(folder))
     monkeypatch.delenv("FINETUNE_SHARED", raising=False)
+    monkeypatch.setenv("FINETUNE_PRECISION", "fp32")  # runs are compared with others to the last digits
     monkeypatch.delenv("SPACE_ID", raising=False)
     return folder
 

@@ -27,6 +27,7 @@ from finetune.train.build import every
 from finetune.train.check import refuse_impossible
 from finetune.train.config import MOST_AT_ONCE, MOST_KEPT, TrainConfig
 from finetune.train.failures import out_of_memory
+from finetune.train.precision import sentence
 from finetune.train.probe import Measured, padded
 
 LONGEST = 180.0
@@ -61,9 +62,7 @@ class Plan:
     @property
     def precision(self) -> str:
         """What there is to say of the processor; "" where a GPU trains."""
-        if not self.bf16:
-            return ""
-        return f"This CPU multiplies bf16 {self.bf16:.2g} times as fast as fp32, in which training computes."
+        return sentence(self.bf16)
 
     def as_dict(self) -> dict[str, float | str]:
         """For programs."""

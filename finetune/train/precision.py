@@ -1,16 +1,43 @@
-"""Which kind of numbers this processor multiplies quickly: what a plan says of the machine.
+"""Which kind of numbers this processor multiplies quickly: what training computes with, and what a plan says of it.
 
-Training computes in fp32 on a CPU. One with units for bf16 (AMX, AVX-512 BF16) multiplies that several times as fast,
-one without emulates it many times as slowly, and nobody can tell from the processor's name. So both are timed.
+A CPU with units for bf16 (AMX, AVX-512 BF16) multiplies that several times as fast as fp32, one without emulates it
+many times as slowly, and nobody can tell from the processor's name. So both are timed.
 """
 
 import time
+
+from finetune import settings
 
 SHAPE = (256, 576, 576)
 """Rows, outputs and inputs of the product that is timed, about those of the default model's attention."""
 
 TIMES = 3
 """The best of so many counts."""
+
+ENOUGH = 1.5
+"""Times as fast as fp32 from which bf16 pays: the rest of a step is computed in fp32 in any case."""
+
+
+def rounds(speed: float) -> bool:
+    """Whether training rounds gradients to bf16 on a CPU of this `bf16_speed`; see `finetune.train.fused`.
+
+    Not where ``FINETUNE_PRECISION`` is fp32.
+
+    Example:
+        >>> rounds(2.3), rounds(0.07)
+        (True, False)
+    """
+    return settings.read().precision == "auto" and speed >= ENOUGH
+
+
+def sentence(speed: float) -> str:
+    """What there is to say of the processor; "" where a GPU trains."""
+    if not speed:
+        return ""
+    begin = f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32"
+    if rounds(speed):
+        return f"{begin}, so training multiplies gradients in it."
+    return f"{begin}, in which training computes."
 
 
 def bf16_speed() -> float:

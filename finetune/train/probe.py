@@ -30,7 +30,7 @@ from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 from finetune.train.failures import translate
 from finetune.train.heartbeat import peak_memory
-from finetune.train.precision import bf16_speed
+from finetune.train.precision import bf16_speed, rounds
 from finetune.train.process import give_way
 from finetune.train.tokenized import Rows, render_rows
 
@@ -101,8 +101,10 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     if config.packing:
         rows = packed(rows, model, tokenizer.pad_token_id, logging.info)
     asked = choose(held_out, tokenizer, config.samples)
+    bf16 = bf16_speed()
     with tempfile.TemporaryDirectory(dir=settings.read().home) as aside:
         trainer, steps = _trainer(config, model, tokenizer, rows, Path(aside))
+        trainer.rounds = rounds(bf16)
         load = time.time() - psutil.Process().create_time()
         lower = _lower_token(trainer) if config.top_layers < 1 else 0.0
         trainer.train()
@@ -125,7 +127,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         lengths[1],
         lower=lower,
         kept=trainer.lower.token_bytes if lower else 0,
-        bf16=bf16_speed(),
+        bf16=bf16,
     )
 
 

@@ -9,7 +9,7 @@ gradients: the tests compare them with TRL's.
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
 
-from finetune.train import frozen, prefix
+from finetune.train import frozen, fused, prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.sampler import Order
@@ -92,6 +92,9 @@ class SupervisedTrainer(SFTTrainer):
         self.checkpoints = checkpoints
         self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
         self.lower = frozen.Lower(self.model)
+        self.fused = fused.Fused(self.model)
+        self.fuses: bool | None = None  # whether layers are fused; None until a batch was seen
+        self.rounds = False  # whether the gradients through them are rounded: `precision.rounds`
         self.at_once = MOST_TOKENS  # of a batch on a CPU; the rest of it is read after these
         self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
         self.say: Callable[[str], None] = logging.info
@@ -158,7 +161,16 @@ class SupervisedTrainer(SFTTrainer):
         """`summed_loss` without computing anything twice, where that was seen to be exact."""
         shared = self._shared(inputs)
         skips = (self.again or not model.training) and self._skips(inputs, shared)
-        return summed_loss(model, inputs, shared, self.lower.states(inputs, shared) if skips else None)
+        below = self.lower.states(inputs, shared) if skips else None
+        with self._fused(inputs):
+            return summed_loss(model, inputs, shared, below)
+
+    def _fused(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
+        """The layers fused, where that was seen to be exact."""
+        if self.fuses is None:
+            able = not self._plain and self.args.device.type == "cpu"
+            self.fuses = able and fused.exact(self.model, self.fused, inputs)
+        return self.fused.at_work(rounded=self.rounds) if self.fuses else nullcontext()
 
     @property
     def _plain(self) -> bool:

@@ -25,6 +25,7 @@ from finetune.train.config import TrainConfig
 from finetune.train.events import Phase, Resumed, RowsRead
 from finetune.train.failures import EXITS, translate
 from finetune.train.heartbeat import Heart
+from finetune.train.precision import bf16_speed, rounds, sentence
 from finetune.train.process import give_way, last_lines, started
 from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
 from finetune.train.tokenized import Rows, render_rows
@@ -129,7 +130,11 @@ class Worker:
             data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
             checkpoints=self.checkpoints,
         )
+        speed = bf16_speed()
+        trainer.rounds = rounds(speed)
         if FIRST:
+            if said := sentence(speed):
+                self.say(said)
             trainer.say = self.say
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
             tokens = trainer.order().tokens(steps)
