@@ -123,10 +123,8 @@ def complete_upload(here: Here, owner: Owner, upload_id: str, asked: CompleteReq
     if got != made.bytes:
         said = f"The parts have {got} bytes together; the upload was announced with {made.bytes}."
         raise ApiError(said, param="part_ids", code="wrong_size")
-    if asked.md5 and _md5(made, asked.part_ids) != asked.md5.lower():
-        raise ApiError("The bytes that came have another MD5 sum.", param="md5", code="wrong_md5")
     refuse_more(here, owner)
-    return _shown(made, "completed", _complete(here, made, asked.part_ids))
+    return _shown(made, "completed", _complete(here, made, asked))
 
 
 @router.post("/{upload_id}/cancel", response_model=UploadObject)
@@ -221,15 +219,7 @@ def _refuse_over(made: Announced, more: int = 0) -> None:
         raise ApiError(said, param="data", code="wrong_size")
 
 
-def _md5(made: Announced, parts: Sequence[str]) -> str:
-    total = hashlib.md5(usedforsecurity=False)
-    for file in _opened(_folder(made.id), parts):
-        while block := file.read(2**20):
-            total.update(block)
-    return total.hexdigest()
-
-
-def _complete(here: Context, made: Announced, parts: Sequence[str]) -> FileObject:
+def _complete(here: Context, made: Announced, asked: CompleteRequest) -> FileObject:
     """Only one of two who complete at the same time moves the folder; it moves back if that fails."""
     folder = _folder(made.id)
     mine = folder.with_name(f".{made.id}.completing")
@@ -238,13 +228,23 @@ def _complete(here: Context, made: Announced, parts: Sequence[str]) -> FileObjec
     except FileNotFoundError as error:
         raise _missing(made.id) from error
     try:
+        if asked.md5 and _md5(mine, asked.part_ids) != asked.md5.lower():
+            raise ApiError("The bytes that came have another MD5 sum.", param="md5", code="wrong_md5")
         upload = new_upload(made.owner, made.name, made.purpose, made.bytes)
-        kept = keep(here.ledger, upload, _opened(mine, parts))
+        kept = keep(here.ledger, upload, _opened(mine, asked.part_ids))
     except BaseException:
         os.replace(mine, folder)
         raise
     shutil.rmtree(mine, ignore_errors=True)
     return shown(kept)
+
+
+def _md5(folder: Path, parts: Sequence[str]) -> str:
+    total = hashlib.md5(usedforsecurity=False)
+    for file in _opened(folder, parts):
+        while block := file.read(2**20):
+            total.update(block)
+    return total.hexdigest()
 
 
 def _opened(folder: Path, parts: Sequence[str]) -> Iterator[BinaryIO]:

@@ -1,7 +1,10 @@
 """On a shared server: a key, a base that its owner may use, and no more requests than others leave room for."""
 
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -12,7 +15,8 @@ from finetune.api import files, uploads
 from finetune.api.errors import ApiError
 from finetune.api.pace import Pace
 from finetune.ledger import Ledger
-from finetune.store import Store
+from finetune.schema import Facts, Result
+from finetune.store import DatasetRecord, Run, Store
 from tests.api.conftest import lines, with_models
 from tests.api.test_refusals import refused
 from tests.serving import serving
@@ -74,6 +78,48 @@ def test_a_visitor_has_so_many_uploads_at_a_time(shared: tuple[str, Ledger]) -> 
     assert refused(mine.uploads.create, **{**asked, "bytes": 101 * 2**20}).status_code == 413
     mine.uploads.cancel(begun[0].id)
     assert mine.uploads.create(**asked).status == "pending"  # type: ignore[arg-type]
+
+
+def test_a_verdict_is_its_owners(shared: tuple[str, Ledger]) -> None:
+    mine, other, ledger = client_of(shared, "g"), client_of(shared, "h"), shared[1]
+    record = DatasetRecord("d1", "g" * 32, "sums", time.time(), "none", Facts())
+    ended: dict[str, Any] = {"started": 1.0, "ended": 2.0, "step": 1, "steps": 1, "pid": None, "pid_started": None}
+    nothing: dict[str, Any] = {"asked": None, "code": None, "reason": None, "result": Result()}
+    run = Run("r00000001", "g" * 32, "sums", "d1", {"model": "tiny"}, "succeeded", 0.0, **ended, **nothing)
+    ledger.store.import_run(record, run, [], [])
+    (ledger.store.path.parent / "runs" / run.id / "adapter").mkdir(parents=True)
+    path = f"/fine_tuning/jobs/ftjob-{run.id}/verdict"
+    theirs = other.files.create(file=("a.jsonl", lines(2)), purpose="evals").id
+    for verb in (other.get, other.post):
+        assert refused(verb, path, cast_to=object).status_code == 404
+    error = refused(mine.post, path, cast_to=object, body={"file_id": theirs})
+    assert (error.status_code, error.param) == (404, "file_id")
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing(shared: tuple[str, Ledger]) -> None:
+    client, place = client_of(shared, "i"), shared[1].store.path.parent / "files"
+    before = size_of(place)
+    begun = client.uploads.create(bytes=2**20, filename="a.jsonl", mime_type="x", purpose="fine-tune")
+    announced = size_of(place)
+    url = httpx2.URL(shared[0])
+    head = (
+        f"POST /v1/uploads/{begun.id}/parts HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nAuthorization: Bearer "
+        f"{client.api_key}\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: {2**20}\r\n\r\n"
+        '--x\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\n'
+    )
+    with socket.create_connection((url.host, url.port or 80)) as half:
+        half.sendall(head.encode() + b"a" * 2**18)
+    assert refused(client.uploads.parts.create, begun.id, data=b"a" * (2**20 + 1)).param == "data"
+    assert size_of(place) == announced
+    client.uploads.parts.create(begun.id, data=b"a" * 2**19)
+    assert size_of(place) == announced + 2**19
+    client.uploads.cancel(begun.id)
+    assert size_of(place) == before
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of the files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def test_a_visitor_has_so_many_files(shared: tuple[str, Ledger]) -> None:
