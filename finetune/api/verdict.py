@@ -151,7 +151,7 @@ def begin_verdict(
     file_id = asked.file_id if asked else None
     task = _task(here, owner, run, file_id)
     if evaluate.kept(task) is None:
-        title = here.ledger.upload(owner, file_id).name if file_id else here.services.store.dataset(run.dataset).title
+        title = found(here.ledger, owner, file_id).name if file_id else here.services.store.dataset(run.dataset).title
         here.verdicts.begin((run.id, file_id), owner, task, title)
         response.status_code = 202
     return _shown(here, owner, job, run, file_id)

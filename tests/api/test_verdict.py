@@ -56,7 +56,8 @@ def test_a_job_is_judged_on_its_held_out_rows(client: OpenAI, address: str, judg
 
 
 def test_a_job_is_judged_on_the_rows_of_an_evals_file(client: OpenAI, judged: FineTuningJob) -> None:
-    rows = [{"input": [{"role": "user", "content": f"What is {i} plus {i}?"}], "ideal": f"{2 * i}"} for i in range(6)]
+    asked = [[{"role": "user", "content": f"What is {i} plus {i}?"}] for i in range(200, 206)]
+    rows = [{"input": messages, "ideal": str(400 + 2 * i)} for i, messages in enumerate(asked)]
     content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
     file = client.files.create(file=("sums.jsonl", content), purpose="evals")
     assert file.purpose == "evals"
