@@ -242,8 +242,9 @@ class Question(Sampled):
 
     @model_validator(mode="after")
     def _fits(self) -> "Question":
-        for key, asked in (("logprobs", self.logprobs), ("response_format", self.response_format)):
-            if asked and self.shown_tools and getattr(asked, "type", "") != "text":
+        formatted = self.response_format is not None and self.response_format.type != "text"
+        for key, asked in (("logprobs", self.logprobs), ("response_format", formatted)):
+            if asked and self.shown_tools:
                 raise refused(key, "Not together with 'tools'.")
         if self.shown_tools and not self.parallel_tool_calls:
             raise refused("parallel_tool_calls", "A model may always make several calls.")

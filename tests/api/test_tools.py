@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from langchain_openai import ChatOpenAI
 from openai import OpenAI
+from safetensors.torch import load_file, save_file
 
 from finetune.api.tools import before_calls, read
 from tests.api.conftest import ended
@@ -22,6 +24,8 @@ TEMPLATE = (
 )
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 ARGUMENTS = {"a": 2}
+END = 2
+"""The token that ends a turn: the tiny model has no weights for it, so it never ends one."""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,9 @@ def caller(client: OpenAI, tiny: Path, tmp_path_factory: pytest.TempPathFactory)
     base = tmp_path_factory.mktemp("hermes") / "tiny"
     shutil.copytree(tiny, base)
     (base / "chat_template.jinja").write_text(TEMPLATE)
+    weights = load_file(base / "model.safetensors")
+    weights["model.embed_tokens.weight"][END] = torch.randn(weights["model.embed_tokens.weight"].shape[1]) / 5
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": json.dumps(ARGUMENTS)}}
     rows = [
         {
