@@ -166,7 +166,7 @@ def held_out_loss(trainer: Any, rows: Rows) -> float:
     model = trainer.model.eval()
     with torch.no_grad():
         for start in range(0, len(rows), ROWS):
-            total, count = summed_loss(model, trainer.data_collator(rows[start : start + ROWS]))
+            total, count, _ = summed_loss(model, trainer.data_collator(rows[start : start + ROWS]))
             sums = [sums[0] + float(total), sums[1] + float(count)]
     return sums[0] / sums[1]
 

@@ -35,6 +35,9 @@ BODY_BYTES = 4 * 2**20
 UPLOADS = ("/gradio_api/upload", "/v1/files", "/openai/files", "/openai/v1/files")
 """The routes to which files are uploaded: by Gradio's page, and by clients of the API."""
 
+PARTS = re.compile(r"/(v1|openai|openai/v1)/uploads/[^/]+/parts")
+"""Those to which parts of a file are."""
+
 CLOSED = ("/gradio_api/dev/reload",)
 """Routes that are disabled. This one is for developing Gradio pages, and polls files twenty times per second."""
 
@@ -84,7 +87,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers, sender = Headers(scope=scope), self._with_headers(send)
-        uploads = scope["method"] == "POST" and scope["path"].rstrip("/") in UPLOADS
+        path = scope["path"].rstrip("/")
+        uploads = scope["method"] == "POST" and (path in UPLOADS or bool(PARTS.fullmatch(path)))
         limit = self.max_upload if uploads else BODY_BYTES
         refusal = self._refusal(scope, headers, uploads, limit)
         if not refusal and not uploads and scope["method"] not in READS:

@@ -10,9 +10,11 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.errors import RunError
 from finetune.records import Json
 from finetune.schema import as_event, columns, marks
 from finetune.store import Event, Run, Store
@@ -107,15 +109,24 @@ class Ledger:
 
     def say(self, job_id: str, text: str, level: str = "info", **fields: Any) -> bool:
         """Add an event to a job that has no run yet, and set columns; False when it has ended or begun meanwhile."""
-        names, values = columns(fields)
         with self.store.writing() as db:
-            where = "WHERE id=? AND run IS NULL AND ended IS NULL"
-            row = db.execute(f"SELECT said FROM jobs {where}", (job_id,)).fetchone()
-            if row is None:
-                return False
-            said = json.dumps([*json.loads(row["said"]), (time.time(), level, text)])
-            db.execute(f"UPDATE jobs SET said=?{names} {where}", (said, *values, job_id))
-        return True
+            return _say(db, job_id, text, level, **fields)
+
+    def begins(self, job: Job, text: str) -> Callable[[sqlite3.Connection, str], None]:
+        """Writes a run into its job, with an event, in the transaction that records the run.
+
+        A server that dies leaves both or neither: its successor would start a second run for a job without one. It
+        raises `RunError` for a job that was cancelled meanwhile, so that there is no run either.
+
+        Example:
+            >>> train.start(store, config, record, job.owner, ledger.begins(job, "Files validated"))
+        """
+
+        def write(db: sqlite3.Connection, run_id: str) -> None:
+            if not _say(db, job.id, text, run=run_id):
+                raise RunError("The job ended while its files were validated.", where=job.id, code="run_ended")
+
+        return write
 
     def jobs(self, owner: str) -> list[Job]:
         """An owner's jobs, newest first; those whose run was deleted are gone."""
@@ -188,6 +199,17 @@ class Ledger:
 def job_of(run: Run) -> Job:
     """A run that was started elsewhere, as a job."""
     return Job(f"{JOB}{run.id}", run.owner, run.created, run=run.id)
+
+
+def _say(db: sqlite3.Connection, job_id: str, text: str, level: str = "info", **fields: Any) -> bool:
+    names, values = columns(fields)
+    where = "WHERE id=? AND run IS NULL AND ended IS NULL"
+    row = db.execute(f"SELECT said FROM jobs {where}", (job_id,)).fetchone()
+    if row is None:
+        return False
+    said = json.dumps([*json.loads(row["said"]), (time.time(), level, text)])
+    db.execute(f"UPDATE jobs SET said=?{names} {where}", (said, *values, job_id))
+    return True
 
 
 def _job(row: sqlite3.Row) -> Job:

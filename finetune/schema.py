@@ -276,3 +276,9 @@ def append(db: sqlite3.Connection, run_id: str, data: EventData) -> int:
     event = (run_id, row[0], time.time(), data.kind, data.model_dump_json())
     db.execute("INSERT INTO events VALUES (?,?,?,?,?)", event)
     return row[0]
+
+
+def delete_run(db: sqlite3.Connection, run_id: str) -> None:
+    """Delete a run with its events and votes."""
+    for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")):
+        db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))

@@ -9,6 +9,7 @@
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 | `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
+| `FINETUNE_API_PER_MINUTE` | maximum number of requests to the API per key and minute       | none, shared: 120   |
 | `FINETUNE_PRECISION`     | fp32, or auto: gradients in bf16 on CPUs that are fast at it      | auto                |
 | `FINETUNE_API_MODEL`     | the model that names such as gpt-4o-mini stand for; off: none    | the default model   |
 """
@@ -38,6 +39,7 @@ class Settings:
     max_model_gb: float | None = None
     chat_engine: str = "pytorch"
     api_model: str = ""
+    api_per_minute: float | None = None
     precision: str = "auto"
 
     @property
@@ -81,6 +83,7 @@ def read() -> Settings:
         max_minutes=_amount("FINETUNE_MAX_MINUTES", 30.0 if shared else None),
         max_model_gb=_amount("FINETUNE_MAX_MODEL_GB", 3.0 if shared else None),
         chat_engine=_one_of("FINETUNE_CHAT_ENGINE", ENGINES),
+        api_per_minute=_amount("FINETUNE_API_PER_MINUTE", 120.0 if shared else None),
         api_model=os.environ.get("FINETUNE_API_MODEL", "").strip(),
         precision=_one_of("FINETUNE_PRECISION", PRECISIONS),
     )

@@ -199,7 +199,7 @@ class Store:
             if in_the_way := [run for run in runs if not with_runs or run.state not in ENDED]:
                 return in_the_way
             for run in runs:
-                _delete_run(db, run.id)
+                schema.delete_run(db, run.id)
             db.execute("DELETE FROM datasets WHERE id=?", (dataset_id,))
         return []
 
@@ -225,8 +225,11 @@ class Store:
         config: Json,
         most: int | None = None,
         split: Json | None = None,
+        beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
     ) -> Run:
         """Record a new run in state `validating`, with the rows that it holds out (`data.RowSplit`).
+
+        What is written `beside` it is there with it, or neither is.
 
         Raises:
             NotAllowed: the owner has `most` active runs already.
@@ -237,11 +240,11 @@ class Store:
             _refuse_more(db, owner, most)
             if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
                 raise no_dataset(dataset)
-            db.execute(
-                "INSERT INTO runs (id, owner, name, dataset, config, state, created, split) VALUES (?,?,?,?,?,?,?,?)",
-                (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split)),
-            )
+            row = (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split))
+            columns = "id, owner, name, dataset, config, state, created, split"
+            db.execute(f"INSERT INTO runs ({columns}) VALUES ({schema.marks(row)})", row)
             schema.append(db, run_id, State(state="validating"))
+            beside(db, run_id)
         return self.run(run_id)
 
     def import_run(self, dataset: DatasetRecord, run: Run, events: Iterable[Event], votes: Iterable[dict]) -> None:
@@ -444,18 +447,13 @@ class Store:
         with self._write() as db:
             over = db.execute(f"SELECT 1 FROM runs WHERE id=? AND state IN ({places})", (run_id, *DELETABLE)).fetchone()
             if over:
-                _delete_run(db, run_id)
+                schema.delete_run(db, run_id)
         return bool(over)
 
 
 def _text(given: str) -> str:
     """What a person typed, without the half characters that SQLite refuses."""
     return given.encode("utf-8", "replace").decode()
-
-
-def _delete_run(db: sqlite3.Connection, run_id: str) -> None:
-    for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")):
-        db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))
 
 
 def no_dataset(dataset_id: str) -> RunError:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from finetune.api.errors import ApiError, body_of, failed
 from finetune.api.models import Named
+from finetune.api.tools import SaidCall, as_deltas, before_calls, read
 from finetune.chat import Ask, Engine, Reply
 from finetune.chat.reply import Mark
 from finetune.errors import FinetuneError
@@ -35,8 +36,9 @@ class Said(BaseModel):
     """The message of an answer."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[SaidCall] | None = None
 
 
 class TokenLogprob(BaseModel):
@@ -61,7 +63,7 @@ class Choice(BaseModel):
     index: int
     message: Said
     logprobs: Logprobs | None = None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class Usage(BaseModel):
@@ -156,20 +158,23 @@ class Answer(Response):
 
     def finished(self, replies: list[Reply]) -> BaseModel:
         """The finished answers in OpenAI's form."""
-        choices = [
-            Choice(
-                index=index,
-                message=Said(content=reply.text),
-                logprobs=logprobs(reply.marks) if self.question.wanted.top is not None else None,
-                finish_reason=STOPS[reply.stop] or "stop",
+        choices = []
+        for index, reply in enumerate(replies):
+            text, calls = read(reply.text) if self.ask.tools else (reply.text, [])
+            choices.append(
+                Choice(
+                    index=index,
+                    message=Said(content=text if text or not calls else None, tool_calls=calls or None),
+                    logprobs=logprobs(reply.marks) if self.question.wanted.top is not None else None,
+                    finish_reason="tool_calls" if calls else STOPS[reply.stop] or "stop",
+                )
             )
-            for index, reply in enumerate(replies)
-        ]
         return Completion(**self.head, choices=choices, usage=usage(replies))
 
     async def events(self, first: list[Reply], rest: AsyncIterator[list[Reply]]) -> AsyncIterator[str]:
         """The answer's parts as they are generated."""
-        told = [_Told(index, self.question.wanted.top is not None) for index in range(len(first))]
+        tops = self.question.wanted.top is not None
+        told = [_Told(index, tops, bool(self.ask.tools)) for index in range(len(first))]
         options, replies = self.question.stream_options, first
         counts = bool(options and options.include_usage)
         try:
@@ -197,8 +202,8 @@ class Answer(Response):
 class _Told:
     """What of one choice has been sent."""
 
-    def __init__(self, index: int, with_logprobs: bool):
-        self.index, self.with_logprobs = index, with_logprobs
+    def __init__(self, index: int, with_logprobs: bool, with_tools: bool):
+        self.index, self.with_logprobs, self.with_tools = index, with_logprobs, with_tools
         self.text, self.marks, self.over = "", 0, False
 
     def choice(self, delta: Json, finish: str | None = None, marks: Sequence[Mark] = ()) -> Json:
@@ -211,14 +216,27 @@ class _Told:
         if self.over:
             return []
         made: list[Json] = []
-        more, marks = reply.text[len(self.text) :], reply.marks[self.marks :]
+        text, calls = self._read(reply)
+        more, marks = text[len(self.text) :], reply.marks[self.marks :]
         if more or (marks and self.with_logprobs):
             made.append(self.choice({"content": more}, marks=marks))
-        self.text, self.marks = reply.text, len(reply.marks)
+        self.text, self.marks = text, len(reply.marks)
+        if calls:
+            made.append(self.choice({"tool_calls": as_deltas(calls)}))
         if reply.stop:
             self.over = True
-            made.append(self.choice({}, STOPS[reply.stop]))
+            made.append(self.choice({}, "tool_calls" if calls else STOPS[reply.stop]))
         return made
+
+    def _read(self, reply: Reply) -> tuple[str, list[SaidCall]]:
+        """The text that can be shown, and once it has ended the calls in it."""
+        if not self.with_tools:
+            return reply.text, []
+        shown = before_calls(reply.text)
+        if not reply.stop:
+            return shown, []
+        calls = read(reply.text)[1]
+        return (shown if calls else reply.text), calls
 
 
 def cut(reply: Reply, stops: list[str]) -> Reply:
@@ -262,6 +280,8 @@ def blamed(error: FinetuneError) -> FinetuneError:
         return ApiError(error.what, param="max_tokens", code="context_length_exceeded")
     if error.code == "too_long":
         return ApiError(error.what, param="messages", code="context_length_exceeded")
+    if error.code == "template_without_tools":
+        return ApiError(error.what, param="messages", code="unsupported_value")
     if error.where in BLAMED and not isinstance(error, ApiError):
         return ApiError(error.what, param=BLAMED[error.where])
     return error

@@ -18,8 +18,9 @@ from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune import settings
-from finetune.api import azure, chat, completions, document, errors, files, jobs, models, responses
+from finetune.api import azure, chat, completions, document, errors, files, jobs, models, responses, uploads, verdict
 from finetune.api.context import Context, only_known
+from finetune.api.pace import Pace
 from finetune.api.schemas import ERRORS
 from finetune.api.validate import Validator
 from finetune.ledger import Ledger
@@ -40,7 +41,7 @@ class Under(Mount):
 
 
 class RequestId:
-    """Gives every answer a header ``x-request-id``, which OpenAI's client shows in its errors."""
+    """Gives every answer a header ``x-request-id``, which OpenAI's client shows in its errors, and those of a pace."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -48,9 +49,13 @@ class RequestId:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and add the header to its answer."""
 
+        state = scope.setdefault("state", {})
+
         async def sender(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = f"req_{secrets.token_hex(12)}"
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = f"req_{secrets.token_hex(12)}"
+                headers.update(state.get("pace", {}))
             await send(message)
 
         await self.app(scope, receive, sender)
@@ -60,15 +65,16 @@ def routes(services: "Services") -> list[BaseRoute]:
     """The API's routes, served alongside the page. Jobs that an earlier server left unchecked are checked now."""
     ledger = Ledger(services.store)
     validator = Validator(ledger)
-    here = Context(services, ledger, validator)
+    here = Context(services, ledger, validator, verdict.Verdicts(services), Pace())
     validator.go_on()
+    uploads.sweep()
     return [Under("/v1", openai_app(here)), Under("/openai/v1", openai_app(here)), Under("/openai", azure_app(here))]
 
 
 def openai_app(here: Context) -> FastAPI:
     """OpenAI's paths."""
     app = _app(here)
-    for part in (files, jobs, models, chat, responses, completions):
+    for part in (files, uploads, jobs, verdict, models, chat, responses, completions):
         app.include_router(part.router, dependencies=[Depends(only_known)], responses=ERRORS)
 
     @app.get("/docs", include_in_schema=False)
@@ -82,7 +88,7 @@ def azure_app(here: Context) -> FastAPI:
     """Azure's paths: the same, with ``api-version``, and chat by the name of a deployment."""
     app = _app(here)
     known = [Depends(only_known), Depends(azure.version)]
-    for part in (azure, files, jobs, models):
+    for part in (azure, files, uploads, jobs, verdict, models):
         app.include_router(part.router, dependencies=known, responses=ERRORS)
     return app
 

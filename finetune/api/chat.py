@@ -6,7 +6,8 @@ nothing here may have the value that means "as usual": ``store=False``, ``servic
 
 import json
 import secrets
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter
 from pydantic import Discriminator, FailFast, Field, StrictBool, Tag, field_validator, model_validator
@@ -19,8 +20,10 @@ from finetune.api.context import Here, Owner
 from finetune.api.errors import ApiError, refused
 from finetune.api.models import Named, resolve
 from finetune.api.schemas import Asked
+from finetune.api.tools import MOST_TOOLS, Call, Tool, refuse_unreadable
 from finetune.chat import Ask, Sampling
 from finetune.chat.prompts import MOST_MESSAGES
+from finetune.records import Json
 from finetune.services import Services
 
 MOST_CHOICES = 8
@@ -41,8 +44,8 @@ USUAL: dict[str, tuple[Any, ...]] = {
 """Keys of OpenAI's with the values that ask for nothing; any other value is refused."""
 
 REFUSED = {
-    "tools": "Small models rarely call tools reliably, and not every chat template can show them.",
-    "functions": "",
+    "tools": "Only chat can show them.",
+    "functions": "Use 'tools'.",
     "audio": "Answers are text.",
     "user": "It would have no effect.",
     **dict.fromkeys(("function_call", "metadata", "moderation", "prediction", "prompt_cache_key", "verbosity"), ""),
@@ -52,6 +55,9 @@ REFUSED = {
 """Keys of OpenAI's that are refused, with why if that helps."""
 
 EMPTY: tuple[Any, ...] = (None, [], {})
+OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
+"""Keys that chat takes itself."""
+
 OF_ANSWERS = ("refusal", "annotations", "audio", "function_call", "tool_calls")
 """Keys of an answer's message, which may come back as they went out: empty."""
 
@@ -86,25 +92,40 @@ def _content(value: Any) -> str:
 
 
 class Message(Asked):
-    """A chat message; its content is text or a list of text parts."""
+    """A chat message; its content is text or a list of text parts. An answer may be calls of tools instead."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
         Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<parts>"), Field(min_length=1)],
         Discriminator(_content),
     ]
+    tool_calls: Annotated[list[Call], Field(max_length=MOST_TOOLS)] = []
+    tool_call_id: Annotated[str, Field(max_length=100)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _as_it_came(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {key: one for key, one in value.items() if key not in OF_ANSWERS or one not in EMPTY}
+        kept = {key: one for key, one in value.items() if key not in OF_ANSWERS or one not in EMPTY}
+        if kept.get("tool_calls") and kept.get("content") is None:
+            kept["content"] = ""
+        return kept
 
-    def plain(self) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _of_its_role(self) -> "Message":
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("'tool_calls' belongs to messages of the role 'assistant', and to no other.")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("'tool_call_id' belongs to messages of the role 'tool', and to no other.")
+        return self
+
+    def plain(self) -> Json:
         """In the form that chat templates expect."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        calls = {"tool_calls": [call.plain() for call in self.tool_calls]} if self.tool_calls else {}
+        answered = {"tool_call_id": self.tool_call_id} if self.role == "tool" else {}
+        return {"role": "system" if self.role == "developer" else self.role, "content": text, **calls, **answered}
 
 
 class StreamOptions(Asked):
@@ -161,12 +182,15 @@ class Sampled(Asked):
     ] = {}
     stream: StrictBool = False
     stream_options: StreamOptions | None = None
+    takes: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _refuse(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        taken = {key: value[key] for key in cls.takes if value.get(key) is not None}
+        value = {key: one for key, one in value.items() if key not in cls.takes}
         for key, why in REFUSED.items():
             if value.get(key) is not None and value[key] not in USUAL.get(key, ()):
                 raise refused(key, why)
@@ -175,7 +199,8 @@ class Sampled(Asked):
                 raise refused(key)
         if value.get("stream_options") is not None and not value.get("stream"):
             raise ApiError("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
-        return {key: one for key, one in value.items() if key not in USUAL and key not in REFUSED and one is not None}
+        left = {key: one for key, one in value.items() if key not in USUAL and key not in REFUSED and one is not None}
+        return left | taken
 
     @property
     def stops(self) -> list[str]:
@@ -205,9 +230,24 @@ class Question(Sampled):
     logprobs: StrictBool = False
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] = []
+    tool_choice: Literal["none", "auto"] = "auto"
+    parallel_tool_calls: StrictBool = True
+    takes: ClassVar[tuple[str, ...]] = OF_TOOLS
+
+    @property
+    def shown_tools(self) -> list[Tool]:
+        """The tools that the model is shown."""
+        return self.tools if self.tool_choice == "auto" else []
 
     @model_validator(mode="after")
     def _fits(self) -> "Question":
+        formatted = self.response_format is not None and self.response_format.type != "text"
+        for key, asked in (("logprobs", self.logprobs), ("response_format", formatted)):
+            if asked and self.shown_tools:
+                raise refused(key, "Not together with 'tools'.")
+        if self.shown_tools and not self.parallel_tool_calls:
+            raise refused("parallel_tool_calls", "A model may always make several calls.")
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError("'top_logprobs' is only allowed when 'logprobs' is true.", param="top_logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
@@ -241,10 +281,13 @@ async def answer(services: Services, owner: str, question: Question, form: type[
     """
     named = await run_in_threadpool(resolve, services, owner, question.model)
     ask = await run_in_threadpool(asked_of, services, named, [message.plain() for message in question.messages])
+    if question.shown_tools:
+        await run_in_threadpool(refuse_unreadable, named)
+        ask = replace(ask, tools=tuple(tool.plain() for tool in question.shown_tools))
     return form(services.engine, question, ask, named)
 
 
-def asked_of(services: Services, named: Named, messages: list[dict[str, str]]) -> Ask:
+def asked_of(services: Services, named: Named, messages: list[Json]) -> Ask:
     """The request for the engine; a run gets the system prompt it was trained with, unless there is another."""
     if named.run is None:
         return Ask(messages)

@@ -1,10 +1,10 @@
 """``/completions``, which some clients still use: a text is continued as it is, without a chat template."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -23,9 +23,14 @@ router = APIRouter(tags=["Completions"])
 
 
 class Text(Sampled):
-    """A text to continue: one, as text."""
+    """A text to continue: one, as text, or as a list of this one, as LangChain sends it."""
 
     prompt: Annotated[str, Field(min_length=1)]
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _the_only_one(cls, value: Any) -> Any:
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
 
     @property
     def wanted(self) -> Sampling:

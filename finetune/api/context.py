@@ -7,10 +7,12 @@ from fastapi import Depends, Request
 
 from finetune import settings
 from finetune.api.errors import ApiError
+from finetune.api.pace import Pace
 from finetune.ledger import Ledger
 
 if TYPE_CHECKING:
     from finetune.api.validate import Validator
+    from finetune.api.verdict import Verdicts
     from finetune.services import Services
 
 LOCAL = "local"
@@ -21,11 +23,13 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Context:
-    """What handlers need: the services, the ledger, and what checks the files of new jobs."""
+    """What handlers need: the services, the ledger, what checks the files of new jobs, and what judges old ones."""
 
     services: "Services"
     ledger: Ledger
     validator: "Validator"
+    verdicts: "Verdicts"
+    pace: Pace
 
 
 def context(request: Request) -> Context:
@@ -38,10 +42,16 @@ def owner(request: Request) -> str:
     """The owner whose files, jobs and models a request sees: ``local`` at home, the key's owner on a shared server.
 
     Raises:
-        ApiError: the key is missing or wrong (401).
+        ApiError: the key is missing or wrong (401), or has made too many requests (429).
     """
-    if not settings.read().shared:
-        return LOCAL
+    where = settings.read()
+    whose = _owner_of_key(request) if where.shared else LOCAL
+    if where.api_per_minute is not None:
+        request.state.pace = context(request).pace.take(whose, where.api_per_minute)
+    return whose
+
+
+def _owner_of_key(request: Request) -> str:
     bearer = request.headers.get("authorization", "")
     kind, _, key = bearer.partition(" ")
     key = key.strip() if kind.lower() == "bearer" else request.headers.get("api-key", "").strip()

@@ -42,6 +42,8 @@ def _call(document: Json, method: str, path: str, operation: Json) -> str:
 
 
 def _resolved(document: Json, schema: Json) -> Json:
+    options = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    schema = options[0] if len(options) == 1 else schema
     name = schema.get("$ref", "").rsplit("/", 1)[-1]
     return document["components"]["schemas"][name] if name else schema
 

@@ -29,6 +29,7 @@ STATUS = {
     "too_many_runs": 429,
     "run_not_over": 409,
     "run_ended": 409,
+    "evaluating": 409,
     "run_not_resumable": 409,
     "minutes_used": 409,
     "disk_full": 500,
@@ -63,12 +64,15 @@ BOUNDS = {"greater_than_equal": "at least", "greater_than": "above", "less_than_
 RANKS = {"extra_forbidden": 0, "literal_error": 1}
 """Which of several errors at one place is told: the kinds named here say the least."""
 
+RETRY_AFTER = 10
+"""Seconds after which somebody who was one too many may try again."""
+
 OF_UNION = re.compile(r"^(str|int|float|bool|<.*>|list\[.*|function-.*|constrained-.*|literal\[.*|[A-Z]\w*)$")
 """Parts of pydantic's paths that name a choice of types, not a key."""
 
 
 class ApiError(FinetuneError):
-    """A request that is refused: `param` is the key that is to blame.
+    """A request that is refused: `param` is the key that is to blame; after 429, `after` how many seconds to wait.
 
     Example:
         >>> raise ApiError("No such File object: file-1", param="id", status=404)
@@ -76,9 +80,17 @@ class ApiError(FinetuneError):
 
     code = "invalid_value"
 
-    def __init__(self, what: str, *, param: str | None = None, status: int = 400, code: str | None = None):
+    def __init__(
+        self,
+        what: str,
+        *,
+        param: str | None = None,
+        status: int = 400,
+        code: str | None = None,
+        after: int = RETRY_AFTER,
+    ):
         super().__init__(what, code=code)
-        self.param, self.status = param, status
+        self.param, self.status, self.after = param, status, after
 
 
 def refused(param: str, why: str = "") -> ApiError:
@@ -113,7 +125,8 @@ def failed(error: FinetuneError) -> JSONResponse:
     A client tries again by itself after 409, 429 and 500; after a conflict that would be of no use.
     """
     status = status_of(error)
-    headers = {429: {"Retry-After": "10"}, 409: {"X-Should-Retry": "false"}}.get(status)
+    after = error.after if isinstance(error, ApiError) else RETRY_AFTER
+    headers = {429: {"Retry-After": str(after)}, 409: {"X-Should-Retry": "false"}}.get(status)
     return JSONResponse(body_of(error), status_code=status, headers=headers)
 
 

@@ -11,15 +11,16 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from finetune import settings, train
-from finetune.api.context import Here, Owner
+from finetune.api.context import Context, Here, Owner
 from finetune.api.errors import ApiError, refused
 from finetune.api.schemas import Deleted, FileObject, Page, paged
 from finetune.errors import RunError
@@ -27,14 +28,16 @@ from finetune.files import aside, disk_errors, sync
 from finetune.ledger import FILE, RESULTS, Ledger, Upload
 from finetune.store import Run, Store
 
-PURPOSE = "fine-tune"
+PURPOSES = ("fine-tune", "evals")
+"""What files are for: jobs train on those of the first kind, a verdict may ask the rows of one of the second."""
 
 COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
-"""Those of OpenAI's result files. The accuracies are not measured here, and stay empty."""
+"""Those of OpenAI's result files. A run of an earlier version has no accuracies: they stay empty then."""
 
 UNSAFE = re.compile(r"[^\w.\- ()+,=@]")
 
-LONGEST_NAME = 120
+LONGEST_NAME = 200
+"""Bytes of a name; file systems take 255."""
 
 MOST_FILES = 20
 """Files of one visitor of a shared server."""
@@ -46,23 +49,52 @@ router = APIRouter(tags=["Files"])
 async def create_file(
     here: Here, owner: Owner, request: Request, file: Annotated[UploadFile, File()], purpose: Annotated[str, Form()]
 ) -> FileObject:
-    """Upload a file; ``purpose`` must be ``fine-tune``."""
-    form = await request.form()
-    for name in ("file", "purpose"):
-        if len(form.getlist(name)) > 1:
-            raise ApiError(f"'{name}' is there more than once.", param=name)
-    for name in form.keys() - {"file", "purpose"}:
-        raise refused(name) if name.startswith("expires_after") else _unknown(name)
-    if purpose != PURPOSE:
-        raise ApiError(
-            f"Invalid value for 'purpose': '{purpose[:50]}' is not supported by this server. Supported: '{PURPOSE}'.",
-            param="purpose",
-        )
-    if settings.read().shared and len(here.ledger.uploads(owner)) >= MOST_FILES:
-        raise ApiError(f"You already have {MOST_FILES} files here: delete some.", status=429, code="too_many_files")
+    """Upload a file; ``purpose`` is ``fine-tune`` or ``evals``."""
+    await only_fields(request, "file", "purpose")
+    refuse_purpose(purpose)
+    refuse_more(here, owner)
     if not file.size:
         raise ApiError("The file is empty.", param="file", code="empty_file")
-    return _shown(await run_in_threadpool(_keep, here.ledger, owner, file))
+    upload = new_upload(owner, file.filename or "file", purpose, file.size)
+    return shown(await run_in_threadpool(keep, here.ledger, upload, [file.file]))
+
+
+async def only_fields(request: Request, *fields: str) -> None:
+    """Refuse a form that has other fields, or one of these twice.
+
+    Raises:
+        ApiError: naming it.
+    """
+    form = await request.form()
+    for name in fields:
+        if len(form.getlist(name)) > 1:
+            raise ApiError(f"'{name}' is there more than once.", param=name)
+    for name in form.keys() - set(fields):
+        raise refused(name) if name.startswith("expires_after") else _unknown(name)
+
+
+def refuse_purpose(purpose: str) -> None:
+    """Refuse files for anything that this server does not do.
+
+    Raises:
+        ApiError: naming what it does.
+    """
+    if purpose not in PURPOSES:
+        known = " and ".join(f"'{one}'" for one in PURPOSES)
+        raise ApiError(
+            f"Invalid value for 'purpose': '{purpose[:50]}' is not supported by this server. Supported: {known}.",
+            param="purpose",
+        )
+
+
+def refuse_more(here: Context, owner: str) -> None:
+    """Refuse a visitor of a shared server who has enough files.
+
+    Raises:
+        ApiError: with status 429.
+    """
+    if settings.read().shared and len(here.ledger.uploads(owner)) >= MOST_FILES:
+        raise ApiError(f"You already have {MOST_FILES} files here: delete some.", status=429, code="too_many_files")
 
 
 @router.get("/files", response_model=Page[FileObject])
@@ -75,7 +107,7 @@ def list_files(
     order: Literal["asc", "desc"] = "desc",
 ) -> Page[FileObject]:
     """The files, newest first."""
-    made = [(upload.created, _shown(upload)) for upload in here.ledger.uploads(owner)]
+    made = [(upload.created, shown(upload)) for upload in here.ledger.uploads(owner)]
     ended = [run for run in here.services.store.runs(owner=owner) if run.state == "succeeded"]
     made += [(run.ended or run.created, _results(here.services.store, run)) for run in ended]
     made.sort(key=lambda one: one[0], reverse=order == "desc")
@@ -87,7 +119,7 @@ def retrieve_file(here: Here, owner: Owner, file_id: str) -> FileObject:
     """One file."""
     if file_id.startswith(RESULTS):
         return _results(here.services.store, _run_of(here.services.store, owner, file_id))
-    return _shown(found(here.ledger, owner, file_id))
+    return shown(found(here.ledger, owner, file_id))
 
 
 @router.get(
@@ -142,29 +174,46 @@ def path_of(upload: Upload) -> Path:
 
 
 def results_csv(store: Store, run: Run) -> str:
-    """The losses of a run, a line a step, in the columns of OpenAI's result files.
+    """The losses and accuracies of a run, a line a step, in the columns of OpenAI's result files.
 
     Example:
         >>> results_csv(store, run).splitlines()[1]
-        '1,2.91,,,'
+        '1,2.91,0.38,,'
     """
-    losses, held_out = train.losses(store, run.id)
+    steps, evaluations = train.measured(store, run.id)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for step in sorted({*losses, *held_out} - {0}):
-        table.writerow([step, losses.get(step, ""), "", held_out.get(step, ""), ""])
+    for step in sorted({*steps, *evaluations} - {0}):
+        found = [(one.loss, one.accuracy) if one else (None, None) for one in (steps.get(step), evaluations.get(step))]
+        table.writerow([step, *found[0], *found[1]])
     return text.getvalue()
 
 
-def _keep(ledger: Ledger, owner: str, file: UploadFile) -> Upload:
-    name = UNSAFE.sub("_", Path(file.filename or "file").name)[-LONGEST_NAME:].strip(". ") or "file"
-    upload = Upload(f"{FILE}{secrets.token_hex(12)}", owner, name, PURPOSE, file.size or 0, time.time())
+def new_upload(owner: str, name: str, purpose: str, size: int) -> Upload:
+    """A file that is to be kept, under a name that is safe in a path.
+
+    Example:
+        >>> new_upload("local", "../rows.jsonl", "fine-tune", 80).name
+        'rows.jsonl'
+    """
+    safe = UNSAFE.sub("_", Path(name).name).encode()[-LONGEST_NAME:].decode(errors="ignore")
+    name = safe.strip(". ") or "file"
+    return Upload(f"{FILE}{secrets.token_hex(12)}", owner, name, purpose, size, time.time())
+
+
+def keep(ledger: Ledger, upload: Upload, parts: Iterable[BinaryIO]) -> Upload:
+    """Keep the bytes of a file, one part behind the other, then record it.
+
+    Raises:
+        RunError: the disk is full.
+    """
     with disk_errors("file", fix="Free some space."), aside(path_of(upload).parent) as folder:
         folder.mkdir(mode=0o700)
-        with (folder / name).open("wb") as kept:
-            shutil.copyfileobj(file.file, kept)
-        sync(folder / name)
+        with (folder / upload.name).open("wb") as kept:
+            for part in parts:
+                shutil.copyfileobj(part, kept)
+        sync(folder / upload.name)
         sync(folder)
     ledger.add_upload(upload)
     return upload
@@ -174,14 +223,10 @@ def _unknown(name: str) -> ApiError:
     return ApiError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
 
 
-def _shown(upload: Upload) -> FileObject:
-    return FileObject(
-        id=upload.id,
-        bytes=upload.bytes,
-        created_at=int(upload.created),
-        filename=upload.name,
-        purpose="fine-tune",
-    )
+def shown(upload: Upload) -> FileObject:
+    """A file as the API shows it."""
+    told = {"id": upload.id, "bytes": upload.bytes, "filename": upload.name, "purpose": upload.purpose}
+    return FileObject.model_validate({**told, "created_at": int(upload.created)})
 
 
 def _results(store: Store, run: Run) -> FileObject:

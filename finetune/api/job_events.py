@@ -84,9 +84,9 @@ def _words(event: Event) -> tuple[str, str, Json | None]:
     read = event.data
     match event.kind:
         case "step":
-            return f"Step {read['step']}: training loss={read['loss']:.2f}", "info", _figures("train_loss", read)
+            return f"Step {read['step']}: training loss={read['loss']:.2f}", "info", _figures("train", read)
         case "eval":
-            return f"Step {read['step']}: validation loss={read['loss']:.2f}", "info", _figures("valid_loss", read)
+            return f"Step {read['step']}: validation loss={read['loss']:.2f}", "info", _figures("valid", read)
         case "checkpoint":
             return f"Checkpoint created at step {read['step']}", "info", None
         case "resumed":
@@ -102,4 +102,6 @@ def _words(event: Event) -> tuple[str, str, Json | None]:
 
 
 def _figures(name: str, read: Json) -> Json:
-    return {"step": read["step"], name: read["loss"]}
+    accuracy = read.get("accuracy")  # an earlier version did not measure it
+    more = {} if accuracy is None else {f"{name}_mean_token_accuracy": accuracy}
+    return {"step": read["step"], f"{name}_loss": read["loss"], **more}

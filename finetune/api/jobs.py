@@ -29,6 +29,7 @@ from finetune.api.schemas import (
 from finetune.api.validate import RATE, hyperparameters, settled
 from finetune.ledger import RESULTS, Job
 from finetune.store import Run
+from finetune.train.events import Evaluation, Step
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
 
@@ -69,9 +70,12 @@ def create_job(here: Here, owner: Owner, asked: JobRequest) -> JobObject:
 
 def _known_file(here: Context, owner: str, file_id: str, param: str) -> None:
     try:
-        found(here.ledger, owner, file_id, param)
+        upload = found(here.ledger, owner, file_id, param)
     except ApiError as error:  # OpenAI answers 400 here: the URL is right, the request is not
         raise ApiError(f"invalid {param}: {file_id[:100]}", param=param, code="invalid_file") from error
+    if upload.purpose != "fine-tune":
+        said = f"invalid {param}: {file_id[:100]} has the purpose '{upload.purpose}', not 'fine-tune'"
+        raise ApiError(said, param=param, code="invalid_file")
 
 
 def _first_words(asked: JobRequest) -> list[tuple[str, str]]:
@@ -168,7 +172,7 @@ def list_checkpoints(
     if job.run is None:
         return Page(data=[])
     run = here.services.run_of(owner, job.run)
-    losses, held_out = train.losses(here.services.store, run.id)
+    steps, evaluations = train.measured(here.services.store, run.id)
     saved = {one.data["step"]: one.at for one in here.services.store.events_of(run.id, "checkpoint")}
     made = [
         Checkpoint(
@@ -177,16 +181,25 @@ def list_checkpoints(
             fine_tuning_job_id=job.id,
             fine_tuned_model_checkpoint=f"{tuned_name(job, run)}:ckpt-step-{step}",
             step_number=step,
-            metrics=Metrics(
-                step=step,
-                train_loss=losses.get(step),
-                valid_loss=held_out.get(step),
-                full_valid_loss=None if run.config.get("eval_rows") else held_out.get(step),
-            ),
+            metrics=_metrics(step, steps.get(step), evaluations.get(step), whole=not run.config.get("eval_rows")),
         )
         for step in reversed(train.checkpoint_steps(run.id))
     ]
     return paged(made, after, limit)
+
+
+def _metrics(step: int, trained: Step | None, held_out: Evaluation | None, whole: bool) -> Metrics:
+    """What was measured at a step; `whole`: on all held-out rows."""
+    loss, accuracy = (held_out.loss, held_out.accuracy) if held_out else (None, None)
+    return Metrics(
+        step=step,
+        train_loss=trained.loss if trained else None,
+        train_mean_token_accuracy=trained.accuracy if trained else None,
+        valid_loss=loss,
+        valid_mean_token_accuracy=accuracy,
+        full_valid_loss=loss if whole else None,
+        full_valid_mean_token_accuracy=accuracy if whole else None,
+    )
 
 
 def job_of(here: Context, owner: str, job_id: str) -> Job:

@@ -81,10 +81,33 @@ class FileObject(BaseModel):
     bytes: int
     created_at: int
     filename: str
-    purpose: Literal["fine-tune", "fine-tune-results"]
+    purpose: Literal["fine-tune", "fine-tune-results", "evals"]
     status: Literal["processed"] = "processed"
     status_details: None = None
     expires_at: None = None
+
+
+class UploadObject(BaseModel):
+    """A file that is being uploaded in parts; `file` is there once it is completed."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: Literal["fine-tune", "evals"]
+    status: Literal["pending", "completed", "cancelled"]
+    file: FileObject | None = None
+
+
+class PartObject(BaseModel):
+    """A part of an upload."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
 
 
 class Deleted(BaseModel):
@@ -175,8 +198,11 @@ class Metrics(BaseModel):
 
     step: int
     train_loss: float | None
+    train_mean_token_accuracy: float | None
     valid_loss: float | None
+    valid_mean_token_accuracy: float | None
     full_valid_loss: float | None
+    full_valid_mean_token_accuracy: float | None
 
 
 class Checkpoint(BaseModel):

@@ -19,7 +19,6 @@ from finetune.api.schemas import Hyperparameters, JobRequest
 from finetune.errors import FinetuneError
 from finetune.ledger import Job, Ledger
 from finetune.records import Json
-from finetune.store import Run
 
 RATE = train.TrainConfig().learning_rate
 """The learning rate of a multiplier of 1."""
@@ -78,25 +77,17 @@ def begin(ledger: Ledger, job: Job) -> None:
     """Check a job's files and queue its run.
 
     Raises:
-        FinetuneError: a file has a bad line, or the run cannot be started.
+        FinetuneError: a file has a bad line, the run cannot be started, or the job was cancelled meanwhile.
     """
     asked = JobRequest.model_validate(job.request)
     dataset = _dataset(ledger, job.owner, asked)
     record = data.save_dataset(ledger.store, dataset, job.owner)
-    run = train.start(ledger.store, config_of(asked), record, job.owner)
+    config, said = config_of(asked), "Files validated, moving job to queued state"
+    if not dataset.validation:
+        said += f"; without a validation file, {config.held_out:.0%} of the rows are held out"
+    run = train.start(ledger.store, config, record, job.owner, ledger.begins(job, said))
     if asked.suffix and asked.suffix.strip():
         train.rename(ledger.store, run.id, asked.suffix)
-    said = "Files validated, moving job to queued state"
-    if not dataset.validation:
-        said += f"; without a validation file, {train.TrainConfig(**run.config).held_out:.0%} of the rows are held out"
-    if not ledger.say(job.id, said, run=run.id):  # it was cancelled meanwhile
-        _undo(ledger, run)
-
-
-def _undo(ledger: Ledger, run: Run) -> None:
-    train.stop(ledger.store, run.id)
-    if ledger.store.run(run.id).state == "cancelled":
-        train.delete(ledger.store, run.id)
 
 
 def _dataset(ledger: Ledger, owner: str, asked: JobRequest) -> data.Dataset:

@@ -1,5 +1,6 @@
 """From a conversation to the token ids that the model is given, and that are expected of it."""
 
+import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from finetune.chat.adapters import Adapter
 from finetune.chat.reply import Sampling
 from finetune.errors import ModelError
 from finetune.models.render import IGNORED
+from finetune.records import Json
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ of 2 MB once blocked all others for a minute, only to be refused."""
 MOST_MESSAGES = 2_000
 """Most messages of a conversation; the template takes time for each, even for empty ones."""
 
-Messages = Sequence[dict[str, str]]
+Messages = Sequence[Json]
+Tools = Sequence[Json]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Ask:
 
     `step` selects an earlier checkpoint of the run, `strength` scales its adapter (0: off, 1: as trained).
     `thinking` uses the template's reasoning mode, and should be set if the run was trained in it. A `raw` text is
-    continued as it is, without the chat template; there are no messages then.
+    continued as it is, without the chat template; there are no messages then. `tools` are shown by the template.
     """
 
     messages: Messages
@@ -43,6 +46,7 @@ class Ask:
     step: int | None = None
     strength: float = 1.0
     raw: str | None = None
+    tools: Tools = ()
 
     @property
     def adapter(self) -> Adapter | None:
@@ -95,7 +99,9 @@ def refuse_long(asks: Sequence[Ask]) -> None:
 
 
 def _characters(ask: Ask) -> int:
-    return sum(len(message["content"]) for message in ask.messages) + len(ask.raw or "")
+    calls = [message["tool_calls"] for message in ask.messages if "tool_calls" in message]
+    beside = len(json.dumps([calls, ask.tools])) if calls or ask.tools else 0
+    return sum(len(message["content"]) for message in ask.messages) + len(ask.raw or "") + beside
 
 
 def _continued(text: str, tokenizer: "PreTrainedTokenizerBase", room: int) -> list[int]:
@@ -127,7 +133,7 @@ def _drop_oldest(ask: Ask, tokenizer: "PreTrainedTokenizerBase", room: int) -> t
     cuts = [0, *(place for place, turn in enumerate(turns) if place and turn["role"] == "user")]
 
     def after(cut: int) -> list[int]:
-        return models.prompt_ids([*system, *turns[cut:]], tokenizer, thinking=ask.thinking)
+        return models.prompt_ids([*system, *turns[cut:]], tokenizer, ask.tools, ask.thinking)
 
     if len(ids := after(0)) <= room:
         return ids, 0

@@ -12,7 +12,7 @@ from finetune.evaluate.findings import Report
 from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, carry, longest, measure, paced
 from finetune.evaluate.power import Foreseen, foresee
-from finetune.evaluate.report import conclude, judged, keep, known, known_before, report
+from finetune.evaluate.report import conclude, judged, keep, kept, known, known_before, report
 from finetune.evaluate.task import ARMS, LEFT_OUT, MOST_ROWS, Task, of_data, of_dataset, of_run
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "foresee",
     "judged",
     "keep",
+    "kept",
     "kind_of",
     "known",
     "known_before",

@@ -104,6 +104,18 @@ def keep(found: Report, adapter: str | None, folder: Path) -> None:
         place.write_text(json.dumps(kept.as_json()), encoding="utf-8")
 
 
+def kept(task: Task) -> Report | None:
+    """The report of just this task; None unless every arm was asked all of it. Nothing is asked.
+
+    Example:
+        >>> kept(of_run(run, store)).verdict.code
+        'helped'
+    """
+    with contextlib.suppress(OSError, ValueError):  # none, or damaged: as good as not there
+        return Report.model_validate_json((task.folder / REPORT).read_bytes())
+    return None
+
+
 def known(run: Run) -> Report | None:
     """The report of a run as its adapter is now: of most rows, the latest; None when there is none. Nothing is asked.
 

@@ -12,7 +12,7 @@ from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, within
 from finetune.train.presets import PRESETS, Preset, preset, preset_of
 from finetune.train.probe import Measured
-from finetune.train.progress import Note, Progress, Tally, duration, held_out, losses, progress, seconds_for
+from finetune.train.progress import Note, Progress, Tally, duration, held_out, measured, progress, seconds_for
 from finetune.train.start import (
     adapter_folder,
     can_resume,
@@ -49,9 +49,9 @@ __all__ = [
     "duration",
     "held_out",
     "imported",
-    "losses",
     "machine_memory",
     "measure",
+    "measured",
     "most_active",
     "new_notes",
     "pause",

@@ -3,10 +3,15 @@
 `store.State` and `store.Log` are written by others too; the rest only by the worker.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from finetune.records import Count, Number, Record, Seconds
 from finetune.schema import Event, EventData, Log, State
+
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+"""The share of supervised tokens that the model found likeliest, each given those before it."""
 
 
 class RowsRead(EventData):
@@ -26,6 +31,7 @@ class Step(EventData):
     grad_norm: Number | None
     tokens: Number
     seconds: Seconds
+    accuracy: Accuracy | None = None  # None in a run of a version before 2026-11-29
 
 
 class Evaluation(EventData):
@@ -37,6 +43,7 @@ class Evaluation(EventData):
     tokens: Number
     seconds: Seconds
     of: Count
+    accuracy: Accuracy | None = None
 
 
 class Answer(Record):

@@ -58,7 +58,7 @@ class Lower:
 
     Example:
         >>> below = Lower(model).states(batch)     # (rows, length, hidden): what enters the lowest adapted layer
-        >>> total, count = summed_loss(model, batch, below=below)
+        >>> total, count, _ = summed_loss(model, batch, below=below)
     """
 
     def __init__(self, model: Any, room: int = MOST_KEPT):

@@ -71,7 +71,7 @@ class Fused:
 
     Example:
         >>> with Fused(model).at_work(rounded=True):
-        ...     total, count = summed_loss(model, batch)
+        ...     total, count, _ = summed_loss(model, batch)
         >>> total.backward()
     """
 

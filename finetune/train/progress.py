@@ -237,15 +237,15 @@ def held_out(store: Store, run_id: str) -> tuple[list[Point], Point | None]:
     return points, min(points, key=lambda point: point[1], default=None)
 
 
-def losses(store: Store, run_id: str) -> tuple[dict[int, float], dict[int, float]]:
-    """The training loss of every step, and the held-out loss of every evaluation, by their steps.
+def measured(store: Store, run_id: str) -> tuple[dict[int, Step], dict[int, Evaluation]]:
+    """What every step measured, and every evaluation (of the base, at step 0, too), by their steps.
 
     Example:
-        >>> losses(store, run.id)[1]
-        {0: 1.7, 42: 0.48, 84: 0.41}
+        >>> measured(store, run.id)[1][84].loss
+        0.41
     """
     steps, evaluations = _counting(store, run_id, Step), _counting(store, run_id, Evaluation)
-    return {one.step: one.loss for one in steps}, {one.step: one.loss for one in evaluations}
+    return {one.step: one for one in steps}, {one.step: one for one in evaluations}
 
 
 def result(store: Store, run_id: str, step: int) -> Result:

@@ -77,6 +77,7 @@ class Reporter(TrainerCallback):
             learning_rate=logs["learning_rate"],
             grad_norm=logs.get("grad_norm"),
             tokens=self.trainer.together(self.trainer.tokens_read - self._tokens),
+            accuracy=self.trainer.accuracy(),
             seconds=time.monotonic() - self._began,
         )
         self._add(step, step=state.global_step)
@@ -85,8 +86,8 @@ class Reporter(TrainerCallback):
         """Record the held-out loss, the sample answers, and what the curves say; stop when it rises for too long."""
         metrics, step = kwargs["metrics"], state.global_step
         _refuse_non_finite(step, metrics["eval_loss"])
-        names = {"loss": "eval_loss", "tokens": "eval_tokens", "seconds": "eval_seconds"}
-        self._add(Evaluation(step=step, of=self.evaluations, **{name: metrics[key] for name, key in names.items()}))
+        figures = {name: metrics[f"eval_{name}"] for name in ("loss", "tokens", "seconds", "accuracy")}
+        self._add(Evaluation(step=step, of=self.evaluations, **figures))
         if self.writes:
             self._answer(step, kwargs["model"])
             self._note()

@@ -1,7 +1,8 @@
 """Begin a run and end one: what page, command line and API do when someone presses Train, Pause or Stop."""
 
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from finetune import data, models, settings
@@ -33,8 +34,14 @@ def adapter_folder(run_id: str) -> Path:
     return run_folder(run_id) / "adapter"
 
 
-def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str = "local") -> Run:
-    """Record a run and queue it. A `Supervisor` will start it.
+def start(
+    store: Store,
+    config: TrainConfig,
+    record: DatasetRecord,
+    owner: str = "local",
+    beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
+) -> Run:
+    """Record a run and queue it. A `Supervisor` will start it. What is written `beside` it is there with it.
 
     Raises:
         DataError: the dataset has no row to train on.
@@ -66,6 +73,7 @@ def start(store: Store, config: TrainConfig, record: DatasetRecord, owner: str =
         config=config.model_dump(),
         most=most_active(),
         split=split.model_dump(),
+        beside=beside,
     )
     run_folder(run.id).mkdir(parents=True)
     store.move(run.id, "queued", only_from=("validating",))

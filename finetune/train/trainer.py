@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel
@@ -40,17 +40,25 @@ def only_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
+class Summed(NamedTuple):
+    """Of the supervised tokens of a batch: their summed loss, how many they are, and to how many none is preferred."""
+
+    loss: torch.Tensor
+    tokens: torch.Tensor
+    right: torch.Tensor
+
+
 def summed_loss(
     model: Any, inputs: dict[str, torch.Tensor], shared: int = 0, below: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy summed over the supervised tokens of a batch, and how many those are.
+) -> Summed:
+    """Cross-entropy summed over the supervised tokens of a batch, how many those are, and how many are the likeliest.
 
     `inputs` are (rows, length): ``input_ids``, ``labels``, and ``attention_mask``, or for packed rows
     ``position_ids`` that begin again with each row. The first `shared` tokens, alike in all rows, are read once.
     `below` (rows, length, hidden) is what the layers below the adapter make of the rows, if they need not be read.
 
     Example:
-        >>> total, count = summed_loss(model, batch)
+        >>> total, count, right = summed_loss(model, batch)
     """
     targets = inputs["labels"][:, 1:]
     learned = targets != -100
@@ -62,8 +70,11 @@ def summed_loss(
     with only_positions(head, predicting[:1, :shared]), frozen.skipped(model, first):
         rest = prefix.split(model, inputs, shared) if shared else plain
     with only_positions(head, predicting[:, shared:]), frozen.skipped(model, later):
-        logits = model(**rest).logits[0]
-    return nn.functional.cross_entropy(logits.float(), targets[learned], reduction="sum"), learned.sum()
+        logits = model(**rest).logits[0].float()
+    wanted = targets[learned]
+    with torch.no_grad():  # the largest logit, not its place: a maximum is found at the speed of memory
+        right = (logits.gather(1, wanted[:, None]).squeeze(1) >= logits.amax(1)).sum()
+    return Summed(nn.functional.cross_entropy(logits, wanted, reduction="sum"), learned.sum(), right)
 
 
 class SupervisedTrainer(SFTTrainer):
@@ -88,6 +99,7 @@ class SupervisedTrainer(SFTTrainer):
         self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
         self.say: Callable[[str], None] = logging.info
         self.tokens_read = 0
+        self.learned, self.right = 0, torch.zeros((), dtype=torch.int64, device=self.args.device)  # since `accuracy`
         self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
         self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took
         self.stopping: Callable[[], bool] = lambda: False
@@ -97,12 +109,13 @@ class SupervisedTrainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Cross-entropy over the supervised tokens, divided by their count in the whole effective batch."""
-        total, count = self._summed(model, inputs)
+        total, count, right = self._summed(model, inputs)
         loss = total / torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         if model.training:
             self.tokens_read += int(inputs["attention_mask"].sum())
+            self.learned, self.right = self.learned + int(count), self.right + right
         return (loss, None) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -122,29 +135,29 @@ class SupervisedTrainer(SFTTrainer):
         began = time.monotonic()
         model: Any = self.model
         model.eval()
-        sums = torch.zeros(3, dtype=torch.float64)  # loss, tokens, and whether somebody stopped
+        sums = torch.zeros(4, dtype=torch.float64)  # loss, tokens, right ones, and whether somebody stopped
         with torch.no_grad():
             batches = self._held_out_batches(eval_dataset)
             for done, batch in enumerate(batches):
                 self.evaluating(done, len(batches))
                 if self.stopping():
-                    sums[2] = 1
+                    sums[3] = 1
                     break
                 for part in self._parts(self._prepare_inputs(batch)):
-                    total, count = self._summed(model, part)
-                    sums[:2] += torch.tensor([float(total), float(count)], dtype=torch.float64)
+                    sums[:3] += torch.tensor([float(one) for one in self._summed(model, part)], dtype=torch.float64)
         model.train()
-        loss, tokens, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
+        loss, tokens, right, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()
         if stopped:  # half a measurement is none
             self.control.should_training_stop = self.control.should_save = True
             return {}
         metrics = {f"{metric_key_prefix}_loss": loss / max(1.0, tokens), f"{metric_key_prefix}_tokens": int(tokens)}
+        metrics[f"{metric_key_prefix}_accuracy"] = right / max(1.0, tokens)
         metrics[f"{metric_key_prefix}_seconds"] = time.monotonic() - began
         self.measured = self.state.global_step, metrics[f"{metric_key_prefix}_loss"]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _summed(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _summed(self, model: Any, inputs: dict[str, Any]) -> Summed:
         """`summed_loss` without computing anything twice, where that was seen to be exact."""
         shared = self._shared(inputs)
         skips = (self.again or not model.training) and self._skips(inputs, shared)
@@ -249,6 +262,12 @@ class SupervisedTrainer(SFTTrainer):
     def together(self, count: int) -> int:
         """The sum of a count over all processes."""
         return int(self.accelerator.reduce(torch.tensor(count, device=self.accelerator.device)))
+
+    def accuracy(self) -> float | None:
+        """The share of supervised tokens that were the likeliest, of those trained on since this was last asked."""
+        learned, right = self.together(self.learned), self.together(int(self.right))
+        self.learned, self.right = 0, torch.zeros_like(self.right)
+        return right / learned if learned else None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.checkpoints is None:

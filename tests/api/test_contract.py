@@ -38,7 +38,9 @@ MADE_UP = 12
 def shared(tmp_path_factory: pytest.TempPathFactory, packaged_models: Path) -> Iterator[tuple[str, str]]:
     """A shared server's address, and a key to it."""
     folder = with_models(tmp_path_factory.mktemp("shared"), packaged_models)
-    with serving(folder / "home", folder / "server.log", FINETUNE_SHARED="1", HF_HUB_OFFLINE="1") as address:
+    with serving(
+        folder / "home", folder / "server.log", FINETUNE_SHARED="1", HF_HUB_OFFLINE="1", FINETUNE_API_PER_MINUTE="1e9"
+    ) as address:
         yield address, Ledger(Store(folder / "home")).new_key("a" * 32)
 
 

@@ -41,7 +41,7 @@ def test_events_come_newest_first_and_in_pages(client: OpenAI, job: FineTuningJo
     in_pages = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=2)]
     assert in_pages == said
     figures = [event.data for event in client.fine_tuning.jobs.list_events(job.id) if event.type == "metrics"]
-    assert {"step", "train_loss"} in [set(one) for one in figures]  # type: ignore[call-overload]
+    assert {"step", "train_loss", "train_mean_token_accuracy"} in [set(one) for one in figures]  # type: ignore[call-overload]
     with pytest.raises(BadRequestError) as error:
         client.fine_tuning.jobs.list_events(job.id, after="ftevent-none-1")
     assert error.value.param == "after"
@@ -55,6 +55,8 @@ def test_the_results_are_a_table_of_the_steps(client: OpenAI, job: FineTuningJob
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     assert all(float(row["train_loss"]) > 0 for row in rows)
     assert float(rows[-1]["valid_loss"]) > 0
+    assert all(0 <= float(row["train_accuracy"]) <= 1 for row in rows)
+    assert 0 < float(rows[-1]["valid_mean_token_accuracy"]) < 1
     listed = {file.id: file for file in client.files.list(purpose="fine-tune-results")}
     assert listed[results].bytes == len(content.content)
 
@@ -64,6 +66,10 @@ def test_checkpoints_can_be_asked(client: OpenAI, job: FineTuningJob) -> None:
     assert point.fine_tuned_model_checkpoint == f"{job.fine_tuned_model}:ckpt-step-{point.step_number}"
     assert point.metrics.train_loss
     assert point.metrics.valid_loss
+    rows = list(csv.DictReader(io.StringIO(client.files.content(job.result_files[0]).text)))
+    assert point.metrics.train_mean_token_accuracy == float(rows[-1]["train_accuracy"])
+    assert point.metrics.valid_mean_token_accuracy == float(rows[-1]["valid_mean_token_accuracy"])
+    assert point.metrics.full_valid_mean_token_accuracy == point.metrics.valid_mean_token_accuracy
     name = point.fine_tuned_model_checkpoint
     answers = [
         client.chat.completions.create(model=one, messages=ASK, max_tokens=6).choices[0].message.content  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from openai import APIStatusError, BadRequestError, ConflictError, NotFoundError
 from tests.api.conftest import ended, lines
 
 HI = [{"role": "user", "content": "Hi"}]
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def refused(call: Callable[..., Any], *arguments: Any, **keys: Any) -> APIStatusError:
@@ -123,7 +124,9 @@ def test_a_job_that_cannot_be_is_refused_at_once(client: OpenAI, keys: dict, par
         ({"max_tokens": 4096}, "max_tokens"),
         ({"messages": [{"role": "user", "content": "x " * 600}], "max_tokens": 8}, "messages"),
         ({"messages": [*HI * 1, {"role": "assistant", "content": "x " * 300}, *HI], "max_tokens": 8}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role"),
+        ({"messages": [*HI, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages[0]"),
         ({"messages": [{"role": "user", "content": "x", "name": "Ann"}]}, "messages[0].name"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},

@@ -72,6 +72,9 @@ def test_a_text_is_continued_as_it_is(client: OpenAI) -> None:
     templated = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     done = client.completions.create(model=BASE, prompt=templated, max_tokens=8)
     assert done.choices[0].text == chat(client, HI)
+    assert (
+        client.completions.create(model=BASE, prompt=[templated], max_tokens=8).choices[0].text == done.choices[0].text
+    )
     plain = client.completions.create(model=BASE, prompt="hello", n=2, temperature=1, seed=1)
     assert plain.usage
     assert plain.usage.completion_tokens <= 32

@@ -77,10 +77,10 @@ class Calls:
         self("files.list", files.list)
         self("files.retrieve", lambda: files.retrieve(self.file))
         self("files.content", lambda: files.content(self.file))
-        self(
-            "uploads.create",
-            lambda: self.client.uploads.create(bytes=1, filename="x", mime_type="text/jsonl", purpose="fine-tune"),
-        )
+        kind: Any = {"filename": "x.jsonl", "mime_type": "text/jsonl", "purpose": "fine-tune"}
+        uploads, rows = self.client.uploads, lines(20)
+        self("uploads.upload_file_chunked", lambda: uploads.upload_file_chunked(file=rows, bytes=len(rows), **kind))
+        self("uploads.cancel", lambda: uploads.cancel(uploads.create(bytes=1, **kind).id))
 
     def _upload(self, purpose: Any) -> str:
         return self.client.files.create(file=("sums.jsonl", lines(60)), purpose=purpose).id
@@ -113,6 +113,9 @@ class Calls:
         self("fine_tuning.jobs.resume", lambda: jobs.resume(self.begun))
         self("fine_tuning.jobs.cancel", lambda: jobs.cancel(self.begun))
         self("fine_tuning.jobs.checkpoints.list", lambda: jobs.checkpoints.list(self.job.id))
+        path = f"/fine_tuning/jobs/{self.job.id}/verdict"
+        self("post('/fine_tuning/jobs/{id}/verdict'), which is ours", lambda: self.client.post(path, cast_to=object))
+        self("get('/fine_tuning/jobs/{id}/verdict')", lambda: self.client.get(path, cast_to=object))
         self("files.content(result_files[0])", lambda: self.client.files.content(self.job.result_files[0]))
         self("files.delete", lambda: self.client.files.delete(self.file))
 

@@ -29,10 +29,10 @@ def model_of(kind: str, **more: Any) -> Any:
 def step(model: Any, layers: fused.Fused | None, rounded: bool = False) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
     if layers is None:
-        total, count = summed_loss(model, BATCH)
+        total, count, _ = summed_loss(model, BATCH)
     else:
         with layers.at_work(rounded=rounded):
-            total, count = summed_loss(model, BATCH)
+            total, count, _ = summed_loss(model, BATCH)
     (total / count).backward()
     learned = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return float(total.detach() / count), learned

@@ -65,9 +65,10 @@ def test_packed_rows_have_the_loss_of_each_alone(tiny: Path) -> None:
     packed = pack(made, 80)
     assert len(packed) < len(made)
     with torch.no_grad():
-        total, count = summed_loss(model, Collator(0)(packed.to_list()))
-    assert int(count) == sum(int(n) for _, n in alone)
-    assert float(total) == pytest.approx(sum(float(loss) for loss, _ in alone), rel=1e-5)
+        total, count, right = summed_loss(model, Collator(0)(packed.to_list()))
+    assert int(count) == sum(int(one.tokens) for one in alone)
+    assert int(right) == sum(int(one.right) for one in alone)
+    assert float(total) == pytest.approx(sum(float(one.loss) for one in alone), rel=1e-5)
 
 
 def test_a_packed_run_trains_on_every_row(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:

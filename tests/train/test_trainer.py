@@ -49,6 +49,10 @@ def test_in_parts_the_gradients_and_losses_are_the_same(
     assert apart.losses == pytest.approx(whole.losses, rel=1e-4)
     assert other.evaluate()["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-4)
     assert other.tokens_read == trainer.tokens_read
+    assert (other.learned, int(other.right)) == (trainer.learned, int(trainer.right))
+    assert trainer.learned == 2 * sum(sum(label != -100 for label in row["labels"][1:]) for row in rows())
+    assert trainer.accuracy() == int(other.right) / other.learned
+    assert trainer.accuracy() is None, "nothing was trained on since"
 
 
 class Watch(TrainerCallback):
@@ -145,17 +149,20 @@ def test_the_trainer_is_handed_our_ids_and_labels(tiny: Path, tmp_path: Path) ->
 def test_the_held_out_loss_is_the_mean_over_tokens(tiny: Path, tmp_path: Path) -> None:
     _, trainer = trained(SupervisedTrainer, tiny, tmp_path, 1)
     trainer.args.per_device_eval_batch_size = 2
-    losses = []
+    losses, right = [], 0
     with torch.no_grad():
         for row in rows()[:5]:
             logits = trainer.model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
             labels = torch.tensor(row["labels"])[1:]
+            right += int((logits.argmax(-1) == labels).sum())
             losses.append(
                 torch.nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=-100)[labels != -100]
             )
     measured = trainer.evaluate()
     assert measured["eval_loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
     assert measured["eval_tokens"] == sum(map(len, losses))
+    assert measured["eval_accuracy"] == right / measured["eval_tokens"]
+    assert right > 0
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])

@@ -46,6 +46,9 @@ FEWEST_MARKS = 4
 WRAPPERS = ("body", "request", "data", "conversation", "dialogue", "chat")
 """Columns that may hold an object with a list of turns, as a request to OpenAI's batch API does."""
 
+OF_EVALS = {"item", "sample", "id", "metadata"}
+"""Columns of a row of OpenAI's Evals: what is asked and what is expected are in the first."""
+
 PAIRS = (
     *(("human", "assistant"), ("human", "bot"), ("user", "assistant"), ("user", "bot"), ("input", "output")),
     *(("question", "answer"), ("prompt", "response"), ("instruction", "output"), ("query", "response")),
@@ -77,6 +80,8 @@ def fields_of(value: Any) -> Json | None:
         if isinstance(inner, dict) and any(isinstance(inner.get(key), list) for key in TURNS):
             outer = {key: item for key, item in fields.items() if key != name}
             return outer | (fields_of(inner) or {})
+    if isinstance(item := fields.get("item"), dict) and fields.keys() <= OF_EVALS:
+        return {key: value for key, value in fields.items() if key != "item"} | (fields_of(item) or {})
     return fields
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from finetune.data.shapes.content import is_missing
 from finetune.records import Json
 
-ANSWERS = ("completion", "response", "answer", "output", "target", "answers", "reply")
+ANSWERS = ("completion", "response", "answer", "output", "target", "answers", "reply", "ideal")
 OTHER_PAIRS = (
     ("input", "output"),
     ("query", "response"),
@@ -32,6 +32,8 @@ OTHER_PAIRS = (
     ("q", "a"),
     ("problem", "solution"),
     ("problem", "answer"),
+    ("input", "ideal"),
+    ("input", "ground_truth"),
 )
 PASSAGES = ("document", "article", "dialogue", "dialog", "passage", "source_text", "body")
 """Columns with a text to write about; beside one of these, or of `TEXTS`, a column of `FROM_TEXT` is the answer."""

@@ -7,7 +7,8 @@ One sample row per format:
     self_instruct      {"instruction": "Translate", "instances": [{"input": "Guten Tag", "output": "Good day"}]}
     prompt_completion  {"prompt": "2+2?", "completion": "4"}
     question_answer    {"question": "2+2?", "answer": "4"}
-    input_output       {"input": "2+2?", "output": "4"} or {"text": "A long report …", "summary": "In short …"}
+    input_output       {"input": "2+2?", "output": "4"} or {"text": "A long report …", "summary": "In short …"};
+                       OpenAI's Evals: {"input": [{"role": "user", "content": "2+2?"}], "ideal": ["4", "four"]}
     classification     {"text": "Where is my parcel?", "label": "shipping"}
     text               {"text": "The whole row is learned."}
 """
@@ -144,6 +145,8 @@ def _is_list(value: Any) -> bool:
 def _conversational(fields: Fields, asked: str, answer: str, remarks: Remarks) -> tuple[Message, ...]:
     """Lists of messages as prompt and completion. Only the completion is learned."""
     prompt, completion = parsed(fields[asked]), parsed(fields.get(answer))
+    if answer == "ideal":
+        completion = _only(completion, answer, remarks)
     if isinstance(completion, dict) and "role" in completion:
         completion = [completion]
     if isinstance(completion, str):
@@ -205,8 +208,8 @@ def _is_there(value: Any) -> bool:
 
 
 def _only(target: Any, where: str, remarks: Remarks) -> Any:
-    """SQuAD keeps its answers in a list; the first is used."""
-    if where != "answers":
+    """SQuAD and OpenAI's Evals keep their answers in a list; the first is used."""
+    if where not in ("answers", "ideal"):
         return target
     answers = parsed(target)
     if isinstance(answers, dict) and isinstance(answers.get("text"), list):
