@@ -6,6 +6,8 @@ The folders follow the journey: `data` -> `models` -> `train` -> `chat` -> `eval
 
 import os
 
+__version__ = "0.1.0"
+
 # Training data is private: libraries must not send telemetry, unless the user has enabled it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
