@@ -41,6 +41,8 @@ UNSHOWN = {
     "export/gguf/howto.py": "written into files",
     "chat/transcript.py": "written into files",
     "chat/terminal.py": "printed",
+    "notebook.py": "in English, as the command line is",
+    "__main__.py": "the command line",
     "evaluate/printout.py": "written into files",
 }
 """Files whose texts no visitor reads on the page, and why."""
