@@ -15,7 +15,7 @@ from finetune.export import chat_engine
 from finetune.guard import Guard, is_loopback, sweep
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import page, theme
+from finetune.ui import page, theme, tools
 
 SHARED_NOTICE = (
     "Others can reach this address, so the server is shared: each browser sees only its own data and runs, the API "
@@ -70,6 +70,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
             prevent_thread_lock=True,
             **options(services, where),
         )
+        tools.answer_in_json(served)
         # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
         threading.Thread(target=_warm, name="warm", daemon=True).start()
         served.block_thread()
@@ -106,8 +107,9 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,  # it would show everyone how many people use what
         "ssr_mode": False,  # its proxy would hide the Host header that browsers send
-        "footer_links": ["gradio", "settings"],
+        "footer_links": ["api", "gradio", "settings"],
         "show_error": False,
+        "mcp_server": tools.is_offered(),
     }
 
 

@@ -15,6 +15,7 @@ from finetune.data.example import Example, Problem, Rejected, in_order
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.guess import guess_mapping
 from finetune.data.hub import own_folder
+from finetune.data.hub import parse as hub_parts
 from finetune.data.library import (
     FixedWith,
     fixed_with,
@@ -86,6 +87,7 @@ __all__ = [
     "fixed_with",
     "fixes",
     "guess_mapping",
+    "hub_parts",
     "held_out",
     "held_places",
     "in_order",

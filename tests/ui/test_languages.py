@@ -42,6 +42,7 @@ UNSHOWN = {
     "chat/transcript.py": "written into files",
     "chat/terminal.py": "printed",
     "notebook.py": "in English, as the command line is",
+    "ui/tools.py": "read by programs",
     "__main__.py": "the command line",
     "evaluate/printout.py": "written into files",
 }
