@@ -6,15 +6,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from gradio_client import Client
 from mcp import ClientSession
-from mcp.client.streamable_http import streamablehttp_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult
 
 from finetune.ledger import Ledger
@@ -62,17 +64,25 @@ def of_gradio(address: str, key: str = "") -> Ask:
     return ask
 
 
+@asynccontextmanager
+async def session(address: str, key: str = "") -> AsyncGenerator[ClientSession]:
+    """An MCP client that has introduced itself."""
+    headers = {"Authorization": f"Bearer {key}"} if key else None
+    async with (
+        httpx.AsyncClient(headers=headers, timeout=120) as http,
+        streamable_http_client(f"{address}/gradio_api/mcp/", http_client=http) as (read, write, _),
+        ClientSession(read, write) as opened,
+    ):
+        await opened.initialize()
+        yield opened
+
+
 def of_mcp(address: str, key: str = "") -> Ask:
     """Calls a tool through the MCP client, in a session of its own; a refusal is raised as Gradio's client does."""
 
     async def call(name: str, given: dict[str, Any]) -> CallToolResult:
-        headers = {"Authorization": f"Bearer {key}"} if key else None
-        async with (
-            streamablehttp_client(f"{address}/gradio_api/mcp/", headers=headers) as (read, write, _),
-            ClientSession(read, write) as session,
-        ):
-            await session.initialize()
-            return await session.call_tool(name, given)
+        async with session(address, key) as opened:
+            return await opened.call_tool(name, given)
 
     def ask(name: str, **given: Any) -> Any:
         result = anyio.run(call, name, given)
@@ -151,12 +161,8 @@ def test_only_the_six_are_public_and_each_is_described(address: str) -> None:
     assert "api" in config["footer_links"]
 
     async def tools() -> list[Any]:
-        async with (
-            streamablehttp_client(f"{address}/gradio_api/mcp/") as (read, write, _),
-            ClientSession(read, write) as session,
-        ):
-            await session.initialize()
-            return (await session.list_tools()).tools
+        async with session(address) as opened:
+            return (await opened.list_tools()).tools
 
     listed = {tool.name: tool for tool in anyio.run(tools)}
     assert set(listed) == NAMES
