@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
-from finetune.chat import talk
+from finetune.chat import checked, talk
 from finetune.cli.source import Asked, quickly_asked
 from finetune.durations import roughly
 from finetune.errors import ConfigError, RunError
@@ -271,9 +271,9 @@ class TunedModel:
         Example:
             >>> print(run.chat("Title: Toast"))
         """
-        sampling = chat.sampling(max_tokens, temperature, seed)
+        sampling = checked.sampling(max_tokens, temperature, seed)
         now = self.record
-        held = talk.both(now, _store().dataset(now.dataset).facts, system, checkpoint, strength)
+        held = checked.both(now, _store().dataset(now.dataset).facts, system, checkpoint, strength)
         base, tuned = _engine().answer(held.asks(prompt), now.config["model"], sampling)
         return Answers(base, tuned)
 

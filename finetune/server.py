@@ -70,7 +70,6 @@ def launch(host: str | None = None, port: int | None = None) -> None:
             prevent_thread_lock=True,
             **options(services, where),
         )
-        tools.answer_in_json(served)
         # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
         threading.Thread(target=_warm, name="warm", daemon=True).start()
         served.block_thread()

@@ -4,6 +4,6 @@ Importing this package is quick: torch and peft are imported only when an engine
 """
 
 from finetune.chat.engine import Ask, Engine
-from finetune.chat.reply import Reply, Sampling, sampling
+from finetune.chat.reply import Reply, Sampling
 
-__all__ = ["Ask", "Engine", "Reply", "Sampling", "sampling"]
+__all__ = ["Ask", "Engine", "Reply", "Sampling"]

@@ -1,9 +1,7 @@
 """Sampling settings and replies."""
 
-import secrets
 from dataclasses import dataclass, replace
 
-from finetune.errors import ConfigError
 from finetune.records import Json
 
 
@@ -48,27 +46,6 @@ class Mark:
 
 
 GREEDY = Sampling()
-
-
-def sampling(max_tokens: int, temperature: float, seed: int | None = None) -> Sampling:
-    """What was asked for, with another seed each time unless one is given.
-
-    Raises:
-        ConfigError: a number is out of range.
-
-    Example:
-        >>> sampling(64, 0.0, seed=1)
-        Sampling(max_tokens=64, temperature=0.0, seed=1)
-    """
-    seed = secrets.randbits(62) if seed is None else seed
-    for name, fits, allowed in (
-        ("max_tokens", max_tokens >= 1, "a whole number above 0"),
-        ("temperature", 0 <= temperature <= 2, "0 to 2"),
-        ("seed", 0 <= seed < 2**63, "a whole number from 0 on"),
-    ):
-        if not fits:
-            raise ConfigError("This is out of range.", where=name, fix=f"Use {allowed}.")
-    return Sampling(max_tokens, temperature, seed)
 
 
 @dataclass(frozen=True)

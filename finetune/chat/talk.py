@@ -14,8 +14,7 @@ from finetune import data
 from finetune.chat.adapters import Adapter
 from finetune.chat.engine import Ask
 from finetune.chat.reply import GREEDY, Reply, Sampling
-from finetune.errors import ConfigError
-from finetune.store import Facts, Run
+from finetune.store import Run
 
 SHOTS = 3
 """Training examples in the prompt of a few-shot column."""
@@ -84,23 +83,6 @@ class Talk:
         for question, answer in asked:
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return [*messages, {"role": "user", "content": prompt}]
-
-
-def both(run: Run, facts: Facts, system: str | None = None, step: int | None = None, strength: float = 1.0) -> Talk:
-    """Base and tuned beside each other; `system` None is the system prompt that the data has.
-
-    Raises:
-        ConfigError: the strength is out of range.
-        RunError: the run has no adapter, or no checkpoint of this step; seen before a base is loaded.
-
-    Example:
-        >>> both(run, store.dataset(run.dataset).facts).asks("Title: Toast")
-    """
-    if not 0 <= strength <= 10:
-        raise ConfigError(f"{strength:g} is out of range.", where="strength", fix="Use 0 to 10; 1 is normal.")
-    refuse_untuned(run, step)
-    tuned = Column("tuned", "Tuned", run, step, strength)
-    return Talk(run, (Column("base", "Base"), tuned), (facts.system if system is None else system) or "", facts.thinks)
 
 
 def refuse_untuned(run: Run, step: int | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
-from finetune.chat import talk
+from finetune.chat import checked, talk
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
 from finetune.durations import roughly
@@ -103,8 +103,8 @@ def chat_verb(options: argparse.Namespace) -> Answer:
 
     store = Store(settings.read().home)
     run = store.run(options.run)
-    held = talk.both(run, store.dataset(run.dataset).facts, options.system, options.checkpoint, options.strength)
-    sampling = chat.sampling(options.max_tokens, options.temperature, options.seed)
+    held = checked.both(run, store.dataset(run.dataset).facts, options.system, options.checkpoint, options.strength)
+    sampling = checked.sampling(options.max_tokens, options.temperature, options.seed)
     if options.prompt is None and not options.json:
         with closing(chat.Engine(chat_engine.of_settings(store))) as engine:
             return min(1, terminal.converse(engine, held, sampling)), {}

@@ -32,8 +32,9 @@ from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping
 from finetune.data.mix import SHARES, clear, load_mix, said_of
 from finetune.data.preview import Segment, preview
+from finetune.data.printed import summary
 from finetune.data.read import ENDINGS
-from finetune.data.report import report, summary, write_rejected
+from finetune.data.report import report, write_rejected
 from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash
 from finetune.data.samples import DIRTY, Sample, samples
 from finetune.data.search import all_known, next_with, preview_replace, walkable

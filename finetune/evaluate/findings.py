@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from finetune.evaluate.arms import MODELS
 from finetune.evaluate.kinds import KINDS
 from finetune.evaluate.scores import METRICS
-from finetune.evaluate.task import ARMS, LEFT_OUT
+from finetune.evaluate.table import table
+from finetune.evaluate.task import ARMS
 from finetune.evaluate.verdict import CODES
 from finetune.records import Count, Interval, Json, Moment, Number, Record, Seconds
 
@@ -123,12 +123,8 @@ class Report(Record):
     at: Moment | None = None
 
     def __str__(self) -> str:
-        """Every arm with its score, interval and cost as a small table, and the verdict under it."""
-        lines = [f"{self.n} held-out rows, {self.excluded} excluded because they were trained on; {self.metric}"]
-        lines += [f"{self.left_out} held-out rows were skipped: they {LEFT_OUT}."] if self.left_out else []
-        lines += [f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}"]
-        lines += [_line(name, arm) for name, arm in self.arms.items()]
-        return "\n".join([*lines, *([self.verdict.sentence] if self.verdict else [])])
+        """As it is printed."""
+        return table(self)
 
     def as_json(self) -> Json:
         """What is written and printed: without what was not set.
@@ -138,14 +134,6 @@ class Report(Record):
             'helped'
         """
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def _line(name: str, arm: Arm) -> str:
-    interval = f"{arm.ci[0]:.3f} to {arm.ci[1]:.3f}" if arm.ci else "–"
-    score = f"{arm.score:.3f}" if arm.score is not None else "–"
-    loss = f"{arm.loss:.3f}" if arm.loss is not None else "–"
-    cost = f"{arm.prompt_tokens:>15.0f}{arm.seconds:>10.2f}" if name in MODELS else f"{'–':>15}{'–':>10}"
-    return f"{name:<12}{score:>8}  {interval:<16}{loss:>7}{cost}"
 
 
 class ArmAnswer(Record):

@@ -3,28 +3,33 @@
     from gradio_client import Client
 
     client = Client("http://127.0.0.1:7860")
-    client.predict("recipes", api_name="/check_data")["dataset"]
+    json.loads(client.predict("recipes", api_name="/check_data"))["dataset"]
 
-Every other function of the page is private. Ids are checked for their owner as everywhere: at home that is ``local``,
-on a shared server whoever the key belongs to that comes with the call. An MCP client finds the same functions under
-``/gradio_api/mcp/`` if the package `mcp` is installed (`is_offered`); docs/tools.md shows both.
+Answers are JSON as text: of other values, MCP clients get Python's ``str``. Every other function of the page is
+private. Ids are checked for their owner as everywhere: at home that is ``local``, on a shared server whoever the key
+belongs to that comes with the call. An MCP client finds the same functions under ``/gradio_api/mcp/`` if the package
+`mcp` is installed (`is_offered`); docs/tools.md shows both.
 """
 
 import importlib.util
+import inspect
 import json
 import re
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, aclosing, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import ConfigDict, ValidationError, validate_call
 
 from finetune import chat, data, evaluate, settings, train
-from finetune.chat import talk
+from finetune.api.errors import explain
+from finetune.chat import checked, talk
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.ledger import Ledger
 from finetune.records import Json
@@ -60,25 +65,55 @@ def publish(services: Services) -> None:
     gr.api(tools.chat)
 
 
-def answer_in_json(page: gr.Blocks) -> None:
-    """Have the MCP server of a served page answer in JSON; Gradio's own answers are Python's ``str`` of a value."""
-    if server := page.mcp_server_obj:
-        text = server.postprocess_output_data
-        server.postprocess_output_data = lambda found, root: text([*map(json.dumps, found)], root)  # type: ignore[method-assign]
+def told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Tell the client what it can mend: a `FinetuneError`, a value of the wrong type. Gradio tells of no other error.
+
+    Example:
+        >>> @told
+        ... def status(self, request: gr.Request, run: str = "") -> str: ...
+    """
+    typed = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+    names = [*inspect.signature(function).parameters]
+
+    @contextmanager
+    def telling() -> Generator[None]:
+        try:
+            yield
+        except FinetuneError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        except ValidationError as error:
+            if error.title != function.__qualname__:
+                raise  # not about the arguments
+            first = error.errors()[0]
+            name = names[place] if isinstance(place := first["loc"][0], int) else place
+            raise gr.Error(explain([first | {"loc": ("body", name)}]).what, print_exception=False) from error
+
+    @wraps(function)
+    def at_once(*given: Any, **named: Any) -> Any:
+        with telling():
+            return typed(*given, **named)
+
+    @wraps(function)
+    async def later(*given: Any, **named: Any) -> Any:
+        with telling():
+            return await typed(*given, **named)
+
+    return later if inspect.iscoroutinefunction(function) else at_once
 
 
 class Tools:
     """The functions. Gradio takes what it says about each, and about its arguments, from signature and docstring.
 
     Example:
-        >>> Tools(services).check_data("recipes", request)["trainable"]
+        >>> json.loads(Tools(services).check_data("recipes", request))["trainable"]
         True
     """
 
     def __init__(self, services: Services):
         self.services = services
 
-    def check_data(self, source: str, request: gr.Request, prompt: str = "", answer: str = "") -> dict:
+    @told
+    def check_data(self, source: str, request: gr.Request, prompt: str = "", answer: str = "") -> str:
         """Check a dataset for fine-tuning a chat model, and keep it: how many rows can be used, and every problem.
 
         Args:
@@ -86,15 +121,16 @@ class Tools:
             prompt: for unusual columns only: that of the prompt, or a text with columns such as "Mail: {email}"
             answer: for unusual columns only: that of the answer
         Returns:
-            the report, with the dataset's id for plan and train
+            JSON: the report, with the dataset's id for plan and train
         """
-        with told():
-            owner = self._owner(request)
-            mapping = data.Mapping(user=prompt, assistant=answer) if answer else None
-            record, dataset = self._kept(source, owner, mapping)
-            return {"dataset": record.id, "trainable": bool(dataset.examples), **data.report(dataset)}
+        owner = self._owner(request)
+        mapping = data.Mapping(user=prompt, assistant=answer) if answer else None
+        record, dataset = self._kept(source, owner, mapping)
+        found = {"dataset": record.id, "trainable": bool(dataset.examples), **data.report(dataset)}
+        return json.dumps(found)
 
-    def plan(self, dataset: str, request: gr.Request, preset: str = "balanced", settings: dict | None = None) -> dict:
+    @told
+    def plan(self, dataset: str, request: gr.Request, preset: str = "balanced", settings: dict | None = None) -> str:
         """Measure a few batches on this machine, and foresee the time and memory of a training run.
 
         Args:
@@ -102,13 +138,13 @@ class Tools:
             preset: quick, balanced or thorough
             settings: changes to the preset, such as {"epochs": 1, "model": "owner/name"}
         Returns:
-            steps, seconds, memory in bytes, and a sentence with them
+            JSON: steps, seconds, memory in bytes, and a sentence with them
         """
-        with told():
-            record, config = self._dataset(dataset, request), _config(preset, settings)
-            return train.plan(config, train.measure(config, Path(record.folder))).as_dict()
+        record, config = self._dataset(dataset, request), _config(preset, settings)
+        return json.dumps(train.plan(config, train.measure(config, Path(record.folder))).as_dict())
 
-    def train(self, dataset: str, request: gr.Request, preset: str = "balanced", settings: dict | None = None) -> dict:
+    @told
+    def train(self, dataset: str, request: gr.Request, preset: str = "balanced", settings: dict | None = None) -> str:
         """Begin to fine-tune a small model on a dataset with LoRA. Returns at once; ask status how far it is.
 
         Args:
@@ -116,27 +152,28 @@ class Tools:
             preset: quick, balanced or thorough
             settings: changes to the preset, such as {"epochs": 1, "model": "owner/name"}
         Returns:
-            the run's id and state
+            JSON: the run's id and state
         """
-        with told():
-            owner, record = self._owner(request), self._dataset(dataset, request)
-            return self._state(train.start(self.services.store, _config(preset, settings), record, owner))
+        owner, record = self._owner(request), self._dataset(dataset, request)
+        run = train.start(self.services.store, _config(preset, settings), record, owner)
+        return json.dumps(self._state(run))
 
-    def status(self, request: gr.Request, run: str = "") -> dict:
+    @told
+    def status(self, request: gr.Request, run: str = "") -> str:
         """How far a training run is: its state, step, losses and the seconds left. Without a run: all of them.
 
         Args:
             run: the run's id; leave it empty to list every run
         Returns:
-            the state of the run, or a list of runs
+            JSON: the state of the run, or a list of runs
         """
-        with told():
-            owner = self._owner(request)
-            if run:
-                return self._state(self.services.run_of(owner, run))
-            return {"runs": [self._state(one) for one in self.services.store.runs(owner=owner)]}
+        owner = self._owner(request)
+        if run:
+            return json.dumps(self._state(self.services.run_of(owner, run)))
+        return json.dumps({"runs": [self._state(one) for one in self.services.store.runs(owner=owner)]})
 
-    def verdict(self, run: str, request: gr.Request, rows: int = 100, seconds: float = A_CALL) -> dict:
+    @told
+    def verdict(self, run: str, request: gr.Request, rows: int = 100, seconds: float = A_CALL) -> str:
         """Did fine-tuning help? Base, few-shot, retrieval and tuned model answer the same held-out rows.
 
         That takes minutes: while the state is "measuring", call it again; answers are kept.
@@ -146,22 +183,22 @@ class Tools:
             rows: the most held-out rows to ask
             seconds: how long this call goes on at most
         Returns:
-            state "measuring" with how many answers there are, or "done" with the report and its verdict
+            JSON: state "measuring" with how many answers there are, or "done" with the report and its verdict
         """
-        with told():
-            own = self.services.run_of(self._owner(request), run)
-            if not (rows >= 1 and 0 < seconds <= MOST_SECONDS):
-                raise ConfigError(
-                    "This is out of range.", where="rows, seconds", fix=f"Use 1 or more, at most {MOST_SECONDS:g} s."
-                )
-            talk.refuse_untuned(own)
-            task = evaluate.of_run(own, self.services.store, limit=rows)
-            done, of = self._measured(task, seconds)
-            found = evaluate.conclude(task, self.services.store.dataset(own.dataset).title)
-            if done < of or not found.verdict:
-                return {"state": "measuring", "done": done, "of": of}
-            return {"state": "done", **found.as_json()}
+        own = self.services.run_of(self._owner(request), run)
+        if not (rows >= 1 and 0 < seconds <= MOST_SECONDS):
+            raise ConfigError(
+                "This is out of range.", where="rows, seconds", fix=f"Use 1 or more, at most {MOST_SECONDS:g} s."
+            )
+        talk.refuse_untuned(own)
+        task = evaluate.of_run(own, self.services.store, limit=rows)
+        done, of = self._measured(task, seconds)
+        found = evaluate.conclude(task, self.services.store.dataset(own.dataset).title)
+        if done < of or not found.verdict:
+            return json.dumps({"state": "measuring", "done": done, "of": of})
+        return json.dumps({"state": "done", **found.as_json()})
 
+    @told
     async def chat(
         self,
         run: str,
@@ -170,7 +207,7 @@ class Tools:
         system: str = "",
         max_tokens: int = 256,
         temperature: float = 0.0,
-    ) -> dict:
+    ) -> str:
         """Ask the base and the tuned model of a run the same prompt.
 
         Args:
@@ -180,19 +217,18 @@ class Tools:
             max_tokens: the longest answer, in tokens
             temperature: 0 for the likeliest answer, at most 2
         Returns:
-            base and tuned, each with its text, tokens, seconds and why it ended
+            JSON: base and tuned, each with its text, tokens, seconds and why it ended
         """
-        with told():
-            own = self.services.run_of(self._owner(request), run)
-            facts = self.services.store.dataset(own.dataset).facts
-            held, sampling = talk.both(own, facts, system or None), chat.sampling(max_tokens, temperature)
-            asks, model = held.asks(prompt), own.config["model"]
-            replies: list[chat.Reply] = []
-            async with aclosing(self.services.engine.astream(asks, model, sampling, threading.Event())) as steps:
-                async for replies in steps:  # noqa: B007 - the last one counts
-                    pass
-            base, tuned = replies
-            return {"base": base.as_dict(), "tuned": tuned.as_dict()}
+        own = self.services.run_of(self._owner(request), run)
+        facts = self.services.store.dataset(own.dataset).facts
+        held, sampling = checked.both(own, facts, system or None), checked.sampling(max_tokens, temperature)
+        asks, model = held.asks(prompt), own.config["model"]
+        replies: list[chat.Reply] = []
+        async with aclosing(self.services.engine.astream(asks, model, sampling, threading.Event())) as steps:
+            async for replies in steps:  # noqa: B007 - the last one counts
+                pass
+        base, tuned = replies
+        return json.dumps({"base": base.as_dict(), "tuned": tuned.as_dict()})
 
     # Whose, and what
 
@@ -250,20 +286,6 @@ class Tools:
             "seconds_left": now.eta,
             "reason": run.reason,
         }
-
-
-@contextmanager
-def told() -> Generator[None]:
-    """Tell a `FinetuneError` to the client; Gradio tells nothing of any other.
-
-    Example:
-        >>> with told():
-        ...     train.stop(store, run.id)
-    """
-    try:
-        yield
-    except FinetuneError as error:
-        raise gr.Error(str(error), print_exception=False) from error
 
 
 def _config(preset: str, changes: Json | None) -> train.TrainConfig:

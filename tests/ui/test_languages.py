@@ -44,6 +44,10 @@ UNSHOWN = {
     "notebook.py": "in English, as the command line is",
     "ui/tools.py": "read by programs",
     "__main__.py": "the command line",
+    "__init__.py": "the library",
+    "chat/checked.py": "asked by the command line, the library and programs",
+    "data/printed.py": "printed",
+    "evaluate/table.py": "printed",
     "evaluate/printout.py": "written into files",
 }
 """Files whose texts no visitor reads on the page, and why."""

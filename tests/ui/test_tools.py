@@ -59,7 +59,7 @@ def of_gradio(address: str, key: str = "") -> Ask:
     client = Client(address, verbose=False, headers={"Authorization": f"Bearer {key}"} if key else None)
 
     def ask(name: str, **given: Any) -> Any:
-        return client.predict(**given, api_name=f"/{name}")
+        return json.loads(client.predict(**given, api_name=f"/{name}"))
 
     return ask
 
@@ -138,6 +138,23 @@ def test_what_goes_wrong_is_said(address: str, client: Callable[[str], Ask]) -> 
     ):
         with pytest.raises(Exception, match=told.replace("?", r"\?")):
             ask(name, **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("check_data", {"source": 5}, "Invalid type for 'source'"),
+        ("train", {"dataset": "d00000000", "settings": [1]}, "Invalid type for 'settings'"),
+        ("verdict", {"run": "r00000000", "rows": "many"}, "Invalid type for 'rows'"),
+        ("chat", {"run": "r00000000", "prompt": ["Hi"]}, "Invalid type for 'prompt'"),
+        ("chat", {"run": "r00000000", "prompt": "Hi", "temperature": "hot"}, "Invalid type for 'temperature'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(address: str, name: str, given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(Exception, match=expected):
+        of_gradio(address)(name, **given)
+    with pytest.raises(Exception, match="validation error"):
+        of_mcp(address)(name, **given)
 
 
 def test_rows_come_as_text_or_by_name(address: str) -> None:
