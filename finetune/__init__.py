@@ -1,11 +1,38 @@
 """Before & After: fine-tune a small language model and see, with evidence, whether it helped.
 
 The folders follow the journey: `data` -> `models` -> `train` -> `chat` -> `evaluate` -> `export`. The interfaces are
-`ui` (the page), `cli` (``python -m finetune``) and `api` (OpenAI-compatible HTTP).
+`ui` (the page), `cli` (``python -m finetune``), `api` (OpenAI-compatible HTTP) and `notebook`, which is offered here:
+
+    >>> import finetune
+    >>> run = finetune.load("sample_data/recipes").train(preset="quick")
+    >>> print(run.chat("Title: Toast"), run.evaluate(), sep="\\n")
+
+It is imported when it is first used: whatever needs only a part of the package need not wait for the rest.
 """
 
 import os
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FinetuneError
+
+__version__ = "0.1.0"
+__all__ = ["Answers", "FinetuneError", "Rows", "TunedModel", "load", "run", "runs"]
 
 # Training data is private: libraries must not send telemetry, unless the user has enabled it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+if TYPE_CHECKING:
+    from finetune.notebook import Answers, Rows, TunedModel, load, run, runs
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from finetune import notebook
+
+        return getattr(notebook, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,6 +26,15 @@ class FinetuneError(Exception):
         self.code = code or type(self).code
         super().__init__(" ".join(part for part in (f"{where}:" if where else "", what, fix) if part))
 
+    def as_dict(self) -> dict[str, str]:
+        """For programs: the parts apart.
+
+        Example:
+            >>> DataError("The file is empty.", where="rows.jsonl", fix="Add at least one example.").as_dict()["where"]
+            'rows.jsonl'
+        """
+        return {"code": self.code, "message": self.what, "where": self.where, "fix": self.fix}
+
 
 class DataError(FinetuneError, ValueError):
     """A file or a row that cannot be used."""

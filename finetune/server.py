@@ -15,7 +15,7 @@ from finetune.export import chat_engine
 from finetune.guard import Guard, is_loopback, sweep
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui import page, theme
+from finetune.ui import page, theme, tools
 
 SHARED_NOTICE = (
     "Others can reach this address, so the server is shared: each browser sees only its own data and runs, the API "
@@ -106,8 +106,9 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,  # it would show everyone how many people use what
         "ssr_mode": False,  # its proxy would hide the Host header that browsers send
-        "footer_links": ["gradio", "settings"],
+        "footer_links": ["api", "gradio", "settings"],
         "show_error": False,
+        "mcp_server": tools.is_offered(),
     }
 
 

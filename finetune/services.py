@@ -50,8 +50,12 @@ class Services:
         """One of the visitor's datasets. Raises the same `RunError` for a missing one and for another visitor's."""
         if not dataset_id:
             raise RunError("No dataset is chosen.", fix="Load one on the Data tab.", code="dataset_unknown")
+        return self.dataset_of(owner(browser), dataset_id)
+
+    def dataset_of(self, name: str, dataset_id: str) -> DatasetRecord:
+        """The dataset with this id if it is this owner's. Raises the same `RunError` for any other."""
         record = self.store.dataset(dataset_id)
-        if record.owner != owner(browser):
+        if record.owner != name:
             raise no_dataset(dataset_id)
         return record
 

@@ -44,7 +44,7 @@ def serving(
         process = zygote().fork(Command(served, told, str(ROOT), str(log), str(log)))
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait(address, process)
+        answering(address, process)
         yield address
     finally:
         process.terminate()
@@ -67,7 +67,8 @@ def page_alone(store: Store, engine: Engine) -> Iterator[str]:
     gr.close_all(verbose=False)
 
 
-def _wait(address: str, process: subprocess.Popen | Forked) -> None:
+def answering(address: str, process: subprocess.Popen | Forked) -> None:
+    """Wait until the app answers; fails when it has ended, or after a minute."""
     for _ in range(240):
         try:
             urllib.request.urlopen(address, timeout=2).read(1)

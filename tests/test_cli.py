@@ -54,7 +54,9 @@ def test_check_says_no_when_nothing_can_be_trained(tmp_path: Path, tiny: Path) -
 def test_unreadable_input_exits_with_2(tmp_path: Path) -> None:
     code, answer, errors = call("check", str(tmp_path / "nothing.jsonl"))
     assert code == 2
-    assert answer["rows"] == answer["accepted"] + answer["rejected"] == 0
+    assert set(answer) == {"error"}
+    assert set(answer["error"]) == {"code", "message", "where", "fix"}
+    assert answer["error"]["where"].endswith("nothing.jsonl")
     assert "There is no such file" in errors
 
 
@@ -125,6 +127,9 @@ def test_a_failed_run_says_why(small_dataset: data.Dataset, tiny: Path, tmp_path
     assert code == 1
     assert (answer["state"], answer["code"]) == ("failed", "model_unavailable")
     assert "weights cannot be loaded" in answer["reason"]
+    error = answer["error"]
+    assert (error["code"], error["message"], error["where"]) == (answer["code"], answer["reason"], answer["run"])
+    assert error["fix"].startswith("Use --set model=")
 
 
 @pytest.mark.parametrize("verb", ["train", "plan"])
@@ -134,20 +139,19 @@ def test_a_run_that_nothing_could_use_does_not_begin(
 ) -> None:
     code, answer, _ = call(verb, str(small_dataset.path), "--set", f"model={tiny}", f"target_modules={layers}")
     assert code == 2
-    said = answer["reason"] if verb == "train" else answer["error"]["message"]
-    assert said.startswith("target_modules: The ")
-    assert "Use all-linear, or some of: q_proj, k_proj" in said
+    assert answer["error"]["where"] == "target_modules"
+    assert answer["error"]["fix"].startswith("Use all-linear, or some of: q_proj, k_proj")
 
 
 def test_training_cannot_begin(small_dataset: data.Dataset, tmp_path: Path) -> None:
     code, answer, _ = call("train", str(small_dataset.path), "--set", "epocs=1")
-    assert (code, answer["state"], answer["code"]) == (2, "failed", "config_invalid")
+    assert (code, answer["error"]["code"], answer["error"]["where"]) == (2, "config_invalid", "epocs")
     code, answer, _ = call("train", str(tmp_path / "nothing.jsonl"))
-    assert (code, answer["code"]) == (2, "no_such_file")
+    assert (code, answer["error"]["code"]) == (2, "no_such_file")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"messages": []}\n')
     code, answer, _ = call("train", str(bad))
-    assert (code, answer["code"]) == (1, "data_not_trainable")
+    assert (code, answer["error"]["code"]) == (1, "data_not_trainable")
 
 
 def test_an_unknown_run_exits_with_2() -> None:
@@ -278,4 +282,4 @@ def test_a_push_replaces_only_when_told(
         assert json.loads(capsys.readouterr().out)["path"] == "https://hub/me/x"
     assert seen == [False, True]
     assert main(["export", exported[1], "--to", "adapter", "--replace", "--json"]) == 2
-    assert "--replace" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert json.loads(capsys.readouterr().out)["error"]["where"] == "--replace"

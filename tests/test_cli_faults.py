@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from finetune import data, models
+from finetune import __version__, data, models
 from finetune.cli import main
 from finetune.store import Store
-from tests.conftest import train_tiny
+from finetune.train import TrainConfig
+from tests.conftest import conversation, train_tiny
 from tests.serving import free_port
 from tests.zygote import ROOT, python
 
@@ -32,6 +33,77 @@ def test_an_output_that_cannot_be_written_is_a_sentence() -> None:
 def test_a_closed_output_is_no_bug() -> None:
     done = shell('"$PY" -m finetune runs >&-')
     assert (done.returncode, done.stderr) == (0, "")
+
+
+ROWS = "".join(json.dumps({"messages": conversation(f"Hi {i}", f"Ho {i}")}) + "\n" for i in range(3))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        'cat "$ROWS" | "$PY" -m finetune check - --json',
+        'cat "$ROWS" | "$PY" -m finetune check /dev/stdin --json',
+        '"$PY" -m finetune check /dev/stdin --json < "$ROWS"',
+        '"$PY" -m finetune check <(cat "$ROWS") --json',
+        '"$PY" -m finetune check <(head -2 "$ROWS") <(tail -1 "$ROWS") --json',
+        '"$PY" -m finetune check "$ROWS" --validation <(head -1 "$ROWS") --json',
+    ],
+    ids=["dash", "stdin", "redirected", "substituted", "several", "validation"],
+)
+def test_rows_can_be_piped_in(command: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(ROWS, encoding="utf-8")
+    done = shell(f"ROWS={tmp_path / 'rows.jsonl'}; {command}")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["rows"], answer["accepted"]) == (3, 3)
+    assert "/tmp" not in str(answer["name"])
+    if "validation" in command:
+        assert answer["validation"]["rows"] == 1
+    elif "check - " in command:
+        assert answer["command"] == "python -m finetune train -"
+
+
+@pytest.mark.parametrize(("piped", "code"), [("< /dev/null", "empty_file"), ("<&-", "data_unreadable")])
+def test_nothing_piped_in_is_a_sentence(piped: str, code: str) -> None:
+    done = shell(f'"$PY" -m finetune check - --json {piped}')
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == code
+
+
+def test_a_pipe_without_end_is_cut_off() -> None:
+    done = shell('FINETUNE_MAX_UPLOAD_MB=2 "$PY" -m finetune check /dev/zero')
+    assert done.returncode == 2
+    assert "error: /dev/zero: More than 2 MB came through the pipe." in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["preview", "train", "runs"])
+def test_a_home_that_cannot_be_written_is_a_sentence(verb: str) -> None:
+    """/sys/kernel can be written by nobody, and no file can be made in it, not even by root."""
+    data = ["sample_data/recipes"] if verb != "runs" else []
+    nowhere = {**os.environ, "FINETUNE_HOME": "/sys/kernel", "HF_HUB_OFFLINE": "1"}
+    done = python("-m", "finetune", verb, *data, "--json", environment=nowhere)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["where"].startswith("/sys/kernel")
+    assert "set FINETUNE_HOME to a folder you can write to" in error["fix"]
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"before-after {__version__}\n"
+
+
+@pytest.mark.parametrize("verb", ["train", "plan"])
+def test_help_lists_the_settings(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    said = capsys.readouterr().out
+    for name, field in TrainConfig.model_fields.items():
+        assert f"  {name} (" in said
+        assert str(field.description).split(".")[0][:40] in said
 
 
 def test_the_app_takes_the_options_of_serve() -> None:
@@ -101,7 +173,7 @@ def test_sampling_out_of_range_is_refused(
 ) -> None:
     run = train_tiny(store, tiny, small_dataset, max_steps=1)
     assert main(["chat", run.id, "--prompt", "Hi", *option]) == 2
-    assert f"error: {option[0]}: " in capsys.readouterr().err
+    assert f"error: {option[0].removeprefix('--')}: This is out of range. Use " in capsys.readouterr().err
 
 
 def test_a_seed_repeats_an_answer(

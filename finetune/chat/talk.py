@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from finetune import data
+from finetune.chat.adapters import Adapter
 from finetune.chat.engine import Ask
 from finetune.chat.reply import GREEDY, Reply, Sampling
 from finetune.store import Run
@@ -82,6 +83,15 @@ class Talk:
         for question, answer in asked:
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return [*messages, {"role": "user", "content": prompt}]
+
+
+def refuse_untuned(run: Run, step: int | None = None) -> None:
+    """See that there is a tuned model, before a base is loaded or hundreds of answers are begun.
+
+    Raises:
+        RunError: the run has no adapter, or no checkpoint of this step.
+    """
+    Adapter(run, step).folder()
 
 
 def single(rows: Sequence[data.Example]) -> list[data.Example]:

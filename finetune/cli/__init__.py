@@ -1,7 +1,9 @@
 """The command line: the same functions as the page, for scripts and terminals.
 
-With ``--json``, stdout is exactly one JSON object; everything else goes to stderr. Exit codes: 0 success,
-1 a negative result (data not trainable, run failed), 2 wrong usage or unreadable input.
+With ``--json``, stdout is exactly one JSON object; everything else goes to stderr. What goes wrong is always
+``{"error": {"code", "message", "where", "fix"}}``; a run that failed has its figures beside it. Exit codes: 0 success,
+1 a negative result (data not trainable, run failed), 2 wrong usage or unreadable input. Installed with
+``pip install .``, the command is ``before-after`` instead of ``python -m finetune``.
 """
 
 import argparse
@@ -9,9 +11,16 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from finetune.errors import ConfigError, FinetuneError
+from finetune import __version__
+from finetune.errors import ConfigError, FinetuneError, RunError
+from finetune.files import FULL, NOT_WRITABLE
+
+INSTALLED = "before-after"
+PROGRAM = INSTALLED if Path(sys.argv[0]).stem == INSTALLED else "python -m finetune"
+"""How this was started, and can be again: the installed command, or the package in its folder."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,15 +40,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _options(arguments)
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            code, answer = options.verb(options)
+            code, answer = _done(options)
     except FinetuneError as error:
-        code, answer = 2, {"error": {"code": error.code, "message": str(error)}}
+        code, answer = 2, {"error": error.as_dict()}
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        code, answer = 130, {"error": {"code": "interrupted", "message": "Interrupted."}}
+        code, answer = 130, {"error": RunError("Interrupted.", code="interrupted").as_dict()}
     if as_json:
         print(json.dumps(answer))
     return code
+
+
+def _done(options: argparse.Namespace) -> tuple[int, Any]:
+    """What the verb answers.
+
+    Raises:
+        FinetuneError: what it raises, also instead of what the system says of a file (code ``not_writable``).
+    """
+    try:
+        code, answer = options.verb(options)
+    except OSError as error:  # one that names no file is about the output, which `__main__` tells
+        if isinstance(error, FinetuneError) or error.filename is None or error.errno not in (*FULL, *NOT_WRITABLE):
+            raise
+        raise RunError(
+            f"This cannot be read or written ({error.strerror}).",
+            where=str(error.filename),
+            fix="Check its permissions and the free space, or set FINETUNE_HOME to a folder you can write to.",
+            code="not_writable",
+        ) from error
+    return code, answer
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -52,7 +81,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise ConfigError(
             f"Unrecognized arguments: {' '.join(unknown)}.",
-            fix=f"See: python -m finetune {arguments[0]} --help",
+            fix=f"See: {PROGRAM} {arguments[0]} --help",
             code="usage",
         )
     return options
@@ -63,10 +92,11 @@ def _parser(only: str | None = None) -> _Parser:
     own, and importing every station takes a second.
     """
     parser = _Parser(
-        prog="python -m finetune",
+        prog=PROGRAM,
         allow_abbrev=False,
         description="Fine-tune a small language model, and see whether it helped.",
     )
+    parser.add_argument("--version", action="version", version=f"{INSTALLED} {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
     for name, (text, arguments) in VERBS.items():
         sub = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -101,8 +131,8 @@ def _rows_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         nargs="+",
-        help="a file (or several), a folder with a train.* file, hub:owner/name[:config[:split]], or a YAML file with "
-        "data: PATH",
+        help="a file (or several), a folder with a train.* file, hub:owner/name[:config[:split]], - for what is piped "
+        "in, or a YAML file with data: PATH",
     )
     parser.add_argument("--model", help="model whose tokenizer counts the tokens; default: the default model")
     parser.add_argument(
@@ -128,13 +158,18 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune import train
-    from finetune.cli import source
+    from finetune.cli import source, verbs
 
     parser.add_argument(
-        "data", nargs="+", help="a dataset (or several files), or a YAML file of settings with a line 'data: PATH'"
+        "data",
+        nargs="+",
+        help="a dataset (or several files, or - for what is piped in), or a YAML file of settings with a line "
+        "'data: PATH'",
     )
     source.add_rows(parser)
     source.add_settings(parser, ": " + ", ".join(one.name for one in train.PRESETS))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = verbs.settings_help()
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:

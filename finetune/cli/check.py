@@ -7,7 +7,6 @@ quick, and importing what trains, chats and exports takes longer than checking a
 import argparse
 import sys
 from dataclasses import replace
-from itertools import groupby
 
 from finetune import data, models
 from finetune.cli.source import Asked, quickly_asked
@@ -32,14 +31,7 @@ def log(text: str) -> None:
 def check(options: argparse.Namespace) -> Answer:
     """`check FILE`: exit 0 if the data can be trained on, 1 if not, 2 if it cannot be read."""
     wanted = quickly_asked(options)
-    try:
-        dataset = wanted.dataset()
-    except DataError as error:
-        problem = {"code": error.code, "severity": "error", "count": 1, "lines": []}
-        problem |= {"message": error.what, "hint": error.fix}
-        print(error)
-        counts = {"format": None, "rows": 0, "accepted": 0, "rejected": 0, "trainable": False}
-        return 2, {**counts, "problems": [problem], "tokens": {}, "columns": [], "fixes": [], "split": None}
+    dataset = wanted.dataset()
     stats = _tokens(dataset, wanted)
     will_train = stats.will_train if stats else None
     trainable = will_train.rows > 0 if will_train else bool(dataset.examples)
@@ -59,10 +51,7 @@ def check(options: argparse.Namespace) -> Answer:
 
 
 def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
-    print(f"{name}: {dataset.format or 'unknown format'}, {dataset.rows} rows, {len(dataset.rejected)} rejected")
-    for found in answer["problems"]:
-        lines = _lines(dataset, found["lines"])
-        print(f"  {found['severity']}: {found['message']} ({found['count']}x, line {lines}) {found['hint']}")
+    print(*data.summary(name, dataset, answer["problems"]), sep="\n")
     if tokens := answer["tokens"]:
         _print_tokens(tokens)
     if answer["fixes"]:
@@ -76,13 +65,6 @@ def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _lines(dataset: data.Dataset, lines: list[int]) -> str:
-    """Line numbers, of several files after the name of each: ``a.jsonl 3, 5; b.csv 2``."""
-    found = [dataset.place(line).rpartition(" ")[::2] for line in lines]
-    by_file = [(name, [line for _, line in of]) for name, of in groupby(found, key=lambda one: one[0])]
-    return "; ".join(f"{name} {', '.join(numbers)}".strip() for name, numbers in by_file)
 
 
 def _print_tokens(tokens: Json) -> None:

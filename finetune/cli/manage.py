@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from finetune import settings, train
+from finetune.cli import PROGRAM
 from finetune.cli.verbs import Answer, outcome
 from finetune.errors import ConfigError
 from finetune.records import Json
@@ -42,7 +43,7 @@ def runs(options: argparse.Namespace) -> Answer:
         best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
         print(f"{run.id}  {train.state_word(run):<10} {run.step:>5}/{run.steps:<5} {best:>6}  {run.name}")
     if not rows:
-        print("No runs yet. Start one with: python -m finetune train sample_data/recipes")
+        print(f"No runs yet. Start one with: {PROGRAM} train sample_data/recipes")
     return 0, {"runs": rows}
 
 
@@ -120,7 +121,7 @@ def datasets(options: argparse.Namespace) -> Answer:
         fixed = f" (fixes: {', '.join(row['applied'])})" if row["applied"] else ""
         print(f"{row['dataset']}  {row['rows'] or 0:>7,} rows  {uses:>7}  {row['name']}{version}{fixed}")
     if not rows:
-        print("No datasets yet. Add one with `python -m finetune train FILE` or on the Data tab.")
+        print(f"No datasets yet. Add one with `{PROGRAM} train FILE` or on the Data tab.")
     return 0, {"datasets": rows}
 
 
@@ -154,7 +155,7 @@ def _until(store: Store, ids: Sequence[str], ask: Callable[[Store, str], Any], s
 
 def _say(run: Run, before: str = "") -> None:
     if run.state == "running":
-        print(f"{run.id}  still running. The request was sent; check again with: python -m finetune runs")
+        print(f"{run.id}  still running. The request was sent; check again with: {PROGRAM} runs")
     else:
         print(f"{run.id}  {before}{train.state_word(run)}.{f' {run.reason}' if run.reason else ''}")
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import data, models
+from finetune.cli import PROGRAM
+from finetune.cli.piped import file_of
 from finetune.data.split import HELD_OUT
 from finetune.errors import ConfigError
 from finetune.records import Json
@@ -74,20 +76,26 @@ class Asked:
             DataError: it cannot be read, or there is no such column or fix.
             ModelError: a fix counts tokens, and the model is not here.
         """
-        read = data.load_mix(self.parts, self.validation) if self.parts else self._read()
+        read = self._read_all() if self.parts else self._read()
         if not self.fixes:
             return read
         given = self.fixed_with
         return data.apply(read, self.fixes, given.length(), given.system)
 
+    def _read_all(self) -> data.Dataset:
+        """The several files."""
+        parts = [replace(part, place=str(file_of(part.place))) for part in self.parts]
+        return data.load_mix(parts, self.validation and file_of(self.validation))
+
     def _read(self) -> data.Dataset:
         """The one file; a mapping that is clear from its columns is used, and said."""
         choices = () if self.header is None else (data.HEADER if self.header else data.NO_HEADER,)
-        read = data.load(self.place, self.validation, self.mapping, choices)
+        place, validation = file_of(self.place), self.validation and file_of(self.validation)
+        read = data.load(place, validation, self.mapping, choices)
         mapping = data.clear(read)
         if not mapping:
             return replace(read, applied=choices)
-        read = data.load(self.place, self.validation, mapping, choices)
+        read = data.load(place, validation, mapping, choices)
         return replace(read, applied=choices, problems=data.in_order([*read.problems, data.said_of(mapping)]))
 
     def command(self, verb: str = "train") -> str:
@@ -98,7 +106,7 @@ class Asked:
             'python -m finetune train my.csv --fix drop_duplicates'
         """
         places = [self.place] if self.place else [part.place for part in self.parts]
-        words = ["python", "-m", "finetune", verb, *map(str, places)]
+        words = [*PROGRAM.split(), verb, *map(str, places)]
         if not self.place and any(part.share != 1 for part in self.parts):
             words += ["--share", *(f"{part.share:g}" for part in self.parts)]
         words += ["--header", "yes" if self.header else "no"] if self.header is not None else []

@@ -5,20 +5,18 @@ Each takes the parsed options, and returns an exit code and the object that ``--
 
 import argparse
 import json
-import secrets
-import sys
 import tempfile
+import textwrap
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from finetune import chat, data, evaluate, settings, train
-from finetune.chat import talk
-from finetune.chat.adapters import Adapter
+from finetune import chat, data, evaluate, models, settings, train
+from finetune.chat import checked, talk
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
 from finetune.durations import roughly
-from finetune.errors import ConfigError, FinetuneError
+from finetune.errors import ConfigError, FinetuneError, RunError
 from finetune.records import Json
 from finetune.store import Run, Store
 from finetune.train.follow import follow
@@ -26,18 +24,18 @@ from finetune.train.follow import follow
 
 def train_verb(options: argparse.Namespace) -> Answer:
     """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
-    answer: Json = dict.fromkeys(("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter"))
     try:
         wanted, config = asked(options)
         dataset = _said(wanted.dataset())
         store = Store(settings.read().home)
-        started = train.start(store, config, data.save_dataset(store, dataset, fixed_with=wanted.fixed_with))
+        record = data.save_dataset(store, dataset, fixed_with=wanted.fixed_with)
+        models.find(config.model, log)  # the run needs it; once it is here, more is refused before anything is queued
+        started = train.start(store, config, record)
     except FinetuneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        no = 1 if error.code == "data_not_trainable" else 2
-        return no, answer | {"state": "failed", "code": error.code, "reason": str(error)}
+        log(f"error: {error}")
+        return (1 if error.code == "data_not_trainable" else 2), {"error": error.as_dict()}
     ended = follow(store, started.id)
-    return (0 if ended.state == "succeeded" else 1), answer | outcome(ended)
+    return (0 if ended.state == "succeeded" else 1), outcome(ended)
 
 
 def plan(options: argparse.Namespace) -> Answer:
@@ -72,7 +70,30 @@ def outcome(run: Run) -> Json:
     answer |= {
         key: getattr(run.result, key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")
     }
-    return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
+    if run.state == "succeeded":
+        return answer
+    answer |= {"code": run.code, "reason": run.reason}
+    if run.state != "failed":
+        return answer
+    fix = " ".join(f"{key}={value}" for key, value in train.remedy(run).items())
+    failed = RunError(run.reason or "The run failed.", where=run.id, fix=fix and f"Use --set {fix}", code=run.code)
+    return answer | {"error": failed.as_dict()}
+
+
+def settings_help() -> str:
+    """Every setting with its default and what it does, for the end of a verb's help.
+
+    Example:
+        >>> print(settings_help())
+        settings, for --set KEY=VALUE (default):
+          model (HuggingFaceTB/SmolLM2-135M-Instruct)
+              A Hub id (owner/name) or a local folder.
+    """
+    lines = ["settings, for --set KEY=VALUE (default):"]
+    for name, field in train.TrainConfig.model_fields.items():
+        lines.append(f"  {name} ({'automatic' if field.default is None else field.default})")
+        lines += textwrap.wrap(str(field.description), 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
 
 
 def chat_verb(options: argparse.Namespace) -> Answer:
@@ -82,14 +103,8 @@ def chat_verb(options: argparse.Namespace) -> Answer:
 
     store = Store(settings.read().home)
     run = store.run(options.run)
-    if not 0 <= options.strength <= 10:
-        raise ConfigError(f"{options.strength:g} is out of range.", where="--strength", fix="Use 0 to 10; 1 is normal.")
-    facts = store.dataset(run.dataset).facts
-    system = (facts.system if options.system is None else options.system) or ""
-    tuned = talk.Column("tuned", "Tuned", run, options.checkpoint, options.strength)
-    _refuse_untuned(run, options.checkpoint)
-    held = talk.Talk(run, (talk.Column("base", "Base"), tuned), system, facts.thinks)
-    sampling = _sampling(options)
+    held = checked.both(run, store.dataset(run.dataset).facts, options.system, options.checkpoint, options.strength)
+    sampling = checked.sampling(options.max_tokens, options.temperature, options.seed)
     if options.prompt is None and not options.json:
         with closing(chat.Engine(chat_engine.of_settings(store))) as engine:
             return min(1, terminal.converse(engine, held, sampling)), {}
@@ -97,15 +112,6 @@ def chat_verb(options: argparse.Namespace) -> Answer:
         raise ConfigError("--json needs a prompt.", where="--prompt", fix="Add --prompt TEXT.")
     replies = terminal.ask(chat.Engine(), held, options.prompt, sampling)
     return 0, {column.key: reply.as_dict() for column, reply in zip(held.columns, replies, strict=True)}
-
-
-def _sampling(options: argparse.Namespace) -> chat.Sampling:
-    if not 0 <= options.temperature <= 2:
-        raise ConfigError(f"{options.temperature:g} is out of range.", where="--temperature", fix="Use 0 to 2.")
-    seed = secrets.randbits(62) if options.seed is None else options.seed
-    if not 0 <= seed < 2**63:
-        raise ConfigError("This seed is out of range.", where="--seed", fix="Use a whole number from 0 on.")
-    return chat.Sampling(options.max_tokens, options.temperature, seed)
 
 
 def evaluate_verb(options: argparse.Namespace) -> Answer:
@@ -118,7 +124,7 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         run = store.run(options.run)
         asked = Path(options.data) if options.data else None
         if arms is None or "tuned" in arms:
-            _refuse_untuned(run)
+            talk.refuse_untuned(run)
         task = evaluate.of_run(run, store, held_out=asked, **more)
         source = options.data or store.dataset(run.dataset).title
     elif options.model and options.data:
@@ -129,17 +135,8 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         )
     _ask_all(task)
     found = evaluate.conclude(task, source)
-    _print_arms(found)
+    print(found)
     return 0, found.as_json()
-
-
-def _refuse_untuned(run: Run, step: int | None = None) -> None:
-    """See that there is a tuned model, before a base is loaded or hundreds of answers are begun.
-
-    Raises:
-        RunError: the run has no adapter, or no checkpoint of this step.
-    """
-    Adapter(run, step).folder()
 
 
 def _schema(path: str | None) -> Any:
@@ -159,23 +156,6 @@ def _ask_all(task: evaluate.Task) -> None:
     except KeyboardInterrupt:
         log("Stopped. Answers so far are kept; run the same command again to continue.")
         raise
-
-
-def _print_arms(found: evaluate.Report) -> None:
-    print(f"{found.n} held-out rows, {found.excluded} excluded because they were trained on; {found.metric}")
-    if found.left_out:
-        print(f"{found.left_out} held-out rows were skipped: they {evaluate.LEFT_OUT}.")
-    print(f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}")
-    for name, arm in found.arms.items():
-        low, high = arm.ci or (None, None)
-        interval = f"{low:.3f} to {high:.3f}" if low is not None else "–"
-        score = f"{arm.score:.3f}" if arm.score is not None else "–"
-        loss = f"{arm.loss:.3f}" if arm.loss is not None else "–"
-        asked = name in evaluate.MODELS
-        cost = f"{arm.prompt_tokens:>15.0f}{arm.seconds:>10.2f}" if asked else f"{'–':>15}{'–':>10}"
-        print(f"{name:<12}{score:>8}  {interval:<16}{loss:>7}{cost}")
-    if found.verdict:
-        print(found.verdict.sentence)
 
 
 def export_verb(options: argparse.Namespace) -> Answer:

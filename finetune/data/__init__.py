@@ -15,6 +15,7 @@ from finetune.data.example import Example, Problem, Rejected, in_order
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.guess import guess_mapping
 from finetune.data.hub import own_folder
+from finetune.data.hub import parse as hub_parts
 from finetune.data.library import (
     FixedWith,
     fixed_with,
@@ -31,6 +32,7 @@ from finetune.data.load import load, load_hub, raw_rows, with_validation
 from finetune.data.mapping import Mapping
 from finetune.data.mix import SHARES, clear, load_mix, said_of
 from finetune.data.preview import Segment, preview
+from finetune.data.printed import summary
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
 from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash
@@ -86,6 +88,7 @@ __all__ = [
     "fixed_with",
     "fixes",
     "guess_mapping",
+    "hub_parts",
     "held_out",
     "held_places",
     "in_order",
@@ -113,6 +116,7 @@ __all__ = [
     "samples",
     "save_dataset",
     "settle",
+    "summary",
     "token_stats",
     "undo_step",
     "visible",

@@ -18,6 +18,7 @@ from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
+from finetune.data.samples import or_sample
 from finetune.data.shapes import Remark, error_of, fields_of, judges, plain_chat, recognise, to_example
 from finetune.data.shapes.chat import unused_keys
 from finetune.data.shapes.content import bad, listed, unused
@@ -131,6 +132,7 @@ def train_file(path: Path) -> Path:
     Raises:
         DataError: the folder has none.
     """
+    path = or_sample(path)
     if not path.is_dir():
         return path
     found = sorted(file for file in path.iterdir() if file.stem == "train" and file.suffix in ENDINGS)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "sample_data"
+NAME = "sample_data"
+INSTALLED = Path(__file__).resolve().parents[1] / NAME
+FOLDER = INSTALLED if INSTALLED.is_dir() else INSTALLED.parents[1] / NAME
+"""Beside the package, or in it where that is installed."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,17 @@ class Sample:
 
 DIRTY = Sample("dirty.jsonl", "Deliberately dirty", "Gardening questions with all kinds of problems.")
 """For demonstrating the report, not for training."""
+
+
+def or_sample(path: Path) -> Path:
+    """The path itself, unless nothing is there and it names a sample: that comes with the package.
+
+    Example:
+        >>> or_sample(Path("sample_data/recipes")).is_dir(), or_sample(Path("my.csv"))
+        (True, PosixPath('my.csv'))
+    """
+    sample = path.parts[:1] == (NAME,) and not path.exists()
+    return FOLDER.joinpath(*path.parts[1:]) if sample else path
 
 
 def samples() -> tuple[Sample, ...]:

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from finetune.evaluate.kinds import KINDS
 from finetune.evaluate.scores import METRICS
+from finetune.evaluate.table import table
 from finetune.evaluate.task import ARMS
 from finetune.evaluate.verdict import CODES
 from finetune.records import Count, Interval, Json, Moment, Number, Record, Seconds
@@ -120,6 +121,10 @@ class Report(Record):
     origin: Literal["bundle"] | None = Field(None, alias="from")
     adapter: str | None = None
     at: Moment | None = None
+
+    def __str__(self) -> str:
+        """As it is printed."""
+        return table(self)
 
     def as_json(self) -> Json:
         """What is written and printed: without what was not set.

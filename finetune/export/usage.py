@@ -36,7 +36,7 @@ base = AutoModelForCausalLM.from_pretrained("{where}", dtype=torch.float32)
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 model.generation_config = GenerationConfig.from_pretrained("path/to/this/folder")
 {_ask(system, thinking)}"""
-    return f"With transformers and PEFT:\n\n{_note(system)}{fenced(code, 'python')}"
+    return f"With transformers and PEFT:\n\n{_note(system)}{fenced(code, 'python')}{_named(base)}"
 
 
 def merged(base: Base, files: Sequence[str], system: str | None = None, thinking: bool | None = None) -> str:
@@ -62,6 +62,17 @@ def gguf_lora(base: Base, files: Sequence[str], system: str | None = None, think
     needs = f"`base.gguf` is {inline(base.name)} itself as GGUF: the adapter fits no other model."
     command = _llama_cpp(llama_command("base.gguf", system, names[0], thinking))
     return "\n\n".join([command, *_ollama(files), needs, *_others(names, files)])
+
+
+def _named(base: Base) -> str:
+    """How PEFT finds a base by itself of which only the folder's name is known: paths of a machine are not exported."""
+    if not base.local:
+        return ""
+    return (
+        f"\n\nThe base was a local folder, {inline(base.name)}, and only its name is in `adapter_config.json`. The "
+        "code above says itself where it is. What looks for the base there (`AutoPeftModelForCausalLM`) finds it if "
+        "you start it beside that folder, or set `base_model_name_or_path` to its path."
+    )
 
 
 def _ask(system: str | None, thinking: bool | None) -> str:

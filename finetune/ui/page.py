@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from finetune.services import Browser, Services, browser_secret, known
-from finetune.ui import address, answers
+from finetune.ui import address, answers, tools
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
@@ -57,6 +57,7 @@ while the page loads, the event of its first tab can come after that of the tab 
 def build(services: Services) -> gr.Blocks:
     """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
     with door.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        tools.publish(services)
         Page(services, page)
     keep_quick(page)
     return page

@@ -63,12 +63,12 @@ def losses(store: Store, run: Run) -> dict[str, dict[str, float]]:
 
 def repeat(folder: Path, model: Path | str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
     """Run the script where this app cannot be imported; with `fresh`, in an interpreter of its own."""
-    environment = {**os.environ, "BASE_MODEL": str(model), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    words, environment = ["train.py", "--model", str(model)], {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     if fresh:
-        command = [sys.executable, "train.py"]
+        command = [sys.executable, *words]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     else:
-        done = python("train.py", folder=folder, environment=environment)
+        done = python(*words, folder=folder, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -124,6 +124,18 @@ def test_the_script_repeats_the_run(store: Store, tiny: Path, tmp_path: Path) ->
     assert "Learned: '" in said
     assert "Base:    " in said
     assert "Tuned:   " in said
+
+
+def test_a_script_without_its_local_base_asks_for_it(
+    store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    folder = exported(store, train_tiny(store, tiny, small_dataset, max_steps=1), tmp_path / "out")
+    done = python("train.py", folder=folder)
+    assert done.returncode == 1
+    told = f"The base was a local folder, and there is none at {tiny.name}. Use: train.py --model PATH"
+    assert done.stderr.strip().splitlines()[-1] == told
+    (folder / tiny.name).symlink_to(tiny)  # beside the script it is found by its name
+    assert python("train.py", folder=folder).returncode == 0
 
 
 def test_the_notebook_repeats_the_run(

