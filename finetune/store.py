@@ -217,16 +217,9 @@ class Store:
     # Runs
 
     def add_run(
-        self,
-        *,
-        owner: str,
-        name: str,
-        dataset: str,
-        config: Json,
-        most: int | None = None,
-        split: Json | None = None,
+        self, *, owner: str, name: str, dataset: str, config: Json, most: int | None = None, **more: Any
     ) -> Run:
-        """Record a new run in state `validating`, with the rows that it holds out (`data.RowSplit`).
+        """Record a new run in state `validating`; `more` are further columns, such as its `split` and `lineage`.
 
         Raises:
             NotAllowed: the owner has `most` active runs already.
@@ -237,10 +230,10 @@ class Store:
             _refuse_more(db, owner, most)
             if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
                 raise no_dataset(dataset)
-            db.execute(
-                "INSERT INTO runs (id, owner, name, dataset, config, state, created, split) VALUES (?,?,?,?,?,?,?,?)",
-                (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split)),
-            )
+            begun = {"owner": owner, "name": name, "dataset": dataset, "config": config, "created": time.time()}
+            names, values = schema.columns(begun | {"state": "validating"} | more)
+            places = schema.marks((run_id, *values))
+            db.execute(f"INSERT INTO runs (id{names.replace('=?', '')}) VALUES ({places})", (run_id, *values))
             schema.append(db, run_id, State(state="validating"))
         return self.run(run_id)
 

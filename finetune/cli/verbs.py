@@ -28,10 +28,12 @@ def train_verb(options: argparse.Namespace) -> Answer:
     """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
     answer: Json = dict.fromkeys(("run", "steps", "seconds", "train_loss", "eval_loss", "tokens_per_second", "adapter"))
     try:
-        wanted, config = asked(options)
-        dataset = _said(wanted.dataset())
         store = Store(settings.read().home)
-        started = train.start(store, config, data.save_dataset(store, dataset, fixed_with=wanted.fixed_with))
+        parent = store.run(options.parent) if options.parent else None
+        wanted, config = asked(options, parent)
+        dataset = _said(wanted.dataset())
+        record = data.save_dataset(store, dataset, fixed_with=wanted.fixed_with)
+        started = train.start(store, config, record, parent=parent)
     except FinetuneError as error:
         print(f"error: {error}", file=sys.stderr)
         no = 1 if error.code == "data_not_trainable" else 2
@@ -72,6 +74,8 @@ def outcome(run: Run) -> Json:
     answer |= {
         key: getattr(run.result, key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")
     }
+    if run.lineage:
+        answer |= {"parent": run.parent, "start_eval_loss": run.result.start_eval_loss}
     return answer if run.state == "succeeded" else answer | {"code": run.code, "reason": run.reason}
 
 
