@@ -210,7 +210,8 @@ class TunedModel:
     @property
     def losses(self) -> tuple[dict[int, float], dict[int, float]]:
         """The training loss of every step, and the held-out loss of every evaluation, by their steps."""
-        return train.losses(_store(), self.id)
+        steps, evaluations = train.measured(_store(), self.id)
+        return {at: one.loss for at, one in steps.items()}, {at: one.loss for at, one in evaluations.items()}
 
     @property
     def adapter(self) -> Path | None:

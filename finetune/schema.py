@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune.records import Count, Json, Number, Record, Source
+from finetune.records import Count, Json, Name, Number, Record, Source
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "validating": ("queued", "cancelled"),
@@ -82,20 +82,40 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_run ON jobs(run);
 CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
 """,
+    "ALTER TABLE runs ADD COLUMN lineage TEXT;",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
 
 class Result(Record):
-    """The figures that a run ended with. `source` says where its base was found (`models.find`)."""
+    """The figures that a run ended with. `source` says where its base was found (`models.find`).
+
+    `base_eval_loss` is the held-out loss of the base alone. A run that continues another did not measure that: it
+    began with the other's adapter, whose loss is `start_eval_loss`.
+    """
 
     source: Source | None = None
     train_loss: Number | None = None
     eval_loss: Number | None = None
     base_eval_loss: Number | None = None
+    start_eval_loss: Number | None = None
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None
     adapter_step: Count | None = None
+
+
+class Ancestor(Record):
+    """A run that another continues, as it was called then: it may be deleted, or have stayed on another machine.
+
+    `source` is the copy of the base it was trained on. `rows`: the rows it was trained on are kept with whoever
+    continues it (`train.lineage`), so that none of them is taken for an unseen one; False where they were not here.
+    """
+
+    run: Name
+    name: Name
+    data: Name
+    source: Source | None = None
+    rows: bool = True
 
 
 class Facts(BaseModel):
@@ -163,6 +183,7 @@ class Run:
     and keeps `seconds` of work (by a clock that nobody can set) and `memory`, its peak in bytes, beside it.
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
+    `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
     """
 
     id: str
@@ -191,6 +212,12 @@ class Run:
     seconds: float = 0.0
     memory: int = 0
     split: Json | None = None
+    lineage: tuple[Ancestor, ...] = ()
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the run it continues, which need not be here any more; None for one that continues none."""
+        return self.lineage[0].run if self.lineage else None
 
 
 @dataclass(frozen=True)
@@ -233,7 +260,8 @@ def as_dataset(row: sqlite3.Row) -> DatasetRecord:
 
 def as_run(row: sqlite3.Row) -> Run:
     """A row of the table of runs."""
-    read = {name: json.loads(row[name] or "null") for name in ("config", "split")}
+    read = {name: json.loads(row[name] or "null") for name in ("config", "split", "lineage")}
+    read["lineage"] = tuple(Ancestor(**one) for one in read["lineage"] or ())
     return Run(**{**dict(row), **read, "result": Result.model_validate_json(row["result"])})
 
 
@@ -251,6 +279,8 @@ def columns(fields: Json) -> tuple[str, list[Any]]:
 def _kept(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump_json(exclude_unset=True)
+    if isinstance(value, tuple):
+        return json.dumps([one.model_dump() for one in value])
     return json.dumps(value) if isinstance(value, dict) else value
 
 

@@ -224,10 +224,10 @@ class Store:
         dataset: str,
         config: Json,
         most: int | None = None,
-        split: Json | None = None,
         beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
+        **more: Any,
     ) -> Run:
-        """Record a new run in state `validating`, with the rows that it holds out (`data.RowSplit`).
+        """Record a new run in state `validating`; `more` are further columns, such as its `split` and `lineage`.
 
         What is written `beside` it is there with it, or neither is.
 
@@ -240,9 +240,10 @@ class Store:
             _refuse_more(db, owner, most)
             if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
                 raise no_dataset(dataset)
-            row = (run_id, owner, name, dataset, json.dumps(config), "validating", time.time(), json.dumps(split))
-            columns = "id, owner, name, dataset, config, state, created, split"
-            db.execute(f"INSERT INTO runs ({columns}) VALUES ({schema.marks(row)})", row)
+            begun = {"owner": owner, "name": name, "dataset": dataset, "config": config, "created": time.time()}
+            names, values = schema.columns(begun | {"state": "validating"} | more)
+            places = schema.marks((run_id, *values))
+            db.execute(f"INSERT INTO runs (id{names.replace('=?', '')}) VALUES ({places})", (run_id, *values))
             schema.append(db, run_id, State(state="validating"))
             beside(db, run_id)
         return self.run(run_id)

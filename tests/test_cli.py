@@ -119,6 +119,29 @@ def test_train_from_yaml_and_what_is_set_wins(tmp_path: Path, tiny: Path, small_
     assert (code, answer["steps"]) == (0, 2)
 
 
+def test_a_run_is_continued(tmp_path: Path, tiny: Path, small_dataset: data.Dataset) -> None:
+    place, first = str(small_dataset.path), ("--set", f"model={tiny}", "max_steps=6", "r=4", "learning_rate=0.01")
+    _, before, _ = call("train", place, *first)
+    code, after, errors = call("train", place, "--from", before["run"], "--set", "max_steps=2")
+    assert code == 0, errors
+    assert (after["parent"], after["steps"], after["base_eval_loss"]) == (before["run"], 2, None)
+    assert after["start_eval_loss"] == pytest.approx(before["eval_loss"], abs=1e-4)
+    code, more, _ = call("train", place, "--from", after["run"], "--preset", "quick", "--set", "max_steps=1")
+    assert code == 0, "of a preset not the shape of the adapter"
+    code, listed, _ = call("runs")
+    assert [run["parent"] for run in listed["runs"]] == [after["run"], before["run"], None]
+    code, whole, _ = call("train", place, "--from", before["run"], "--set", "epochs=1")
+    assert whole["steps"] == 3, "17 rows once, and not the 6 steps of the other run"
+    recipe = tmp_path / "run.yaml"
+    recipe.write_text(f"data: {place}\nr: 16\n")  # the default, but said
+    for said in ((place, "--set", "r=8"), (str(recipe),)):
+        code, answer, _ = call("train", *said, "--from", before["run"])
+        assert (code, answer["code"]) == (2, "config_invalid")
+        assert "was made with 4, and can only be continued with the same" in answer["reason"]
+    code, answer, _ = call("train", place, "--from", "r0000000")
+    assert (code, answer["code"]) == (2, "run_unknown")
+
+
 def test_a_failed_run_says_why(small_dataset: data.Dataset, tiny: Path, tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     shutil.copytree(tiny, torn)

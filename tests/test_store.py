@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from finetune.errors import ConfigError, RunError
-from finetune.schema import CHANGES, RESUMABLE, STATES, VERSIONS
+from finetune.schema import CHANGES, RESUMABLE, STATES, VERSIONS, Ancestor
 from finetune.store import Event, Facts, Log, Result, Run, Store
 from finetune.train.events import Resumed, typed
 from tests.train.events import evaluation, step
@@ -106,6 +106,17 @@ def test_a_record_of_the_first_version_is_brought_up(home: Path) -> None:
     for _ in range(2):
         run = Store(home).run("r1")
         assert (run.name, run.seconds, run.attempt, run.asked) == ("old", 7.5, 0, None)
+        assert (run.lineage, run.parent) == ((), None)
+
+
+def test_what_a_run_continues_is_read_back(store: Store) -> None:
+    dataset = store.add_dataset(owner="local", name="d", folder="nowhere", facts=Facts())
+    lineage = (
+        Ancestor(run="r1", name="one", data="d", source="packaged"),
+        Ancestor(run="r0", name="o", data="e", rows=False),
+    )
+    run = store.add_run(owner="local", name="n", dataset=dataset.id, config={}, lineage=lineage)
+    assert (run.lineage, run.parent) == (lineage, "r1")
 
 
 def test_runs_are_listed_per_owner_newest_first(store: Store) -> None:

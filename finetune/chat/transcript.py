@@ -50,7 +50,7 @@ def transcript(talk: Talk, votes: Sequence[Json] = (), verdict: str | None = Non
     from jinja2 import Environment
 
     result = talk.run.result
-    losses = [result.base_eval_loss, result.eval_loss]
+    losses = [result.start_eval_loss if talk.run.lineage else result.base_eval_loss, result.eval_loss]
     model = str(talk.run.config["model"])
     facts = [
         ("run", f"{talk.run.name} ({talk.run.id}), {talk.run.state}, {talk.run.step} steps"),

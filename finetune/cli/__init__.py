@@ -146,6 +146,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.set_defaults(verb=verbs.train_verb)
     _run_arguments(parser)
+    parser.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN",
+        help="go on from the adapter of this run, with its settings unless others are given; the shape of the adapter "
+        "and the model stay",
+    )
 
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ def runs(options: argparse.Namespace) -> Answer:
             "step": r.step,
             "steps": r.steps,
             "model": r.config["model"],
+            "parent": r.parent,
             "created": r.created,
             "seconds": round(train.duration(r), 1),
             "best_eval_loss": _best(store, r.id),
@@ -41,10 +42,14 @@ def runs(options: argparse.Namespace) -> Answer:
     ]
     for run, row in zip(found, rows, strict=True):
         best = f"{row['best_eval_loss']:.3f}" if row["best_eval_loss"] is not None else "–"
-        print(f"{run.id}  {train.state_word(run):<10} {run.step:>5}/{run.steps:<5} {best:>6}  {run.name}")
+        print(f"{run.id}  {train.state_word(run):<10} {run.step:>5}/{run.steps:<5} {best:>6}  {run.name}{_after(run)}")
     if not rows:
         print(f"No runs yet. Start one with: {PROGRAM} train sample_data/recipes")
     return 0, {"runs": rows}
+
+
+def _after(run: Run) -> str:
+    return f" (continues {run.lineage[0].name})" if run.lineage else ""
 
 
 def stop(options: argparse.Namespace) -> Answer:

@@ -26,6 +26,7 @@ from finetune.errors import ConfigError
 from finetune.records import Json
 
 if TYPE_CHECKING:
+    from finetune.store import Run
     from finetune.train import TrainConfig
 
 PARTS = {"prompt": "user", "answer": "assistant", "system": "system", "marker": "split"}
@@ -152,8 +153,11 @@ def add_settings(parser: argparse.ArgumentParser, presets: str = "") -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="settings to change")
 
 
-def asked(options: argparse.Namespace) -> "tuple[Asked, TrainConfig]":
+def asked(options: argparse.Namespace, parent: "Run | None" = None) -> "tuple[Asked, TrainConfig]":
     """The rows and the settings that the options, or the YAML file they name, ask for.
+
+    A run that continues a `parent` has that one's settings where nothing else is said; of a preset not the shape of
+    the adapter.
 
     Raises:
         ConfigError: a setting, the file or the mapping makes no sense.
@@ -172,9 +176,14 @@ def asked(options: argparse.Namespace) -> "tuple[Asked, TrainConfig]":
         read, places = train.TrainConfig.from_yaml(path)
         if "data" not in places:
             raise ConfigError("The YAML file does not name a dataset.", where=path.name, fix="Add a line: data: PATH")
-        written = read.changed()
+        written = read.model_dump(exclude_unset=True) if parent else read.changed()
         places = _near(places, path)
-    config = train.TrainConfig.parse({**start, **written, **changes, **_given(options)})
+    said = {**written, **changes, **_given(options)}
+    if parent:
+        start = {**start, **train.shape(parent)} if options.preset else dict(parent.config)
+        if "epochs" in said:  # which steps that nobody asked for now would overrule
+            start["max_steps"] = None
+    config = train.TrainConfig.parse({**start, **said})
     rows = _rows(places, options)
     return _with_config(rows, config), config
 

@@ -25,12 +25,13 @@ from finetune.train.follow import follow
 def train_verb(options: argparse.Namespace) -> Answer:
     """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
     try:
-        wanted, config = asked(options)
-        dataset = _said(wanted.dataset())
         store = Store(settings.read().home)
+        parent = store.run(options.parent) if options.parent else None
+        wanted, config = asked(options, parent)
+        dataset = _said(wanted.dataset())
         record = data.save_dataset(store, dataset, fixed_with=wanted.fixed_with)
         models.find(config.model, log)  # the run needs it; once it is here, more is refused before anything is queued
-        started = train.start(store, config, record)
+        started = train.start(store, config, record, parent=parent)
     except FinetuneError as error:
         log(f"error: {error}")
         return (1 if error.code == "data_not_trainable" else 2), {"error": error.as_dict()}
@@ -70,6 +71,8 @@ def outcome(run: Run) -> Json:
     answer |= {
         key: getattr(run.result, key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")
     }
+    if run.lineage:
+        answer |= {"parent": run.parent, "start_eval_loss": run.result.start_eval_loss}
     if run.state == "succeeded":
         return answer
     answer |= {"code": run.code, "reason": run.reason}

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper
 from finetune.data.example import Example
 from finetune.data.load import load
-from finetune.data.split import held_out
+from finetune.data.split import held_out, leaks
 from finetune.errors import DataError
 from finetune.records import Record, Sha
 
@@ -32,8 +33,8 @@ class RowSplit(Record):
     held_out_sha256: Sha
 
 
-def choose_split(folder: Path, ratio: float, seed: int) -> RowSplit:
-    """Decide which rows of a stored dataset are held out.
+def choose_split(folder: Path, ratio: float, seed: int, learned: Sequence[Example] = ()) -> RowSplit:
+    """Decide which rows of a stored dataset are held out: none that was `learned` before, if they come as one file.
 
     This is the only place that decides. Everything else reads the recorded split of a run, so that a later version
     of this code cannot evaluate a run on rows that it was trained on.
@@ -41,7 +42,9 @@ def choose_split(folder: Path, ratio: float, seed: int) -> RowSplit:
     Raises:
         DataError: the rows cannot be read.
     """
-    whole = held_out(load(folder), ratio, seed)
+    dataset = load(folder)
+    known = leaks(dataset, Dataset("learned", folder, None, learned, [], [])) if learned else ()
+    whole = held_out(dataset, ratio, seed, known)
     held = whole.validation.examples if whole.validation else []
     by_file = whole.split is not None and whole.split.by == "file"
     return RowSplit(

@@ -6,7 +6,7 @@ split is stratified.
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,17 +33,18 @@ ROWS_A_LABEL = 4
 """and if each occurs in this many rows on average."""
 
 
-def held_out(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> Dataset:
+def held_out(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0, known: Collection[int] = ()) -> Dataset:
     """Split off a validation set, unless the dataset has one: `ratio` of its rows, drawn by seed.
 
     At least one row and at most 200 are held out; none if `ratio` is 0, or with fewer than two different examples.
-    Duplicates of a held-out row are held out with it, so no row is lost and none leaks.
+    Duplicates of a held-out row are held out with it, so no row is lost and none leaks. The places in `known`, which
+    the model has seen already, are never held out.
 
     Example:
         >>> len(held_out(load("my.jsonl"), ratio=0.2).validation.examples)
         20
     """
-    held = held_places(dataset, ratio, seed)
+    held = held_places(dataset, ratio, seed, known)
     if not held:
         return dataset
     prints = fingerprints_of(dataset)
@@ -64,7 +65,7 @@ def held_out(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> Datase
     )
 
 
-def held_places(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> list[int]:
+def held_places(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0, known: Collection[int] = ()) -> list[int]:
     """Which examples `held_out` holds out, by their place, in order; none where it would hold out none.
 
     Example:
@@ -77,7 +78,8 @@ def held_places(dataset: Dataset, ratio: float = HELD_OUT, seed: int = 0) -> lis
     if len(groups) < 2:
         return []
     count = min(MOST, max(1, round(len(dataset.examples) * ratio)))
-    return sorted(_draw(groups, label_rows(dataset), count, random.Random(seed)))
+    groups = [group for group in groups if not any(row in known for row in group)] if known else groups
+    return sorted(_draw(groups, label_rows(dataset), count, random.Random(seed))) if groups else []
 
 
 def fingerprints_of(dataset: Dataset) -> Fingerprints:

@@ -39,6 +39,7 @@ PICKED = (
     " Its checkpoint was chosen by the loss on these same rows, which flatters it; rows from another file "
     "(evaluate --data) would not."
 )
+UNSURE = " It continues a run whose training rows are not here: it may have been trained on some of these rows."
 UNCHANGED = 0.05
 """Nats by which the general loss may move either way and still count as unchanged: 5 % of a token's likelihood."""
 
@@ -68,7 +69,8 @@ def report(task: Task, answers: Sequence[Answered]) -> Report:
     values = {arm: _values(task, arm, said[arm], by_arm.get(arm, [])) for arm in arms}
     compared = {arm: list_ for arm, list_ in values.items() if list_}
     judged = verdict(compared, *(("nats", False) if task.kind == "free" else ("right", True)))
-    sentence = f"{judged.sentence}{_more(found)}{PICKED if task.picked else ''}"
+    doubts = f"{PICKED if task.picked else ''}{UNSURE if task.unsure else ''}"
+    sentence = f"{judged.sentence}{_more(found)}{doubts}"
     conclusion = Conclusion(code=judged.code, sentence=sentence)
     return found.model_copy(update={"difference": _gap(judged, task.kind), "verdict": conclusion})
 

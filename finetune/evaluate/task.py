@@ -46,8 +46,8 @@ NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
 class Task:
     """An evaluation to be done.
 
-    `excluded` counts held-out rows that training saw too, `left_out` those that `LEFT_OUT` names: none of them is
-    asked. `usual`: every arm there can be, judged as the data tells.
+    `excluded` counts held-out rows that training saw too, that of this run or of one that it continues, `left_out`
+    those that `LEFT_OUT` names: none of them is asked. `usual`: every arm there can be, judged as the data tells.
     """
 
     model: str
@@ -93,6 +93,11 @@ class Task:
         if not self.run or self.place != train.run_folder(self.run.id):
             return False
         return train.TrainConfig(**self.run.config).keeps_best
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a run before this one was trained on rows that are not known, which may be among those asked."""
+        return self.run is not None and not all(one.rows for one in self.run.lineage)
 
     @property
     def brought(self) -> bool:
@@ -155,7 +160,7 @@ def of_run(
         held, unreadable, place = other.examples, len(other.rejected), place / "other-rows"
     thinking = record.facts.thinks
     draft = Task(config.model, run, learned, held, 0, "", tuple(arms), config.seed, place, thinking, schema, unreadable)
-    return _settled(draft, limit, kind)
+    return _settled(draft, limit, kind, train.learned_before(train.run_folder(run.id)))
 
 
 def of_data(
@@ -196,12 +201,15 @@ def of_dataset(model: str, record: DatasetRecord, *, limit: int = MOST_ROWS) -> 
     return of_data(model, folder, limit=limit, place=folder)
 
 
-def _settled(draft: Task, limit: int, kind: str | None) -> Task:
-    """Which of the draft's rows are asked, in which of its arms, judged as what."""
+def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Example] = ()) -> Task:
+    """Which of the draft's rows are asked, in which of its arms, judged as what.
+
+    None is asked that the run was trained on, or one `before` it that it continues.
+    """
     for name, known, given in (("arm", ARMS, draft.arms), ("kind", KINDS, [kind] if kind else [])):
         if wrong := [one for one in given if one not in known]:
             raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Choose from: {', '.join(known)}.")
-    unseen = _not_trained(draft.train, draft.rows)
+    unseen = _not_trained(before, _not_trained(draft.train, draft.rows))
     fresh = _asked(unseen)
     if not fresh:
         raise DataError(

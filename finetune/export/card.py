@@ -151,8 +151,7 @@ def _summary(subject: Subject, entry: CardEntry) -> str:
 
 
 def _verdict(report: Report | None, run: Run) -> str:
-    losses = [run.result.base_eval_loss, run.result.eval_loss]
-    loss = f"Held-out loss per token: base {losses[0]:.3f}, tuned {losses[1]:.3f}." if None not in losses else ""
+    loss = _losses(run)
     if report is None:
         return f"It was not evaluated: whether it answers better than its base is unknown. {loss}".strip()
     assert report.verdict  # only such reports are known of a run
@@ -179,6 +178,15 @@ def _verdict(report: Report | None, run: Run) -> str:
     if report.origin == "bundle":
         parts.insert(0, "As reported by the bundle this run was imported from; not measured again.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _losses(run: Run) -> str:
+    """The held-out loss before and after; a run that continues another began with that one's adapter."""
+    start, now = run.result.start_eval_loss if run.lineage else run.result.base_eval_loss, run.result.eval_loss
+    if start is None or now is None:
+        return ""
+    before = "with the adapter it continues" if run.lineage else "base"
+    return f"Held-out loss per token: {before} {start:.3f}, tuned {now:.3f}."
 
 
 def _others(report: Report) -> str:
@@ -259,6 +267,9 @@ def _training(subject: Subject) -> str:
         ("GPU", here["gpu"] or "none"),
         ("versions", ", ".join(f"{name} {version}" for name, version in packages.items() if version)),
     ]
+    for one in reversed(run.lineage):  # the nearest comes to stand first
+        named = subject.masks.line(f"{one.name} ({one.run}), trained on {one.data}")
+        settings.insert(0, ("continues", named))
     if run.state == "cancelled" and run.step < run.steps:
         who = "by the time limit of the server" if run.code == "timed_out" else "by its owner"
         step = run.result.adapter_step or run.step

@@ -10,7 +10,7 @@ Example:
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,16 @@ def of_this_machine(*more: str | Path) -> Masks:
     return Masks([settings.read().home, *more], [Path(__file__).parents[2], Path.cwd(), Path.home()])
 
 
-def refuse_private(folder: Path, masks: Masks, own: str | None = None) -> None:
+def refuse_private(folder: Path, masks: Masks, own: Collection[str] = ()) -> None:
     """Final check: no file of an export except its weights may name a folder of this machine.
 
-    Files in a folder called `own` hold the person's own rows and are not checked.
+    Files in folders whose names are in `own` hold the person's own rows and are not checked.
 
     Raises:
         RunError: a file does (code ``path_in_export``).
     """
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix not in (".safetensors", ".gguf") and file.parent.name != own:
+        if file.is_file() and file.suffix not in (".safetensors", ".gguf") and file.parent.name not in own:
             with file.open("rb") as opened:
                 if any(masks.finds(line) for line in opened):
                     raise RunError(

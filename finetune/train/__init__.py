@@ -7,6 +7,7 @@ line) starts a separate worker process for it. Importing this package is quick.
 from finetune.models import LONGEST
 from finetune.train.config import TrainConfig
 from finetune.train.failures import remedy
+from finetune.train.lineage import learned_before, shape, weights_of
 from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
 from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, within
@@ -49,6 +50,7 @@ __all__ = [
     "duration",
     "held_out",
     "imported",
+    "learned_before",
     "machine_memory",
     "measure",
     "measured",
@@ -65,8 +67,10 @@ __all__ = [
     "rows_of_run",
     "run_folder",
     "seconds_for",
+    "shape",
     "start",
     "state_word",
     "stop",
+    "weights_of",
     "within",
 ]

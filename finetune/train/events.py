@@ -35,7 +35,10 @@ class Step(EventData):
 
 
 class Evaluation(EventData):
-    """The held-out loss at a step; step 0 is the base. `of` is how many evaluations there will be."""
+    """The held-out loss at a step; step 0 is what the run began with: the base, or another run's adapter.
+
+    `of` is how many evaluations there will be.
+    """
 
     kind: ClassVar[str] = "eval"
     step: Count

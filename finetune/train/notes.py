@@ -61,13 +61,16 @@ def _rising(progress: Progress) -> tuple[str, str] | None:
     before = [loss for step, loss in progress.train if step <= best[0]][-len(since) :]
     if since and not before:  # never better than the base: compare the two halves since
         before, since = since[: len(since) // 2], since[len(since) // 2 :]
+    where = _where(best, progress.continues)
     if median(since) < median(before):
-        return "overfitting", f"Held-out loss rises while training loss falls: {_where(best)}"
-    return "unstable", f"Held-out and training loss both rise: the learning rate is probably too high; {_where(best)}"
+        return "overfitting", f"Held-out loss rises while training loss falls: {where}"
+    return "unstable", f"Held-out and training loss both rise: the learning rate is probably too high; {where}"
 
 
-def _where(best: Point) -> str:
-    return f"the best checkpoint is step {best[0]}." if best[0] else "the untrained model was better."
+def _where(best: Point, continues: bool) -> str:
+    if best[0]:
+        return f"the best checkpoint is step {best[0]}."
+    return "the run that this one continues was better." if continues else "the untrained model was better."
 
 
 def _rising_train(progress: Progress) -> tuple[str, str] | None:
@@ -113,7 +116,7 @@ def _flat(progress: Progress) -> tuple[str, str] | None:
     Even a poor rate takes 10 % off within so many steps when there is anything to learn. A base
     that knew the answers (loss below `NEAR_ZERO`) has nowhere to fall.
     """
-    if progress.step < 0.3 * progress.steps:
+    if progress.step < 0.3 * progress.steps or progress.continues:  # what was learned already need not fall
         return None
     losses, held = ([loss for _, loss in curve] for curve in (progress.train, progress.held_out))
     window = max(FEW, len(losses) // 3)

@@ -35,7 +35,8 @@ class Progress:
     """A view of a run. Curves are lists of (step, value); `eta` is in seconds, None while unknown.
 
     `phase` is what the worker said last that it does; None in a run of an earlier version.
-    `held_out[0]` and `answers[0]` are the base's, at step 0. `best` is the lowest held-out point.
+    `held_out[0]` and `answers[0]`, at step 0, are the base's, or where the run `continues` another, those of that
+    one's adapter. `best` is the lowest held-out point.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Progress:
     eta: float | None
     lines: list[str]
     phase: Phase | None = None
+    continues: bool = False
 
 
 class Tally:
@@ -110,6 +112,7 @@ class Tally:
             eta=self._pace.left(run.steps, self.step, self.held_out.count) if run.state == "running" else None,
             lines=list(self.lines),
             phase=self.phase if run.state == "running" else None,
+            continues=bool(run.lineage),
         )
 
     def _count(self, event: EventData) -> None:
@@ -259,15 +262,17 @@ def result(store: Store, run_id: str, step: int) -> Result:
         0.41
     """
     steps, evaluations = _counting(store, run_id, Step), _counting(store, run_id, Evaluation)
+    first = next((one.loss for one in evaluations if one.step == 0), None)
     seconds = sum(one.seconds for one in steps) + sum(one.seconds for one in evaluations)
-    return Result(
+    before = "start_eval_loss" if store.run(run_id).lineage else "base_eval_loss"
+    found = Result(
         train_loss=sum(one.loss for one in steps) / len(steps) if steps else None,
         eval_loss=next((one.loss for one in evaluations if one.step == step > 0), None),
-        base_eval_loss=next((one.loss for one in evaluations if one.step == 0), None),
         train_seconds=seconds,
         tokens_per_second=sum(one.tokens for one in steps) / seconds if seconds else None,
         adapter_step=step,
     )
+    return found.model_copy(update={before: first})
 
 
 Measured = TypeVar("Measured", Step, Evaluation)

@@ -44,7 +44,7 @@ class Reporter(TrainerCallback):
     ):
         self.trainer, self.store, self.run_id, self.writes = trainer, store, run.id, writes
         self.asked, self.evaluations, self.config = asked, evaluations, TrainConfig(**run.config)
-        self.tally = Tally()
+        self.tally, self.continues = Tally(), bool(run.lineage)
         self.tally.read(store, run.id)
         self.losses = held_out(store, run.id)[0]
         self._began, self._tokens = time.monotonic(), 0
@@ -98,7 +98,7 @@ class Reporter(TrainerCallback):
         since = len(self.losses) - 1 - self.losses.index(lowest)
         if self.config.early_stopping is not None and since >= self.config.early_stopping:
             control.should_training_stop = control.should_save = True
-            where = f"step {lowest[0]}" if lowest[0] else "the base"
+            where = f"step {lowest[0]}" if lowest[0] else "the run it continues" if self.continues else "the base"
             text = f"Stopped early: {since} evaluations without improving on the held-out loss of {where}."
             self._add(Log(text=text))
 

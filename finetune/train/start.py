@@ -1,5 +1,6 @@
 """Begin a run and end one: what page, command line and API do when someone presses Train, Pause or Stop."""
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -7,10 +8,11 @@ from pathlib import Path
 
 from finetune import data, models, settings
 from finetune.errors import DataError, RunError
-from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store
+from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store, no_run
 from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
+from finetune.train.lineage import Inheritance, inherit, refuse_other
 from finetune.train.progress import result
 
 MOST_ACTIVE = 3
@@ -39,15 +41,19 @@ def start(
     config: TrainConfig,
     record: DatasetRecord,
     owner: str = "local",
+    parent: Run | None = None,
     beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
 ) -> Run:
-    """Record a run and queue it. A `Supervisor` will start it. What is written `beside` it is there with it.
+    """Record a run and queue it. A `Supervisor` will start it. With a `parent` it goes on from that run's adapter.
+
+    What is written `beside` it is there with it.
 
     Raises:
         DataError: the dataset has no row to train on.
         FinetuneError: what the worker would refuse, where that can be known (see `finetune.train.check`).
+        ConfigError: a setting that the adapter of the parent does not fit.
         NotAllowed: the owner has enough runs waiting on a shared server.
-        RunError: the dataset was deleted meanwhile.
+        RunError: the dataset was deleted meanwhile; the parent has not ended, has no adapter, or is another owner's.
 
     Example:
         >>> run = start(store, TrainConfig(epochs=1), save_dataset(store, data.load("sample_data/recipes")))
@@ -61,7 +67,9 @@ def start(
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
-    split = data.choose_split(data.rows_of(record), config.held_out, config.seed)
+    began = _inherited(store, config, owner, parent) if parent else None
+    rows = data.rows_of(record)
+    split = began.choose_split(rows, config) if began else data.choose_split(rows, config.held_out, config.seed)
     refuse_impossible(config, Path(record.folder), split)
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
@@ -73,11 +81,32 @@ def start(
         config=config.model_dump(),
         most=most_active(),
         split=split.model_dump(),
+        lineage=began.lineage if began else (),
         beside=beside,
     )
     run_folder(run.id).mkdir(parents=True)
+    if began:
+        _take_over(store, run, began, data.read_split(rows, split)[0])
     store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
+
+
+def _inherited(store: Store, config: TrainConfig, owner: str, parent: Run) -> Inheritance:
+    if parent.owner != owner:
+        raise no_run(parent.id)
+    refuse_other(config, parent)
+    return inherit(store, parent)
+
+
+def _take_over(store: Store, run: Run, began: Inheritance, rows: Sequence[data.Example]) -> None:
+    """Copy what the run begins with. A run that could not would begin with nothing, so there is none then."""
+    try:
+        began.keep(run_folder(run.id), rows)
+    except BaseException:
+        store.move(run.id, "cancelled", only_from=("validating",))
+        store.delete_run(run.id)
+        shutil.rmtree(run_folder(run.id), ignore_errors=True)
+        raise
 
 
 def rows_of_run(store: Store, run: Run) -> tuple[Sequence[data.Example], Sequence[data.Example]]:

@@ -25,6 +25,7 @@ from finetune.train.config import TrainConfig
 from finetune.train.events import Phase, Resumed, RowsRead
 from finetune.train.failures import EXITS, translate
 from finetune.train.heartbeat import Heart
+from finetune.train.lineage import begin_with, find_base
 from finetune.train.precision import bf16_speed, rounds, sentence
 from finetune.train.process import give_way, last_lines, started
 from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
@@ -70,7 +71,7 @@ class Worker:
         if FIRST:
             self.store.add_event(self.run.id, Phase(what="loading"))
         train, held_out = rows_of_run(self.store, self.run)
-        found = models.find(self.config.model, self.say)
+        found = find_base(self.config.model, self.run.lineage, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         if FIRST:
             self.store.update(self.run.id, result=Result(source=found.source))
@@ -79,6 +80,9 @@ class Worker:
         resumed = self._resumed()
         set_seed(self.config.seed)
         model = adapted(models.load_model(found, self.config.load_in_4bit), self.config)
+        if self.run.lineage:
+            begin_with(model, self.folder)
+            self._say_lineage(len(held_out))
         if self.config.packing:
             rows = packed(rows, model, tokenizer.pad_token_id, self.say)
         steps = self.config.steps_for(len(rows.train))
@@ -90,6 +94,14 @@ class Worker:
             step = trainer.state.global_step
         if FIRST:
             self._finish(step, steps)
+
+    def _say_lineage(self, held_out: int) -> None:
+        if self.run.attempt > 1:
+            return
+        parent = self.run.lineage[0]
+        self.say(f"It continues {parent.name} ({parent.run}), trained on {parent.data}: step 0 is that run's adapter.")
+        if not held_out and self.config.held_out:
+            self.say("Nothing is held out: the runs before this one were trained on all of these rows.")
 
     def _resumed(self) -> Checkpoint | None:
         """The checkpoint to go on from; whatever was measured after it is declared void."""

@@ -132,9 +132,10 @@ class Page:
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
-        self.runs.cloned.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE).then(
-            **self.train.entered
-        )
+        for filled in self.runs.filled:
+            filled.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE).then(
+                **self.train.entered
+            )
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
 
     def _load(self, page: gr.Blocks) -> None:
@@ -193,6 +194,7 @@ class Page:
             (self.runs.begin, "train"),
             (self.runs.open, "train"),
             (self.runs.clone, "train"),
+            (self.runs.go_on, "train"),
             (self.results.longer, "train"),
             *((place.train, "train") for place in self.tuned),
             (self.results.bring, "data"),

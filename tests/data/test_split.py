@@ -43,6 +43,19 @@ def test_rows_that_belong_together_stay_together(tmp_path: Path) -> None:
         assert split.split.groups > 0
 
 
+def test_rows_that_are_known_are_never_held_out(tmp_path: Path) -> None:
+    dataset = pairs(tmp_path, [(f"Who is {n}?", f"Somebody {n * n}") for n in range(100)])
+    _, held = sides(held_out(dataset, 0.2, seed=3, known=range(70)))
+    assert len(held) == 20
+    assert min(held) > 70
+    _, held = sides(held_out(dataset, 0.2, seed=3, known=range(95)))
+    assert 4 <= len(held) <= 5, "no more than there are"
+    assert held_out(dataset, 0.2, seed=3, known=range(100)).validation is None
+    twice = pairs(tmp_path, [(f"Who is {n // 2}?", f"Somebody {n // 2}") for n in range(100)])
+    _, held = sides(held_out(twice, 0.2, seed=3, known=range(0, 90, 2)))
+    assert min(held) > 90, "nor what repeats one of them"
+
+
 def test_labels_are_held_out_in_proportion(tmp_path: Path) -> None:
     rows = [(f"Message {n} about something", "common" if n % 5 else "rare") for n in range(100)]
     split = held_out(pairs(tmp_path, rows), 0.2, seed=0)

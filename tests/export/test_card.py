@@ -21,7 +21,7 @@ from finetune.export.markdown import fenced, inline, plain
 from finetune.export.parity import Parity
 from finetune.export.subject import gather
 from finetune.store import Result, Run, Store
-from tests.conftest import train_tiny
+from tests.conftest import run_to_end, train_tiny
 from tests.export.trained import OTHER, SYSTEM, sums, world
 
 HOSTILE = [
@@ -86,6 +86,20 @@ def test_it_says_what_was_measured(tiny: Path) -> None:
     for said in ("learning&#95;rate = 0.01", f"| max length | {length} |", "| steps | 4 |", "peft 0.21"):
         assert said in text, said
     assert fenced(SYSTEM, "text") in text
+
+
+def test_what_it_continues_is_named_and_not_called_the_base(store: Store, tiny: Path, tmp_path: Path) -> None:
+    parent = train_tiny(store, tiny, sums(tmp_path / "sums.jsonl"), learning_rate=0.01)
+    train.rename(store, parent.id, "| evil | <b>name")
+    config, record = train.TrainConfig(**parent.config), store.dataset(parent.dataset)
+    run = run_to_end(store, train.start(store, config, record, parent=store.run(parent.id)))
+    text = card(store, run, format="adapter")
+    start, now = run.result.start_eval_loss, run.result.eval_loss
+    assert f"Held-out loss per token: with the adapter it continues {start:.3f}, tuned {now:.3f}." in text
+    _, html = rendered(text)
+    assert "<td>continues</td>" in html
+    assert f"({parent.id}), trained on sums" in html
+    assert "<b>name" not in html
 
 
 def test_a_run_that_was_not_evaluated_says_so(store: Store, tiny: Path, tmp_path: Path) -> None:

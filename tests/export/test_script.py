@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 from finetune import data, models, train
 from finetune.data.fixes import Length
+from finetune.errors import RunError
+from finetune.export.bundle import read_bundle, write_bundle
 from finetune.export.facts import base_of
 from finetune.export.script import notebook, script, write_script
 from finetune.export.script import recipe as recipes
@@ -32,7 +34,7 @@ from tests.zygote import python
 NEAR = 1e-4
 """Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
 
-EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "upper"})
+EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "upper", "continues"})
 SET = {"early_stopping": 1, "top_layers": 0.5}
 """Settings of which the script speaks only if they are set."""
 
@@ -180,6 +182,19 @@ def test_settings_are_repeated(store: Store, tiny: Path, tmp_path: Path, setting
     repeat(folder, tiny)
     same_losses(folder, store, run)
     same_adapter(folder, run)
+
+
+def test_a_run_that_continues_another_begins_with_its_adapter(store: Store, tiny: Path, tmp_path: Path) -> None:
+    parent = train_tiny(store, tiny, varied(tmp_path, questions()), max_steps=6, learning_rate=0.01)
+    config = train.TrainConfig.parse({**parent.config, "max_steps": 3, "dropout": 0.1})
+    run = run_to_end(store, train.start(store, config, store.dataset(parent.dataset), parent=parent))
+    folder = exported(store, run, tmp_path / "out")
+    repeat(folder, tiny)
+    same_losses(folder, store, run)
+    same_adapter(folder, run)
+    there = read_bundle(store, write_bundle(gather(store, run), tmp_path / "full.zip", with_data=True), model=str(tiny))
+    with pytest.raises(RunError, match="began with stayed on the machine where it was trained"):
+        write_script(gather(store, there), tmp_path / "there.zip")
 
 
 def thoughts() -> list[dict]:

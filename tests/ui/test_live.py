@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,11 +14,14 @@ from gradio.state_holder import SessionState
 from finetune import data, train
 from finetune.chat import Engine
 from finetune.durations import clock
+from finetune.schema import Ancestor
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
 from finetune.train import progress
 from finetune.train.events import Answer, Phase, Samples
 from finetune.ui.train import live, measured
+from finetune.ui.train.runs import table
+from tests.conftest import train_tiny
 from tests.train.events import RUN, evaluation, recorded, series, step
 
 
@@ -34,6 +38,18 @@ def test_answers_stand_beside_the_bases() -> None:
     before = measured.answers(progress(RUN, series(answers(0, "Sure!"))))
     assert "Before training" in before
     assert "tuned" not in before
+
+
+def test_a_run_that_continues_another_does_not_call_its_start_the_base() -> None:
+    run = replace(RUN, state="running", lineage=(Ancestor(run="r0", name="before", data="d"),))
+    for events in ([], series(answers(0, "Sure!"), answers(20, "[]"), evaluation(0, 1.0), evaluation(20, 0.5))):
+        now = progress(run, events)
+        shown = measured.answers(now) + measured.card(run, now, "d") + table([(run, "d", (0, 0.5))], [], 0.0)
+        assert "base" not in shown.replace("ba-of-base", "")
+    assert "before (start)" in shown
+    assert "held-out loss, start → tuned" in shown
+    waits = progress(run, series(Phase(what="evaluating", done=0, of=3)))
+    assert measured.phase(run, waits) == "Measuring the adapter it continues on held-out rows: batch 1 of 3"
 
 
 def test_without_a_base_or_an_expected_answer() -> None:
@@ -201,6 +217,17 @@ def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(
     assert state["run"] == again.id
     assert (again.state, again.dataset) == ("queued", dataset.id)
     assert again.config == config | {"micro_batch": 4}
+
+
+def test_a_continued_run_that_failed_is_tried_again_from_the_same_adapter(
+    store: Store, view: live.RunView, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    parent = train_tiny(store, tiny, small_dataset)
+    record = store.dataset(parent.dataset)
+    failed = train.start(store, train.TrainConfig(**parent.config), record, parent=parent)
+    store.update(failed.id, state="failed", code="out_of_memory")
+    update, _ = view._retry(failed.id, None)
+    assert store.run(update["value"]).parent == parent.id
 
 
 def test_nothing_is_offered_when_no_setting_helps() -> None:

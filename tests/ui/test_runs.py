@@ -1,17 +1,19 @@
 """The Runs tab: what it lists, what it does, and that it touches only the visitor's own runs."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
-from finetune import train
+from finetune import data, train
 from finetune.chat import Engine
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
-from finetune.ui.train import runs
+from finetune.ui.train import measured, runs
 from finetune.ui.train.live import choices, names
 from finetune.ui.train.tab import TrainTab
+from tests.conftest import train_tiny
 from tests.train.events import evaluation
 
 MINE, OTHER = {"owner": "a" * 32}, {"owner": "b" * 32}
@@ -142,6 +144,42 @@ def test_copied_settings_fill_the_form(tab: runs.RunsTab, store: Store, monkeypa
     assert filled[tab.browser]["dataset"] == store.datasets()[0].id, "no data was chosen: the run's"
 
 
+def test_continuing_a_run_fills_the_form_and_starts_from_its_adapter(
+    tab: runs.RunsTab, store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    form, parent = tab.train_tab, train_tiny(store, tiny, small_dataset, r=4, alpha=8)
+    filled = tab._continue([parent.id], None)
+    assert (filled[form.parent], filled[form.run]) == (parent.id, None)
+    assert filled[form.continuing]["visible"]
+    assert f"Continues <b dir='auto'>{parent.name}</b>" in filled[form.continued]
+    assert filled[tab.browser]["dataset"] == parent.dataset
+    assert f"--from {parent.id}" in form.elsewhere._write(filled)[0]
+    other = form._start_from("thorough", "ignored", parent.id, None)
+    config = train.TrainConfig.parse({name: other[component] for name, component in form.inputs.items()})
+    assert (config.r, config.alpha, config.epochs, config.model) == (4, 8, 8, str(tiny)), "the adapter keeps its shape"
+    begun = form._begin(filled)
+    run = store.run(begun[form.run]["value"])
+    assert (run.parent, run.state) == (parent.id, "queued")
+    assert begun[form.parent] is None, "the next run begins with the base"
+    assert f"Continues <bdi>{parent.name}</bdi>" in tab._tick(None, [], None)[tab.table]
+    assert "Continues <bdi>" in measured.card(run, train.progress(run, []), "d")
+    wrong = form._begin(filled | {form.inputs["r"]: 16})
+    assert "was made with 4" in wrong[form.refused]
+    assert form.run not in wrong
+
+
+def test_a_run_that_goes_on_is_not_continued(tab: runs.RunsTab, store: Store) -> None:
+    with pytest.raises(gr.Error, match="Wait until it has ended"):
+        tab._continue([new_run(store, state="running").id], None)
+    with pytest.raises(gr.Error, match="no adapter to continue"):
+        tab._continue([new_run(store, state="failed").id], None)
+
+
+def test_a_copied_form_begins_with_the_base(tab: runs.RunsTab, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gr, "Info", lambda text: None)
+    assert tab._clone([new_run(store).id], None)[tab.train_tab.parent] is None
+
+
 def test_opening_remembers_the_run(tab: runs.RunsTab, store: Store) -> None:
     run = new_run(store)
     new_run(store)
@@ -163,6 +201,7 @@ def test_another_visitors_run_is_neither_seen_nor_touched(
         lambda: tab._delete([run.id], OTHER),
         lambda: tab._open([run.id], OTHER),
         lambda: tab._clone([run.id], OTHER),
+        lambda: tab._continue([run.id], OTHER),
     )
     for attempt in attempts:
         with pytest.raises(gr.Error, match="no such run"):

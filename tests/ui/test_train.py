@@ -24,7 +24,7 @@ def test_what_is_drawn_are_the_defaults(page: tab.TrainTab) -> None:
 
 
 def test_a_preset_fills_the_form_and_leaves_the_model(page: tab.TrainTab) -> None:
-    filled = page._start_from("thorough", "owner/mine")
+    filled = page._start_from("thorough", "owner/mine", None, None)
     config = train.TrainConfig.parse({name: filled[component] for name, component in page.inputs.items()})
     assert config == train.TrainConfig.parse({**train.preset("thorough").values, "model": "owner/mine"})
     kept = page._keep(filled)
@@ -34,7 +34,7 @@ def test_a_preset_fills_the_form_and_leaves_the_model(page: tab.TrainTab) -> Non
 
 def test_the_command_and_the_yaml_follow_the_form(page: tab.TrainTab, tmp_path: Path) -> None:
     config = train.TrainConfig(epochs=2, model="owner/my model", max_steps=7)
-    command, yaml = page.elsewhere._write(page.fill(config))
+    command, yaml = page.elsewhere._write(page.fill(config) | {page.parent: None})
     assert command == "python -m finetune train DATA --set 'model=owner/my model' epochs=2 max_steps=7"
     path = tmp_path / "mine.yaml"
     path.write_text(yaml)
@@ -43,7 +43,7 @@ def test_the_command_and_the_yaml_follow_the_form(page: tab.TrainTab, tmp_path: 
 
 
 def test_what_is_wrong_is_said_in_place_of_the_command(page: tab.TrainTab) -> None:
-    values = page.fill(train.TrainConfig()) | {page.inputs["max_steps"]: "many"}
+    values = page.fill(train.TrainConfig()) | {page.inputs["max_steps"]: "many", page.parent: None}
     command, _ = page.elsewhere._write(values)
     assert command.startswith("# max_steps: 'many' is not allowed")
 
@@ -69,7 +69,7 @@ def test_why_no_run_is_queued_stays_beside_the_form(page: tab.TrainTab, store: S
 
     def press(layers: str) -> dict:
         filled = page.fill(train.TrainConfig(model=str(tiny))) | {page.inputs["target_modules"]: layers}
-        return page._begin(filled | {page.browser: state})
+        return page._begin(filled | {page.browser: state, page.parent: None})
 
     for layers in ("embed_tokens", "zzz", "<img>"):
         changes = press(layers)

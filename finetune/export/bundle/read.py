@@ -32,10 +32,11 @@ from finetune.export.bundle import schema
 from finetune.export.bundle.adapter_check import check_adapter
 from finetune.export.bundle.archive import unpack
 from finetune.export.bundle.strict_json import as_record, read_json, read_lines, refused
-from finetune.export.bundle.write import PARTS, json_file, weights_hash
+from finetune.export.bundle.write import BEFORE, PARTS, json_file, weights_hash
 from finetune.files import disk_errors
 from finetune.models.source import HUB_ID
 from finetune.records import Json
+from finetune.schema import Ancestor
 from finetune.store import DatasetRecord, Event, Facts, Run, Store, new_id
 from finetune.train.events import KINDS
 from finetune.train.manage import IMPORTING, IMPORTS, LONGEST_NAME
@@ -77,6 +78,7 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
             pass
         votes = [vote for _, vote in read_lines(incoming.files["votes.jsonl"], Vote)]
         record, rows = _dataset(incoming, owner)
+        _check_learned(incoming)
         return _publish(store, incoming, _run(incoming, record, model), record, rows, votes)
 
 
@@ -176,7 +178,14 @@ def _run(incoming: Incoming, record: DatasetRecord, model: str | None) -> Run:
         seconds=float(origin.seconds),
         memory=origin.memory,
         split=split_of(incoming).model_dump(mode="json") if incoming.data.included else None,
+        lineage=tuple(_ancestor(incoming, one) for one in origin.lineage),
     )
+
+
+def _ancestor(incoming: Incoming, one: Ancestor) -> Ancestor:
+    """A run that the imported one continues: a name. Its rows are known only if they came along."""
+    names = {key: " ".join(_whole(getattr(one, key)).split()) or "imported" for key in ("run", "name", "data")}
+    return one.model_copy(update=names | {"rows": one.rows and BEFORE.as_posix() in incoming.files})
 
 
 def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None]:
@@ -227,6 +236,23 @@ def _check_rows(incoming: Incoming) -> Json:
     return {"format": dataset.format, "system": dataset.system, "thinks": thinks, **files}
 
 
+def _check_learned(incoming: Incoming) -> None:
+    """Rows that runs before this one were trained on come with its own, and are rows like those."""
+    file = incoming.files.get(BEFORE.as_posix())
+    if file is None:
+        return
+    if not incoming.run.lineage or not incoming.data.included:
+        raise refused("It continues no run, or came without its rows.", BEFORE.as_posix())
+    if not file.stat().st_size:
+        return
+    try:
+        learned, read = train.learned_before(incoming.folder), data.load(file)
+    except FinetuneError as error:
+        raise refused(f"Its rows cannot be read: {error.what}", BEFORE.as_posix()) from error
+    if read.rejected or data.rows_hash(read.examples) != data.rows_hash(learned):
+        raise refused("Its rows are not those that a run is trained on.", BEFORE.as_posix())
+
+
 def split_of(incoming: Incoming) -> data.RowSplit:
     """Which rows are held out: as recorded or, in older bundles, as drawn from its settings."""
     chosen = incoming.config
@@ -241,6 +267,9 @@ def _publish(
     aside = incoming.folder / "run"
     aside.mkdir()
     os.replace(incoming.folder / "adapter", aside / "adapter")
+    if BEFORE.as_posix() in incoming.files:
+        (aside / BEFORE).parent.mkdir()
+        os.replace(incoming.folder / BEFORE, aside / BEFORE)
     json_file(aside / train.IMPORTED, {"environment": incoming.environment, "base": incoming.run.base.model_dump()})
     (aside / IMPORTING).write_text(Path(record.folder).name, encoding="utf-8")
     try:

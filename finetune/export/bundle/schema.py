@@ -7,6 +7,7 @@ report.json                         what its evaluation found, if one was finish
 evaluations/KEY/task.json answers.jsonl
 adapter/…                           what PEFT and a tokenizer save: safetensors, JSON, jinja, txt
 data/train.jsonl validation.jsonl   the examples, only if they were asked for
+parent/rows.jsonl                   with them: rows that runs which it continues were trained on, if it continues any
 """
 
 import re
@@ -18,6 +19,7 @@ from finetune.data import RowSplit
 from finetune.evaluate.arms import MODELS
 from finetune.evaluate.findings import Conclusion, Gap, Report
 from finetune.records import Count, Json, Moment, Name, Number, Record, Seconds, Sha
+from finetune.schema import Ancestor
 from finetune.store import ENDED, Result
 from finetune.train.events import KINDS
 
@@ -37,7 +39,7 @@ SIZES: dict[str, int] = {
     r"adapter/(?:chat_template\.jinja|(?:special_tokens_map|generation_config)\.json)": 1 * MB,
     r"adapter/(?:(?:tokenizer_config|added_tokens|vocab)\.json|(?:merges|vocab)\.txt)": 8 * MB,
     r"adapter/tokenizer\.json": 64 * MB,
-    r"data/(?:train|validation)\.jsonl": 8 * 1024 * MB,
+    r"(?:data/(?:train|validation)|parent/rows)\.jsonl": 8 * 1024 * MB,
 }
 """The names a bundle may have, and how many bytes such a file may hold."""
 
@@ -90,6 +92,7 @@ class RunRecord(Record):
     attempt: Count
     seconds: Seconds
     memory: Count
+    lineage: list[Ancestor] = []
 
 
 class EnvironmentRecord(Record):

@@ -28,6 +28,7 @@ from finetune.export.subject import Choices, Say, Subject
 from finetune.files import aside, sha256
 from finetune.records import LONGEST_NAME
 from finetune.store import ENDED
+from finetune.train.lineage import KEPT, ROWS
 
 LINES = ("log", "note", "state")
 """Events whose texts are the app's own."""
@@ -36,6 +37,9 @@ AS_THEY_ARE = ("tokenizer.json", "vocab.json", "added_tokens.json")
 """JSON whose keys and texts are tokens: masked, it would be another tokenizer."""
 
 PARTS = ("train.jsonl", "validation.jsonl")
+BEFORE = Path(KEPT, ROWS)
+"""Rows that the runs before it were trained on, in the bundle as in the run's folder."""
+
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
@@ -69,7 +73,7 @@ def write_bundle(subject: Subject, out: Path, *, with_data: bool = False) -> Pat
         _write_adapter(subject, adapter, folder)
         if with_data:
             _copy_rows(subject, folder / "data")
-        refuse_private(folder, subject.masks, own="data")
+        refuse_private(folder, subject.masks, own=("data", KEPT))
         _zip(folder, zipped)
     return out
 
@@ -88,6 +92,8 @@ def _write_records(subject: Subject, folder: Path, with_data: bool) -> None:
         name: getattr(run, name)
         for name in ("state", "code", "created", "started", "ended", "step", "steps", "attempt", "seconds", "memory")
     }
+    if run.lineage:  # else earlier versions, which know no such thing, can read it too
+        record["lineage"] = [masks.deep(one.model_dump()) for one in run.lineage]
     about = asdict(facts.data_facts(subject)) | {"included": with_data, "files": _kept_files(subject)}
     about |= {"split": run.split, "name": about["name"][:LONGEST_NAME] or "data"}
     json_file(folder / "run.json", record)
@@ -189,6 +195,10 @@ def _copy_rows(subject: Subject, place: Path) -> None:
     for part in PARTS:
         if (kept / part).is_file():
             shutil.copyfile(kept / part, place / part)
+    before = train.run_folder(subject.run.id) / BEFORE
+    if before.is_file():
+        (place.parent / BEFORE.parent).mkdir()
+        shutil.copyfile(before, place.parent / BEFORE)
 
 
 def _zip(folder: Path, place: Path) -> None:

@@ -69,7 +69,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
     """
     run, config = subject.run, subject.config
     conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
-    conditions |= {"upper": config.top_layers < 1}
+    conditions |= {"upper": config.top_layers < 1, "continues": bool(run.lineage)}
     conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(

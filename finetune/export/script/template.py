@@ -99,6 +99,10 @@ model = peft.get_peft_model(
 )
 model.print_trainable_parameters()
 
+# %% when continues
+# The run continued another, with whose adapter it began.
+peft.set_peft_model_state_dict(model, peft.load_peft_weights(str(HERE / "start"), device="cpu"))
+
 # %% [markdown]
 # ## The rows
 #

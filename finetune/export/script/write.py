@@ -27,6 +27,7 @@ from finetune.files import aside
 from finetune.records import Json
 from finetune.train.check import nothing_to_learn
 from finetune.train.config import TrainConfig
+from finetune.train.lineage import WEIGHTS, start_of
 from finetune.train.tokenized import measured
 
 if TYPE_CHECKING:
@@ -105,16 +106,20 @@ def write_script(subject: Subject, out: Path) -> Path:
 
     Raises:
         DataError: the run's rows are gone, or none of them can be learned.
+        RunError: it continues a run whose adapter stayed on the machine where it was trained.
         ModelError: the base is not here, so that its template cannot render the rows.
 
     Example:
         >>> zipfile.ZipFile(write_script(subject, Path("to-go.zip"))).namelist()[:3]
         ['train.py', 'train.ipynb', 'train.jsonl']
     """
+    start = start_of(subject.run) if subject.run.lineage else None
     files = _files(subject)
     with aside(out) as place, zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
             archive.writestr(name, text)
+        if start:
+            archive.write(start, f"start/{WEIGHTS}")
     return out
 
 

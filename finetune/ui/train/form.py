@@ -89,12 +89,17 @@ class Elsewhere:
                 "Load YAML", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", type="filepath"
             )
 
-    def listen(self, inputs: dict[str, gr.components.Component]) -> None:
-        """Write both anew when a setting changes; fill the form from a file."""
-        self.inputs = inputs
-        changes = [component.change for component in inputs.values()]  # type: ignore[attr-defined]
+    def listen(self, inputs: dict[str, gr.components.Component], parent: gr.State) -> None:
+        """Write both anew when a setting changes, or which run is continued; fill the form from a file."""
+        self.inputs, self.parent = inputs, parent
+        changes = [component.change for component in (*inputs.values(), parent)]  # type: ignore[attr-defined]
         gr.on(
-            changes, self._write, set(inputs.values()), [self.command, self.yaml], trigger_mode="always_last", **QUIET
+            changes,
+            self._write,
+            {*inputs.values(), parent},
+            [self.command, self.yaml],
+            trigger_mode="always_last",
+            **QUIET,
         )
         self.load.upload(self._load, self.load, list(inputs.values()), **QUIET)
 
@@ -103,7 +108,8 @@ class Elsewhere:
             config = TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
         except FinetuneError as error:
             return f"# {error}", f"# {error}"
-        return config.to_command(DATA), config.to_yaml(DATA)
+        parent = ["--from", values[self.parent]] if values[self.parent] else []
+        return " ".join([config.to_command(DATA), *parent]), config.to_yaml(DATA)
 
     def _load(self, path: str | None) -> dict[Any, Any]:
         with noticed():

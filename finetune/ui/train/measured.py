@@ -49,17 +49,22 @@ def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
         return f"Waiting for its turn{before}"
     if run.state != "running":
         return ""
-    now, base = progress.phase, not progress.held_out and not progress.step
+    now, first = progress.phase, not progress.held_out and not progress.step
+    start = "the adapter it continues" if progress.continues else "the base model"
     if now is None:
         return "Starting"
     match now.what:
         case "loading":
             return "Reading the rows and loading the model"
         case "evaluating":
-            of_what = "the base model" if base else f"the model at step {progress.step:,}"
+            of_what = start if first else f"the model at step {progress.step:,}"
             return f"Measuring {of_what} on held-out rows: batch {now.done + 1:,} of {now.of:,}"
         case "answering":
-            return f"Asking {'the base model' if progress.step == 0 else 'it'} the sample prompts"
+            if progress.step:
+                return "Asking it the sample prompts"
+            if progress.continues:
+                return "Asking the adapter it continues the sample prompts"
+            return "Asking the base model the sample prompts"
         case "publishing":
             return "Saving the adapter"
     return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
@@ -76,9 +81,11 @@ def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
     if progress.held_out:
         before, now = progress.held_out[0], progress.held_out[-1]
         if now[0] > before[0]:
-            cells.append((f"{before[1]:.3f} → {now[1]:.3f}", "held-out loss, base → tuned"))
+            said = "held-out loss, start → tuned" if progress.continues else "held-out loss, base → tuned"
+            cells.append((f"{before[1]:.3f} → {now[1]:.3f}", said))
         else:
-            cells.append((f"{now[1]:.3f}", "held-out loss of the base" if now[0] == 0 else "held-out loss"))
+            said = "held-out loss at the start" if progress.continues else "held-out loss of the base"
+            cells.append((f"{now[1]:.3f}", said if now[0] == 0 else "held-out loss"))
     if progress.best and progress.best != progress.held_out[-1]:
         cells.append((f"{progress.best[1]:.3f}", f"best, at step {progress.best[0]:,}"))
     return cells
@@ -117,21 +124,22 @@ def beside(progress: Progress) -> str:
 
 
 def answers(progress: Progress) -> str:
-    """The sample prompts: the expected answer, the base's, and the newest one."""
+    """The sample prompts: the expected answer, the one at step 0, and the newest one."""
     if not progress.answers:
         return ""
     latest = progress.answers[-1]
-    base = progress.answers[0] if progress.answers[0].step == 0 else None
-    before = {one.prompt: one.text for one in reversed(base.answers)} if base else {}
-    samples = [one.model_dump() | {"base": before.get(one.prompt)} for one in latest.answers]
+    first = progress.answers[0] if progress.answers[0].step == 0 else None
+    before = {one.prompt: one.text for one in reversed(first.answers)} if first else {}
+    samples = [one.model_dump() | {"before": before.get(one.prompt)} for one in latest.answers]
     title = "Before training" if latest.step == 0 else f"Before, and at step {latest.step:,}"
-    return TEMPLATES.answers(title, samples, latest.step, FIRST_ANSWERS)
+    who = "before (start)" if progress.continues else "before (base)"
+    return TEMPLATES.answers(title, samples, latest.step, FIRST_ANSWERS, who)
 
 
 def table(events: Iterable[Event]) -> str:
     """What a run's ``step`` and ``eval`` events measured, as CSV with a line for each step.
 
-    A step that was measured again after a resume has its latest values. Step 0 is the base model.
+    A step that was measured again after a resume has its latest values. Step 0 is what the run began with.
 
     Example:
         >>> table(store.events_of(run.id, "step", "eval")).splitlines()[:2]

@@ -30,8 +30,8 @@ EMPTY = (
     "and stays.</span></div>"
 )
 HINT = (
-    "<p class='ba-stats'>Pick one run to open, rename, copy or delete it; pick several to see their curves and what is "
-    "different about them.</p>"
+    "<p class='ba-stats'>Pick one run to open, copy, continue, rename or delete it; pick several to see their "
+    "curves and what is different about them.</p>"
 )
 APART = "The runs use different data or base models, so their losses are drawn separately."
 QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ names[run.id]|cut(120) }}</b>
@@ -111,6 +111,7 @@ class RunsTab:
         with gr.Row(elem_id="runs-actions", elem_classes="ba-controls"):
             self.open = gr.Button("Open", variant="primary", elem_id="open-run", **small)
             self.clone = gr.Button("Copy settings", elem_id="clone-run", **small)
+            self.go_on = gr.Button("Continue", elem_id="continue-run", **small)
             self.name = gr.Textbox(
                 show_label=False,
                 container=False,
@@ -130,7 +131,7 @@ class RunsTab:
                 small["visible"] = True
                 self.sure = gr.Button("Delete for good", variant="stop", elem_id="delete-sure", **small)
                 self.keep = gr.Button("Keep", elem_id="delete-keep", **small)
-        self.one = [self.open, self.clone, self.rename]
+        self.one = [self.open, self.clone, self.go_on, self.rename]
         self.timer = gr.Timer(2.0, active=False)
         self.picked, self.seen = gr.State([]), gr.State(None)
 
@@ -156,8 +157,11 @@ class RunsTab:
         self.keep.click(lambda: gr.update(visible=False), None, self.confirm, **QUIET)
         self.sure.click(self._delete, here, drawn, **QUIET)
         self.open.click(self._open, here, [self.train_tab.run, self.browser], **QUIET)
-        filled = [*self.train_tab.inputs.values(), self.train_tab.run, self.browser]
-        self.cloned = self.clone.click(self._clone, here, filled, **QUIET)
+        filled = [*self.train_tab.inputs.values(), self.train_tab.run, self.browser, *self.train_tab.lineage]
+        self.filled = [
+            button.click(act, here, filled, **QUIET)
+            for button, act in ((self.clone, self._clone), (self.go_on, self._continue))
+        ]
 
     def enter(self) -> dict[str, Any]:
         """What to do when the tab is opened: arguments for its event."""
@@ -269,7 +273,21 @@ class RunsTab:
         gr.Info(text(f"The form now has the settings of {run.name}."))
         state = known(state)
         data = state if self.services.chosen(state) else state | {"dataset": run.dataset}
-        return self.train_tab.fill(config) | {self.train_tab.run: None, self.browser: data}
+        return self._fill(config, data) | self.train_tab.continues(None)
+
+    def _continue(self, picked: list[str], state: Browser) -> dict[Any, Any]:
+        """The form for a run that goes on from the picked one, on the same data until other is chosen."""
+        with noticed():
+            run = self._only(picked, state)
+            train.weights_of(run)
+            config = train.TrainConfig.parse(run.config)
+        state = known(state)
+        here = not self.services.store.dataset(run.dataset).facts.stayed
+        data = state | {"dataset": run.dataset} if here else state
+        return self._fill(config, data) | self.train_tab.continues(run)
+
+    def _fill(self, config: train.TrainConfig, state: Browser) -> dict[Any, Any]:
+        return self.train_tab.fill(config) | {self.train_tab.run: None, self.browser: state}
 
     def _only(self, picked: list[str], state: Browser) -> Run:
         return self.services.run(picked[0] if len(picked) == 1 else None, state)

@@ -8,14 +8,18 @@ from finetune import train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, Services, known, owner
-from finetune.store import ENDED
+from finetune.store import ENDED, Run
+from finetune.ui.errors import noticed
 from finetune.ui.events import FILLED, FILLING, QUIET, once_settled
-from finetune.ui.html import failed
+from finetune.ui.html import failed, render
 from finetune.ui.train import cards, form
 from finetune.ui.train.chosen import FOLDED, Chosen
 from finetune.ui.train.live import RunView, choices
 from finetune.ui.train.plan import Plan
 
+CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b>
+<span class='ba-masked'>The new run begins with its adapter. Data and settings may differ, but not the model, rank,
+alpha, rsLoRA, target modules and top layers.</span></div>"""
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
 
 
@@ -38,6 +42,12 @@ class TrainTab:
         self.view = RunView(self.services, self.browser)
         self.another = gr.Button("New run", visible=False, elem_id="another-run")
         with gr.Column(elem_id="new-run") as self.fresh:
+            self.parent = gr.State(None)
+            with gr.Row(visible=False, elem_id="continuing", elem_classes="ba-controls") as self.continuing:
+                self.continued = gr.HTML()
+                self.afresh = gr.Button(
+                    "Begin with the base instead", size="sm", scale=0, min_width=220, elem_id="begin-afresh"
+                )
             self.chosen = Chosen(self.services, self.browser)
             with gr.Column(visible=False, elem_id="recipe") as self.ready:
                 self.cards = cards.Cards(self.services, self.browser)
@@ -53,9 +63,13 @@ class TrainTab:
 
     def _listen(self) -> None:
         once_settled(self.begin.click).then(
-            self._begin, {*self.inputs.values(), self.browser}, [self.run, self.browser, self.refused], **QUIET
+            self._begin,
+            {*self.inputs.values(), self.parent, self.browser},
+            [self.run, self.browser, self.refused, *self.lineage],
+            **QUIET,
         ).success(None, None, None, js=TO_TOP, **QUIET)
-        self.elsewhere.listen(self.inputs)
+        self.afresh.click(lambda: self.continues(None), None, self.lineage, **QUIET)
+        self.elsewhere.listen(self.inputs, self.parent)
         self.plan.listen(self.inputs)
         self.cards.listen(self.inputs, self.plan)
         self.chosen.listen(self.inputs, self.plan, self.ready, [self.refused, self.plan.answer])
@@ -65,7 +79,11 @@ class TrainTab:
         self.entered = self.cards.foresee
         self.model.change(**self.entered)
         self.cards.preset.input(
-            self._start_from, [self.cards.preset, self.model], [*self.inputs.values()], js=FILLING, **QUIET
+            self._start_from,
+            [self.cards.preset, self.model, self.parent, self.browser],
+            [*self.inputs.values()],
+            js=FILLING,
+            **QUIET,
         ).then(None, None, None, js=FILLED, **QUIET)
         changes = [component.change for component in self.inputs.values()]  # type: ignore[attr-defined]
         gr.on(
@@ -77,9 +95,25 @@ class TrainTab:
             **QUIET,
         )
 
-    def _start_from(self, name: str, model: str) -> dict[Any, Any]:
-        """A preset's settings in the form; the model stays."""
-        return self.fill(train.TrainConfig.parse({**train.preset(name).values, "model": model}))
+    def _start_from(self, name: str, model: str, parent: str | None, state: Browser) -> dict[Any, Any]:
+        """A preset's settings in the form; the model stays, and the shape of an adapter that is continued."""
+        with noticed():
+            kept = train.shape(self.services.run(parent, state)) if parent else {"model": model}
+        return self.fill(train.TrainConfig.parse({**train.preset(name).values, **kept}))
+
+    @property
+    def lineage(self) -> list[Any]:
+        """What `continues` changes."""
+        return [self.parent, self.continuing, self.continued]
+
+    def continues(self, run: Run | None) -> dict[Any, Any]:
+        """The form is for a run that continues this one; None: for one that begins with the base."""
+        said = render(CONTINUES, name=run.name) if run else ""
+        return {
+            self.parent: run.id if run else None,
+            self.continuing: gr.update(visible=bool(run)),
+            self.continued: said,
+        }
 
     def _keep(self, values: dict[Any, Any]) -> Any:
         """Remember the form in the browser, and say of which preset its settings are."""
@@ -117,13 +151,15 @@ class TrainTab:
             config = self._config(values)
             if (record := self.services.chosen(state)) is None:
                 raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-            run = train.start(self.services.store, config, record, owner(state))
+            parent = self.services.run(values[self.parent], state) if values[self.parent] else None
+            run = train.start(self.services.store, config, record, owner(state), parent)
         except FinetuneError as error:
             return {self.refused: failed(str(error), "Not started.")}
         return {
             self.run: gr.update(choices=choices(self.services.runs(state)), value=run.id),
             self.browser: state | {"run": run.id},
             self.refused: "",
+            **self.continues(None),
         }
 
     def fill(self, config: train.TrainConfig) -> dict[Any, Any]:
