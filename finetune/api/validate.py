@@ -85,7 +85,7 @@ def begin(ledger: Ledger, job: Job) -> None:
     config, said = config_of(asked), "Files validated, moving job to queued state"
     if not dataset.validation:
         said += f"; without a validation file, {config.held_out:.0%} of the rows are held out"
-    run = train.start(ledger.store, config, record, job.owner, ledger.begins(job, said))
+    run = train.start(ledger.store, config, record, job.owner, beside=ledger.begins(job, said))
     if asked.suffix and asked.suffix.strip():
         train.rename(ledger.store, run.id, asked.suffix)
 
