@@ -114,7 +114,8 @@ def _look_sql(answer: str, expected: str) -> Look:
     given, wanted = _sql(answer), _sql(expected) if expected else None
     if expected and wanted is None:  # data that does not parse can be answered rightly all the same
         same = _tokens(answer) == _tokens(expected)
-        return Look(given[0] if given else answer, "as expected" if same else "not as expected", given is not None, same)
+        shown = given[0] if given else answer
+        return Look(shown, "as expected" if same else "not as expected", given is not None, same)
     if given is None:
         return Look(answer, "does not parse as SQL", False, False if expected else None)
     right = given[1] == wanted[1] if wanted else None
