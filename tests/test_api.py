@@ -12,12 +12,10 @@ from starlette.testclient import TestClient
 from finetune import data, models
 from finetune.api import routes
 from finetune.api.chat import asked_of
-from finetune.api.files import path_of
 from finetune.api.models import Named, resolve
-from finetune.api.validate import begin
 from finetune.chat import Ask, Engine, Reply, engine
 from finetune.errors import ModelError
-from finetune.ledger import Ledger, Upload
+from finetune.ledger import Ledger
 from finetune.services import Services
 from finetune.store import Run, Store
 from tests.conftest import conversation, train_tiny
@@ -130,19 +128,6 @@ def test_a_job_that_was_left_unchecked_is_checked_by_the_next_server(store: Stor
         "message": "No such File object: file-gone",
         "param": "training_file",
     }
-
-
-def test_a_run_that_was_stopped_while_its_files_were_checked_never_begins(store: Store, tiny: Path) -> None:
-    ledger = Ledger(store)
-    job = ledger.add_job("local", {"model": str(tiny), "training_file": "file-1", "seed": 1}, [])
-    upload = Upload("file-1", "local", "sums.jsonl", "fine-tune", 1, 0.0)
-    ledger.add_upload(upload)
-    path_of(upload).parent.mkdir(parents=True)
-    rows = [{"messages": conversation(f"{i} + {i}?", str(2 * i))} for i in range(20)]
-    path_of(upload).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    ledger.say(job.id, "Cancelled.", ended=1.0)
-    begin(ledger, job)
-    assert store.runs() == []
 
 
 def test_clients_that_hang_up_give_the_engine_back(client: TestClient, run: Run) -> None:

@@ -19,6 +19,12 @@ from pydantic import BaseModel
 PROMPT = "Title: Toast"
 
 
+class Ingredient(BaseModel):
+    """Something to eat."""
+
+    salty: bool
+
+
 @pytest.fixture
 def expected(client: Reference, job: FineTuningJob) -> str:
     """What OpenAI's own client is answered."""
@@ -60,6 +66,8 @@ def test_llms_library_chats(models_file: Path, expected: str) -> None:
         response = llm.get_model(name).prompt(PROMPT, max_tokens=16)
         assert response.text().startswith(expected)
         assert name == "tuned-newer" or response.usage().output, "of an answer that was cut off it reads no newer usage"
+    told = llm.get_model("tuned").prompt(PROMPT, schema=Ingredient, max_tokens=60).text()
+    assert Ingredient.model_validate_json(told)
     conversation = llm.get_model("tuned").conversation()
     for turn in (PROMPT, "And then?"):
         assert conversation.prompt(turn, max_tokens=4).text() is not None
@@ -68,12 +76,6 @@ def test_llms_library_chats(models_file: Path, expected: str) -> None:
         return await llm.get_async_model("tuned").prompt(PROMPT, max_tokens=8).text()
 
     assert asyncio.run(asked()) == expected
-
-
-class Ingredient(BaseModel):
-    """Something to eat."""
-
-    salty: bool
 
 
 @pytest.fixture

@@ -163,6 +163,11 @@ def test_the_held_out_loss_is_the_mean_over_tokens(tiny: Path, tmp_path: Path) -
     assert measured["eval_tokens"] == sum(map(len, losses))
     assert measured["eval_accuracy"] == right / measured["eval_tokens"]
     assert right > 0
+    assert trainer.accuracy() != right / measured["eval_tokens"], "that of training"
+    collate = DataCollatorForLanguageModeling(pad_token_id=2)
+    for some in (rows()[:3], rows()[3:5]):
+        trainer.compute_loss(trainer.model.train(), collate(some))
+    assert trainer.accuracy() == right / measured["eval_tokens"]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
