@@ -32,7 +32,7 @@ def test_a_later_version_that_splits_otherwise_changes_nothing_of_a_run(
     """Seen: 55 of 66 held-out rows had been trained on, after the threshold of near-duplicates changed."""
     learned, held = (texts(rows) for rows in train.rows_of_run(store, run))
     assert len(held) == 5
-    monkeypatch.setattr(row_split, "held_out", lambda dataset, ratio, seed: real(dataset, ratio, seed + 1))
+    monkeypatch.setattr(row_split, "held_out", lambda dataset, ratio, seed, known: real(dataset, ratio, seed + 1))
     folder = data.rows_of(store.dataset(run.dataset))
     other = data.choose_split(folder, 0.25, 0).held_out
     assert other != data.RowSplit.model_validate(run.split).held_out, "the code would split otherwise now"
@@ -102,7 +102,7 @@ def test_rows_are_read_back_as_they_were_checked(store: Store, sample: Path) -> 
 def test_a_bundle_hands_the_split_over(store: Store, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_bundle(gather(store, run), tmp_path / "run.zip", with_data=True)
     held = texts(train.rows_of_run(store, run)[1])
-    monkeypatch.setattr(row_split, "held_out", lambda dataset, ratio, seed: real(dataset, ratio, seed + 1))
+    monkeypatch.setattr(row_split, "held_out", lambda dataset, ratio, seed, known: real(dataset, ratio, seed + 1))
     there = read_bundle(store, bundle, model=run.config["model"])
     assert there.split == run.split
     assert texts(train.rows_of_run(store, there)[1]) == held
