@@ -69,7 +69,7 @@ def _named(base: Base) -> str:
     if not base.local:
         return ""
     return (
-        f"\n\nThe base was a local folder, {inline(base.name)}, and only its name is in `adapter_config.json`. The "
+        f"\n\nThe base was a local folder named {inline(base.name)}; only that name is in `adapter_config.json`. The "
         "code above says itself where it is. What looks for the base there (`AutoPeftModelForCausalLM`) finds it if "
         "you start it beside that folder, or set `base_model_name_or_path` to its path."
     )

@@ -30,7 +30,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from finetune import chat, data, evaluate, settings, train
 from finetune.api.errors import explain
 from finetune.chat import checked, talk
-from finetune.errors import ConfigError, FinetuneError, NotAllowed
+from finetune.errors import ConfigError, DataError, FinetuneError, NotAllowed
 from finetune.ledger import Ledger
 from finetune.records import Json
 from finetune.services import LOCAL, Services
@@ -121,7 +121,7 @@ class Tools:
             prompt: for unusual columns only: that of the prompt, or a text with columns such as "Mail: {email}"
             answer: for unusual columns only: that of the answer
         Returns:
-            JSON: the report, with the dataset's id for plan and train
+            JSON with the report, and the dataset's id for plan and train
         """
         owner = self._owner(request)
         mapping = data.Mapping(user=prompt, assistant=answer) if answer else None
@@ -138,7 +138,7 @@ class Tools:
             preset: quick, balanced or thorough
             settings: changes to the preset, such as {"epochs": 1, "model": "owner/name"}
         Returns:
-            JSON: steps, seconds, memory in bytes, and a sentence with them
+            JSON with steps, seconds, memory in bytes, and a sentence with them
         """
         record, config = self._dataset(dataset, request), _config(preset, settings)
         return json.dumps(train.plan(config, train.measure(config, Path(record.folder))).as_dict())
@@ -152,7 +152,7 @@ class Tools:
             preset: quick, balanced or thorough
             settings: changes to the preset, such as {"epochs": 1, "model": "owner/name"}
         Returns:
-            JSON: the run's id and state
+            JSON with the run's id and state
         """
         owner, record = self._owner(request), self._dataset(dataset, request)
         run = train.start(self.services.store, _config(preset, settings), record, owner)
@@ -165,7 +165,7 @@ class Tools:
         Args:
             run: the run's id; leave it empty to list every run
         Returns:
-            JSON: the state of the run, or a list of runs
+            JSON with the state of the run, or a list of runs
         """
         owner = self._owner(request)
         if run:
@@ -183,7 +183,7 @@ class Tools:
             rows: the most held-out rows to ask
             seconds: how long this call goes on at most
         Returns:
-            JSON: state "measuring" with how many answers there are, or "done" with the report and its verdict
+            JSON with state "measuring" and how many answers there are, or "done", the report and its verdict
         """
         own = self.services.run_of(self._owner(request), run)
         if not (rows >= 1 and 0 < seconds <= MOST_SECONDS):
@@ -217,7 +217,7 @@ class Tools:
             max_tokens: the longest answer, in tokens
             temperature: 0 for the likeliest answer, at most 2
         Returns:
-            JSON: base and tuned, each with its text, tokens, seconds and why it ended
+            JSON with base and tuned, each with its text, tokens, seconds and why it ended
         """
         own = self.services.run_of(self._owner(request), run)
         facts = self.services.store.dataset(own.dataset).facts
@@ -299,6 +299,8 @@ def _read(source: str, mapping: data.Mapping | None, stack: ExitStack) -> data.D
         NotAllowed: a path on a shared server.
         DataError: it cannot be read.
     """
+    if not source.strip():  # as a path it would be the folder that the server was started in
+        raise DataError("There is nothing to check.", where="source", fix="Send JSONL or CSV text, or a sample's name.")
     sample = next((one.path for one in data.samples() if one.name == source.strip()), None)
     if sample:
         return data.load(sample)

@@ -67,7 +67,7 @@ def test_an_adapter_says_how_to_find_a_base_that_is_a_folder(
     made = make.export(store, run, "adapter", tmp_path / "out", make.Choices(check=False))
     folder = make.unpacked(made, tmp_path / "adapter")
     card, config = (folder / "README.md").read_text(), folder / "adapter_config.json"
-    assert "The base was a local folder, `base`" in card
+    assert "The base was a local folder named base;" in card
     assert str(tmp_path) not in card + config.read_text()
     monkeypatch.chdir(base.parent)
     assert AutoPeftModelForCausalLM.from_pretrained(folder).peft_config, "beside the base"

@@ -128,6 +128,7 @@ def test_what_goes_wrong_is_said(address: str, client: Callable[[str], Ask]) -> 
     dataset = ask("check_data", source="recipes")["dataset"]
     for name, given, told in (
         ("check_data", {"source": "nothing.jsonl"}, "There is no such file"),
+        ("check_data", {"source": " "}, "There is nothing to check"),
         ("check_data", {"source": "a,b\n1,2\n", "answer": "c"}, "no column"),
         ("plan", {"dataset": "d00000000"}, "d00000000"),
         ("train", {"dataset": dataset, "settings": {"epocs": 1}}, "Did you mean 'epochs'?"),
