@@ -34,10 +34,9 @@ def sentence(speed: float) -> str:
     """What there is to say of the processor; "" where a GPU trains."""
     if not speed:
         return ""
-    begin = f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32"
     if rounds(speed):
-        return f"{begin}, so training multiplies gradients in it."
-    return f"{begin}, in which training computes."
+        return f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32, so training multiplies gradients in it."
+    return f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32, in which training computes."
 
 
 def bf16_speed() -> float:
