@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +194,17 @@ class Ledger:
         with self.store.reading() as db:
             row = db.execute("SELECT owner FROM keys WHERE sha256=?", (_hash(key),)).fetchone()
         return row["owner"] if row else None
+
+
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key that a request carries, in OpenAI's header or in Azure's; "" for none.
+
+    Example:
+        >>> key_in({"authorization": "Bearer sk-ba-1"})
+        'sk-ba-1'
+    """
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else headers.get("api-key", "").strip()
 
 
 def job_of(run: Run) -> Job:

@@ -88,7 +88,10 @@ CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NO
 
 
 class Result(Record):
-    """The figures that a run ended with. `source` says where its base was found (`models.find`).
+    """The figures that a run ended with.
+
+    `source` says where its base was found (`models.find`), `bf16` whether gradients were rounded to that
+    (`train.precision`): a later attempt does as the first.
 
     `base_eval_loss` is the held-out loss of the base alone. A run that continues another did not measure that: it
     began with the other's adapter, whose loss is `start_eval_loss`.
@@ -102,6 +105,7 @@ class Result(Record):
     train_seconds: Number | None = None
     tokens_per_second: Number | None = None
     adapter_step: Count | None = None
+    bf16: bool | None = None
 
 
 class Ancestor(Record):

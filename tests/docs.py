@@ -20,9 +20,9 @@ Set these on the Train tab, with `--set key=value`, or as `key: value` lines of 
 FILE.yaml`; it also needs a line `data: PATH`). The presets `quick`, `balanced` (the default values below) and
 `thorough` set several at once. *Automatic* means that the app decides when the setting is not set.
 
-A run that continues another (`train DATA --from RUN`, or *Continue* on the Runs tab) has that run's settings where no
-others are given. `model`, `r`, `alpha`, `rslora`, `target_modules` and `top_layers` belong to its adapter and stay. On
-the same data with the same `held_out`, the same rows are held out, whatever the `seed`."""
+A run that continues another (`train DATA --from RUN`, or *Continue* on the Runs tab) keeps that run's `model`, `r`,
+`alpha`, `rslora`, `target_modules` and `top_layers`, which belong to its adapter. On the same data with the same
+`held_out`, the same rows are held out, whatever the `seed`."""
 
 
 def settings_page() -> str:

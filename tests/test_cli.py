@@ -131,15 +131,15 @@ def test_a_run_is_continued(tmp_path: Path, tiny: Path, small_dataset: data.Data
     code, listed, _ = call("runs")
     assert [run["parent"] for run in listed["runs"]] == [after["run"], before["run"], None]
     code, whole, _ = call("train", place, "--from", before["run"], "--set", "epochs=1")
-    assert whole["steps"] == 3, "17 rows once, and not the 6 steps of the other run"
+    assert whole["steps"] == 3, "17 rows once: settings but those of the adapter's shape are this run's own"
     recipe = tmp_path / "run.yaml"
     recipe.write_text(f"data: {place}\nr: 16\n")  # the default, but said
     for said in ((place, "--set", "r=8"), (str(recipe),)):
         code, answer, _ = call("train", *said, "--from", before["run"])
-        assert (code, answer["code"]) == (2, "config_invalid")
-        assert "was made with 4, and can only be continued with the same" in answer["reason"]
+        assert (code, answer["error"]["code"]) == (2, "config_invalid")
+        assert "was made with 4, and can only be continued with the same" in answer["error"]["message"]
     code, answer, _ = call("train", place, "--from", "r0000000")
-    assert (code, answer["code"]) == (2, "run_unknown")
+    assert (code, answer["error"]["code"]) == (2, "run_unknown")
 
 
 def test_a_failed_run_says_why(small_dataset: data.Dataset, tiny: Path, tmp_path: Path) -> None:

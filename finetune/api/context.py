@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from finetune import settings
 from finetune.api.errors import ApiError
 from finetune.api.pace import Pace
-from finetune.ledger import Ledger
+from finetune.ledger import Ledger, key_in
 
 if TYPE_CHECKING:
     from finetune.api.validate import Validator
@@ -52,9 +52,7 @@ def owner(request: Request) -> str:
 
 
 def _owner_of_key(request: Request) -> str:
-    bearer = request.headers.get("authorization", "")
-    kind, _, key = bearer.partition(" ")
-    key = key.strip() if kind.lower() == "bearer" else request.headers.get("api-key", "").strip()
+    key = key_in(request.headers)
     if not key:
         raise ApiError(
             "You didn't provide an API key. Make one on the page, and send it as 'Authorization: Bearer KEY'.",

@@ -1,6 +1,6 @@
 """How many requests a key may make in a minute, so that one visitor's loop leaves the others their turn.
 
-Each key has a store of requests that fills up again by the second: a burst is fine, a loop is slowed down.
+A token bucket for each key: a burst is fine, a loop is slowed down.
 """
 
 import math

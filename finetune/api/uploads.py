@@ -72,6 +72,11 @@ class Announced(Record):
     bytes: Count
     created: Moment
 
+    @property
+    def over(self) -> bool:
+        """Whether its hour is over: nothing can be added to it any more."""
+        return time.time() - self.created > LIVES
+
 
 @router.post("", response_model=UploadObject)
 def create_upload(here: Here, owner: Owner, asked: UploadRequest) -> UploadObject:
@@ -84,7 +89,7 @@ def create_upload(here: Here, owner: Owner, asked: UploadRequest) -> UploadObjec
     if asked.bytes > most * 2**20:
         raise ApiError(f"A file may have at most {most} MiB here.", param="bytes", status=413, code="too_large")
     refuse_more(here, owner)
-    if settings.read().shared and sum(one.owner == owner for one in _all()) >= MOST_PENDING:
+    if settings.read().shared and sum(one.owner == owner and not one.over for one in _all()) >= MOST_PENDING:
         said = f"You already have {MOST_PENDING} uploads here that are not completed: complete or cancel one."
         raise ApiError(said, status=429, code="too_many_uploads")
     name = new_upload(owner, asked.filename, asked.purpose, asked.bytes).name
@@ -169,7 +174,7 @@ def _announced(owner: str, upload_id: str) -> Announced:
     if ID.fullmatch(upload_id):
         with contextlib.suppress(OSError, ValueError):
             found = Announced.model_validate_json((_folder(upload_id) / ANNOUNCED).read_bytes())
-    if found is None or found.owner != owner or time.time() - found.created > LIVES:
+    if found is None or found.owner != owner or found.over:
         raise _missing(upload_id)
     return found
 

@@ -3,6 +3,7 @@
     POST …/verdict                    begins it: every arm is asked the job's held-out rows (202, at once)
     POST …/verdict {"file_id": "…"}   the rows of an evals file instead
     GET  …/verdict?file_id=…          how far it is, and the verdict when it is there
+    POST …/verdict/cancel             ends it
 
 An answer is kept as it is given, so after a restart of the server POST goes on where it stopped.
 """
@@ -25,7 +26,7 @@ from finetune.api.files import found, path_of
 from finetune.api.jobs import job_of
 from finetune.api.models import tuned_name
 from finetune.api.schemas import Asked, JobError
-from finetune.errors import FinetuneError
+from finetune.errors import FinetuneError, RunError
 from finetune.ledger import Job
 from finetune.store import Run
 
@@ -37,6 +38,9 @@ AT_ONCE = 2
 
 MOST = 16
 """Verdicts of all visitors that are measured or wait."""
+
+LOOKING = 2.0
+"""Seconds after which one that others are measuring is tried again."""
 
 KEPT = 100
 """Verdicts that failed and are remembered, so that somebody is told why."""
@@ -121,10 +125,25 @@ class Verdicts:
         threading.Thread(target=self._work, args=(key, going, task, title), daemon=True, name="verdict").start()
         return going
 
+    def cancel(self, key: Key) -> None:
+        """End it; what was answered is kept, and the next verdict on this goes on from there."""
+        with self._lock:
+            if going := self._going.pop(key, None):
+                going.stop.set()
+
     def _work(self, key: Key, going: Going, task: evaluate.Task, title: str) -> None:
         try:
-            with self._turns:
-                self._measure(key[0], going, task)
+            while not going.stop.is_set():
+                try:
+                    with self._turns:
+                        self._measure(key[0], going, task)
+                    break
+                except RunError as error:
+                    if error.code != "evaluating":
+                        raise
+                    going.stop.wait(LOOKING)  # the page or the command line asks: its answers count here too
+            if going.stop.is_set():
+                return
             evaluate.conclude(task, title)
             with self._lock:
                 self._going.pop(key, None)
@@ -154,6 +173,17 @@ def begin_verdict(
         title = found(here.ledger, owner, file_id).name if file_id else here.services.store.dataset(run.dataset).title
         here.verdicts.begin((run.id, file_id), owner, task, title)
         response.status_code = 202
+    return _shown(here, owner, job, run, file_id)
+
+
+@router.post("/{job_id}/verdict/cancel", response_model=VerdictObject)
+def cancel_verdict(
+    here: Here, owner: Owner, job_id: str, asked: Annotated[VerdictRequest | None, Body()] = None
+) -> VerdictObject:
+    """End a verdict that is being measured; what was answered is kept. Of one that is not, nothing changes."""
+    job, run = _tuned(here, owner, job_id)
+    file_id = asked.file_id if asked else None
+    here.verdicts.cancel((run.id, file_id))
     return _shown(here, owner, job, run, file_id)
 
 

@@ -150,8 +150,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="parent",
         metavar="RUN",
-        help="go on from the adapter of this run, with its settings unless others are given; the shape of the adapter "
-        "and the model stay",
+        help="go on from the adapter of this run; its model and the shape of its adapter stay",
     )
 
 

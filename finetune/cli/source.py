@@ -176,14 +176,11 @@ def asked(options: argparse.Namespace, parent: "Run | None" = None) -> "tuple[As
         read, places = train.TrainConfig.from_yaml(path)
         if "data" not in places:
             raise ConfigError("The YAML file does not name a dataset.", where=path.name, fix="Add a line: data: PATH")
-        written = read.model_dump(exclude_unset=True) if parent else read.changed()
+        written = read.model_dump(exclude_unset=True)
         places = _near(places, path)
-    said = {**written, **changes, **_given(options)}
     if parent:
-        start = {**start, **train.shape(parent)} if options.preset else dict(parent.config)
-        if "epochs" in said:  # which steps that nobody asked for now would overrule
-            start["max_steps"] = None
-    config = train.TrainConfig.parse({**start, **said})
+        start = {**start, **train.shape(parent)}
+    config = train.TrainConfig.parse({**start, **written, **changes, **_given(options)})
     rows = _rows(places, options)
     return _with_config(rows, config), config
 

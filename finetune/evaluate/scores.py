@@ -20,7 +20,7 @@ from finetune.models import split_thought
 from finetune.records import Json
 
 EXACT = "exact match"
-"""The score of every kind: the same text but for case, white space, a full stop and quotation marks."""
+"""The same text but for case, white space, a full stop and quotation marks; of labels, that is the accuracy."""
 
 MOST_WORDS = 1000
 """Words of each text that ROUGE-L looks at. Its table has a cell for each pair of them, so that an imported answer of

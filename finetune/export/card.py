@@ -258,6 +258,7 @@ def _training(subject: Subject) -> str:
     settings = [
         ("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}{upper}"),
         ("learning rate", f"{config.learning_rate:g}, {config.schedule}"),
+        *([("gradients", "bf16")] if run.result.bf16 else []),
         ("epochs, batch size, seed", f"{config.epochs:g}, {config.batch_size}, {config.seed}"),
         *((name.replace("_", " "), str(value)) for name, value in asdict(facts.resolved(subject)).items() if value),
         ("changed from the defaults", ", ".join(f"{k} = {v}" for k, v in changed.items()) or "nothing"),

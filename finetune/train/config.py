@@ -239,7 +239,7 @@ class TrainConfig(BaseModel):
         ge=0,
         le=2**31 - 1,
         title="Seed",
-        description="Random seed. The same seed, data and settings reproduce the run.",
+        description="Random seed. The same seed, data and settings reproduce the run on the same machine.",
         json_schema_extra=ADVANCED,
     )
     report_to: Literal["none", "trackio"] = Field(

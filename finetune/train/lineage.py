@@ -4,8 +4,8 @@
         adapter_model.safetensors   the weights it begins with
         rows.jsonl                  rows that a run before it was trained on, without those it is trained on itself
 
-Rows that any of these runs learned are no evidence: none is held out (`data.choose_split`), and none is asked for a
-verdict (`evaluate.task`).
+Rows that any of these runs learned are no evidence: none is drawn to be held out (`data.choose_split`), and none is
+asked for a verdict (`evaluate.task`). A file of held-out rows is taken as it is: its loss counts such rows too.
 """
 
 import contextlib
@@ -113,15 +113,15 @@ class Inheritance:
             return self.split
         return data.choose_split(folder, config.held_out, config.seed, self.learned)
 
-    def keep(self, run_folder: Path, trained: Sequence[data.Example]) -> None:
-        """Copy what must outlive the parent into the folder of a run that is `trained` on these rows.
+    def keep(self, folder: Path, trained: Sequence[data.Example]) -> Path:
+        """Copy what must outlive the parent, for a run that is `trained` on these rows, into `KEPT` in a folder.
 
         Raises:
             RunError: the disk is full, or the parent was deleted just now.
         """
         seen = {_mark(row) for row in trained}
         try:
-            with disk_errors("The data folder"), aside(run_folder / KEPT) as place:
+            with disk_errors("The data folder"), aside(folder / KEPT) as place:
                 place.mkdir()
                 shutil.copyfile(self.weights, place / WEIGHTS)
                 with (place / ROWS).open("w", encoding="utf-8") as file:
@@ -134,7 +134,7 @@ class Inheritance:
         except FileNotFoundError as error:
             gone = "The run to continue was deleted meanwhile."
             raise RunError(gone, where=self.lineage[0].name, fix="Choose another.", code="run_unknown") from error
-        sync(run_folder)
+        return folder / KEPT
 
 
 def inherit(store: Store, parent: Run) -> Inheritance:
@@ -161,6 +161,26 @@ def inherit(store: Store, parent: Run) -> Inheritance:
         where,
         config.held_out,
         data.RowSplit.model_validate(split) if split and where else None,
+    )
+
+
+def inherit_again(store: Store, failed: Run) -> Inheritance:
+    """What a run that continued another began with; the other may be deleted.
+
+    Raises:
+        RunError: it was imported without that.
+        DataError: the rows that were learned before it cannot be read.
+    """
+    from finetune.train.start import run_folder
+
+    record = store.dataset(failed.dataset)
+    return Inheritance(
+        start_of(failed),
+        failed.lineage,
+        learned_before(run_folder(failed.id)),
+        data.rows_of(record),
+        TrainConfig(**failed.config).held_out,
+        data.RowSplit.model_validate(failed.split) if failed.split else None,
     )
 
 

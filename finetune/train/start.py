@@ -1,9 +1,10 @@
 """Begin a run and end one: what page, command line and API do when someone presses Train, Pause or Stop."""
 
-import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from finetune import data, models, settings
@@ -12,7 +13,7 @@ from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store, no_run
 from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
-from finetune.train.lineage import Inheritance, inherit, refuse_other
+from finetune.train.lineage import Inheritance, inherit, inherit_again, refuse_other
 from finetune.train.progress import result
 
 MOST_ACTIVE = 3
@@ -43,10 +44,11 @@ def start(
     owner: str = "local",
     parent: Run | None = None,
     beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
+    again: bool = False,
 ) -> Run:
     """Record a run and queue it. A `Supervisor` will start it. With a `parent` it goes on from that run's adapter.
 
-    What is written `beside` it is there with it.
+    What is written `beside` it is there with it. `again`: it begins where the parent, which continues a run, began.
 
     Raises:
         DataError: the dataset has no row to train on.
@@ -67,46 +69,45 @@ def start(
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
-    began = _inherited(store, config, owner, parent) if parent else None
+    began = _inherited(store, config, owner, parent, again) if parent else None
     rows = data.rows_of(record)
     split = began.choose_split(rows, config) if began else data.choose_split(rows, config.held_out, config.seed)
     refuse_impossible(config, Path(record.folder), split)
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.title} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
-    run = store.add_run(
-        owner=owner,
-        name=name,
-        dataset=record.id,
-        config=config.model_dump(),
-        most=most_active(),
-        split=split.model_dump(),
-        lineage=began.lineage if began else (),
-        beside=beside,
-    )
-    run_folder(run.id).mkdir(parents=True)
-    if began:
-        _take_over(store, run, began, data.read_split(rows, split)[0])
+    with ExitStack() as stack:
+        kept = _copied(stack, began, data.read_split(rows, split)[0]) if began else None
+        run = store.add_run(
+            owner=owner,
+            name=name,
+            dataset=record.id,
+            config=config.model_dump(),
+            most=most_active(),
+            split=split.model_dump(),
+            lineage=began.lineage if began else (),
+            beside=beside,
+        )
+        run_folder(run.id).mkdir(parents=True)
+        if kept:
+            kept.rename(run_folder(run.id) / kept.name)
     store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
 
 
-def _inherited(store: Store, config: TrainConfig, owner: str, parent: Run) -> Inheritance:
+def _inherited(store: Store, config: TrainConfig, owner: str, parent: Run, again: bool) -> Inheritance:
     if parent.owner != owner:
         raise no_run(parent.id)
     refuse_other(config, parent)
-    return inherit(store, parent)
+    return inherit_again(store, parent) if again else inherit(store, parent)
 
 
-def _take_over(store: Store, run: Run, began: Inheritance, rows: Sequence[data.Example]) -> None:
-    """Copy what the run begins with. A run that could not would begin with nothing, so there is none then."""
-    try:
-        began.keep(run_folder(run.id), rows)
-    except BaseException:
-        store.move(run.id, "cancelled", only_from=("validating",))
-        store.delete_run(run.id)
-        shutil.rmtree(run_folder(run.id), ignore_errors=True)
-        raise
+def _copied(stack: ExitStack, began: Inheritance, rows: Sequence[data.Example]) -> Path:
+    """What the run begins with, before there is a run: one that began without it would begin with nothing."""
+    runs = settings.read().runs
+    runs.mkdir(parents=True, exist_ok=True)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".begins-", dir=runs)))
+    return began.keep(folder, rows)
 
 
 def rows_of_run(store: Store, run: Run) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
@@ -214,7 +215,7 @@ def resume(store: Store, run_id: str) -> None:
         code=None,
         reason=None,
         ended=None,
-        result=Result(),
+        result=Result(bf16=store.run(run_id).result.bf16),
     )
     if not again:
         state = store.run(run_id).state

@@ -41,7 +41,7 @@ def only_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
 
 
 class Summed(NamedTuple):
-    """Of the supervised tokens of a batch: their summed loss, how many they are, and to how many none is preferred."""
+    """Of the supervised tokens of a batch: their summed loss, how many they are, and how many the model ranks first."""
 
     loss: torch.Tensor
     tokens: torch.Tensor

@@ -74,7 +74,7 @@ class Worker:
         found = find_base(self.config.model, self.run.lineage, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         if FIRST:
-            self.store.update(self.run.id, result=Result(source=found.source))
+            self.store.update(self.run.id, result=Result(source=found.source, bf16=self.run.result.bf16))
         tokenizer = models.load_tokenizer(found)
         rows = render_rows(train, held_out, tokenizer, self.config, self.say).fewer(self.config)
         resumed = self._resumed()
@@ -142,11 +142,13 @@ class Worker:
             data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
             checkpoints=self.checkpoints,
         )
-        speed = bf16_speed()
-        trainer.rounds = rounds(speed)
+        speed, before = bf16_speed(), self.run.result.bf16
+        trainer.rounds = rounds(speed) if before is None else before  # what is learned must not change half-way
         if FIRST:
-            if said := sentence(speed):
+            if before is None and (said := sentence(speed)):
                 self.say(said)
+            result = self.store.run(self.run.id).result
+            self.store.update(self.run.id, result=result.model_copy(update={"bf16": trainer.rounds}))
             trainer.say = self.say
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
             tokens = trainer.order().tokens(steps)

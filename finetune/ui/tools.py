@@ -31,7 +31,7 @@ from finetune import chat, data, evaluate, settings, train
 from finetune.api.errors import explain
 from finetune.chat import checked, talk
 from finetune.errors import ConfigError, DataError, FinetuneError, NotAllowed
-from finetune.ledger import Ledger
+from finetune.ledger import Ledger, key_in
 from finetune.records import Json
 from finetune.services import LOCAL, Services
 from finetune.store import DatasetRecord, Run
@@ -240,8 +240,7 @@ class Tools:
         """
         if not settings.read().shared:
             return LOCAL
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        key = key.strip() if kind.lower() == "bearer" else request.headers.get("api-key", "").strip()
+        key = key_in(request.headers)
         whose = Ledger(self.services.store).owner_of(key) if key else None
         if whose is None:
             raise NotAllowed(

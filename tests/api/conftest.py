@@ -17,10 +17,15 @@ OVER = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny: Path, packaged_models: Path) -> Iterator[str]:
+def api_home(tmp_path_factory: pytest.TempPathFactory, packaged_models: Path) -> Path:
+    """The home of the server at `address`."""
+    return with_models(tmp_path_factory.mktemp("api"), packaged_models) / "home"
+
+
+@pytest.fixture(scope="session")
+def address(api_home: Path, tiny: Path) -> Iterator[str]:
     """At home; OpenAI's names stand for the tiny model."""
-    folder = with_models(tmp_path_factory.mktemp("api"), packaged_models)
-    with serving(folder / "home", folder / "server.log", forks=True, FINETUNE_API_MODEL=str(tiny)) as address:
+    with serving(api_home, api_home.parent / "server.log", forks=True, FINETUNE_API_MODEL=str(tiny)) as address:
         yield address
 
 

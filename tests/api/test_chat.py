@@ -9,6 +9,8 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 
+from tests.api.conftest import becomes, lines
+
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 BASE = "gpt-4o-mini"
 
@@ -138,12 +140,26 @@ def test_two_streams_at_once_do_not_mix(client: OpenAI) -> None:
         for part in client.chat.completions.create(**keys, stream=True):
             got[place] += part.choices[0].delta.content or ""
 
-    threads = [threading.Thread(target=follow, args=(place,)) for place in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert got == alone
+    def together() -> list[str]:
+        got[:] = ["", ""]
+        threads = [threading.Thread(target=follow, args=(place,)) for place in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return got
+
+    assert together() == alone
+    file = client.files.create(file=("sums.jsonl", lines(24)), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model="gpt-4o-mini", training_file=file.id, hyperparameters={"n_epochs": 50, "batch_size": 1}
+    )
+    try:
+        becomes(client, job.id, "running")
+        assert together() == alone, "while a job trains"
+        assert client.fine_tuning.jobs.retrieve(job.id).status == "running"
+    finally:
+        client.fine_tuning.jobs.cancel(job.id)
 
 
 def test_a_client_that_goes_away_leaves_nothing_running(client: OpenAI) -> None:

@@ -115,6 +115,9 @@ class Calls:
         self("fine_tuning.jobs.checkpoints.list", lambda: jobs.checkpoints.list(self.job.id))
         path = f"/fine_tuning/jobs/{self.job.id}/verdict"
         self("post('/fine_tuning/jobs/{id}/verdict'), which is ours", lambda: self.client.post(path, cast_to=object))
+        self(
+            "post('/fine_tuning/jobs/{id}/verdict/cancel')", lambda: self.client.post(f"{path}/cancel", cast_to=object)
+        )
         self("get('/fine_tuning/jobs/{id}/verdict')", lambda: self.client.get(path, cast_to=object))
         self("files.content(result_files[0])", lambda: self.client.files.content(self.job.result_files[0]))
         self("files.delete", lambda: self.client.files.delete(self.file))

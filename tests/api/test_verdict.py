@@ -2,10 +2,12 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from filelock import FileLock
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
@@ -68,6 +70,36 @@ def test_a_job_is_judged_on_the_rows_of_an_evals_file(client: OpenAI, judged: Fi
     told = verdict(client, judged.id, file_id=file.id)
     assert told["status"] == "succeeded", told
     assert (told["report"]["n"], told["report"]["data"]) == (6, "sums.jsonl")
+
+
+def test_a_verdict_is_cancelled_and_waits_for_one_who_asks_already(
+    client: OpenAI, judged: FineTuningJob, api_home: Path
+) -> None:
+    rows = [
+        {"input": [{"role": "user", "content": f"What is {i} plus 1?"}], "ideal": str(i + 1)} for i in range(300, 330)
+    ]
+    content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    body = {"file_id": client.files.create(file=("more.jsonl", content), purpose="evals").id}
+    path = f"/fine_tuning/jobs/{judged.id}/verdict"
+
+    def post(to: str) -> Any:
+        return client.post(to, cast_to=httpx2.Response, body=body).json()["status"]
+
+    assert post(path) == "running"
+    assert post(f"{path}/cancel") == "not_started"
+    assert post(f"{path}/cancel") == "not_started", "a second time changes nothing"
+    until = time.monotonic() + 60
+    while not (locks := list(api_home.glob("runs/*/other-rows/evaluations/*/asking.lock"))):
+        assert post(path) == "running"  # the one before was cancelled before it began
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    post(f"{path}/cancel")
+    locks.sort(key=lambda lock: lock.stat().st_mtime)
+    with FileLock(locks[-1], timeout=60):  # as the page does while it asks
+        assert post(path) == "running"
+        time.sleep(3)
+        assert client.get(path, cast_to=httpx2.Response, options={"params": body}).json()["status"] == "running"
+    assert verdict(client, judged.id, **body)["status"] == "succeeded"
 
 
 def test_what_cannot_be_judged_is_refused_by_name(client: OpenAI, judged: FineTuningJob) -> None:

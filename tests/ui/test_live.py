@@ -226,8 +226,12 @@ def test_a_continued_run_that_failed_is_tried_again_from_the_same_adapter(
     record = store.dataset(parent.dataset)
     failed = train.start(store, train.TrainConfig(**parent.config), record, parent=parent)
     store.update(failed.id, state="failed", code="out_of_memory")
+    began = (train.run_folder(failed.id) / "parent" / "adapter_model.safetensors").read_bytes()
+    train.delete(store, parent.id)
     update, _ = view._retry(failed.id, None)
-    assert store.run(update["value"]).parent == parent.id
+    again = store.run(update["value"])
+    assert (again.parent, again.split) == (parent.id, failed.split)
+    assert (train.run_folder(again.id) / "parent" / "adapter_model.safetensors").read_bytes() == began
 
 
 def test_nothing_is_offered_when_no_setting_helps() -> None:

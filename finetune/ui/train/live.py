@@ -243,6 +243,6 @@ class RunView:
             failed = self.services.run(run_id, state)
             config = train.TrainConfig.parse({**failed.config, **train.remedy(failed)})
             record = self.services.store.dataset(failed.dataset)
-            parent = self.services.run(failed.parent, state) if failed.lineage else None
-            run = train.start(self.services.store, config, record, owner(state), parent)
+            parent = failed if failed.lineage else None
+            run = train.start(self.services.store, config, record, owner(state), parent, again=True)
         return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}
