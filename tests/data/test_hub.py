@@ -130,14 +130,14 @@ def test_a_config_and_a_split(address: str, tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_named(address: str, tmp_path: Path, where: str, said: str) -> None:
     code, answer = check(where, tmp_path, address)
-    [problem] = answer["problems"]
+    problem = answer["error"]
     assert code == 2
-    assert said in f"{problem['message']} {problem['hint']}"
+    assert said in f"{problem['message']} {problem['fix']}"
 
 
 def test_no_hub_is_one_sentence(tmp_path: Path) -> None:
     code, answer = check("hub:some/sums", tmp_path, "http://127.0.0.1:9")
-    assert (code, answer["problems"][0]["message"]) == (2, "The Hub cannot be reached.")
+    assert (code, answer["error"]["message"]) == (2, "The Hub cannot be reached.")
 
 
 def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

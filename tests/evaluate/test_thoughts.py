@@ -101,8 +101,10 @@ def test_chat_and_its_transcript_show_the_thought_apart(form: str) -> None:
     assert page.count("Thought") == 2
     assert "right" in page
     assert "wrong" in page
-    result = SimpleNamespace(base_eval_loss=None, eval_loss=None)
-    run = SimpleNamespace(id="r1", name="r", state="succeeded", step=1, config={"model": "m"}, result=result)
+    result = SimpleNamespace(base_eval_loss=None, start_eval_loss=None, eval_loss=None)
+    run = SimpleNamespace(
+        id="r1", name="r", state="succeeded", step=1, config={"model": "m"}, result=result, lineage=()
+    )
     shared = transcript(Talk(run, COLUMNS, turns=(turn,)))  # type: ignore[arg-type]
     assert shared.count("<summary>Thought</summary>") == 2
     assert "<pre>In burrows.</pre>" in shared
