@@ -17,7 +17,7 @@ from finetune.ui.train.chosen import FOLDED, Chosen
 from finetune.ui.train.live import RunView, choices
 from finetune.ui.train.plan import Plan
 
-CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b>
+CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b><br>
 <span class='ba-masked'>The new run begins with its adapter. Data and settings may differ, but not the model, rank,
 alpha, rsLoRA, target modules and top layers.</span></div>"""
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
