@@ -146,7 +146,8 @@ class Verdicts:
                 return
             evaluate.conclude(task, title)
             with self._lock:
-                self._going.pop(key, None)
+                if self._going.get(key) is going:  # not one that was begun after this was cancelled
+                    del self._going[key]
         except FinetuneError as error:
             going.error = error
         except Exception as error:

@@ -156,8 +156,7 @@ def add_settings(parser: argparse.ArgumentParser, presets: str = "") -> None:
 def asked(options: argparse.Namespace, parent: "Run | None" = None) -> "tuple[Asked, TrainConfig]":
     """The rows and the settings that the options, or the YAML file they name, ask for.
 
-    A run that continues a `parent` has that one's settings where nothing else is said; of a preset not the shape of
-    the adapter.
+    A run that continues a `parent` keeps that one's model and the shape of its adapter, whatever a preset says.
 
     Raises:
         ConfigError: a setting, the file or the mapping makes no sense.

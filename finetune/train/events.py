@@ -31,7 +31,7 @@ class Step(EventData):
     grad_norm: Number | None
     tokens: Number
     seconds: Seconds
-    accuracy: Accuracy | None = None  # None in a run of a version before 2026-11-29
+    accuracy: Accuracy | None = None  # None in a run of an older version
 
 
 class Evaluation(EventData):
