@@ -12,7 +12,7 @@ from finetune.api.errors import ApiError
 MINUTE = 60.0
 
 MOST_KEYS = 10_000
-"""Keys that are remembered; of more, those whose store is full again are forgotten, which changes nothing."""
+"""Keys that are remembered; of more, those whose bucket is full again are forgotten, which changes nothing."""
 
 
 class Pace:
