@@ -41,3 +41,15 @@ Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LONGEST_NAME = 300
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class EnvironmentRecord(Record):
+    """The machine that a run was trained on, and its packages, without its host name (`export.facts.environment`)."""
+
+    python: Name
+    platform: Name
+    cpu: Name
+    cores: Count | None
+    memory: Count | None
+    gpu: Name | None
+    packages: dict[str, Name]

@@ -83,6 +83,7 @@ CREATE INDEX jobs_by_run ON jobs(run);
 CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
 """,
     "ALTER TABLE runs ADD COLUMN lineage TEXT;",
+    "ALTER TABLE runs ADD COLUMN job TEXT;",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -188,6 +189,8 @@ class Run:
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
+    `job` is the `jobs.Job` that trains it elsewhere; None for one that is trained here. Of such a run `claimer` is the
+    process that follows it, and while it goes on `reason` says what there is to say of it.
     """
 
     id: str
@@ -217,6 +220,7 @@ class Run:
     memory: int = 0
     split: Json | None = None
     lineage: tuple[Ancestor, ...] = ()
+    job: Json | None = None
 
     @property
     def parent(self) -> str | None:
@@ -264,7 +268,7 @@ def as_dataset(row: sqlite3.Row) -> DatasetRecord:
 
 def as_run(row: sqlite3.Row) -> Run:
     """A row of the table of runs."""
-    read = {name: json.loads(row[name] or "null") for name in ("config", "split", "lineage")}
+    read = {name: json.loads(row[name] or "null") for name in ("config", "split", "lineage", "job")}
     read["lineage"] = tuple(Ancestor(**one) for one in read["lineage"] or ())
     return Run(**{**dict(row), **read, "result": Result.model_validate_json(row["result"])})
 

@@ -338,15 +338,15 @@ class Store:
             return bool(changed.rowcount)
 
     def claim(self, limit: int, claimer: int, claimer_started: float, only: str | None = None) -> Run | None:
-        """Take the next queued run into `running`, unless `limit` runs are running already; None when there is none.
+        """Take the next queued run into `running`, unless `limit` runs are running here already; None without any.
 
         Next is the oldest run of the owner who has waited longest for a turn, or the one that `only` names.
         """
         with self._write() as db:
-            if db.execute("SELECT COUNT(*) FROM runs WHERE state='running'").fetchone()[0] >= limit:
+            if db.execute("SELECT COUNT(*) FROM runs WHERE state='running' AND job IS NULL").fetchone()[0] >= limit:
                 return None
             row = db.execute(
-                "SELECT id FROM runs WHERE state='queued' AND id=COALESCE(?, id) ORDER BY"
+                "SELECT id FROM runs WHERE state='queued' AND job IS NULL AND id=COALESCE(?, id) ORDER BY"
                 " (SELECT MAX(turn) FROM runs AS theirs WHERE theirs.owner=runs.owner), rowid LIMIT 1",
                 (only,),
             ).fetchone()

@@ -142,7 +142,7 @@ def _rows_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from finetune.cli import verbs
+    from finetune.cli import jobs, verbs
 
     parser.set_defaults(verb=verbs.train_verb)
     _run_arguments(parser)
@@ -152,6 +152,16 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="go on from the adapter of this run; its model and the shape of its adapter stay",
     )
+    parser.add_argument(
+        "--on",
+        choices=jobs.ON,
+        default=jobs.HERE,
+        help="where to train: here (default); queue: leave it to a running server or to accelerate launch; hf-jobs: on "
+        "your own Hugging Face account, which pays for it (see docs/jobs.md)",
+    )
+    parser.add_argument("--flavor", help="for a job: the machine, such as t4-small; default: cpu-upgrade")
+    parser.add_argument("--timeout", help="for a job: the time after which it is ended, such as 2h; default: 30m")
+    parser.add_argument("--yes", action="store_true", help="for a job: start it without asking")
 
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:

@@ -34,6 +34,7 @@ def runs(options: argparse.Namespace) -> Answer:
             "steps": r.steps,
             "model": r.config["model"],
             "parent": r.parent,
+            "job": r.job["url"] if r.job else None,
             "created": r.created,
             "seconds": round(train.duration(r), 1),
             "best_eval_loss": _best(store, r.id),
@@ -49,7 +50,8 @@ def runs(options: argparse.Namespace) -> Answer:
 
 
 def _after(run: Run) -> str:
-    return f" (continues {run.lineage[0].name})" if run.lineage else ""
+    where = " (on Hugging Face Jobs)" if run.job else ""
+    return where + (f" (continues {run.lineage[0].name})" if run.lineage else "")
 
 
 def stop(options: argparse.Namespace) -> Answer:

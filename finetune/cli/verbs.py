@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import checked, talk
+from finetune.cli import jobs as remote
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
 from finetune.durations import roughly
@@ -25,16 +26,23 @@ from finetune.train.follow import follow
 def train_verb(options: argparse.Namespace) -> Answer:
     """`train DATA_OR_YAML`: exit 0 if the run succeeded, 1 if it failed, 2 if it could not start."""
     try:
+        remote.refuse_stray(options)
         store = Store(settings.read().home)
         parent = store.run(options.parent) if options.parent else None
         wanted, config = asked(options, parent)
         dataset = _said(wanted.dataset())
         record = data.save_dataset(store, dataset, fixed_with=wanted.fixed_with)
-        models.find(config.model, log)  # the run needs it; once it is here, more is refused before anything is queued
-        started = train.start(store, config, record, parent=parent)
+        if options.on == remote.JOBS:
+            started = remote.send(store, options, config, record, parent)
+        else:
+            models.find(config.model, log)  # the run needs it; once it is here, more is refused before it is queued
+            started = train.start(store, config, record, parent=parent)
     except FinetuneError as error:
         log(f"error: {error}")
         return (1 if error.code == "data_not_trainable" else 2), {"error": error.as_dict()}
+    if options.on == remote.QUEUE:
+        print(f"{started.id}  queued, for a running server or for accelerate launch.")
+        return 0, outcome(started)
     ended = follow(store, started.id)
     return (0 if ended.state == "succeeded" else 1), outcome(ended)
 
@@ -71,6 +79,8 @@ def outcome(run: Run) -> Json:
     answer |= {
         key: getattr(run.result, key) for key in ("train_loss", "eval_loss", "base_eval_loss", "tokens_per_second")
     }
+    if run.job:
+        answer |= {"job": run.job["url"]}
     if run.lineage:
         answer |= {"parent": run.parent, "start_eval_loss": run.result.start_eval_loss}
     if run.state == "succeeded":

@@ -202,7 +202,7 @@ def _compute(facts: Facts) -> Item:
     words = ("epoch",)
     if facts.run:
         seconds = train.duration(facts.run)
-        where = "where it was trained" if train.imported(facts.run) else "on this machine"
+        where = "where it was trained" if train.imported(facts.run) or facts.run.job else "on this machine"
         said = f"The run took {roughly(seconds)} for {facts.run.step:,} steps {where}."
     elif facts.plan:
         seconds, said = facts.plan.seconds, f"{facts.plan.sentence} Measured with a few batches on this machine."

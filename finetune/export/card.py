@@ -277,6 +277,7 @@ def _training(subject: Subject) -> str:
         settings.insert(0, ("stopped early", f"at step {step:,} of {run.steps:,}, {who}"))
     rows = [(inline(name), inline(value)) for name, value in settings]
     where = "recorded when the run's bundle was made" if train.imported(run) else "those of this export"
+    where = "those of the job that trained it" if train.trained_on(run) else where
     return f"{table(('setting', 'value'), rows)}\n\nMachine and versions: {where}."
 
 

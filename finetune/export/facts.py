@@ -155,7 +155,7 @@ def resolved(subject: "Subject") -> Resolved:
 
 
 def environment(run: Run | None = None) -> Json:
-    """This machine and its packages, without its host name; for an imported `run`, what its bundle recorded.
+    """This machine and its packages, without its host name; for a `run` that was trained elsewhere, that machine.
 
     Example:
         >>> environment()["packages"]["peft"]
@@ -163,6 +163,8 @@ def environment(run: Run | None = None) -> Json:
     """
     if run and (kept := train.imported(run)):
         return dict(kept["environment"])
+    if run and (there := train.trained_on(run)):
+        return there
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -8,7 +8,7 @@ from finetune.models import LONGEST
 from finetune.train.config import TrainConfig
 from finetune.train.failures import remedy
 from finetune.train.lineage import learned_before, shape, weights_of
-from finetune.train.manage import IMPORTED, clean, delete, delete_dataset, imported, rename
+from finetune.train.manage import IMPORTED, TRAINED_ON, clean, delete, delete_dataset, imported, rename, trained_on
 from finetune.train.notes import new_notes
 from finetune.train.plan import Plan, machine_memory, measure, plan, within
 from finetune.train.presets import PRESETS, Preset, preset, preset_of
@@ -33,6 +33,7 @@ __all__ = [
     "IMPORTED",
     "LONGEST",
     "PRESETS",
+    "TRAINED_ON",
     "Measured",
     "Note",
     "Plan",
@@ -71,6 +72,7 @@ __all__ = [
     "start",
     "state_word",
     "stop",
+    "trained_on",
     "weights_of",
     "within",
 ]

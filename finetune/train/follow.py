@@ -30,7 +30,7 @@ def follow(store: Store, run_id: str) -> Run:
                 view.show(store, run)
                 time.sleep(0.3)
             except KeyboardInterrupt:
-                view.say("Stopping at the next step…")
+                view.say("Cancelling the job…" if run.job else "Stopping at the next step…")
                 stop(store, run_id)
         view.show(store, run, last=True)
     return run

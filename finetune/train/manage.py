@@ -33,6 +33,9 @@ IMPORTING = ".importing"
 IMPORTED = "imported.json"
 """In the folder of a run that came in a bundle: what was recorded where it was trained."""
 
+TRAINED_ON = "environment.json"
+"""In the folder of a run that was trained on another machine: which one that was."""
+
 DAY = 24 * 3600.0
 
 
@@ -194,3 +197,16 @@ def imported(run: Run) -> Json | None:
     except (OSError, ValueError):
         return None
     return kept if isinstance(kept, dict) else None
+
+
+def trained_on(run: Run) -> Json | None:
+    """The machine that a job trained a run on, and its packages; None for a run that was trained, or ended, here.
+
+    Example:
+        >>> trained_on(run)["gpu"]
+        'Tesla T4'
+    """
+    try:
+        return json.loads((run_folder(run.id) / TRAINED_ON).read_text(encoding="utf-8")) if run.job else None
+    except (OSError, ValueError):
+        return None

@@ -194,7 +194,7 @@ def _held_token(trainer: "SupervisedTrainer", rows: Rows) -> float:
 def _give_way_to_runs() -> None:
     """End the measurement, wherever it is, as soon as a run waits or trains here."""
     store = Store(settings.read().home)
-    while not store.runs(states=ACTIVE):
+    while all(run.job for run in store.runs(states=ACTIVE)):
         time.sleep(LOOKING)
     _thread.interrupt_main()  # unlike an exit from here, it leaves no files behind
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from finetune import data, models, settings
 from finetune.errors import DataError, RunError
-from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store, no_run
+from finetune.records import Json
+from finetune.store import ACTIVE, RESUMABLE, DatasetRecord, Result, Run, Store, no_run
 from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
@@ -45,10 +46,12 @@ def start(
     parent: Run | None = None,
     beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
     again: bool = False,
+    elsewhere: Json | None = None,
 ) -> Run:
     """Record a run and queue it. A `Supervisor` will start it. With a `parent` it goes on from that run's adapter.
 
     What is written `beside` it is there with it. `again`: it begins where the parent, which continues a run, began.
+    `elsewhere` are columns of a run that is trained on another machine: it is recorded, and `jobs` does the rest.
 
     Raises:
         DataError: the dataset has no row to train on.
@@ -87,11 +90,13 @@ def start(
             split=split.model_dump(),
             lineage=began.lineage if began else (),
             beside=beside,
+            **(elsewhere or {}),
         )
         run_folder(run.id).mkdir(parents=True)
         if kept:
             kept.rename(run_folder(run.id) / kept.name)
-    store.move(run.id, "queued", only_from=("validating",))
+    if not elsewhere:
+        store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
 
 
@@ -136,8 +141,11 @@ def most_active() -> int | None:
 
 
 def stop(store: Store, run_id: str) -> None:
-    """Ask a run to stop. A waiting one ends now; a running one ends at its next step, keeping its adapter."""
-    ended = store.move(
+    """Ask a run to stop. A waiting one ends now; a running one ends at its next step, keeping its adapter.
+
+    One on Hugging Face Jobs ends when who follows it has cancelled the job.
+    """
+    ended = not _elsewhere(store.run(run_id)) and store.move(
         run_id,
         "cancelled",
         only_from=("validating", "queued", "paused"),
@@ -184,8 +192,15 @@ def pause(store: Store, run_id: str) -> None:
     """Ask a run to pause: it saves a checkpoint at its next step and gives the machine back.
 
     Raises:
-        RunError: the run has ended.
+        RunError: the run has ended, or is on Hugging Face Jobs.
     """
+    if _elsewhere(store.run(run_id)):
+        raise RunError(
+            "A run on Hugging Face Jobs cannot be paused.",
+            where=run_id,
+            fix="Stop it: what it has learned by its newest checkpoint is kept.",
+            code="run_elsewhere",
+        )
     if store.move(run_id, "paused", only_from=("queued",), reason="Paused while waiting."):
         return
     if store.run(run_id).state not in ("running", "paused"):
@@ -194,17 +209,26 @@ def pause(store: Store, run_id: str) -> None:
 
 
 def resume(store: Store, run_id: str) -> None:
-    """Queue a paused, failed or cancelled run again; it goes on from its newest whole checkpoint.
+    """Queue a paused, failed or cancelled run again; it goes on from its newest whole checkpoint, on this machine.
 
     Raises:
-        RunError: the run is in another state, or has used its minutes (code ``minutes_used``).
+        RunError: the run is in another state, has used its minutes (code ``minutes_used``), or was trained on
+            Hugging Face Jobs for a visitor: what such a job saved for resuming is not fetched.
         NotAllowed: the owner has enough runs waiting on a shared server.
 
     Example:
         >>> resume(store, run.id); store.run(run.id).state
         'queued'
     """
-    _refuse_used(store.run(run_id))
+    run = store.run(run_id)
+    _refuse_used(run)
+    if run.job and run.owner != "local":
+        raise RunError(
+            "A run on Hugging Face Jobs is not resumed on a shared server.",
+            where=run_id,
+            fix="Start another that continues it.",
+            code="run_elsewhere",
+        )
     again = store.move(
         run_id,
         "queued",
@@ -215,7 +239,8 @@ def resume(store: Store, run_id: str) -> None:
         code=None,
         reason=None,
         ended=None,
-        result=Result(bf16=store.run(run_id).result.bf16),
+        job=None,
+        result=Result(bf16=run.result.bf16),
     )
     if not again:
         state = store.run(run_id).state
@@ -241,7 +266,12 @@ def time_limit(run: Run) -> str:
 
 def can_resume(run: Run) -> bool:
     """Whether `resume` would take it, but for other runs that wait."""
-    return run.state in RESUMABLE and not used_up(run)
+    return run.state in RESUMABLE and not used_up(run) and (run.job is None or run.owner == "local")
+
+
+def _elsewhere(run: Run) -> bool:
+    """Whether a job is to train the run, or trains it."""
+    return run.job is not None and run.state in ACTIVE
 
 
 def state_word(run: Run) -> str:

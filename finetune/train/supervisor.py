@@ -15,16 +15,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune import settings
 from finetune.errors import FinetuneError
 from finetune.models import hub
-from finetune.store import Log, Result, Run, Store
+from finetune.store import ACTIVE, Log, Result, Run, Store
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.failures import left_word, out_of_memory, translate
 from finetune.train.process import alive, kill_group, last_lines, let_through, started
 from finetune.train.start import CANCELS, keep, run_folder, time_limit, used_up
+
+if TYPE_CHECKING:
+    from finetune.jobs.follow import Followers
 
 GRACE = 8.0
 """Seconds a worker gets to stop or pause by itself before its process group is killed."""
@@ -59,6 +62,7 @@ class Supervisor:
         self.me = os.getpid(), started(os.getpid())
         self._children: dict[tuple[str, int], subprocess.Popen] = {}
         self._since: dict[tuple, float] = {}
+        self._followers: Followers | None = None
         self._over = threading.Event()
 
     def start_thread(self) -> None:
@@ -66,8 +70,10 @@ class Supervisor:
         threading.Thread(target=self._loop, name="supervisor", daemon=True).start()
 
     def close(self) -> None:
-        """Stop watching. Workers go on; the next supervisor finds them."""
+        """Stop watching. Workers and jobs go on; the next supervisor finds them."""
         self._over.set()
+        if self._followers:
+            self._followers.close()
 
     def _loop(self) -> None:
         while not self._over.wait(0.5):
@@ -86,14 +92,16 @@ class Supervisor:
             self._spawn(claimed)
 
     def watch(self) -> None:
-        """Bury the dead and end those asked to stop, without starting any."""
-        running = self.store.runs(states=("running",))
+        """Bury the dead and end those asked to stop, without starting any; follow those on Hugging Face Jobs."""
+        active = self.store.runs(states=ACTIVE)
+        self._follow([run for run in active if run.job])
+        running = [run for run in active if run.state == "running" and not run.job]
         for run in running:
             try:
                 self._watch(run)
             except OSError:  # its files cannot be read or written: other runs must not wait for that
                 logging.exception("Run %s could not be looked after", run.id)
-        unsure = self.store.runs(states=("validating",))
+        unsure = [run for run in active if run.state == "validating" and not run.job]
         for run in unsure:
             if self._lasted(run, "validating", 1) > UNSURE:  # who accepted it was killed before it could say so
                 self.store.move(run.id, "queued", only_from=("validating",))
@@ -101,6 +109,15 @@ class Supervisor:
         self._since = {key: at for key, at in self._since.items() if key[:2] in now}
         for key in [key for key, child in self._children.items() if key not in now and child.poll() is not None]:
             del self._children[key]
+
+    def _follow(self, elsewhere: list[Run]) -> None:
+        """Jobs train these; asked only when there are any, for it takes the libraries of the Hub."""
+        if elsewhere and self._followers is None:
+            from finetune.jobs.follow import Followers
+
+            self._followers = Followers(self.store, self.me)
+        if self._followers:
+            self._followers.look(elsewhere)
 
     def _spawn(self, run: Run) -> None:
         try:

@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from finetune.services import Browser, Services, browser_secret, known
+from finetune import jobs
+from finetune.services import Browser, Services, browser_secret, known, owner
 from finetune.ui import address, answers, tools
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
@@ -153,8 +154,9 @@ class Page:
         loaded.then(**self.train.chosen.drawn)
         follow.click(None, None, self.tabs, **followed)
 
-    def _remember(self, state: Browser, search: str | None) -> dict[Any, Any]:
+    def _remember(self, state: Browser, search: str | None, oauth: gr.OAuthToken | None = None) -> dict[Any, Any]:
         state, asked = known(state), address.run_in(search)
+        jobs.remember(owner(state), oauth.token if oauth else None)
         mine = self.services.runs(state)
         ids = [run.id for run in mine]
         if asked in ids:

@@ -196,10 +196,13 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
                     return self._send(
                         404, {"error": "A file with this name doesn't exist"}, **{"X-Error-Code": "EntryNotFound"}
                     )
+                elif line["key"] == "deletedFolder":
+                    files = {name: data for name, data in files.items() if not name.startswith(value["path"])}
             hub.repos[repo]["files"] = files
             hub.repos[repo]["titles"].append(title)
             hub.trees[repo].append(dict(files))
-            return self._send(200, {"commitUrl": f"{hub.address}/{repo}/commit/{SHA}", "commitOid": SHA})
+            head = f"{len(hub.repos[repo]['titles']) - 1:040x}"
+            return self._send(200, {"commitUrl": f"{hub.address}/{repo}/commit/{head}", "commitOid": head})
 
         def log_message(self, *arguments: object) -> None:
             pass

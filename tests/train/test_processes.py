@@ -12,22 +12,13 @@ from finetune.store import Run, Store
 from tests.conftest import run_to_end
 
 ROOT = Path(__file__).parents[2]
+DDP = ROOT / "docs" / "accelerate" / "ddp.yaml"
 
 
 def launched(store: Store, run: Run, processes: int = 2) -> tuple[Run, str]:
     """The run as `accelerate launch` trained it, and what its processes said."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
-    command += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--num_cpu_threads_per_process",
-        "1",
-    ]
-    command += ["--main_process_port", "0", "-m", "finetune.train.worker", run.id]
+    config = ["--config_file", str(DDP), "--num_processes", str(processes), "--num_cpu_threads_per_process", "1"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *config, "-m", "finetune.train.worker", run.id]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True, timeout=300
     )

@@ -34,6 +34,9 @@ UNSHOWN = {
     "ui/theme.py": "fonts",
     "ui/events.py": "JavaScript",
     "data/guess.py": "names of columns in other languages",
+    "jobs/payload.py": "written into files",
+    "jobs/there.py": "printed by a job",
+    "jobs/lines.py": "read by programs",
     "server.py": "printed by whoever starts the server",
     "export/script": "written into files, which are in English",
     "export/card.py": "written into files",
@@ -67,6 +70,7 @@ THEIRS = {
     *("basic_ios::clear: iostream error", "database or disk is full", "disk i/o error", "out of memory"),
     *("can't allocate memory", "cannot allocate memory", "a number with thousands of digits", "<{0} bytes>"),
     *("# every setting is at its default {}", "digits, GPT-2", "Push from Before & After", "initial commit"),
+    "Before & After: a run to be trained",
     "python convert_hf_to_gguf.py MERGED_FOLDER --outfile model.gguf",
 }
 """What models are asked, codes, and what is looked for in errors."""

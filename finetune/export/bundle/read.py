@@ -35,7 +35,7 @@ from finetune.export.bundle.strict_json import as_record, read_json, read_lines,
 from finetune.export.bundle.write import BEFORE, PARTS, json_file, weights_hash
 from finetune.files import disk_errors
 from finetune.models.source import HUB_ID
-from finetune.records import Json
+from finetune.records import EnvironmentRecord, Json
 from finetune.schema import Ancestor
 from finetune.store import DatasetRecord, Event, Facts, Run, Store, new_id
 from finetune.train.events import KINDS
@@ -91,7 +91,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     run = read_json(files["run.json"], schema.RunRecord)
     counted = read_json(files["data.json"], schema.DataRecord)
-    environment = read_json(files["environment.json"], schema.EnvironmentRecord)
+    environment = read_json(files["environment.json"], EnvironmentRecord)
     report = read_json(files["report.json"], schema.ReportRecord) if "report.json" in files else None
     try:
         config = train.TrainConfig.parse(run.config)

@@ -95,16 +95,6 @@ class RunRecord(Record):
     lineage: list[Ancestor] = []
 
 
-class EnvironmentRecord(Record):
-    python: Name
-    platform: Name
-    cpu: Name
-    cores: Count | None
-    memory: Count | None
-    gpu: Name | None
-    packages: dict[str, Name]
-
-
 class DataRecord(Record):
     """`facts.data_facts`, whether the rows are `included`, and the hashes of the kept files."""
 

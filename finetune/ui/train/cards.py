@@ -128,7 +128,8 @@ class Cards:
             absent = not models.here(config.model)
         except FinetuneError:
             absent = True
-        return ABSENT if absent else BUSY if self.services.store.runs(states=ACTIVE) else ""
+        busy = not all(run.job for run in self.services.store.runs(states=ACTIVE))
+        return ABSENT if absent else BUSY if busy else ""
 
     def _try(self, config: train.TrainConfig, record: DatasetRecord) -> tuple[str, str]:
         """What a card says once its measurement has ended, and the error that ended it, as HTML."""

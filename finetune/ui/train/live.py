@@ -80,7 +80,7 @@ def legal(run: Run) -> dict[str, bool]:
         >>> legal(store.run(run.id))
         {'stop': True, 'pause': True, 'resume': False}
     """
-    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running")}
+    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running") and not run.job}
     return states | {"resume": train.can_resume(run)}
 
 
@@ -91,7 +91,7 @@ def offer(run: Run) -> str:
         >>> offer(failed_for_memory)
         'Try again with micro-batch 4'
     """
-    change = train.remedy(run) if run.state == "failed" else {}
+    change = train.remedy(run) if run.state == "failed" and not run.job else {}  # not here, unasked, what was a job
     titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
     settings = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
     return f"Try again with {settings}" if settings else ""
@@ -212,9 +212,10 @@ class RunView:
 
     def _ahead(self, run: Run) -> int:
         """Runs of anybody that this one waits for."""
-        if run.state != "queued":
+        if run.state != "queued" or run.job:
             return 0
-        return sum(other.created < run.created for other in self.services.store.runs(states=("queued", "running")))
+        here = [other for other in self.services.store.runs(states=("queued", "running")) if not other.job]
+        return sum(other.created < run.created for other in here)
 
     def _nothing(self) -> dict[Any, Any]:
         """No run is in view: there is room for a new one."""

@@ -45,8 +45,7 @@ def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
         'Measuring the base model on held-out rows: batch 4 of 9'
     """
     if run.state == "queued":
-        before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
-        return f"Waiting for its turn{before}"
+        return _waiting(run, ahead)
     if run.state != "running":
         return ""
     now, first = progress.phase, not progress.held_out and not progress.step
@@ -68,6 +67,13 @@ def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
         case "publishing":
             return "Saving the adapter"
     return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
+
+
+def _waiting(run: Run, ahead: int) -> str:
+    if run.job:
+        return "Waiting for a machine on Hugging Face Jobs"
+    before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
+    return f"Waiting for its turn{before}"
 
 
 def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:

@@ -99,7 +99,7 @@ class Plan:
         self, config: train.TrainConfig, record: DatasetRecord, gives_way: bool = False
     ) -> tuple[train.Measured, str]:
         """What was measured, and under which conditions."""
-        busy = bool(self.services.store.runs(states=("running",)))
+        busy = not all(run.job for run in self.services.store.runs(states=("running",)))
         key = _key(config, record, busy)
         with self._one_at_a_time:
             if key not in self._measured:

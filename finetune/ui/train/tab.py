@@ -1,5 +1,6 @@
 """The Train tab: data and model, three cards, one button, and a live view of a run that does not depend on this tab."""
 
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -8,11 +9,12 @@ from finetune import train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, Services, known, owner
-from finetune.store import ENDED, Run
+from finetune.store import ENDED, DatasetRecord, Run
 from finetune.ui.errors import noticed
 from finetune.ui.events import FILLED, FILLING, QUIET, once_settled
-from finetune.ui.html import failed, render
-from finetune.ui.train import cards, form
+from finetune.ui.html import card, failed, render
+from finetune.ui.progress import in_steps
+from finetune.ui.train import cards, form, where
 from finetune.ui.train.chosen import FOLDED, Chosen
 from finetune.ui.train.live import RunView, choices
 from finetune.ui.train.plan import Plan
@@ -20,6 +22,7 @@ from finetune.ui.train.plan import Plan
 CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b><br>
 <span class='ba-masked'>The new run begins with its adapter. Data and settings may differ, but not the model, rank,
 alpha, rsLoRA, target modules and top layers.</span></div>"""
+SENDING = "<span class='ba-busy'></span> {{ line }}"
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
 
 
@@ -51,6 +54,7 @@ class TrainTab:
             self.chosen = Chosen(self.services, self.browser)
             with gr.Column(visible=False, elem_id="recipe") as self.ready:
                 self.cards = cards.Cards(self.services, self.browser)
+                self.where = where.Where(self.services, self.browser)
                 self.refused = gr.HTML(elem_id="not-started")
                 self.begin = gr.Button("Start training", variant="primary", elem_id="train")
                 with gr.Accordion("More settings", open=False, elem_id="more-settings"):
@@ -63,8 +67,8 @@ class TrainTab:
 
     def _listen(self) -> None:
         once_settled(self.begin.click).then(
-            self._begin,
-            {*self.inputs.values(), self.parent, self.browser},
+            self._press,
+            {*self.inputs.values(), *self.where.inputs, self.parent, self.browser},
             [self.run, self.browser, self.refused, *self.lineage],
             **QUIET,
         ).success(None, None, None, js=TO_TOP, **QUIET)
@@ -72,6 +76,7 @@ class TrainTab:
         self.elsewhere.listen(self.inputs, self.parent)
         self.plan.listen(self.inputs)
         self.cards.listen(self.inputs, self.plan)
+        self.where.listen(self.inputs, self.plan)
         self.chosen.listen(self.inputs, self.plan, self.ready, [self.refused, self.plan.answer])
         folding = {"outputs": [self.fresh, self.another], **QUIET}
         self.run.change(_folded, self.run, preprocess=False, **folding)
@@ -144,17 +149,44 @@ class TrainTab:
     def _config(self, values: dict[Any, Any]) -> train.TrainConfig:
         return train.TrainConfig.parse({name: values[component] for name, component in self.inputs.items()})
 
+    def _press(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[dict[Any, Any]]:
+        """Begin a run where it is to be trained; a job is sent in steps, each of which is shown."""
+        if values[self.where.place] != where.JOBS:
+            yield self._begin(values)
+            return
+        try:
+            config, record, parent = self._asked(values)
+            steps = in_steps(lambda say: self.where.submit(values, config, record, parent, oauth, say))
+            while True:
+                try:
+                    yield {self.refused: card(render(SENDING, line=next(steps)))}
+                except StopIteration as end:
+                    run = end.value
+                    break
+        except FinetuneError as error:
+            yield {self.refused: failed(str(error), "Not started.")}
+            return
+        yield self._begun(run, known(values[self.browser]))
+
     def _begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
-        """Queue a run; why none is queued stays beside the button."""
+        """Queue a run here; why none is queued stays beside the button."""
         state = known(values[self.browser])
         try:
-            config = self._config(values)
-            if (record := self.services.chosen(state)) is None:
-                raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
-            parent = self.services.run(values[self.parent], state) if values[self.parent] else None
+            config, record, parent = self._asked(values)
             run = train.start(self.services.store, config, record, owner(state), parent)
         except FinetuneError as error:
             return {self.refused: failed(str(error), "Not started.")}
+        return self._begun(run, state)
+
+    def _asked(self, values: dict[Any, Any]) -> tuple[train.TrainConfig, DatasetRecord, Run | None]:
+        """The settings, the data and the run that is continued, as they are chosen."""
+        state, config = known(values[self.browser]), self._config(values)
+        if (record := self.services.chosen(state)) is None:
+            raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+        return config, record, self.services.run(values[self.parent], state) if values[self.parent] else None
+
+    def _begun(self, run: Run, state: Json) -> dict[Any, Any]:
+        """The new run in view."""
         return {
             self.run: gr.update(choices=choices(self.services.runs(state)), value=run.id),
             self.browser: state | {"run": run.id},
