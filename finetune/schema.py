@@ -83,6 +83,8 @@ CREATE INDEX jobs_by_run ON jobs(run);
 CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
 """,
     "ALTER TABLE runs ADD COLUMN lineage TEXT;",
+    # A run began without a setting that came later, whatever its default is today.
+    "UPDATE runs SET config = json_insert(config, '$.base_kl', 0.0);",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -91,7 +93,8 @@ class Result(Record):
     """The figures that a run ended with.
 
     `source` says where its base was found (`models.find`), `bf16` whether gradients were rounded to that
-    (`train.precision`): a later attempt does as the first.
+    (`train.precision`): a later attempt does as the first. `fitting_rate` is the learning rate that fits the model
+    (`train.rate`), which is used where none was set.
 
     `base_eval_loss` is the held-out loss of the base alone. A run that continues another did not measure that: it
     began with the other's adapter, whose loss is `start_eval_loss`.
@@ -106,6 +109,7 @@ class Result(Record):
     tokens_per_second: Number | None = None
     adapter_step: Count | None = None
     bf16: bool | None = None
+    fitting_rate: Number | None = None
 
 
 class Ancestor(Record):

@@ -26,7 +26,7 @@ from finetune.api.schemas import (
     Page,
     paged,
 )
-from finetune.api.validate import RATE, hyperparameters, settled
+from finetune.api.validate import hyperparameters, settled
 from finetune.ledger import RESULTS, Job
 from finetune.store import Run
 from finetune.train.events import Evaluation, Step
@@ -274,11 +274,16 @@ def _error(job: Job, run: Run | None) -> JobError | None:
 
 
 def _chosen(asked: JobRequest | None, run: Run | None) -> Chosen:
-    if run:
-        epochs, times = run.config["epochs"], run.config["learning_rate"] / RATE
-        whole = int(epochs) if float(epochs).is_integer() else epochs
-        return Chosen(n_epochs=whole, batch_size=run.config["batch_size"], learning_rate_multiplier=round(times, 6))
-    return Chosen(**(hyperparameters(asked) if asked else Hyperparameters()).model_dump())
+    wanted = hyperparameters(asked) if asked else Hyperparameters()
+    if not run:
+        return Chosen(**wanted.model_dump())
+    epochs, times, rate = run.config["epochs"], wanted.learning_rate_multiplier, run.config["learning_rate"]
+    if times == "auto" and rate is None:
+        times = 1.0
+    elif times == "auto" and run.result.fitting_rate:  # begun elsewhere, with a rate of its own
+        times = round(rate / run.result.fitting_rate, 6)
+    whole = int(epochs) if float(epochs).is_integer() else epochs
+    return Chosen(n_epochs=whole, batch_size=run.config["batch_size"], learning_rate_multiplier=times)
 
 
 def _tokens(run: Run) -> int | None:

@@ -20,9 +20,6 @@ from finetune.errors import FinetuneError
 from finetune.ledger import Job, Ledger
 from finetune.records import Json
 
-RATE = train.TrainConfig().learning_rate
-"""The learning rate of a multiplier of 1."""
-
 BLAMED = {"learning_rate": "hyperparameters", "epochs": "hyperparameters", "model": "model"}
 
 
@@ -116,10 +113,11 @@ def _refuse_bad(dataset: data.Dataset, name: str, param: str) -> None:
 
 
 def config_of(asked: JobRequest) -> train.TrainConfig:
-    """The settings of a request's run. A multiplier of 1 is the default learning rate.
+    """The settings of a request's run. A multiplier of 1 is the learning rate that fits the model.
 
     Raises:
         ConfigError: a setting is out of bounds.
+        ModelError: another multiplier, of a model that is not to be had.
 
     Example:
         >>> config_of(JobRequest(model="gpt-4o-mini", training_file="file-1")).epochs
@@ -131,8 +129,9 @@ def config_of(asked: JobRequest) -> train.TrainConfig:
         given["epochs"] = chosen.n_epochs
     if chosen.batch_size != "auto":
         given["batch_size"] = chosen.batch_size
-    if chosen.learning_rate_multiplier != "auto":
-        given["learning_rate"] = RATE * chosen.learning_rate_multiplier
+    times = chosen.learning_rate_multiplier
+    if times != "auto" and times != 1:
+        given["learning_rate"] = times * train.fitting_model(str(given["model"]))
     return train.TrainConfig.parse(given)
 
 

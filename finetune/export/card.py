@@ -252,15 +252,16 @@ def _data(data: facts.DataFacts) -> str:
 
 def _training(subject: Subject) -> str:
     run, config, here = subject.run, subject.config, facts.environment(subject.run)
+    resolved = asdict(facts.resolved(subject))
     changed = {name: value for name, value in config.changed().items() if name != "model"}
     packages = {name: here["packages"].get(name) for name in ("torch", "transformers", "peft", "trl")}
     upper = "" if config.top_layers == 1 else f", on the upper {100 * config.top_layers:.3g} % of the layers only"
     settings = [
         ("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}{upper}"),
-        ("learning rate", f"{config.learning_rate:g}, {config.schedule}"),
+        ("learning rate", f"{resolved.pop('learning_rate') or 0:g}, {config.schedule}"),
         *([("gradients", "bf16")] if run.result.bf16 else []),
         ("epochs, batch size, seed", f"{config.epochs:g}, {config.batch_size}, {config.seed}"),
-        *((name.replace("_", " "), str(value)) for name, value in asdict(facts.resolved(subject)).items() if value),
+        *((name.replace("_", " "), str(value)) for name, value in resolved.items() if value),
         ("changed from the defaults", ", ".join(f"{k} = {v}" for k, v in changed.items()) or "nothing"),
         ("training time", f"{run.seconds:,.0f} s"),
         ("finished", time.strftime("%Y-%m-%d", time.gmtime(run.ended)) if run.ended else "unknown"),

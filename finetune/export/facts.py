@@ -132,6 +132,7 @@ class Resolved:
     eval_every: int | None
     save_every: int | None
     max_length: int | None
+    learning_rate: float | None
 
 
 def resolved(subject: "Subject") -> Resolved:
@@ -139,7 +140,7 @@ def resolved(subject: "Subject") -> Resolved:
 
     Example:
         >>> resolved(subject)
-        Resolved(steps=87, micro_batch=8, accumulate=1, eval_every=18, save_every=18, max_length=412)
+        Resolved(steps=87, micro_batch=8, accumulate=1, eval_every=18, save_every=18, max_length=412, …)
     """
     config, run = subject.config, subject.run
     between = every(config.eval_every, run.steps) if run.steps else config.eval_every
@@ -151,6 +152,7 @@ def resolved(subject: "Subject") -> Resolved:
         eval_every=between,
         save_every=config.save_every or between,
         max_length=config.max_length or length,
+        learning_rate=config.learning_rate or run.result.fitting_rate,
     )
 
 

@@ -14,6 +14,7 @@ from finetune.train.plan import Plan, machine_memory, measure, plan, within
 from finetune.train.presets import PRESETS, Preset, preset, preset_of
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, measured, progress, seconds_for
+from finetune.train.rate import fitting_model
 from finetune.train.start import (
     adapter_folder,
     can_resume,
@@ -48,6 +49,7 @@ __all__ = [
     "delete",
     "delete_dataset",
     "duration",
+    "fitting_model",
     "held_out",
     "imported",
     "learned_before",

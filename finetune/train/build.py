@@ -131,6 +131,7 @@ def arguments(config: TrainConfig, steps: int, folder: Path, **more: Any) -> "SF
     import torch
     from trl import SFTConfig
 
+    assert config.learning_rate, "the worker settles it"
     micro, accumulate = config.shared_by(int(os.environ.get("WORLD_SIZE", "1")))
     return SFTConfig(
         output_dir=str(folder),

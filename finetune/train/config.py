@@ -47,14 +47,15 @@ class TrainConfig(BaseModel):
         DEFAULT, min_length=1, max_length=500, title="Model", description="A Hub id (owner/name) or a local folder."
     )
     epochs: float = Field(
-        3, gt=0, le=100, title="Epochs", description="How many times the run goes through the training data."
+        2, gt=0, le=100, title="Epochs", description="How many times the run goes through the training data."
     )
-    learning_rate: float = Field(
-        2e-4,
+    learning_rate: float | None = Field(
+        None,
         gt=0,
         le=1,
         title="Learning rate",
-        description="Step size. Too high and training diverges; too low and it barely learns.",
+        description="Step size. Too high and training diverges; too low and it barely learns. If not set: what fits "
+        "the model's size.",
     )
     r: int = Field(
         16,
@@ -126,6 +127,14 @@ class TrainConfig(BaseModel):
         le=1,
         title="Weight decay",
         description="Pulls the adapter's weights towards zero.",
+        json_schema_extra=ADVANCED,
+    )
+    base_kl: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        title="Keep what it knew",
+        description="How strongly the model is held to what its base says: the weight of a KL term. 0: not at all.",
         json_schema_extra=ADVANCED,
     )
     neftune_alpha: float | None = Field(

@@ -32,6 +32,7 @@ from finetune.train.failures import translate
 from finetune.train.heartbeat import peak_memory
 from finetune.train.precision import bf16_speed, rounds
 from finetune.train.process import give_way
+from finetune.train.rate import fitting
 from finetune.train.tokenized import Rows, render_rows
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Measured:
     training and in an evaluation, `answers` and `save` those of one round of sample answers and one
     checkpoint. `memory` is the peak in bytes, the longest batch included. If the layers below the adapter are read once
     for each row, that takes `lower` seconds for a padded token, and what is kept takes `kept` bytes for a token. `bf16`
-    is `bf16_speed`.
+    is `bf16_speed`. `known` are the tokens of one of the general questions that `base_kl` holds to.
     """
 
     load: float
@@ -71,6 +72,7 @@ class Measured:
     lower: float = 0.0
     kept: int = 0
     bf16: float = 0.0
+    known: float = 0.0
 
 
 def padded(lengths: Sequence[int], size: int) -> int:
@@ -98,6 +100,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     tokenizer = models.load_tokenizer(found)
     rows = render_rows(train, held_out, tokenizer, config, logging.info).fewer(config)
     model = adapted(models.load_model(found, config.load_in_4bit), config)
+    config = config.model_copy(update={"learning_rate": config.learning_rate or fitting(model.config)})
     if config.packing:
         rows = packed(rows, model, tokenizer.pad_token_id, logging.info)
     asked = choose(held_out, tokenizer, config.samples)
@@ -128,6 +131,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         lower=lower,
         kept=trainer.lower.token_bytes if lower else 0,
         bf16=bf16,
+        known=trainer.known.tokens if trainer.known else 0.0,
     )
 
 
@@ -136,6 +140,7 @@ def _trainer(
 ) -> tuple["SupervisedTrainer", Any]:
     from datasets import Dataset
 
+    from finetune.train.known import beside
     from finetune.train.packing import Collator
     from finetune.train.stopwatch import Stopwatch
     from finetune.train.trainer import SupervisedTrainer
@@ -153,9 +158,14 @@ def _trainer(
         data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
         checkpoints=checkpoints,
     )
+    if config.base_kl:
+        trainer.hold_on(config.base_kl)
     order = trainer.order().epoch(0)
     lengths = [len(some[row]["input_ids"]) for row in order]
-    stopwatch = Stopwatch([padded(lengths[at : at + size], size) for at in range(0, len(lengths), size)], ENOUGH)
+    tokens: list[float] = [padded(lengths[at : at + size], size) for at in range(0, len(lengths), size)]
+    if trainer.known:
+        tokens = [each + trainer.known.tokens * len(beside(step, size)) for step, each in enumerate(tokens)]
+    stopwatch = Stopwatch(tokens, ENOUGH)
     trainer.add_callback(stopwatch)
     return trainer, stopwatch
 

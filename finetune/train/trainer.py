@@ -23,6 +23,7 @@ from trl import SFTTrainer
 
 from finetune.train import frozen, fused, prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
+from finetune.train.known import Known, beside
 from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.sampler import Order
 
@@ -95,6 +96,9 @@ class SupervisedTrainer(SFTTrainer):
         self.fused = fused.Fused(self.model)
         self.fuses: bool | None = None  # whether layers are fused; None until a batch was seen
         self.rounds = False  # whether the gradients through them are rounded: `precision.rounds`
+        self.known: Known | None = None  # what is held on to, weighed with `base_kl`
+        self.base_kl = 0.0
+        self._held = -1  # the step in which that was done
         self.at_once = MOST_TOKENS  # of a batch on a CPU; the rest of it is read after these
         self.skips: dict[bool, bool] = {}  # whether the lower layers can be, for batches without and with such a prefix
         self.say: Callable[[str], None] = logging.info
@@ -122,11 +126,33 @@ class SupervisedTrainer(SFTTrainer):
         """The gradients of a batch, a part of it at a time: each part's loss is divided by the tokens of all."""
         if num_items_in_batch is None:
             return super().training_step(model, inputs, num_items_in_batch)
+        self._hold_on(model)
         losses = torch.zeros((), device=self.args.device)
         prepared = self._prepare_inputs(inputs)
         for part in [prepared] if self._draws else self._parts(prepared):
             losses += super().training_step(model, part, num_items_in_batch)
         return losses
+
+    def hold_on(self, weight: float) -> None:
+        """From now on, pull to the base's answers to general questions, so strongly.
+
+        Raises:
+            ModelError: the chat template refuses such questions.
+        """
+        tokenizer: Any = self.processing_class
+        self.known, self.base_kl = Known(self.model, tokenizer, self.args.seed), weight
+
+    def _hold_on(self, model: Any) -> None:
+        """Once a step: the gradients that pull to the base's general answers. The loss that is reported is without."""
+        step = self.state.global_step
+        numbers = beside(step, self._rows_of_a_step)
+        if self.known is None or step == self._held or not numbers:
+            return
+        self._held = step
+        with self.accelerator.no_sync(model):
+            with self._fusing(), self.compute_loss_context_manager():
+                divergence = self.base_kl * self.known.divergence(numbers)
+            divergence.backward()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -170,6 +196,9 @@ class SupervisedTrainer(SFTTrainer):
         if self.fuses is None:
             able = not self._plain and self.args.device.type == "cpu"
             self.fuses = able and fused.exact(self.model, self.fused, inputs)
+        return self._fusing()
+
+    def _fusing(self) -> AbstractContextManager[None]:
         return self.fused.at_work(rounded=self.rounds) if self.fuses else nullcontext()
 
     @property

@@ -28,6 +28,7 @@ from finetune.train.heartbeat import Heart
 from finetune.train.lineage import begin_with, find_base
 from finetune.train.precision import bf16_speed, rounds, sentence
 from finetune.train.process import give_way, last_lines, started
+from finetune.train.rate import fitting, hidden_size
 from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
 from finetune.train.tokenized import Rows, render_rows
 
@@ -83,6 +84,7 @@ class Worker:
         if self.run.lineage:
             begin_with(model, self.folder)
             self._say_lineage(len(held_out))
+        self._settle(model)
         if self.config.packing:
             rows = packed(rows, model, tokenizer.pad_token_id, self.say)
         steps = self.config.steps_for(len(rows.train))
@@ -102,6 +104,16 @@ class Worker:
         self.say(f"It continues {parent.name} ({parent.run}), trained on {parent.data}: step 0 is that run's adapter.")
         if not held_out and self.config.held_out:
             self.say("Nothing is held out: the runs before this one were trained on all of these rows.")
+
+    def _settle(self, model: "PeftModel") -> None:
+        """Where no learning rate is set, train with the one that fits the model."""
+        rate = fitting(model.config)
+        if FIRST:
+            result = self.store.run(self.run.id).result
+            self.store.update(self.run.id, result=result.model_copy(update={"fitting_rate": rate}))
+        if self.config.learning_rate is None:
+            self.config = self.config.model_copy(update={"learning_rate": rate})
+            self.say(f"Learning rate: {rate:g}, which fits a hidden size of {hidden_size(model.config):,}.")
 
     def _resumed(self) -> Checkpoint | None:
         """The checkpoint to go on from; whatever was measured after it is declared void."""
@@ -142,6 +154,8 @@ class Worker:
             data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
             checkpoints=self.checkpoints,
         )
+        if config.base_kl:
+            trainer.hold_on(config.base_kl)
         speed, before = bf16_speed(), self.run.result.bf16
         trainer.rounds = rounds(speed) if before is None else before  # what is learned must not change half-way
         if FIRST:

@@ -94,7 +94,7 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     environment = read_json(files["environment.json"], schema.EnvironmentRecord)
     report = read_json(files["report.json"], schema.ReportRecord) if "report.json" in files else None
     try:
-        config = train.TrainConfig.parse(run.config)
+        config = train.TrainConfig.parse({"base_kl": 0.0, **run.config})  # a bundle that is older than the setting
     except ConfigError as error:
         raise refused(f"Its settings are not valid: {error}", "run.json") from error
     _check_base(run, config)

@@ -10,6 +10,7 @@ Example:
 import json
 from dataclasses import dataclass, field
 
+from finetune.export import facts
 from finetune.export.subject import Subject
 from finetune.models.packaged import MEMBER, WHEEL
 from finetune.store import Run
@@ -21,8 +22,8 @@ WIDTH = 120
 CELLS = ("packing", "load_in_4bit", "best")
 """Settings that decide which cells there are, not the value of a name in them."""
 
-ONLY_IF_SET = ("early_stopping", "top_layers")
-"""Settings whose cells are not there by default."""
+ONLY_IF_SET = {"early_stopping": None, "top_layers": 1.0, "base_kl": 0.0}
+"""Settings whose cells are not there with this value."""
 
 APPLIED = {
     "held_out": "the two files are the split",
@@ -67,9 +68,10 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
         >>> recipe(subject, steps=87, length=412, end_of_turn=2).model
         'HuggingFaceTB/SmolLM2-135M-Instruct'
     """
-    run, config = subject.run, subject.config
+    run = subject.run
+    config = subject.config.model_copy(update={"learning_rate": facts.resolved(subject).learning_rate})
     conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
-    conditions |= {"upper": config.top_layers < 1, "continues": bool(run.lineage)}
+    conditions |= {"base_kl": config.base_kl > 0, "upper": config.top_layers < 1, "continues": bool(run.lineage)}
     conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(
@@ -121,7 +123,7 @@ def settings(recipe: Recipe) -> list[str]:
     for name, about in TrainConfig.model_fields.items():
         if name == "model" or name in CELLS or name in APPLIED:
             continue
-        if name in ONLY_IF_SET and getattr(recipe.config, name) == about.default:
+        if name in ONLY_IF_SET and getattr(recipe.config, name) == ONLY_IF_SET[name]:
             continue
         line = f"{name.upper()} = {_value(recipe.config, name)}"
         comment = f"# {about.description}"

@@ -163,6 +163,8 @@ def _template(recipe: Recipe) -> list[str]:
 
 
 def _files(subject: Subject) -> dict[str, str]:
+    from finetune.train.known import in_order
+
     tokenizer = models.load_tokenizer(subject.model)
     learned, held, length = rendered(*subject.rows, tokenizer, subject.config)
     evaluated = measured(held, subject.config)
@@ -176,6 +178,7 @@ def _files(subject: Subject) -> dict[str, str]:
         "validation.jsonl": _lines(example.as_row() for example in _once(held)),
         "train.tokens.jsonl": _lines(tokens for _, tokens in learned),
         "validation.tokens.jsonl": _lines(tokens for _, tokens in evaluated),
+        **({"known.tokens.jsonl": _lines(in_order(tokenizer, subject.config.seed))} if subject.config.base_kl else {}),
         "order.json": json.dumps(order) + "\n",
         "requirements.txt": requirements(subject.config),
         "settings.yaml": settings + ("validation: validation.jsonl\n" if held else ""),
