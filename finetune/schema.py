@@ -83,6 +83,7 @@ CREATE INDEX jobs_by_run ON jobs(run);
 CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
 """,
     "ALTER TABLE runs ADD COLUMN lineage TEXT;",
+    "ALTER TABLE runs ADD COLUMN sweep REAL;",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -188,6 +189,7 @@ class Run:
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
+    `sweep` are the minutes of one that looks for good settings (`train.sweep`); None for one that trains an adapter.
     """
 
     id: str
@@ -217,6 +219,7 @@ class Run:
     memory: int = 0
     split: Json | None = None
     lineage: tuple[Ancestor, ...] = ()
+    sweep: float | None = None
 
     @property
     def parent(self) -> str | None:

@@ -28,10 +28,12 @@ from finetune.train.start import (
     stop,
 )
 from finetune.train.supervisor import Supervisor
+from finetune.train.sweep import MINUTES, Sweep, look, settings_of, start_sweep
 
 __all__ = [
     "IMPORTED",
     "LONGEST",
+    "MINUTES",
     "PRESETS",
     "Measured",
     "Note",
@@ -39,6 +41,7 @@ __all__ = [
     "Preset",
     "Progress",
     "Supervisor",
+    "Sweep",
     "Tally",
     "TrainConfig",
     "adapter_folder",
@@ -51,6 +54,7 @@ __all__ = [
     "held_out",
     "imported",
     "learned_before",
+    "look",
     "machine_memory",
     "measure",
     "measured",
@@ -67,8 +71,10 @@ __all__ = [
     "rows_of_run",
     "run_folder",
     "seconds_for",
+    "settings_of",
     "shape",
     "start",
+    "start_sweep",
     "state_word",
     "stop",
     "weights_of",

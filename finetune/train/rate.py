@@ -1,0 +1,34 @@
+"""The learning rate of a run that names none: the smaller the model, the larger.
+
+2e-4, as most recipes have it, is a habit from models of 7 billion weights. A LoRA adapter takes ten times the rate of
+full fine-tuning at any rank, and small models take more still. The formula is the one that tinker-cookbook
+(`hyperparam_utils.get_lr`) fits to its sweeps, described in "LoRA Without Regret" (Thinking Machines Lab, 2025):
+
+    5e-5 × 10 × (2000 / hidden size) ^ exponent        exponent: 0.781 for Llama, 0.0775 for Qwen
+
+Other families get Llama's exponent. `docs/tuning.md` has what it is worth on the samples.
+"""
+
+from typing import Any
+
+USUAL, WIDTH = 5e-4, 2000
+"""The rate at that hidden size, in any family."""
+
+EXPONENTS = {"qwen": 0.0775}
+EXPONENT = 0.781
+
+
+def fitting(config: Any) -> float:
+    """The learning rate that fits the model of this configuration (transformers' own), to two digits.
+
+    Example:
+        >>> fitting(AutoConfig.for_model("llama", hidden_size=576))
+        0.0013
+    """
+    family = next((name for name in EXPONENTS if config.get_text_config().model_type.startswith(name)), "")
+    return float(f"{USUAL * (WIDTH / hidden_size(config)) ** EXPONENTS.get(family, EXPONENT):.1e}")
+
+
+def hidden_size(config: Any) -> int:
+    """How many numbers the model has for a token between its layers."""
+    return int(config.get_text_config().hidden_size)
