@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -108,9 +109,11 @@ def test_a_training_row_that_is_held_out_too_is_not_set_apart(store: Store, tmp_
     """A file of held-out rows may repeat training rows, word by word or nearly."""
     folder = tmp_path / "both"
     folder.mkdir()
-    long = "Please tell me in a few friendly words what the sum of these two numbers would be: {} and {}"
-    rows = [{"messages": conversation(long.format(i, i + 1), f"{2 * i + 1}")} for i in range(100, 160)]
-    repeated = [{"messages": conversation(long.format(i, i + 1) + "!", f"{2 * i + 1}")} for i in range(100, 145)]
+    draw = random.Random(0)
+    texts = [" ".join(f"{draw.randrange(10**6)}" for _ in range(30)) for _ in range(60)]
+    rows = [{"messages": conversation(text, f"Answer {i}")} for i, text in enumerate(texts)]
+    nearly = [f"{text}!" if i % 2 else text for i, text in enumerate(texts[:45])]
+    repeated = [{"messages": conversation(text, f"Answer {i}")} for i, text in enumerate(nearly)]
     for name, part in (("train", rows), ("validation", repeated)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
     kept = data.rows_of(data.save_dataset(store, data.load(folder)))
@@ -118,6 +121,8 @@ def test_a_training_row_that_is_held_out_too_is_not_set_apart(store: Store, tmp_
     assert len(held_out) == 45
     for seed in range(5):
         _, apart = data.set_apart(learn, held_out, seed, MOST_APART)
+        assert len(apart) == 9
+        assert {row.asked for row in apart} <= set(texts[45:])
         sides = [data.Dataset("side", folder, None, side, [], []) for side in (apart, held_out)]
         assert leaks(*sides) == {}
 
@@ -308,11 +313,8 @@ def test_it_finds_settings_as_good_as_those_it_began_with(store: Store, tiny: Pa
     assert seen.found.loss <= (seen.found.before or math.inf)
     assert seen.found.step == seen.planned.steps == seen.curves[0][-1][0], "compared after as many steps"
     assert seen.found.before == seen.curves[0][-1][1]
-    best = seen.curves[seen.found.candidate]
-    assert best[-1] == (
-        length(config_of(tiny), seen.planned.candidates[seen.found.candidate], best[-1][0]),
-        best[-1][1],
-    )
+    best, changes = seen.curves[seen.found.candidate], seen.planned.candidates[seen.found.candidate]
+    assert best[-1] == (length(config_of(tiny), changes, seen.planned.steps), seen.found.loss)
     assert seen.config == train.settings_of(store, run)
     assert seen.planned.rate == fitting(models.load_empty(models.find(str(tiny))).config)
     assert not (train.run_folder(run.id) / "candidates").exists()
@@ -375,7 +377,7 @@ def test_it_can_be_stopped_and_keeps_what_it_measured(store: Store, tiny: Path, 
 def test_one_whose_process_was_killed_begins_again(store: Store, tiny: Path, record: DatasetRecord) -> None:
     run = train.start_sweep(store, config_of(tiny), record, minutes=2)
     supervisor = ForkingSupervisor(store)
-    wait(store, run, supervisor, lambda: store.run(run.id).step > 20)
+    wait(store, run, supervisor, lambda: store.run(run.id).step > 5)
     pid = store.run(run.id).pid
     assert pid
     os.kill(pid, signal.SIGKILL)

@@ -63,7 +63,7 @@ def table(sweep: Sweep) -> str:
     best = sweep.found.candidate if sweep.found else None
     rows = []
     for number, curve in enumerate(sweep.curves):
-        loss = "diverged" if number in sweep.diverged else f"{curve[-1][1]:.3f}" if curve else "–"
+        loss = "it diverged" if number in sweep.diverged else f"{curve[-1][1]:.3f}" if curve else "–"
         name = named(sweep.tried_with(number), number == 0)
         rows.append((name, COLOURS[number], f"{curve[-1][0]:,}" if curve else "–", loss, number == best))
     return TEMPLATES.table(rows, _conclusion(sweep), planned)
