@@ -17,7 +17,7 @@ from tests.zygote import python
 def test_a_sweep_prints_the_command_that_trains_with_what_it_found(tiny: Path, tmp_path: Path) -> None:
     rows = sums(tmp_path / "sums.jsonl", range(100))
     printed = python(
-        *("-m", "finetune", "sweep", str(rows), "--minutes", "2", "--set", f"model={tiny}", "epochs=2", "seed=3")
+        *("-m", "finetune", "sweep", str(rows), "--minutes", "30", "--set", f"model={tiny}", "epochs=2", "seed=3")
     )
     assert printed.returncode == 0, printed.stderr
     assert "as set" in printed.stdout
@@ -34,9 +34,9 @@ def test_a_sweep_prints_the_command_that_trains_with_what_it_found(tiny: Path, t
 
 def test_as_json_every_candidate_has_its_losses(store: Store, tiny: Path, tmp_path: Path) -> None:
     rows = sums(tmp_path / "sums.jsonl", range(100))
-    code, answer, errors = call("sweep", str(rows), "--minutes", "2", "--set", f"model={tiny}", "max_steps=6")
+    code, answer, errors = call("sweep", str(rows), "--minutes", "30", "--set", f"model={tiny}", "max_steps=6")
     assert code == 0, errors
-    assert (answer["state"], answer["minutes"], answer["rows_apart"]) == ("succeeded", 2.0, 13)
+    assert (answer["state"], answer["minutes"], answer["rows_apart"]) == ("succeeded", 30.0, 13)
     assert answer["candidates"][0]["set"] == {}
     assert [step for step, _ in answer["candidates"][0]["losses"]][-1] == answer["steps_each"] == 6
     assert answer["loss"] <= answer["loss_as_set"]

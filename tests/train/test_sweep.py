@@ -304,7 +304,7 @@ def claimed(store: Store, run: Run) -> Run:
 
 
 def test_it_finds_settings_as_good_as_those_it_began_with(store: Store, tiny: Path, record: DatasetRecord) -> None:
-    run = run_to_end(store, train.start_sweep(store, config_of(tiny), record, minutes=2))
+    run = run_to_end(store, train.start_sweep(store, config_of(tiny), record, minutes=30))
     assert (run.state, run.step) == ("succeeded", run.steps)
     seen = train.look(store, run)
     assert seen.planned
@@ -375,7 +375,7 @@ def test_it_can_be_stopped_and_keeps_what_it_measured(store: Store, tiny: Path, 
 
 
 def test_one_whose_process_was_killed_begins_again(store: Store, tiny: Path, record: DatasetRecord) -> None:
-    run = train.start_sweep(store, config_of(tiny), record, minutes=2)
+    run = train.start_sweep(store, config_of(tiny), record, minutes=30)
     supervisor = ForkingSupervisor(store)
     wait(store, run, supervisor, lambda: store.run(run.id).step > 5)
     pid = store.run(run.id).pid
@@ -399,12 +399,12 @@ def wait(store: Store, run: Run, supervisor: ForkingSupervisor, until: Any) -> N
 
 def test_a_sweep_of_packed_rows(store: Store, tiny: Path, record: DatasetRecord) -> None:
     config = config_of(tiny, packing=True, max_length=128, batch_size=2)
-    run = run_to_end(store, train.start_sweep(store, config, record, minutes=2))
+    run = run_to_end(store, train.start_sweep(store, config, record, minutes=30))
     assert run.state == "succeeded", run.reason
     assert train.look(store, run).config is not None
 
 
 def test_a_sweep_on_the_upper_layers(store: Store, tiny: Path, record: DatasetRecord) -> None:
-    run = run_to_end(store, train.start_sweep(store, config_of(tiny, top_layers=0.5), record, minutes=2))
+    run = run_to_end(store, train.start_sweep(store, config_of(tiny, top_layers=0.5), record, minutes=30))
     assert run.state == "succeeded", run.reason
     assert sweep.look(store, run).config is not None
