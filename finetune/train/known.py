@@ -81,7 +81,7 @@ class Known:
     def __init__(self, model: Any, tokenizer: "PreTrainedTokenizerBase", seed: int):
         self.model = model
         self._questions = in_order(tokenizer, seed)
-        self._base: dict[int, torch.Tensor] = {}  # by question: the states (tokens, hidden) that the base answers from
+        self.states: dict[int, torch.Tensor] = {}  # by question: those (tokens, hidden) that the base answers from
 
     @property
     def tokens(self) -> float:
@@ -93,9 +93,9 @@ class Known:
         return torch.stack([self._divergence(number % len(self._questions)) for number in numbers]).mean()
 
     def _divergence(self, number: int) -> torch.Tensor:
-        if number not in self._base:
-            self._base[number] = self._read(number)
-        base = self._base[number]
+        if number not in self.states:
+            self.states[number] = self._read(number)
+        base = self.states[number]
         with _at_output(self.model, lambda states: torch.cat([self._answer(number, states), base]).unsqueeze(0)):
             logits = self._logits(number)[0].float()
         tuned, own = logits.log_softmax(-1).split(len(base))

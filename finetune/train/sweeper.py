@@ -202,6 +202,7 @@ class Tries:
         self.asked, self.late = asked, late
         self.stepped: Callable[[], object] = lambda: None
         self.proved: dict[str, Any] = {}
+        self.states: dict[int, Any] = {}
 
     @cached_property
     def rounds(self) -> bool:
@@ -253,6 +254,10 @@ class Tries:
             checkpoints=kept,
         )
         trainer.rounds, trainer.stopping = self.rounds, self.asked
+        if config.base_kl:
+            trainer.hold_on(config.base_kl)
+        if trainer.known:
+            trainer.known.states = self.states  # of the base, whatever is on it
         vars(trainer).update(self.proved)
         return trainer
 
