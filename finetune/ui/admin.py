@@ -34,9 +34,9 @@ VIEW = """<div class='ba-card'>
 <table class='ba-rows ba-operator'>
 <thead><tr><th>visitor</th><th>MB</th><th>datasets</th><th>runs</th><th>files</th></tr></thead>
 <tbody>{% for one in owners %}<tr>
-<td><code>{{ one.owner }}</code></td><td>{{ "%.1f"|format(one.bytes / 1e6) }}{% if one.most %} of
-{{ "%.0f"|format(one.most / 1e6) }}{% endif %}</td><td>{{ one.datasets }}</td><td>{{ one.runs }}</td>
-<td>{{ one.files }}</td>
+<td><code>{{ one.owner }}</code></td>
+<td>{{ "%.1f"|format(one.bytes / 1e6) }}{% if one.most %}{{ " of %.0f"|format(one.most / 1e6) }}{% endif %}</td>
+<td>{{ one.datasets }}</td><td>{{ one.runs }}</td><td>{{ one.files }}</td>
 </tr>{% else %}<tr><td colspan='5'>Nobody has anything here.</td></tr>{% endfor %}</tbody></table></div>"""
 
 

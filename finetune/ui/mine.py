@@ -65,12 +65,12 @@ class Mine:
                 buttons=["copy"],
                 elem_id="recovery-key",
             )
-        gr.HTML(INSTEAD)
         with gr.Row(elem_classes="ba-controls"):
             self.use = gr.Button("Use this key", elem_id="use-recovery", **small)
             self.given = gr.Textbox(
                 label="A recovery key you have", type="password", max_lines=1, max_length=200, elem_id="given-recovery"
             )
+        gr.HTML(INSTEAD)
         self.delete = gr.Button("Delete everything of mine…", elem_id="delete-mine", **small)
         with gr.Column(visible=False, elem_id="confirm-mine", elem_classes="ba-card") as self.confirm:
             gr.HTML(QUESTION)
@@ -107,7 +107,8 @@ class Mine:
             found = Ledger(self.services.store).recovered((given or "").strip())
             if found is None:
                 raise NotAllowed("This is no recovery key of this server, or a newer one has replaced it.")
-        return known({"owner": found}), ""
+        newest = [record.id for record in self.services.store.datasets(owner=found)[:1]]
+        return known({"owner": found, "dataset": next(iter(newest), None)}), ""
 
     def _count(self) -> None:
         names = (visitor.address(), TRIES), ("everybody", 10 * TRIES)
