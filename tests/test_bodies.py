@@ -66,7 +66,7 @@ def test_half_a_request_is_never_handed_on() -> None:
 
 
 def test_an_upload_has_so_many_files() -> None:
-    """A thousand files of a byte each became a thousand files on the disk."""
+    """A thousand files of a byte each were a thousand files on the disk."""
     parts = [("files", (f"{place}.csv", b"x" * 40)) for place in range(bodies.MAX_FILES + 1)]
     visitor = client()
     assert visitor.post("/gradio_api/upload", files=parts[:-1]).status_code == 200
