@@ -60,7 +60,7 @@ def create_job(here: Here, owner: Owner, asked: JobRequest) -> JobObject:
     for name in ("training_file", "validation_file"):
         if file_id := getattr(asked, name):
             _known_file(here, owner, file_id, name)
-    most = train.most_active()
+    most = train.most_active().of_owner
     if most is not None and here.ledger.unchecked_of(owner) >= most:
         raise ApiError(f"You already have {most} jobs whose files are being validated.", status=429, code="busy")
     job = here.ledger.add_job(owner, request.model_dump(), list(_first_words(request)))

@@ -8,6 +8,7 @@ import queue
 import secrets
 import threading
 import time
+from contextvars import Context, copy_context
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -33,13 +34,13 @@ class Validator:
 
     def __init__(self, ledger: Ledger):
         self.ledger = ledger
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, Context]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def check(self, job: Job) -> None:
-        """Check this one when its turn comes."""
-        self._jobs.put(job)
+        """Check this one when its turn comes, for the address that asks now."""
+        self._jobs.put((job, copy_context()))
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="validate")
@@ -52,9 +53,9 @@ class Validator:
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
+            job, asked = self._jobs.get()
             try:
-                begin(self.ledger, job)
+                asked.run(begin, self.ledger, job)
             except FinetuneError as error:
                 self._fail(job, error)
             except Exception as error:

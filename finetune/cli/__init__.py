@@ -323,6 +323,18 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
 
 
+def _queue_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import operator
+
+    operator.queue_arguments(parser, _action)
+
+
+def _clean_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import operator
+
+    operator.clean_arguments(parser)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -357,6 +369,8 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Import a run from a bundle that this app exported on another machine.",
         _import_arguments,
     ),
+    "queue": ("List the queue and what each visitor uses; pause or resume the queue.", _queue_arguments),
+    "clean": ("Delete runs and data that are kept no longer.", _clean_arguments),
     "serve": ("Start the web app and the OpenAI-compatible API.", _serve_arguments),
 }
 """Every verb, in the order of the journey: what it does, and the function that adds its arguments."""

@@ -6,6 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from finetune.limits import held
 from finetune.store import ENDED, Run, Store
 from finetune.train.progress import Tally
 from finetune.train.start import stop
@@ -24,9 +25,12 @@ def follow(store: Store, run_id: str) -> Run:
     """
     supervisor = Supervisor(store)
     with _View() as view:
+        told = False
         while (run := store.run(run_id)).state not in (*ENDED, "paused"):
             try:
                 supervisor.tick()
+                if run.state == "queued" and not told and (told := held(store)):
+                    view.say("The queue is paused: it begins after `queue resume`.")
                 view.show(store, run)
                 time.sleep(0.3)
             except KeyboardInterrupt:

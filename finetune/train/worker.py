@@ -29,7 +29,7 @@ from finetune.train.lineage import begin_with, find_base
 from finetune.train.precision import bf16_speed, rounds, sentence
 from finetune.train.process import give_way, last_lines, started
 from finetune.train.rate import fitting, hidden_size
-from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
+from finetune.train.start import CANCELS, keep, limits_of_server, rows_of_run, run_folder, step_limit, time_limit
 from finetune.train.tokenized import Rows, render_rows
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Worker:
         self.folder = run_folder(run.id)
         self.checkpoints = Checkpoints(self.folder)
         self.heart = Heart(store, run)
+        self.rows = 0
 
     def say(self, text: str) -> None:
         """A line for the log that people see."""
@@ -87,7 +88,8 @@ class Worker:
         self._settle(model)
         if self.config.packing:
             rows = packed(rows, model, tokenizer.pad_token_id, self.say)
-        steps = self.config.steps_for(len(rows.train))
+        self.rows = len(rows.train)
+        steps = self._steps(self.rows)
         asked = choose(held_out, tokenizer, self.config.samples)
         trainer = self._trainer(model, tokenizer, rows, steps, asked)
         step = resumed.step if resumed else 0
@@ -96,6 +98,17 @@ class Worker:
             step = trainer.state.global_step
         if FIRST:
             self._finish(step, steps)
+
+    def _steps(self, rows: int) -> int:
+        """How many steps to make: what the settings ask for, or as many as this server allows."""
+        wanted = self.config.steps_for(rows)
+        if self.run.attempt > 1 and self.run.steps:  # as planned at first: the learning rate follows from it
+            return self.run.steps
+        if said := limits_of_server():
+            self.say(said)
+        if (steps := step_limit(wanted)) < wanted:
+            self.say(f"The settings ask for {wanted:,} steps; this run makes {steps:,}, the limit of this server.")
+        return steps
 
     def _say_lineage(self, held_out: int) -> None:
         if self.run.attempt > 1:
@@ -186,7 +199,9 @@ class Worker:
             reason = f"Stopped at step {step}{after}; the adapter was kept."
             self.end("cancelled", CANCELS[asked], reason, result=figures)
         else:
-            self.end("succeeded", None, None, result=figures)
+            wanted = self.config.steps_for(self.rows)
+            capped = f"It made {steps:,} of {wanted:,} steps, the limit of this server." if steps < wanted else None
+            self.end("succeeded", "steps_limited" if capped else None, capped, result=figures)
 
     def end(self, state: str, code: str | None, reason: str | None, **fields: Any) -> None:
         """Write the end of this attempt; nothing happens when the run has gone on without it."""

@@ -43,6 +43,7 @@ UNSHOWN = {
     "chat/terminal.py": "printed",
     "notebook.py": "in English, as the command line is",
     "ui/tools.py": "read by programs",
+    "ui/admin.py": "read by whoever runs the server, as the command line is",
     "__main__.py": "the command line",
     "__init__.py": "the library",
     "chat/checked.py": "asked by the command line, the library and programs",

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from finetune import data, evaluate, models, settings, train
+from finetune import data, evaluate, models, quota, settings, train
 from finetune.chat.votes import Vote
 from finetune.errors import ConfigError, DataError, FinetuneError
 from finetune.evaluate import strengths
@@ -68,6 +68,7 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
         DataError: the bundle is refused (code ``bundle_refused``).
         ModelError: `model` cannot be had.
         RunError: the disk is full, or cannot be written.
+        NotAllowed: the owner's disk space on a shared server is used.
 
     Example:
         >>> read_bundle(store, Path("r06ebe670-bundle.zip"), model="/models/tiny").config["model"]
@@ -75,7 +76,9 @@ def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | 
     """
     with disk_errors("The data folder", "Set FINETUNE_HOME to a folder you may write to."), _scratch() as scratch:
         place = Path(scratch)
-        incoming = _opened(place, unpack(path, place))
+        files = unpack(path, place)
+        quota.refuse_full(store, owner, more=quota.size(place))
+        incoming = _opened(place, files)
         check_adapter(place / "adapter", incoming.run.base.name, incoming.config)
         for _ in _events(incoming, ""):
             pass

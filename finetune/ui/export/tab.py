@@ -1,5 +1,6 @@
 """The Export tab: take a run away in any form, see that it behaves like what was tested, push it, bring one in."""
 
+import contextlib
 import secrets
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from finetune.export.hub import checks
 from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
 from finetune.ui import html
+from finetune.ui.download import made_for
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.export import cards
 from finetune.ui.export.code import Code
@@ -43,13 +45,14 @@ KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
 
 
-def _place() -> Path:
+def _place(owner: str) -> Path:
     """A folder that Gradio serves from, that nobody can guess; those made long ago go."""
-    exports = Path(gr.utils.get_upload_folder()) / "before-and-after"
-    for old in exports.glob("*"):
-        if time.time() - old.stat().st_mtime > KEPT:
-            shutil.rmtree(old, ignore_errors=True)
-    return exports / secrets.token_hex(16)
+    mine = made_for(owner)
+    for old in mine.parent.glob("*/*"):
+        with contextlib.suppress(OSError):  # another server of this user may be clearing up too
+            if time.time() - old.stat().st_mtime > KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+    return mine / secrets.token_hex(16)
 
 
 class ExportTab:
@@ -179,7 +182,8 @@ class ExportTab:
         def made(values: dict[Any, Any]) -> Generator[tuple]:
             who = ""
             try:
-                (run, choices), place = self._chosen(values), _place()
+                run, choices = self._chosen(values)
+                place = _place(run.owner)
                 who = cards.named(run)
                 done = yield from self._run(
                     who,

@@ -8,12 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import train
+from finetune import limits, train
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
 from finetune.ui.download import Download
 from finetune.ui.errors import noticed
+from finetune.ui.events import QUIET
 from finetune.ui.train import measured, swept
 
 MOST = 64
@@ -175,16 +176,15 @@ class RunView:
             self.log,
             self.timer,
         ]
-        gr.on(
-            [self.timer.tick, self.run.change],
-            self._look,
-            [self.run, self.seen, self.browser],
-            self.drawn,
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
-            preprocess=False,  # Gradio refuses a value that is no choice any more: a run just deleted
-        )
+        self.look: dict[str, Any] = {
+            "fn": self._look,
+            "inputs": [self.run, self.seen, self.browser],
+            "outputs": self.drawn,
+            "concurrency_limit": None,
+            "preprocess": False,  # Gradio refuses a value that is no choice any more: a run just deleted
+            **QUIET,
+        }
+        gr.on([self.timer.tick, self.run.change], **self.look)
 
     def _look(self, run_id: str | None, last: list | None, state: Browser) -> Any:
         """Redraw what changed: everything after an event, only the clock while a step takes its time."""
@@ -196,10 +196,11 @@ class RunView:
         except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
-        ahead = self._ahead(run)
+        ahead, held = self._ahead(run)
         found = train.look(self.services.store, run) if run.sweep else None
-        of = (run, progress, data, ahead)
-        mark, card = [run.id, run.name, run.state, seq, ahead], swept.card(*of, found) if found else measured.card(*of)
+        of = (run, progress, data, ahead, held)
+        mark = [run.id, run.name, run.state, seq, ahead, held]
+        card = swept.card(*of, found) if found else measured.card(*of)
         if mark == last:
             return {self.card: card} if run.state == "running" else gr.skip()
         may = legal(run)
@@ -222,11 +223,13 @@ class RunView:
             self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
 
-    def _ahead(self, run: Run) -> int:
-        """Runs of anybody that this one waits for."""
+    def _ahead(self, run: Run) -> tuple[int, bool]:
+        """Runs of anybody that this one waits for, and whether none of them begins."""
         if run.state != "queued":
-            return 0
-        return sum(other.created < run.created for other in self.services.store.runs(states=("queued", "running")))
+            return 0, False
+        store = self.services.store
+        line, running = limits.line(store), len(store.runs(states=("running",)))
+        return running + (line.index(run.id) if run.id in line else 0), limits.held(store)
 
     def _nothing(self) -> dict[Any, Any]:
         """No run is in view: there is room for a new one."""

@@ -22,7 +22,7 @@ FIRST_ANSWERS = 3
 """Sample prompts that are shown at once; the others are folded."""
 
 
-def card(run: Run, progress: Progress, data: str, ahead: int = 0) -> Markup:
+def card(run: Run, progress: Progress, data: str, ahead: int = 0, held: bool = False) -> Markup:
     """A run in one card: of what, what it is doing, how far, how fast, how good; `ahead` are the runs it waits for."""
     evaluates_base = not progress.step and progress.phase is not None and progress.phase.of
     share, done = 0.0, progress.phase.done if progress.phase else 0
@@ -31,7 +31,7 @@ def card(run: Run, progress: Progress, data: str, ahead: int = 0) -> Markup:
     elif run.steps:
         share = 100 * progress.step / run.steps
     of = [data, short(run)]
-    said = phase(run, progress, ahead)
+    said = phase(run, progress, ahead, held)
     figures, saved = _figures(run, progress), _saved(progress)
     return TEMPLATES.card(run, state_word(run), of, said, f"{share:.1f}", bool(evaluates_base), figures, saved)
 
@@ -41,16 +41,15 @@ def short(run: Run) -> str:
     return str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
 
 
-def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
-    """What the run is doing just now, in words; "" once it has ended.
+def phase(run: Run, progress: Progress, ahead: int = 0, held: bool = False) -> str:
+    """What the run is doing just now, in words; "" once it has ended. `held`: no run begins (`finetune.limits`).
 
     Example:
         >>> phase(run, progress)
         'Measuring the base model on held-out rows: batch 4 of 9'
     """
     if run.state == "queued":
-        before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
-        return f"Waiting for its turn{before}"
+        return _waiting(ahead, held)
     if run.state != "running":
         return ""
     now, first = progress.phase, not progress.held_out and not progress.step
@@ -78,6 +77,13 @@ def _stepping(run: Run, progress: Progress) -> str:
     if run.sweep:
         return f"Trying settings: step {min(run.step + 1, run.steps):,} of {run.steps:,}"
     return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
+
+
+def _waiting(ahead: int, held: bool) -> str:
+    if held:
+        return "Waiting until the queue goes on: it is paused"
+    before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
+    return f"Waiting for its turn{before}"
 
 
 def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ def named(config: TrainConfig, itself: bool = False) -> str:
     return f"rate {config.learning_rate:g}, rank {config.r}, epochs {config.epochs:g}"
 
 
-def card(run: Run, progress: Progress, data: str, ahead: int, sweep: Sweep) -> str:
+def card(run: Run, progress: Progress, data: str, ahead: int, held: bool, sweep: Sweep) -> str:
     """A sweep in one card, as `measured.card` shows a run."""
     share = 100 * run.step / run.steps if run.steps else 0.0
     cells = [(f"{run.step:,} / {run.steps:,}", "steps")] if run.steps else []
@@ -32,7 +32,7 @@ def card(run: Run, progress: Progress, data: str, ahead: int, sweep: Sweep) -> s
     if sweep.found and sweep.found.before is not None:
         cells.append((f"{sweep.found.before:.3f} → {sweep.found.loss:.3f}", "loss, as set → best found"))
     of = [data, measured.short(run)]
-    said = measured.phase(run, progress, ahead)
+    said = measured.phase(run, progress, ahead, held)
     return measured.TEMPLATES.card(run, state_word(run), of, said, f"{share:.1f}", False, cells, "")
 
 

@@ -54,6 +54,8 @@ class TrainTab:
                 self.cards = cards.Cards(self.services, self.browser)
                 self.refused = gr.HTML(elem_id="not-started")
                 self.begin = gr.Button("Start training", variant="primary", elem_id="train")
+                if said := train.limits_of_server():
+                    gr.HTML(render("<p class='ba-stats'>{{ said }}</p>", said=said), elem_id="train-limits")
                 with gr.Accordion("More settings", open=False, elem_id="more-settings"):
                     with gr.Row():
                         self.basic = form.build(advanced=False)
