@@ -312,7 +312,7 @@ class TunedModel:
             to: ``adapter``, ``merged``, ``gguf``, ``gguf-lora``, ``bundle`` or ``notebook``.
             out: the folder to write to.
             say: is told what is done.
-            choices: ``dtype``, ``quant``, ``rows`` (prompts in the check), ``check``, ``with_data``.
+            choices: ``dtype``, ``quant``, ``strength``, ``rows`` (prompts in the check), ``check``, ``with_data``.
 
         Returns:
             A `finetune.export.make.Exported`: its ``path``, and ``broken``: why not to use it, "" if nothing is wrong.

@@ -261,6 +261,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
 
 
+def _strength_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import verbs
+
+    parser.set_defaults(verb=verbs.strength_verb)
+    parser.add_argument("run", help="a run's id")
+    parser.add_argument("--use", type=float, metavar="S", help="only choose strength S for exports (1: as trained)")
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import verbs
     from finetune.export.formats import FORMATS, PUSHABLE
@@ -272,6 +280,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=".", metavar="DIR", help="output folder; default: the current one")
     parser.add_argument("--dtype", default="float32", help="precision of merged weights: float32, float16, bfloat16")
     parser.add_argument("--quant", default="f16", help="GGUF type: f16, q8_0")
+    parser.add_argument(
+        "--strength", type=float, help="strength of the adapter; default: as chosen for the run, else 1"
+    )
     parser.add_argument("--rows", type=_positive, default=ROWS, help="number of held-out prompts in the check")
     parser.add_argument("--no-check", action="store_true", help="skip the check")
     parser.add_argument("--with-data", action="store_true", help="for a bundle: include the data")
@@ -322,6 +333,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Did it help? Evaluate every arm on the same held-out rows, and give a verdict.",
         _evaluate_arguments,
     ),
+    "strength": ("How strong should the adapter be? Score and general loss at seven strengths.", _strength_arguments),
     "export": (
         "Export a run; the export is loaded again and checked on held-out prompts.",
         _export_arguments,

@@ -218,8 +218,7 @@ def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Ex
             fix="Give rows that were not used in training.",
             code="nothing_held_out",
         )
-    chosen = sorted(random.Random(draft.seed).sample(range(len(fresh)), min(limit, len(fresh))))
-    rows = [fresh[place] for place in chosen]
+    rows = drawn(fresh, limit, draft.seed)
     usual_kind = kind_of([row.answer for row in draft.train] or [row.answer for row in rows])
     can = [arm for arm in ARMS if arm in draft.arms and (arm not in NEED_EXAMPLES or single(draft.train))]
     if draft.schema is not None:
@@ -234,6 +233,17 @@ def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Ex
         left_out=draft.left_out + len(unseen) - len(fresh),
         usual=kind in (None, usual_kind) and draft.schema is None and every,
     )
+
+
+def drawn(rows: Sequence[data.Example], limit: int, seed: int) -> list[data.Example]:
+    """At most `limit` of the rows, in their order; the same ones each time.
+
+    Example:
+        >>> len(drawn(rows, 60, seed=0))
+        60
+    """
+    chosen = sorted(random.Random(seed).sample(range(len(rows)), min(limit, len(rows))))
+    return [rows[place] for place in chosen]
 
 
 def _asked(rows: Sequence[data.Example]) -> list[data.Example]:

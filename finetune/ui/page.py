@@ -132,6 +132,7 @@ class Page:
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
+        self.results.strength.used.then(**self.export.strengthened)
         for filled in self.runs.filled:
             filled.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE).then(
                 **self.train.entered

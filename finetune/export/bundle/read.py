@@ -24,10 +24,12 @@ from typing import Any
 from finetune import data, evaluate, models, settings, train
 from finetune.chat.votes import Vote
 from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.evaluate import strengths
 from finetune.evaluate.findings import Answered, Report
 from finetune.evaluate.measure import general
 from finetune.evaluate.task import BROUGHT, adapter_hash
-from finetune.export import facts
+from finetune.evaluate.tradeoff import Strengths
+from finetune.export import facts, strength
 from finetune.export.bundle import schema
 from finetune.export.bundle.adapter_check import check_adapter
 from finetune.export.bundle.archive import unpack
@@ -53,6 +55,7 @@ class Incoming:
     config: train.TrainConfig
     environment: Json
     report: Report | None
+    strengths: Strengths | None
 
 
 def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | None = None) -> Run:
@@ -93,6 +96,7 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     counted = read_json(files["data.json"], schema.DataRecord)
     environment = read_json(files["environment.json"], schema.EnvironmentRecord)
     report = read_json(files["report.json"], schema.ReportRecord) if "report.json" in files else None
+    measured = read_json(files["strengths.json"], schema.StrengthsRecord) if "strengths.json" in files else None
     try:
         config = train.TrainConfig.parse({"base_kl": 0.0, **run.config})  # a bundle that is older than the setting
     except ConfigError as error:
@@ -108,6 +112,7 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
         config,
         environment.model_dump(),
         report,
+        measured,
     )
 
 
@@ -279,6 +284,9 @@ def _publish(
         _evaluations(incoming, run, record)
         if incoming.report and not rows:
             _keep_report(incoming.report, record.name, adapter_hash(run), place / "evaluations" / "bundle")
+        if incoming.strengths:
+            strengths.bring(incoming.strengths, run)
+        strength.choose(run, incoming.run.strength)
         store.import_run(record, run, _events(incoming, run.id), votes)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
