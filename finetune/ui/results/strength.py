@@ -45,11 +45,14 @@ class StrengthPart:
         with gr.Accordion("How strong should it be?", open=False, elem_id="strengths"):
             self.about = gr.Markdown(ABOUT, elem_id="strengths-about")
             with gr.Row(elem_classes="ba-controls"):
-                self.begin = gr.Button("Measure the strengths", scale=0, min_width=190, elem_id="measure-strengths")
+                self.begin = gr.Button("Measure the strengths", scale=0, min_width=250, elem_id="measure-strengths")
                 self.halt = gr.Button("Stop", scale=0, min_width=90, elem_id="stop-strengths")
             self.progress = gr.HTML(js_on_load=STATUS, elem_id="strengths-progress")
             self.findings = gr.HTML(elem_id="strengths-found")
-            self.use = gr.Button("Use it", visible=False, variant="primary", elem_id="use-strength")
+            with gr.Row(elem_classes="ba-controls"):
+                self.use = gr.Button(
+                    "Use it", visible=False, variant="primary", scale=0, min_width=220, elem_id="use-strength"
+                )
             self.told = gr.HTML(js_on_load=STATUS, elem_id="strength-told")
         self._listen([run, browser])
 
