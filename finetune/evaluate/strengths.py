@@ -181,7 +181,7 @@ def _measured(task: Task, strength: float, said: Mapping[tuple[str, int], Answer
     asked = [said[everyday, row] for row in range(len(general())) if (everyday, row) in said]
     if len(given) < len(task.rows) or len(asked) < len(general()):
         return None
-    right = []
+    right: list[float] = []
     if task.kind != "free":
         each = zip(given, task.rows, strict=True)
         right = [float(bool(scored(one.text, row.answer, task.kind).right)) for one, row in each]

@@ -130,7 +130,7 @@ class ExportTab:
 
     def _listen(self) -> None:
         about: dict[str, Any] = {"inputs": [self.run, self.browser], "outputs": self.strength, **QUIET}
-        self.strengthened = {"fn": self._strength, **about}
+        self.strengthened: dict[str, Any] = {"fn": self._strength, **about}
         self.run.change(**self.strengthened)
         for left in (self.strength.submit, self.strength.blur):
             left(self._choose, [self.strength, *about["inputs"]], self.strength, **QUIET)
