@@ -16,6 +16,9 @@ from finetune import models
 USUAL, WIDTH = 5e-4, 2000
 """The rate at that hidden size, in any family."""
 
+PREFERENCES = 0.1
+"""Of that rate, what a run on preferences takes: it compares answers it can give already, and need not learn them."""
+
 EXPONENTS = {"qwen": 0.0775}
 EXPONENT = 0.781
 

@@ -95,6 +95,8 @@ def _write_records(subject: Subject, folder: Path, with_data: bool) -> None:
     if run.lineage:  # else earlier versions, which know no such thing, can read it too
         record["lineage"] = [masks.deep(one.model_dump()) for one in run.lineage]
     about = asdict(facts.data_facts(subject)) | {"included": with_data, "files": _kept_files(subject)}
+    if about["kind"] == "answers":  # the same
+        del about["kind"]
     about |= {"split": run.split, "name": about["name"][:LONGEST_NAME] or "data"}
     json_file(folder / "run.json", record)
     json_file(folder / "data.json", masks.deep(about))
