@@ -25,6 +25,10 @@ def says(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
+def asks(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
 def jsonl(folder: Path, rows: list, name: str = "rows.jsonl") -> Path:
     path = folder / name
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
@@ -180,6 +184,18 @@ def test_rated_answers_are_kept_with_their_marks(tmp_path: Path, rated: Callable
         assert Example.of_row(written, example.line) == example
     again = load(jsonl(tmp_path, [example.as_row() for example in dataset.examples]))
     assert list(again.examples) == list(dataset.examples)
+
+
+def test_yes_that_is_always_good_and_no_that_is_always_bad_are_kept_as_marks(store: Store, tmp_path: Path) -> None:
+    """In a table that would be the answer once more; a conversation says nothing twice."""
+    said = [("Yes.", True), ("No.", False)]
+    rows = [{"messages": [asks(f"{i}?"), says(said[i % 2][0])], "label": said[i % 2][1]} for i in range(12)]
+    dataset = load(jsonl(tmp_path, rows))
+    assert dataset.kind == "ratings"
+    folder = data.rows_of(keep_dataset(store, dataset))
+    learned, held = data.read_split(folder, data.choose_split(folder, 0.2, 0))
+    assert sum(row.good is True for row in (*learned, *held)) == 6
+    assert sum(row.good is False for row in (*learned, *held)) == 6
 
 
 def test_of_a_rated_conversation_only_the_last_answer_counts(tmp_path: Path) -> None:

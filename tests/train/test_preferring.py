@@ -23,7 +23,7 @@ from finetune.train.build import adapted, arguments
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.make import make_trainer
-from finetune.train.preferring import START, Pairs, PairTrainer, Rated, RatedTrainer, split
+from finetune.train.preferring import START, Pairs, Rated, split
 from finetune.train.tokenized import Rows, render_rows
 from tests.conftest import run_to_end, train_tiny
 from tests.zygote import ForkingSupervisor
@@ -303,6 +303,20 @@ def test_a_plan_is_measured(store: Store, tiny: Path, tmp_path: Path, kind: str)
     assert train.plan(config, found).steps == config.steps_for(len(found.lengths))
 
 
-def test_classes_are_what_they_say() -> None:
-    assert issubclass(PairTrainer, DPOTrainer)
-    assert issubclass(RatedTrainer, KTOTrainer)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_checkpointing_changes_no_loss(store: Store, tiny: Path, tmp_path: Path, kind: str) -> None:
+    dataset = KINDS[kind](tmp_path / "rows.jsonl")
+    settings = {"learning_rate": RATE, "r": 4, "batch_size": 4, "samples": 0}
+    plain, less = (train_tiny(store, tiny, dataset, gradient_checkpointing=on, **settings) for on in (False, True))
+    assert less.state == "succeeded", less.reason
+    assert less.result.train_loss == pytest.approx(plain.result.train_loss, rel=1e-4)
+    assert less.result.eval_loss == pytest.approx(plain.result.eval_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "trls"), [("pairs", DPOTrainer), ("ratings", KTOTrainer)])
+def test_the_trainer_is_trls_with_this_beta(tiny: Path, tmp_path: Path, kind: str, trls: Any) -> None:
+    config = TrainConfig.parse({"r": 4, "batch_size": 4, "beta": 0.7})
+    rows = rendered(tiny, KINDS[kind](tmp_path / "rows.jsonl"), config)
+    trainer: Any = make_trainer(rows, config, 2, *loaded(tiny, config), Checkpoints(tmp_path))
+    assert isinstance(trainer, trls)
+    assert trainer.beta == 0.7

@@ -86,7 +86,12 @@ def judges(values: Iterable[Any]) -> bool:
     for fields in found:
         mark = rating_of(fields)
         shape = recognise(fields) if mark is not None else None
-        if shape not in (None, SHAPE, "chat", "sharegpt", "text", "self_instruct"):
-            both.append((mark, str(fields.get(columns_of(fields, shape)[1]))))
+        if shape in (None, SHAPE, "chat", "sharegpt", "text", "self_instruct"):
+            continue
+        asked, answer = columns_of(fields, shape)
+        if not isinstance(
+            fields.get(asked), list
+        ):  # lists of messages are TRL's, and ours: what stands beside is a mark
+            both.append((mark, str(fields.get(answer))))
     kinds = set(both)
     return not (len(both) >= FEWEST_MARKS and len(kinds) == 2 and len({mark for mark, _ in kinds}) == 2)
