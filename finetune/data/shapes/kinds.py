@@ -89,9 +89,7 @@ def judges(values: Iterable[Any]) -> bool:
         if shape in (None, SHAPE, "chat", "sharegpt", "text", "self_instruct"):
             continue
         asked, answer = columns_of(fields, shape)
-        if not isinstance(
-            fields.get(asked), list
-        ):  # lists of messages are TRL's, and ours: what stands beside is a mark
+        if not isinstance(fields.get(asked), list):  # what stands beside a list of messages is a mark
             both.append((mark, str(fields.get(answer))))
     kinds = set(both)
     return not (len(both) >= FEWEST_MARKS and len(kinds) == 2 and len({mark for mark, _ in kinds}) == 2)
