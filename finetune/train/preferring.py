@@ -94,7 +94,6 @@ def padded(rows: Sequence[Sequenced], pad: int) -> dict[str, torch.Tensor]:
 class Preferring(Watched):
     """What DPO and KTO have in common here; the class beside it, one of TRL's, has the loss."""
 
-    again = False  # nothing of a row is kept for the next time it is read
     share = "ranked"
 
     def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:

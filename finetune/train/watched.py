@@ -7,6 +7,7 @@ stopped, and what is saved is published whole.
 import logging
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,6 +47,11 @@ class Watched(Trainer):
         self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took
         self.stopping: Callable[[], bool] = lambda: False
         self.evaluating: Callable[[int, int], None] = lambda done, of: None  # told before each batch of held-out rows
+
+    @cached_property
+    def again(self) -> bool:
+        """Whether something of a row is kept for the next time it is read."""
+        return False
 
     def _sums(self, inputs: dict[str, Any]) -> list[float]:
         """Of a batch of held-out rows: the summed loss, over how many, how many of them are right, and the tokens."""
