@@ -20,7 +20,6 @@ from finetune.data.example import Kind
 from finetune.errors import FinetuneError
 from finetune.ledger import Job, Ledger
 from finetune.records import Json
-from finetune.train.rate import PREFERENCES
 
 NEEDS: dict[str, tuple[Kind, str]] = {
     "supervised": ("answers", "rows with one answer each, and these say which answers are better"),
@@ -148,8 +147,8 @@ def config_of(asked: JobRequest) -> train.TrainConfig:
         given["batch_size"] = chosen.batch_size
     times = chosen.learning_rate_multiplier
     if times != "auto" and times != 1:
-        share = PREFERENCES if isinstance(chosen, PreferenceHyperparameters) else 1
-        given["learning_rate"] = share * times * train.fitting_model(str(given["model"]))
+        kind: Kind = "pairs" if isinstance(chosen, PreferenceHyperparameters) else "answers"
+        given["learning_rate"] = times * train.fitting_model(str(given["model"]), kind)
     if isinstance(chosen, PreferenceHyperparameters) and chosen.beta != "auto":
         given["beta"] = chosen.beta
     return train.TrainConfig.parse(given)

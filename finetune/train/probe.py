@@ -103,7 +103,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     tokenizer = models.load_tokenizer(found)
     rows = render_rows(train, held_out, tokenizer, config, logging.info).fewer(config)
     model = adapted(models.load_model(found, config.load_in_4bit), config)
-    config = config.model_copy(update={"learning_rate": config.learning_rate or fitting(model.config)})
+    config = config.model_copy(update={"learning_rate": config.learning_rate or fitting(model.config, rows.kind)})
     if config.packing:
         rows = packed(rows, model, tokenizer.pad_token_id, logging.info)
     asked = choose(held_out, tokenizer, config.samples)

@@ -29,7 +29,7 @@ from finetune.train.lineage import begin_with, find_base
 from finetune.train.make import make_trainer
 from finetune.train.precision import bf16_speed, rounds, sentence
 from finetune.train.process import give_way, last_lines, started
-from finetune.train.rate import PREFERENCES, fitting, hidden_size
+from finetune.train.rate import fitting, hidden_size
 from finetune.train.start import CANCELS, keep, rows_of_run, run_folder, time_limit
 from finetune.train.tokenized import Rows, render_rows
 
@@ -116,18 +116,17 @@ class Worker:
 
     def _settle(self, model: "PeftModel", kind: "Kind") -> None:
         """Where no learning rate is set, train with the one that fits the model; preferences take smaller steps."""
-        rate = fitting(model.config)
+        rate, size = fitting(model.config, kind), hidden_size(model.config)
         if FIRST:
             result = self.store.run(self.run.id).result
             self.store.update(self.run.id, result=result.model_copy(update={"fitting_rate": rate}))
-        if self.config.learning_rate is None:
-            size = hidden_size(model.config)
-            if kind == "answers":
-                self.say(f"Learning rate: {rate:g}, which fits a hidden size of {size:,}.")
-            else:
-                rate *= PREFERENCES
-                self.say(f"Learning rate: {rate:g}, for preferences a tenth of what fits a hidden size of {size:,}.")
-            self.config = self.config.model_copy(update={"learning_rate": rate})
+        if self.config.learning_rate is not None:
+            return
+        self.config = self.config.model_copy(update={"learning_rate": rate})
+        if kind == "answers":
+            self.say(f"Learning rate: {rate:g}, which fits a hidden size of {size:,}.")
+        else:
+            self.say(f"Learning rate: {rate:g}, for preferences a tenth of what fits a hidden size of {size:,}.")
 
     def _resumed(self) -> Checkpoint | None:
         """The checkpoint to go on from; whatever was measured after it is declared void."""

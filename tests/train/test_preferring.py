@@ -78,7 +78,7 @@ def moved(trainer: Any) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_held_out_loss_is_trls(tiny: Path, tmp_path: Path, kind: str) -> None:
-    config = TrainConfig.parse({"r": 4, "batch_size": 4})
+    config = TrainConfig.parse({"r": 4, "batch_size": 4, "learning_rate": RATE})
     rows = rendered(tiny, KINDS[kind](tmp_path / "rows.jsonl"), config)
     trainer: Any = moved(make_trainer(rows, config, 4, *loaded(tiny, config), Checkpoints(tmp_path)))
     trainer.model.eval()
@@ -103,7 +103,7 @@ def test_a_step_is_trls_own(tiny: Path, tmp_path: Path, kind: Any, trls: Any) ->
     Its completions go on to the end of the rendering, so the template writes nothing after the end of a turn. KTO pairs
     each prompt with the answer before it, in batches of `batch_size`.
     """
-    config = TrainConfig.parse({"r": 4, "batch_size": 4})
+    config = TrainConfig.parse({"r": 4, "batch_size": 4, "learning_rate": RATE})
     dataset, found = KINDS[kind](tmp_path / "rows.jsonl"), []
     for own in (True, False):
         model, tokenizer = loaded(tiny, config)
@@ -252,7 +252,11 @@ def test_bad_answers_are_never_expected(store: Store, tiny: Path, tmp_path: Path
     task = evaluate.of_run(run, store, arms=("base", "tuned", "few_shot"))
     assert all(row.good for row in (*task.rows, *task.train))
     assert task.left_out > 0
-    samples = train.progress(run, store.events(run.id)).answers[0].answers
+    progress = train.progress(run, store.events(run.id))
+    assert f"Learning rate: {run.result.fitting_rate:g}, for preferences a tenth of what fits" in " ".join(
+        progress.lines
+    )
+    samples = progress.answers[0].answers
     wrong = {f"It is {2 * i + 1}." for i in range(1, 60, 2)}
     assert not {one.expected for one in samples} & wrong
 
@@ -315,7 +319,7 @@ def test_gradient_checkpointing_changes_no_loss(store: Store, tiny: Path, tmp_pa
 
 @pytest.mark.parametrize(("kind", "trls"), [("pairs", DPOTrainer), ("ratings", KTOTrainer)])
 def test_the_trainer_is_trls_with_this_beta(tiny: Path, tmp_path: Path, kind: str, trls: Any) -> None:
-    config = TrainConfig.parse({"r": 4, "batch_size": 4, "beta": 0.7})
+    config = TrainConfig.parse({"r": 4, "batch_size": 4, "beta": 0.7, "learning_rate": RATE})
     rows = rendered(tiny, KINDS[kind](tmp_path / "rows.jsonl"), config)
     trainer: Any = make_trainer(rows, config, 2, *loaded(tiny, config), Checkpoints(tmp_path))
     assert isinstance(trainer, trls)
