@@ -137,6 +137,8 @@ class Ancestor(Record):
 class Facts(BaseModel):
     """What was counted in a dataset, and how it was brought. Fields of a later version are left alone.
 
+    `kind` is what its rows teach (`data.Example.kind`), which decides how a run is trained on them.
+
     `counted` is what a bundle says of rows that were counted elsewhere; they may have `stayed` there.
     `parts` are the files of a mix, with their shares (`data.mix`).
     `edited` counts what the last edits of a version did (`data.edits.Counts`).
@@ -145,6 +147,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: str | None = None
+    kind: Literal["answers", "pairs", "ratings"] = "answers"
     rows: int | None = None
     accepted: int | None = None
     system: str | None = None

@@ -107,8 +107,7 @@ def kept_rows(path: Path, split: RowSplit | None = None) -> Iterator[Example]:
         for number, line in enumerate(file, 1):
             if number in held:
                 continue
-            row = json.loads(line)
-            yield Example(tuple(row["messages"]), number, tuple(row.get("tools", ())))
+            yield Example.of_row(json.loads(line), number)
 
 
 def _changed(folder: Path) -> DataError:

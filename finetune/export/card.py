@@ -33,6 +33,13 @@ LICENCE_IDS = {"Apache-2.0": "apache-2.0", "Gemma": "gemma", "Llama 3.2 Communit
 """The catalogue's licences as the Hub writes them; any other is ``other`` with its name."""
 
 KNOWN_ID = re.compile(r"[a-z][a-z0-9.\-]{1,60}")
+METHODS = {
+    "answers": ("sft", "supervised fine-tuning"),
+    "pairs": ("dpo", "preference tuning on pairs of answers (DPO)"),
+    "ratings": ("kto", "preference tuning on rated answers (KTO)"),
+}
+"""How a run learns from rows of a kind: in a word for the Hub, and in words."""
+
 METRIC_TYPES = {"label": "accuracy", "free": "loss"}
 """By kind of answer; all others are ``exact_match``, after parsing."""
 
@@ -65,7 +72,7 @@ def card(subject: Subject, format: Format, files: Sequence[str] = (), parity: Pa
         _summary(subject, format.card),
         "## Did it help?",
         _strength(subject),
-        _verdict(report, subject.run),
+        _verdict(report, subject.run, subject.record.facts.kind),
         _parity(parity, subject, format.card),
         "## How to use it",
         format.card.usage(subject.base, files, data.system, facts.thinking(subject)),
@@ -92,6 +99,7 @@ def _header(subject: Subject, format: Format, name: str, dataset: str, report: R
     assert format.card
     base, (licence, licence_name) = subject.base, _licence(subject)
     measured = report if report and report.origin != "bundle" and subject.strength == AS_TRAINED else None
+    how = METHODS[subject.record.facts.kind][0]
     data = ModelCardData(
         base_model=None if base.local else base.name,
         base_model_relation=None if base.local else format.card.relation,
@@ -100,7 +108,7 @@ def _header(subject: Subject, format: Format, name: str, dataset: str, report: R
         language=_languages(subject),
         library_name=format.card.library,
         pipeline_tag="text-generation",
-        tags=["lora", "sft", "before-and-after", *(["gguf"] if format.card.library == "gguf" else [])],
+        tags=["lora", how, "before-and-after", *(["gguf"] if format.card.library == "gguf" else [])],
         model_name=name,
         eval_results=[_result(measured, dataset, converted=format.key != "adapter")] if measured else None,
     )
@@ -146,17 +154,18 @@ def _summary(subject: Subject, entry: CardEntry) -> str:
         if base.local
         else f"[{inline(base.name)}](https://huggingface.co/{base.name})"
     )
+    how = METHODS[subject.record.facts.kind][1]
     copy = " Trained on a packaged copy whose weights were dequantised from 4 bits." if subject.packaged else ""
     terms = (
         f"The base's licence is {inline(licence)}; it also applies to models made from it."
         if licence
         else "The base's licence is unknown: find it out before you pass this on."
     )
-    return f"{entry.noun}, made from {named} by supervised fine-tuning.{copy}\n\n{terms}"
+    return f"{entry.noun}, made from {named} by {how}.{copy}\n\n{terms}"
 
 
-def _verdict(report: Report | None, run: Run) -> str:
-    loss = _losses(run)
+def _verdict(report: Report | None, run: Run, kind: str) -> str:
+    loss = _losses(run, kind)
     if report is None:
         return f"It was not evaluated: whether it answers better than its base is unknown. {loss}".strip()
     assert report.verdict  # only such reports are known of a run
@@ -203,13 +212,14 @@ def _strength(subject: Subject) -> str:
     )
 
 
-def _losses(run: Run) -> str:
+def _losses(run: Run, kind: str) -> str:
     """The held-out loss before and after; a run that continues another began with that one's adapter."""
     start, now = run.result.start_eval_loss if run.lineage else run.result.base_eval_loss, run.result.eval_loss
     if start is None or now is None:
         return ""
     before = "with the adapter it continues" if run.lineage else "base"
-    return f"Held-out loss per token: {before} {start:.3f}, tuned {now:.3f}."
+    what = "Held-out loss per token" if kind == "answers" else f"Held-out {METHODS[kind][0].upper()} loss"
+    return f"{what}: {before} {start:.3f}, tuned {now:.3f}."
 
 
 def _others(report: Report) -> str:

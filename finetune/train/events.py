@@ -13,12 +13,15 @@ from finetune.schema import Event, EventData, Log, State
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 """The share of supervised tokens that the model found likeliest, each given those before it."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class RowsRead(EventData):
-    """How many tokens all steps of the run will read."""
+    """How many tokens all steps of the run will read, and what the rows `teach` (`data.Example.kind`)."""
 
     kind: ClassVar[str] = "rows"
     tokens: Number
+    teach: Literal["answers", "pairs", "ratings"] = "answers"
 
 
 class Step(EventData):
@@ -37,7 +40,9 @@ class Step(EventData):
 class Evaluation(EventData):
     """The held-out loss at a step; step 0 is what the run began with: the base, or another run's adapter.
 
-    `of` is how many evaluations there will be.
+    `of` is how many evaluations there will be. Of preferences, `ranked` is the share of pairs whose better answer has
+    gained on the worse one since the run began, or of rated answers that became likelier if they are good and less so
+    if they are bad; those that did not move count half.
     """
 
     kind: ClassVar[str] = "eval"
@@ -47,6 +52,7 @@ class Evaluation(EventData):
     seconds: Seconds
     of: Count
     accuracy: Accuracy | None = None
+    ranked: Share | None = None
 
 
 class Answer(Record):

@@ -104,10 +104,17 @@ def start_sweep(
 
     Raises:
         ConfigError: the minutes are none, or more than this server gives a run.
-        DataError: there are too few rows to set some apart (code ``too_few_rows``).
+        DataError: there are too few rows to set some apart (code ``too_few_rows``), or they are preferences.
         FinetuneError: what `train.start` raises.
     """
     refuse_minutes(minutes)
+    if record.facts.kind != "answers":
+        raise DataError(
+            "Settings are compared by the loss of answers, and these rows are preferences.",
+            where=record.name,
+            fix="Choose the settings by hand.",
+            code="other_kind",
+        )
     if record.facts.accepted:  # else `start` says why none of them can be trained on
         rows = data.rows_of(record)
         train, held_out = data.read_split(rows, data.choose_split(rows, config.held_out, config.seed))

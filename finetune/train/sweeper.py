@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
 from finetune import data, models
@@ -23,12 +22,13 @@ from finetune.durations import roughly
 from finetune.errors import RunError
 from finetune.store import Result, Run, Store
 from finetune.train import halving, sweep
-from finetune.train.build import adapted, arguments
+from finetune.train.build import adapted
 from finetune.train.check import refuse_machine
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.events import Found, Phase, Planned, Tried
-from finetune.train.packing import Collator, packed
+from finetune.train.make import make_trainer
+from finetune.train.packing import packed
 from finetune.train.precision import bf16_speed, rounds
 from finetune.train.probe import padded
 from finetune.train.rate import fitting
@@ -244,18 +244,9 @@ class Tries:
         return math.inf if loss is not None and not math.isfinite(loss) else loss
 
     def _trainer(self, model: Any, kept: Checkpoints, config: TrainConfig, length: int) -> SupervisedTrainer:
-        trainer = SupervisedTrainer(
-            model=model,
-            args=arguments(config, length, kept.partial),
-            train_dataset=Dataset.from_list(self.rows.train),
-            eval_dataset=Dataset.from_list(self.rows.held_out),
-            processing_class=self.tokenizer,
-            data_collator=Collator(self.tokenizer.pad_token_id) if config.packing else None,
-            checkpoints=kept,
-        )
+        trainer = make_trainer(self.rows, config, length, model, self.tokenizer, kept)
+        assert isinstance(trainer, SupervisedTrainer), "other rows were refused"
         trainer.rounds, trainer.stopping = self.rounds, self.asked
-        if config.base_kl:
-            trainer.hold_on(config.base_kl)
         if trainer.known:
             trainer.known.states = self.states  # of the base, whatever is on it
         vars(trainer).update(self.proved)

@@ -106,7 +106,7 @@ class Page:
             with gr.Tab("Chat", id="chat") as self.chat_place:
                 self.chat = chat.ChatTab(services, browser)
                 with self.chat.blind_place:
-                    blind.BlindTest(services, browser, self.chat)
+                    self.blind = blind.BlindTest(services, browser, self.chat)
             with gr.Tab("Results", id="results") as self.results_place:
                 self.results = results.ResultsTab(services, browser)
             with gr.Tab("Export", id="export") as self.export_place:
@@ -237,6 +237,9 @@ class Page:
                 [self.tabs, *there.place.shown],
                 **PRIVATE,
             )
+        self.blind.learn.click(
+            self.blind.train, [self.chat.run, self.browser], [self.train.run, self.browser], **PRIVATE
+        ).success(lambda: gr.Tabs(selected="train"), None, self.tabs, **PRIVATE)
         self.data.go.click(
             lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
             [self.browser, self.train.run],

@@ -113,6 +113,7 @@ class DataRecord(Record):
 
     name: Name
     format: Name | None
+    kind: Literal["answers", "pairs", "ratings"] = "answers"
     rows: Count | None
     accepted: Count | None
     rejected: Count | None

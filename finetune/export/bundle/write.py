@@ -98,6 +98,8 @@ def _write_records(subject: Subject, folder: Path, with_data: bool) -> None:
     if (at := strength.chosen(run)) != strength.AS_TRAINED:
         record["strength"] = at
     about = asdict(facts.data_facts(subject)) | {"included": with_data, "files": _kept_files(subject)}
+    if about["kind"] == "answers":  # the same
+        del about["kind"]
     about |= {"split": run.split, "name": about["name"][:LONGEST_NAME] or "data"}
     json_file(folder / "run.json", record)
     json_file(folder / "data.json", masks.deep(about))

@@ -36,6 +36,7 @@ APPLIED = {
     "save_every": "no checkpoints are kept on the way",
     "samples": "one prompt is answered at the end",
     "report_to": "the curves are written to losses.json only",
+    "beta": "only runs on preferences use it",
 }
 """Settings that are applied already or do not change the result, and what replaces them."""
 

@@ -220,7 +220,8 @@ class RunsTab:
         lines = [
             Line(called[run.id], self._held_out(run)[0], COLOURS[list(runs).index(run)], dots=True) for run in group
         ]
-        return draw("Held-out loss (lower is better)", lines, unit=measured.LOSS_UNIT)
+        kind = self.services.store.dataset(group[0].dataset).facts.kind
+        return draw("Held-out loss (lower is better)", lines, unit=measured.unit(kind))
 
     def _differences(self, runs: Sequence[Run]) -> str:
         """The settings that are not the same in all of these runs, and how each run did, as a table."""
