@@ -35,7 +35,7 @@ from finetune.data.preview import Segment, preview
 from finetune.data.printed import summary
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
-from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash
+from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash, set_apart
 from finetune.data.samples import DIRTY, Sample, samples
 from finetune.data.search import all_known, next_with, preview_replace, walkable
 from finetune.data.split import different_answers, held_out, held_places, label_rows
@@ -111,6 +111,7 @@ __all__ = [
     "reopen",
     "report",
     "rows_hash",
+    "set_apart",
     "rows_of",
     "said_of",
     "samples",
