@@ -85,7 +85,7 @@ def run(run_id: str) -> "TunedModel":
 
 def runs() -> list["TunedModel"]:
     """Every run, newest first."""
-    return [TunedModel(one.id) for one in _store().runs()]
+    return [TunedModel(one.id) for one in _store().runs() if one.sweep is None]
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NO
     "ALTER TABLE runs ADD COLUMN lineage TEXT;",
     # A run began without a setting that came later, whatever its default is today.
     "UPDATE runs SET config = json_insert(config, '$.base_kl', 0.0);",
+    "ALTER TABLE runs ADD COLUMN sweep REAL;",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -192,6 +193,7 @@ class Run:
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
+    `sweep` are the minutes of one that looks for good settings (`train.sweep`); None for one that trains an adapter.
     """
 
     id: str
@@ -221,6 +223,7 @@ class Run:
     memory: int = 0
     split: Json | None = None
     lineage: tuple[Ancestor, ...] = ()
+    sweep: float | None = None
 
     @property
     def parent(self) -> str | None:

@@ -162,6 +162,17 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
 
 
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import train
+    from finetune.cli import sweep
+
+    parser.set_defaults(verb=sweep.sweep)
+    _run_arguments(parser)
+    parser.add_argument(
+        "--minutes", type=float, default=train.MINUTES, help=f"how long it may take; default: {train.MINUTES:g}"
+    )
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune import train
     from finetune.cli import source, verbs
@@ -314,6 +325,10 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "plan": (
         "Measure a few batches, and estimate a run's time and memory on this machine.",
         _plan_arguments,
+    ),
+    "sweep": (
+        "Try a few learning rates, ranks and numbers of epochs for some minutes, and print the best settings.",
+        _sweep_arguments,
     ),
     "runs": ("List the runs; stop, pause, resume, rename or delete one.", _runs_arguments),
     "datasets": ("List the stored datasets, or delete one.", _datasets_arguments),

@@ -28,7 +28,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
         store = Store(settings.read().home)
         parent = store.run(options.parent) if options.parent else None
         wanted, config = asked(options, parent)
-        dataset = _said(wanted.dataset())
+        dataset = said(wanted.dataset())
         record = data.save_dataset(store, dataset, fixed_with=wanted.fixed_with)
         models.find(config.model, log)  # the run needs it; once it is here, more is refused before anything is queued
         started = train.start(store, config, record, parent=parent)
@@ -42,20 +42,20 @@ def train_verb(options: argparse.Namespace) -> Answer:
 def plan(options: argparse.Namespace) -> Answer:
     """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if it cannot run here."""
     wanted, config = asked(options)
-    dataset = _said(wanted.dataset())
+    dataset = said(wanted.dataset())
     with tempfile.TemporaryDirectory() as folder:
         data.write_examples(dataset, Path(folder))
         measured = train.measure(config, Path(folder))
     if options.minutes is not None:
-        config, said = train.within(config, measured, options.minutes)
+        config, sentence = train.within(config, measured, options.minutes)
     found = train.plan(config, measured)
-    print(said if options.minutes is not None else found.sentence)
+    print(sentence if options.minutes is not None else found.sentence)
     if found.precision:
         print(found.precision)
     return 0, {**found.as_dict(), "set": config.changed()}
 
 
-def _said(dataset: data.Dataset) -> data.Dataset:
+def said(dataset: data.Dataset) -> data.Dataset:
     """The dataset, after saying what was decided about it without being asked for."""
     for problem in dataset.problems:
         if problem.code in ("mapping_used", "mix"):

@@ -217,7 +217,7 @@ def main(run_id: str, attempt: int | None = None) -> int:
         if FIRST and not _taken(store, run_id, attempt):
             logging.warning("Run %s is not waiting for this worker", run_id)
             return 1
-        worker = Worker(store, store.run(run_id))
+        worker = _worker(store, store.run(run_id))
         if FIRST:
             _reserve(worker.folder)
             with worker.heart:
@@ -231,6 +231,15 @@ def main(run_id: str, attempt: int | None = None) -> int:
         if worker and FIRST:
             _release(worker.folder)
     return 0
+
+
+def _worker(store: Store, run: Run) -> Worker:
+    """What a run is done by: one that looks for settings trains many adapters instead of one."""
+    if run.sweep is None:
+        return Worker(store, run)
+    from finetune.train.sweeper import Sweeper
+
+    return Sweeper(store, run)
 
 
 def _taken(store: Store, run_id: str, attempt: int | None) -> bool:
