@@ -30,11 +30,15 @@ def card(run: Run, progress: Progress, data: str, ahead: int = 0) -> Markup:
         share = 100 * done / progress.phase.of
     elif run.steps:
         share = 100 * progress.step / run.steps
-    model = str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
-    of = [data, model]
+    of = [data, short(run)]
     said = phase(run, progress, ahead)
     figures, saved = _figures(run, progress), _saved(progress)
     return TEMPLATES.card(run, state_word(run), of, said, f"{share:.1f}", bool(evaluates_base), figures, saved)
+
+
+def short(run: Run) -> str:
+    """The name of a run's model without its owner or folder."""
+    return str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
 
 
 def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
@@ -67,6 +71,12 @@ def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
             return "Asking the base model the sample prompts"
         case "publishing":
             return "Saving the adapter"
+    return _stepping(run, progress)
+
+
+def _stepping(run: Run, progress: Progress) -> str:
+    if run.sweep:
+        return f"Trying settings: step {min(run.step + 1, run.steps):,} of {run.steps:,}"
     return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
 
 
