@@ -5,8 +5,8 @@
 
 For each sample and seed one sweep around the default settings (or those that `--set` changes), printed as a line of
 JSON: what was found, and the loss of both on the rows set apart after as many steps. The table at last has the same.
-Nothing is judged here: the verdict's rows stay unseen. To see what the settings are worth, give the command that is
-printed to `benchmarks.tuning` as ``--set``.
+Nothing is judged here: the verdict's rows stay unseen. To see what the settings are worth, give what is printed as
+`set` to `benchmarks.tuning` as ``--set``.
 """
 
 import argparse

@@ -10,12 +10,12 @@ from finetune import cli, data
 from finetune.cli import source
 from finetune.store import Store
 from tests.test_cli import call
-from tests.train.test_sweep import sums
+from tests.train.sums import sums
 from tests.zygote import python
 
 
 def test_a_sweep_prints_the_command_that_trains_with_what_it_found(tiny: Path, tmp_path: Path) -> None:
-    rows = sums(tmp_path / "sums.jsonl", range(100))
+    rows = sums(tmp_path / "sums.jsonl")
     printed = python(
         *("-m", "finetune", "sweep", str(rows), "--minutes", "30", "--set", f"model={tiny}", "epochs=2", "seed=3")
     )
@@ -33,7 +33,7 @@ def test_a_sweep_prints_the_command_that_trains_with_what_it_found(tiny: Path, t
 
 
 def test_as_json_every_candidate_has_its_losses(store: Store, tiny: Path, tmp_path: Path) -> None:
-    rows = sums(tmp_path / "sums.jsonl", range(100))
+    rows = sums(tmp_path / "sums.jsonl")
     code, answer, errors = call("sweep", str(rows), "--minutes", "30", "--set", f"model={tiny}", "max_steps=6")
     assert code == 0, errors
     assert (answer["state"], answer["minutes"], answer["rows_apart"]) == ("succeeded", 30.0, 13)

@@ -54,7 +54,7 @@ def affordable(most: int, whole: int, a_pass: int, fits: Callable[[int, int], bo
     """
     found = None
     for count in range(most, FEWEST - 1, -1):
-        steps = bisect_right(range(1, whole + 1), 0, key=lambda steps, count=count: not fits(*cost(count, steps)))
+        steps = bisect_right(range(1, whole + 1), False, key=lambda steps: not fits(*cost(count, steps)))
         if steps < min(SHORTEST, whole):
             continue
         found = count, steps

@@ -185,16 +185,18 @@ def look(store: Store, run: Run) -> Sweep:
         [(11, 0.91), (22, 0.74), (44, 0.62)]
     """
     planned: Planned | None = None
+    found: Found | None = None
     curves: list[list[Point]] = []
-    diverged, found = set[int](), None
+    diverged: set[int] = set()
     for event in map(typed, store.events_of(run.id, Planned.kind, Tried.kind, Found.kind)):
         match event:
             case Planned():
                 planned, curves, diverged, found = event, [[] for _ in event.candidates], set(), None
-            case Tried() if event.loss is None:
-                diverged.add(event.candidate)
             case Tried():
-                curves[event.candidate].append((event.step, event.loss))
+                if event.loss is None:
+                    diverged.add(event.candidate)
+                else:
+                    curves[event.candidate].append((event.step, event.loss))
             case Found():
                 found = event
     return Sweep(TrainConfig(**run.config), planned, curves, frozenset(diverged), found)
@@ -207,4 +209,5 @@ def settings_of(store: Store, run: Run) -> TrainConfig:
         >>> settings_of(store, run).epochs
         3.0
     """
-    return (run.sweep and look(store, run).config) or TrainConfig.parse(run.config)
+    found = look(store, run).config if run.sweep else None
+    return found or TrainConfig.parse(run.config)

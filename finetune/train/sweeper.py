@@ -74,8 +74,10 @@ class Sweeper(Worker):
         self.store.add_event(self.run.id, Phase(what="loading"), step=0, steps=0)
         try:
             tries = self._tries()
-            planned = self._planned(tries)
-            self._end(*(self._search(tries, planned) if planned else (0, {})))
+            if planned := self._planned(tries):
+                self._end(*self._search(tries, planned))
+            else:
+                self._end(0, {})
         finally:
             shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
 
@@ -258,7 +260,7 @@ class Tries:
         order = [lengths[row] for row in Order(lengths, config.batch_size, config.seed).epoch(0)]
         micro, _ = config.micro_and_accumulate
         size = config.batch_size
-        tokens = [padded(order[at : at + size], micro) for at in range(0, len(order), size)]
+        tokens: list[float] = [padded(order[at : at + size], micro) for at in range(0, len(order), size)]
         some = min(WARM, len(tokens))
         watch, began = Stopwatch(tokens[:some], math.inf), time.monotonic()
         loss = self.go_on("pace", config, some + 1, some, watch)

@@ -96,7 +96,7 @@ def test_a_sweep_in_view_shows_a_plot_and_what_was_found(
     plot, table = drawn[page.view.loss]["value"], drawn[page.view.notes]["value"]
     assert plot.count("<path class='ba-line") == 2, "nothing is drawn of one that diverged at once"
     assert "✓ rate 0.002, rank 16, epochs 1" in plot
-    assert "as set (rate 0.0002, rank 16, epochs 3)" in plot
+    assert "as set (rate 0.0002, rank 16, epochs 2)" in plot
     assert "Best: rate 0.002, rank 16, epochs 1." in table
     assert "it diverged" in table
     assert "at most 20 steps" in table
