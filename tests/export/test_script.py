@@ -231,7 +231,9 @@ def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Pa
 
 @pytest.mark.model
 def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str, home: Path, tmp_path: Path) -> None:
-    config = train.TrainConfig(model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4)
+    config = train.TrainConfig(
+        model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4, learning_rate=2e-4
+    )
     record = data.save_dataset(store, varied(tmp_path, questions(10)))
     run = run_to_end(store, train.start(store, config, record), seconds=300)
     assert run.state == "succeeded", run.reason
