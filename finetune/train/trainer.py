@@ -21,11 +21,14 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import get_model_param_count
 from trl import SFTTrainer
 
+from finetune.errors import ModelError
 from finetune.train import frozen, fused, prefix
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.known import Known, beside
 from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.sampler import Order
+
+REFUSED = "The chat template refuses general questions, so nothing holds the model to what its base knows."
 
 BYTES_EACH = 12
 """Bytes that a checkpoint takes for each trained weight: itself and Adam's two moments, in fp32."""
@@ -134,13 +137,12 @@ class SupervisedTrainer(SFTTrainer):
         return losses
 
     def hold_on(self, weight: float) -> None:
-        """From now on, pull to the base's answers to general questions, so strongly.
-
-        Raises:
-            ModelError: the chat template refuses such questions.
-        """
+        """From now on, pull to the base's answers to general questions, so strongly, if the template takes them."""
         tokenizer: Any = self.processing_class
-        self.known, self.base_kl = Known(self.model, tokenizer, self.args.seed), weight
+        try:
+            self.known, self.base_kl = Known(self.model, tokenizer, self.args.seed), weight
+        except ModelError:
+            self.say(REFUSED)
 
     def _hold_on(self, model: Any) -> None:
         """Once a step: the gradients that pull to the base's general answers. The loss that is reported is without."""

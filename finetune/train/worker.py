@@ -154,8 +154,6 @@ class Worker:
             data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
             checkpoints=self.checkpoints,
         )
-        if config.base_kl:
-            trainer.hold_on(config.base_kl)
         speed, before = bf16_speed(), self.run.result.bf16
         trainer.rounds = rounds(speed) if before is None else before  # what is learned must not change half-way
         if FIRST:
@@ -165,6 +163,9 @@ class Worker:
             self.store.update(self.run.id, result=result.model_copy(update={"bf16": trainer.rounds}))
             trainer.say = self.say
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
+        if config.base_kl:
+            trainer.hold_on(config.base_kl)
+        if FIRST:
             tokens = trainer.order().tokens(steps)
             self.store.add_event(self.run.id, RowsRead(tokens=tokens), steps=steps)
         evaluations = 1 + math.ceil(steps / between)
