@@ -28,7 +28,8 @@ def fitting(config: Any) -> float:
         0.0013
     """
     family = next((name for name in EXPONENTS if config.get_text_config().model_type.startswith(name)), "")
-    return float(f"{USUAL * (WIDTH / hidden_size(config)) ** EXPONENTS.get(family, EXPONENT):.1e}")
+    width = hidden_size(config) or WIDTH
+    return float(f"{USUAL * (WIDTH / width) ** EXPONENTS.get(family, EXPONENT):.1e}")
 
 
 def fitting_model(name: str) -> float:
@@ -44,6 +45,6 @@ def fitting_model(name: str) -> float:
     return fitting(models.load_empty(models.find(name)).config)
 
 
-def hidden_size(config: Any) -> int:
-    """How many numbers the model has for a token between its layers."""
-    return int(config.get_text_config().hidden_size)
+def hidden_size(config: Any) -> int | None:
+    """How many numbers the model has for a token between its layers; None where no one width is named."""
+    return getattr(config.get_text_config(), "hidden_size", None)

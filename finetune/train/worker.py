@@ -113,7 +113,12 @@ class Worker:
             self.store.update(self.run.id, result=result.model_copy(update={"fitting_rate": rate}))
         if self.config.learning_rate is None:
             self.config = self.config.model_copy(update={"learning_rate": rate})
-            self.say(f"Learning rate: {rate:g}, which fits a hidden size of {hidden_size(model.config):,}.")
+            width = hidden_size(model.config)
+            self.say(
+                f"Learning rate: {rate:g}, which fits a hidden size of {width:,}."
+                if width
+                else f"Learning rate: {rate:g}."
+            )
 
     def _resumed(self) -> Checkpoint | None:
         """The checkpoint to go on from; whatever was measured after it is declared void."""

@@ -103,15 +103,18 @@ def test_the_loss_that_is_reported_is_that_of_the_rows(store: Store, tiny: Path,
 
 
 def test_a_killed_run_goes_on_alike(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    settings = {"max_steps": 24, "save_every": 1, "batch_size": 4, "base_kl": 1}
+    settings = {"max_steps": 40, "save_every": 1, "batch_size": 4, "base_kl": 1}
     whole = train_tiny(store, tiny, small_dataset, **settings)
     config = train.TrainConfig.parse({"model": str(tiny), **settings})
     run = train.start(store, config, data.save_dataset(store, small_dataset))
-    supervisor = train.Supervisor(store)
+    supervisor, give_up = train.Supervisor(store), time.monotonic() + 120
     while not store.events_of(run.id, "checkpoint"):
         supervisor.tick()
-        time.sleep(0.05)
-    os.kill(store.run(run.id).pid or 0, signal.SIGKILL)
+        time.sleep(0.02)
+        assert time.monotonic() < give_up
+    pid = store.run(run.id).pid
+    assert pid, "it has ended before it could be killed"
+    os.kill(pid, signal.SIGKILL)
     run = run_to_end(store, run, supervisor=supervisor)
     assert (run.state, run.attempt) == ("succeeded", 2)
     assert run.result.eval_loss == pytest.approx(whole.result.eval_loss, rel=1e-5)
