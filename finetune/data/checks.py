@@ -76,8 +76,8 @@ def _checked(rows: Sequence[Conversation]) -> Iterator[tuple[int, int, str]]:
     for row, (messages, _) in enumerate(rows if suspected else ()):
         for place in suspected:
             check = TEXT_CHECKS[place]
-            texts = (m["content"] for m in messages if not check.answers_only or m["role"] in ANSWER_ROLES)
-            if (found := next(filter(check.hit, texts), None)) is not None:
+            said_by = (m["content"] for m in messages if not check.answers_only or m["role"] in ANSWER_ROLES)
+            if (found := next(filter(check.hit, said_by), None)) is not None:
                 yield row, place, said(check, found)
 
 

@@ -1,7 +1,7 @@
 """What the base knows, kept while it learns something else: the divergence from the base on general questions.
 
-A run that sees one kind of row forgets the others. So beside its rows each step reads a few general questions with
-their answers, and is pulled to what the base says of every word of these: KL(base ‖ tuned), times `base_kl`. The
+A run that sees one kind of row forgets the others. So beside its rows it now and then reads a general question with
+its answer, and is pulled to what the base says of every word of that: KL(base ‖ tuned), times `base_kl`. The
 answers themselves are not learned, so nothing new is taught; that is self-distillation (Li and Hoiem, "Learning without
 Forgetting", 2016). `evaluate/general.jsonl`, by which forgetting is measured, has other questions, and stays unseen.
 

@@ -1,5 +1,7 @@
 """The trainer for a kind of rows: SFT for answers, DPO for pairs, KTO for rated answers. Worker and probe ask here."""
 
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from finetune.train.build import arguments
@@ -21,6 +23,7 @@ def make_trainer(
     model: "PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
     checkpoints: Checkpoints,
+    say: Callable[[str], None] = logging.info,
     **more: Any,
 ) -> "Watched":
     """A trainer for so many steps on these rows; `more` are further settings of TRL.
@@ -39,6 +42,7 @@ def make_trainer(
         "eval_dataset": Dataset.from_list(rows.held_out) if rows.held_out else None,
         "processing_class": tokenizer,
         "checkpoints": checkpoints,
+        "say": say,
     }
     if rows.kind == "answers":
         from finetune.train.packing import Collator

@@ -35,8 +35,8 @@ def fitting(config: Any, kind: "Kind" = "answers") -> float:
         0.0013
     """
     family = next((name for name in EXPONENTS if config.get_text_config().model_type.startswith(name)), "")
-    share = 1 if kind == "answers" else PREFERENCES
-    return float(f"{share * USUAL * (WIDTH / hidden_size(config)) ** EXPONENTS.get(family, EXPONENT):.1e}")
+    share, width = 1 if kind == "answers" else PREFERENCES, hidden_size(config) or WIDTH
+    return float(f"{share * USUAL * (WIDTH / width) ** EXPONENTS.get(family, EXPONENT):.1e}")
 
 
 def fitting_model(name: str, kind: "Kind" = "answers") -> float:
@@ -52,6 +52,6 @@ def fitting_model(name: str, kind: "Kind" = "answers") -> float:
     return fitting(models.load_empty(models.find(name)).config, kind)
 
 
-def hidden_size(config: Any) -> int:
-    """How many numbers the model has for a token between its layers."""
-    return int(config.get_text_config().hidden_size)
+def hidden_size(config: Any) -> int | None:
+    """How many numbers the model has for a token between its layers; None where no one width is named."""
+    return getattr(config.get_text_config(), "hidden_size", None)

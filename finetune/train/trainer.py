@@ -16,10 +16,13 @@ from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from trl import SFTTrainer
 
+from finetune.errors import ModelError
 from finetune.train import frozen, fused, prefix
 from finetune.train.known import Known, beside
 from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.watched import Watched
+
+REFUSED = "The chat template refuses general questions, so nothing holds the model to what its base knows."
 
 
 @contextmanager
@@ -114,13 +117,12 @@ class SupervisedTrainer(Watched, SFTTrainer):
         return losses
 
     def hold_on(self, weight: float) -> None:
-        """From now on, pull to the base's answers to general questions, so strongly.
-
-        Raises:
-            ModelError: the chat template refuses such questions.
-        """
+        """From now on, pull to the base's answers to general questions, so strongly, if the template takes them."""
         tokenizer: Any = self.processing_class
-        self.known, self.base_kl = Known(self.model, tokenizer, self.args.seed), weight
+        try:
+            self.known, self.base_kl = Known(self.model, tokenizer, self.args.seed), weight
+        except ModelError:
+            self.say(REFUSED)
 
     def _hold_on(self, model: Any) -> None:
         """Once a step: the gradients that pull to the base's general answers. The loss that is reported is without."""

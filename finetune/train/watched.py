@@ -37,11 +37,17 @@ class Watched(Trainer):
     share = "accuracy"
     """What the share of right ones is called (`events.Evaluation`)."""
 
-    def __init__(self, *args: Any, checkpoints: Checkpoints | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        checkpoints: Checkpoints | None = None,
+        say: Callable[[str], None] = logging.info,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.checkpoints = checkpoints
+        self.say = say
         self.rounds = False  # whether gradients are rounded to bf16: `precision.rounds`
-        self.say: Callable[[str], None] = logging.info
         self.tokens_read = 0
         self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
         self.published: tuple[Checkpoint, float] | None = None  # the latest, and the seconds it took

@@ -129,17 +129,19 @@ class Worker:
 
     def _settle(self, model: "PeftModel", kind: "Kind") -> None:
         """Where no learning rate is set, train with the one that fits the model; preferences take smaller steps."""
-        rate, size = fitting(model.config, kind), hidden_size(model.config)
+        rate, width = fitting(model.config, kind), hidden_size(model.config)
         if FIRST:
             result = self.store.run(self.run.id).result
             self.store.update(self.run.id, result=result.model_copy(update={"fitting_rate": rate}))
         if self.config.learning_rate is not None:
             return
         self.config = self.config.model_copy(update={"learning_rate": rate})
-        if kind == "answers":
-            self.say(f"Learning rate: {rate:g}, which fits a hidden size of {size:,}.")
+        if width is None:
+            self.say(f"Learning rate: {rate:g}.")
+        elif kind == "answers":
+            self.say(f"Learning rate: {rate:g}, which fits a hidden size of {width:,}.")
         else:
-            self.say(f"Learning rate: {rate:g}, for preferences a tenth of what fits a hidden size of {size:,}.")
+            self.say(f"Learning rate: {rate:g}, for preferences a tenth of what fits a hidden size of {width:,}.")
 
     def _resumed(self) -> Checkpoint | None:
         """The checkpoint to go on from; whatever was measured after it is declared void."""
@@ -169,7 +171,8 @@ class Worker:
             self.say(f"{processes} processes split each step.")
         held = {"eval_strategy": "steps", "eval_steps": between, "eval_on_start": first} if rows.held_out else {}
         saves = {"save_strategy": "steps", "save_steps": config.save_every or between}
-        trainer = make_trainer(rows, config, steps, model, tokenizer, self.checkpoints, **held, **saves)
+        say = self.say if FIRST else logging.info
+        trainer = make_trainer(rows, config, steps, model, tokenizer, self.checkpoints, say, **held, **saves)
         speed, before = bf16_speed(), self.run.result.bf16
         trainer.rounds = rounds(speed) if before is None else before  # what is learned must not change half-way
         if FIRST:
@@ -177,7 +180,6 @@ class Worker:
                 self.say(said)
             result = self.store.run(self.run.id).result
             self.store.update(self.run.id, result=result.model_copy(update={"bf16": trainer.rounds}))
-            trainer.say = self.say
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
             tokens = trainer.order().tokens(steps)
             self.store.add_event(self.run.id, RowsRead(tokens=tokens, teach=rows.kind), steps=steps)

@@ -39,7 +39,7 @@ class Line:
 class Spot:
     """A measured point of a plane, and its name; of all of them one may be `marked`."""
 
-    at: Point
+    at: tuple[float, float]
     name: str
     colour: str
     marked: bool = False
@@ -54,7 +54,7 @@ def plane(title: str, spots: Sequence[Spot], unit: str, across: str) -> Any:
     """
     wide, high = (nice(min(values), max(values)) for values in zip(*(spot.at for spot in spots), strict=True))
 
-    def place(point: Point) -> tuple[float, float]:
+    def place(point: tuple[float, float]) -> tuple[float, float]:
         """Per cent from the left, and from the top."""
         right, down = (
             (value - ticks[0]) / (ticks[-1] - ticks[0]) for value, ticks in zip(point, (wide, high), strict=True)

@@ -173,10 +173,10 @@ def _pair(fields: Json, line: int) -> tuple[Example, list[Remark]]:
     messages, worse = preference.pair_of(fields, turns_of(fields), remarks)
     asked = parsed(fields.get("input"))
     tools = tools_of(asked if isinstance(asked, dict) else fields, remarks)
-    *messages, worse = without_padding((*messages, worse), tools, remarks)
-    finished((*messages, worse), line, remarks, tools)
+    *turns, worse = without_padding((*messages, worse), tools, remarks)
+    finished((*turns, worse), line, remarks, tools)
     remarks.items.append(PAIRED)
-    return Example(tuple(messages), line, tools, worse=worse), remarks.items
+    return Example(tuple(turns), line, tools, worse=worse), remarks.items
 
 
 def _answer(fields: Json, shape: str, line: int) -> tuple[Example, list[Remark]]:

@@ -16,7 +16,7 @@ Only the last answer is compared, so earlier ones are read and not learned: thei
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from finetune.data.example import Example, answer_place
 from finetune.data.shapes.chat import SPEAKERS, SPOKEN_BY, Message, conversation
@@ -197,7 +197,7 @@ def _is_turn(value: Any) -> bool:
     return isinstance(value, dict) and not {"role", "from"}.isdisjoint(value)
 
 
-def _are_turns(value: Any) -> bool:
+def _are_turns(value: Any) -> TypeGuard[Turns]:
     return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
 
 

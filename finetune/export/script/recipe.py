@@ -64,8 +64,8 @@ class Recipe:
     strength: float = AS_TRAINED
 
 
-def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recipe:
-    """What the script of a run says.
+def recipe(subject: Subject, steps: int, length: int, end_of_turn: int, held: bool = True) -> Recipe:
+    """What the script of a run says; `held` is false where the chat template refused the general questions.
 
     Example:
         >>> recipe(subject, steps=87, length=412, end_of_turn=2).model
@@ -73,6 +73,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
     """
     run = subject.run
     config = subject.config.model_copy(update={"learning_rate": facts.resolved(subject).learning_rate})
+    config = config if held else config.model_copy(update={"base_kl": 0.0})
     conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
     conditions |= {"base_kl": config.base_kl > 0, "upper": config.top_layers < 1, "continues": bool(run.lineage)}
     conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}

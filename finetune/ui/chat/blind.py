@@ -87,8 +87,7 @@ class Blind:
         choice = {"left": self.left, "right": right}.get(side, side)  # or "tie", "neither"
         texts = {self.left: self.replies[0].text, right: self.replies[1].text}
         messages = list(self.talk.asks(self.prompt)[0].messages)
-        said = {"messages": messages, "base": texts["base"], "tuned": texts["tuned"]}
-        said |= {"at": time.time(), "against": self.against}
+        said = {"messages": messages, **texts, "at": time.time(), "against": self.against}
         vote = Vote.model_validate({"choice": choice, "left": self.left, **said})
         return replace(self, votes=(*self.votes, vote)).next()
 
