@@ -154,7 +154,7 @@ def of_worksheets() -> Iterator[str]:
 def of_strengths() -> Iterator[str]:
     for by, unseen, count, came in product(("score", "loss"), (True, False), (9, 60), ({}, {"from": "bundle"})):
         for best in (0, 30):
-            values = {at: answers(best if at == 0.75 else 1, count) for at in (0.0, 0.75, 1.0)}
+            values = {at: answers(min(best, count) if at == 0.75 else 1, count) for at in (0.0, 0.75, 1.0)}
             general = {0.0: 1.0, 0.75: 1.5, 1.0: 2.0}
             yield " ".join(table(values, general, by, unseen=unseen, **came).sentences)
     yield strength.word(0.75)

@@ -25,15 +25,29 @@ LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
 def as_chat(example: data.Example, state: str = "") -> Markup:
     """One example as chat bubbles: what is read is slate, what is learned orange; `state` says how it was edited."""
     tools = ", ".join(str(tool.get("function", tool).get("name", "?")) for tool in example.tools)
-    messages = list(map(_message, (*example.messages, *([example.worse] if example.worse else ()))))
-    return TEMPLATES.as_chat(example.line, tools, messages, state, example.kind, example.good)
+    messages = [_message(example, message) for message in example.messages]
+    if example.worse:
+        messages.append(_message(example, example.worse))
+    return TEMPLATES.as_chat(example.line, tools, messages, state)
 
 
-def _message(message: Json) -> tuple[str, bool, str, str]:
-    """Role, whether it is learned, text, tool calls."""
-    learned = message["role"] == "assistant" and message.get("weight") != 0
+def _message(example: data.Example, message: Json) -> tuple[str, bool, str, str, str]:
+    """Role, whether it is learned, what is said of an answer, text, tool calls."""
     calls = message.get("tool_calls")
-    return message["role"], learned, message["content"], json.dumps(calls, ensure_ascii=False) if calls else ""
+    text, called = message["content"], json.dumps(calls, ensure_ascii=False) if calls else ""
+    if message["role"] != "assistant":
+        return message["role"], False, "", text, called
+    note = ""
+    if message is example.worse:
+        note = "the worse answer"
+    elif message.get("weight") == 0:
+        note = "read, not learned"
+    elif example.worse:
+        note = "the better answer"
+    elif example.good is not None:
+        note = "marked as good" if example.good else "marked as bad"
+    learned = note not in ("the worse answer", "read, not learned", "marked as bad")
+    return message["role"], learned, note, text, called
 
 
 def as_trained(example: data.Example, model: str, max_length: int | None = None) -> Markup:

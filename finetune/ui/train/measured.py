@@ -16,8 +16,8 @@ from finetune.ui.html import macros, render
 from finetune.ui.theme import INK, SOFT
 
 TEMPLATES = macros("train/run.html")
-LOSS_UNIT = "nats per token"
-PREFERENCE_LOSSES = {
+LOSSES = {
+    "answers": ("Loss (lower is better)", "nats per token"),
     "pairs": ("Preference loss, DPO (lower is better; it begins at 0.693)", "nats per pair"),
     "ratings": ("Preference loss, KTO (lower is better; it begins at 0.5)", "per answer"),
 }
@@ -128,7 +128,7 @@ def _saved(progress: Progress) -> str:
 
 def unit(teach: str) -> str:
     """What the loss of runs on rows of a kind is measured in."""
-    return PREFERENCE_LOSSES[teach][1] if teach in PREFERENCE_LOSSES else LOSS_UNIT
+    return LOSSES[teach][1]
 
 
 def notes(progress: Progress) -> str:
@@ -142,8 +142,8 @@ def loss(progress: Progress) -> str:
         Line("train", progress.train, SOFT, faint=True),
         Line("held-out", progress.held_out, INK, dots=True),
     ]
-    title = PREFERENCE_LOSSES.get(progress.teach, ("Loss (lower is better)",))[0]
-    drawn = draw(title, lines, 150, progress.steps, unit=unit(progress.teach))
+    title, unit = LOSSES[progress.teach]
+    drawn = draw(title, lines, 150, progress.steps, unit=unit)
     ranked = [Line("", [(step, 100 * share) for step, share in progress.ranked], INK, dots=True)]
     drawn += draw(RANKED.get(progress.teach, ""), ranked, 120, progress.steps, unit="%")
     return framed(drawn) if drawn else ""

@@ -52,7 +52,7 @@ def plot(sweep: Sweep) -> str:
         for number, curve in enumerate(sweep.curves)
     ]
     title = "Loss on the rows set apart (lower is better)"
-    drawn = draw(title, lines, 240, sweep.planned.steps, unit=measured.LOSS_UNIT)
+    drawn = draw(title, lines, 240, sweep.planned.steps, unit=measured.unit("answers"))
     return framed(drawn) if drawn else ""
 
 
