@@ -172,6 +172,17 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
 
 
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import train
+    from finetune.cli import sweep
+
+    parser.set_defaults(verb=sweep.sweep)
+    _run_arguments(parser)
+    parser.add_argument(
+        "--minutes", type=float, default=train.MINUTES, help=f"how long it may take; default: {train.MINUTES:g}"
+    )
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune import train
     from finetune.cli import source, verbs
@@ -271,6 +282,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
 
 
+def _strength_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import verbs
+
+    parser.set_defaults(verb=verbs.strength_verb)
+    parser.add_argument("run", help="a run's id")
+    parser.add_argument("--use", type=float, metavar="S", help="only choose strength S for exports (1: as trained)")
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import verbs
     from finetune.export.formats import FORMATS, PUSHABLE
@@ -282,6 +301,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=".", metavar="DIR", help="output folder; default: the current one")
     parser.add_argument("--dtype", default="float32", help="precision of merged weights: float32, float16, bfloat16")
     parser.add_argument("--quant", default="f16", help="GGUF type: f16, q8_0")
+    parser.add_argument(
+        "--strength", type=float, help="strength of the adapter; default: as chosen for the run, else 1"
+    )
     parser.add_argument("--rows", type=_positive, default=ROWS, help="number of held-out prompts in the check")
     parser.add_argument("--no-check", action="store_true", help="skip the check")
     parser.add_argument("--with-data", action="store_true", help="for a bundle: include the data")
@@ -311,6 +333,18 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
 
 
+def _queue_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import operator
+
+    operator.queue_arguments(parser, _action)
+
+
+def _clean_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import operator
+
+    operator.clean_arguments(parser)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -325,6 +359,10 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Measure a few batches, and estimate a run's time and memory on this machine.",
         _plan_arguments,
     ),
+    "sweep": (
+        "Try a few learning rates, ranks and numbers of epochs for some minutes, and print the best settings.",
+        _sweep_arguments,
+    ),
     "runs": ("List the runs; stop, pause, resume, rename or delete one.", _runs_arguments),
     "datasets": ("List the stored datasets, or delete one.", _datasets_arguments),
     "chat": ("Ask the base and the tuned model the same prompt.", _chat_arguments),
@@ -332,6 +370,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Did it help? Evaluate every arm on the same held-out rows, and give a verdict.",
         _evaluate_arguments,
     ),
+    "strength": ("How strong should the adapter be? Score and general loss at seven strengths.", _strength_arguments),
     "export": (
         "Export a run; the export is loaded again and checked on held-out prompts.",
         _export_arguments,
@@ -340,6 +379,8 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Import a run from a bundle that this app exported on another machine.",
         _import_arguments,
     ),
+    "queue": ("List the queue and what each visitor uses; pause or resume the queue.", _queue_arguments),
+    "clean": ("Delete runs and data that are kept no longer.", _clean_arguments),
     "serve": ("Start the web app and the OpenAI-compatible API.", _serve_arguments),
 }
 """Every verb, in the order of the journey: what it does, and the function that adds its arguments."""
