@@ -14,7 +14,8 @@ def queue(options: argparse.Namespace) -> Answer:
     found = owners.overview(_store())
     print("Paused: no run begins." if found["held"] else "The queue goes on.")
     for one in found["queue"]:
-        print(f"{one['run']}  {one['state']:<10} {one['step']:>5}/{one['steps']:<5} visitor {one['owner']}")
+        where = " (on Hugging Face Jobs)" if one["elsewhere"] else ""
+        print(f"{one['run']}  {one['state']:<10} {one['step']:>5}/{one['steps']:<5} visitor {one['owner']}{where}")
     if not found["queue"]:
         print("No run waits or trains.")
     for one in found["owners"]:

@@ -29,7 +29,7 @@ def follow(store: Store, run_id: str) -> Run:
         while (run := store.run(run_id)).state not in (*ENDED, "paused"):
             try:
                 supervisor.tick()
-                if run.state == "queued" and not told and (told := held(store)):
+                if run.state == "queued" and not run.job and not told and (told := held(store)):
                     view.say("The queue is paused: it begins after `queue resume`.")
                 view.show(store, run)
                 time.sleep(0.3)

@@ -28,7 +28,8 @@ VIEW = """<div class='ba-card'>
 <table class='ba-rows ba-operator'>
 <thead><tr><th>run</th><th>visitor</th><th>state</th><th>steps</th><th>training, s</th><th>since, s</th></tr></thead>
 <tbody>{% for one in queue %}<tr>
-<td><code>{{ one.run }}</code></td><td><code>{{ one.owner }}</code></td><td>{{ one.state }}</td>
+<td><code>{{ one.run }}</code></td><td><code>{{ one.owner }}</code></td>
+<td>{{ one.state }}{% if one.elsewhere %}, on Hugging Face Jobs{% endif %}</td>
 <td>{{ one.step|commas }} / {{ one.steps|commas }}</td><td>{{ one.seconds }}</td><td>{{ one.waited }}</td>
 </tr>{% else %}<tr><td colspan='6'>No run waits or trains.</td></tr>{% endfor %}</tbody></table>
 <table class='ba-rows ba-operator'>

@@ -1,5 +1,6 @@
 """Work that takes a while, as the page shows it: an evaluation with a bar, an export or a download in sentences."""
 
+import contextvars
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -77,7 +78,7 @@ def in_steps(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, 
             raise Abandoned
         lines.put(line)
 
-    done = pool.submit(work, say)
+    done = pool.submit(contextvars.copy_context().run, work, say)  # for whom it is done counts there as well
     done.add_done_callback(lambda _: lines.put(END))
     pool.shutdown(wait=False)
     try:

@@ -50,10 +50,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def send(hub: Hub, store: Store, small_dataset: data.Dataset, quick: None) -> Callable[..., Run]:
     """Submit a run of the tiny model; settings by name."""
 
-    def sent(offer: jobs.Offer | None = None, more: dict[str, Any] | None = None, **settings: object) -> Run:
+    def sent(
+        offer: jobs.Offer | None = None,
+        more: dict[str, Any] | None = None,
+        rows: data.Dataset = small_dataset,
+        **settings: object,
+    ) -> Run:
         config = train.TrainConfig.parse({"model": MODEL, "max_steps": 4, **settings})
         more = more or {}
-        record = data.save_dataset(store, small_dataset, owner=more.get("owner", "local"))
+        record = data.save_dataset(store, rows, owner=more.get("owner", "local"))
         return jobs.submit(store, config, record, offer or an_offer(), **more)
 
     return sent

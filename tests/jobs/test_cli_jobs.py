@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune import data, train
+from finetune import data, limits, train
 from finetune.cli import main
 from finetune.store import Store
 from tests.jobs.conftest import MODEL, the_job
@@ -53,6 +53,14 @@ def test_nothing_is_started(
     assert (error["code"], said in f"{error['message']} {error['fix']}") == (code, True), error
     assert hub.jobs == {}
     assert store.runs() == []
+
+
+def test_a_paused_queue_holds_no_job(
+    hub: Hub, rows: str, quick: None, store: Store, capsys: pytest.CaptureFixture
+) -> None:
+    limits.hold(store, True)
+    assert main(["train", rows, *QUICK, "--on", "hf-jobs", "--yes"]) == 0
+    assert "The queue is paused" not in capsys.readouterr().err
 
 
 def test_a_run_can_be_left_to_others(rows: str, tiny: Path, store: Store, capsys: pytest.CaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """A run on Hugging Face Jobs is the same run: sent, followed, stopped, fetched, and used like one of this machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,6 +60,22 @@ def test_a_job_trains_what_this_machine_would(
     spoken, told = ([line.data["text"] for line in store.events_of(one.id, "log")] for one in (here, there))
     measured = ("Model:", "This CPU")  # where the model lay, and what the processor could do just then
     assert {one for one in spoken if not one.startswith(measured)} <= {*told}
+
+
+def test_a_job_trains_on_preferences(
+    send: Callable[..., Run], hub: Hub, store: Store, tiny: Path, tmp_path: Path
+) -> None:
+    """What the rows teach, and so how they are trained on, is seen in the rows that went there."""
+    asked = [{"prompt": f"{i} and {i}?", "chosen": f"{2 * i}", "rejected": f"{3 * i}, perhaps"} for i in range(20)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, asked)))
+    pairs = data.load(file)
+    here = train_tiny(store, tiny, pairs, max_steps=4)
+    there = to_end(store, send(rows=pairs, max_steps=4), hub)
+    assert (here.state, there.state) == ("succeeded", "succeeded")
+    mine, theirs = ([one.data["loss"] for one in store.events_of(run.id, "step")] for run in (here, there))
+    assert theirs == pytest.approx(mine, rel=1e-5)
+    assert [one.data["teach"] for one in store.events_of(there.id, "rows")] == ["pairs"]
 
 
 def test_it_chats_is_judged_and_is_continued_like_any_other(

@@ -247,8 +247,9 @@ class RunView:
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
         ask, answer = ASKS[name]
         with noticed():
-            ask(self.services.store, self.services.run(run_id, state).id)
-        gr.Info(answer)
+            run = self.services.run(run_id, state)
+            ask(self.services.store, run.id)
+        gr.Info("Cancelling the job…" if name == "stop" and run.job else answer)
 
     def _curves(self, run_id: str, state: Browser) -> tuple[str, str]:
         run = self.services.run(run_id, state)
