@@ -6,8 +6,9 @@ import json
 import shutil
 import time
 
-from finetune import limits, quota, settings, train
+from finetune import jobs, limits, quota, settings, train
 from finetune.errors import RunError
+from finetune.jobs.follow import abandon
 from finetune.ledger import Ledger
 from finetune.records import Json
 from finetune.services import LOCAL, Services
@@ -56,7 +57,7 @@ def overview(store: Store) -> Json:
     states = {run.id: run for run in store.runs(states=ACTIVE)}
     waiting = [states[run_id] for run_id in limits.line(store) if run_id in states]
     order = [run for run in states.values() if run.state == "running"]
-    order += waiting + [run for run in states.values() if run.state == "validating"]
+    order += waiting + [run for run in states.values() if run.state != "running" and run not in waiting]
     queue = [
         {
             "run": run.id,
@@ -66,6 +67,7 @@ def overview(store: Store) -> Json:
             "steps": run.steps,
             "seconds": round(train.duration(run), 1),
             "waited": round(time.time() - run.created, 1),
+            "elsewhere": run.job is not None,
         }
         for run in order
     ]
@@ -86,6 +88,7 @@ def forget(services: Services, owner: str) -> None:
         shutil.rmtree(settings.read().home / "files" / file_id, ignore_errors=True)
     _forget_uploads(owner)
     _stop(store, owner)
+    jobs.forget(owner)
     for record in store.datasets(owner=owner):
         train.delete_dataset(store, record.id, with_runs=True)
     for run in store.runs(owner=owner):
@@ -94,6 +97,9 @@ def forget(services: Services, owner: str) -> None:
 
 def _stop(store: Store, owner: str) -> None:
     supervisor, give_up = train.Supervisor(store), time.monotonic() + LONGEST
+    for run in store.runs(owner=owner, states=ACTIVE):
+        if run.job:
+            abandon(store, run)
     while going := [run for run in store.runs(owner=owner) if run.state not in ENDED]:
         for run in going:
             train.stop(store, run.id)

@@ -13,7 +13,7 @@ comes home through a private repository of the user's. See docs/jobs.md.
 Importing this package is quick: huggingface_hub is imported inside the functions.
 """
 
-from finetune.jobs.account import login, remember
+from finetune.jobs.account import forget, login, offered, remember
 from finetune.jobs.hardware import FLAVOR, TIMEOUT, Flavor, Offer, choose, limit
 from finetune.jobs.record import Job, job_of
 from finetune.jobs.submit import machines, refuse_here, submit
@@ -25,10 +25,12 @@ __all__ = [
     "Job",
     "Offer",
     "choose",
+    "forget",
     "job_of",
     "limit",
     "login",
     "machines",
+    "offered",
     "refuse_here",
     "remember",
     "submit",

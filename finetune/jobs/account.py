@@ -5,6 +5,7 @@ visitor's own, kept in this process's memory and nowhere else: after a restart a
 before their job is followed again. No message, log line or chained exception contains a token.
 """
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ BY_STATUS: dict[int, tuple[str, str, str]] = {
     429: ("hub_busy", "This account has sent Hugging Face too many requests.", "Wait a few minutes."),
 }
 
+MOST_LOGINS = 1000
+"""Logins that are kept, of the visitors who were here last: a visitor can be made up for each look at the page."""
+
 _logins: dict[str, str] = {}
 _lock = threading.Lock()
 
@@ -47,11 +51,33 @@ def remember(owner: str, token: str | None) -> None:
     """A visitor of a shared server is here, signed in: their jobs can be followed while this process lives."""
     if token and TOKEN.fullmatch(token):
         with _lock:
-            _logins[owner] = token
+            _logins.pop(owner, None)
+            _logins[owner] = token  # the last of all
+            while len(_logins) > MOST_LOGINS:
+                del _logins[next(iter(_logins))]
+
+
+def forget(owner: str) -> None:
+    """Forget a visitor's login."""
+    with _lock:
+        _logins.pop(owner, None)
+
+
+def offered() -> bool:
+    """Whether jobs can be started from this page: at home, or on a Space, where visitors can sign in.
+
+    Example:
+        >>> offered()
+        True
+    """
+    return not settings.read().shared or bool(os.environ.get("SPACE_ID"))
 
 
 def login(owner: str, token: str | None = None) -> str:
-    """The token to act with for this owner: the given one, the visitor's remembered one, or that of this machine.
+    """The token to start something with for this owner: the given one, or at home that of this machine.
+
+    On a shared server it is remembered, so that what was started can be followed. Nothing is started with it later:
+    a visitor who has signed out pays for nothing more.
 
     Raises:
         NotAllowed: there is none (code ``hub_login``).
@@ -61,9 +87,9 @@ def login(owner: str, token: str | None = None) -> str:
         'hf_…'
     """
     shared = settings.read().shared
-    remember(owner, token if shared else None)
-    found = _remembered(owner) if shared or owner != "local" else (token or _of_this_machine())
+    found = token if shared else token or _of_this_machine()
     if found and TOKEN.fullmatch(found):
+        remember(owner, found if shared else None)
         return found
     if shared:
         raise NotAllowed(
@@ -79,16 +105,12 @@ def login(owner: str, token: str | None = None) -> str:
 
 
 def login_of(run: Run) -> str | None:
-    """The token to follow a run with; None while nobody is signed in who may."""
-    try:
-        return login(run.owner)
-    except NotAllowed:
-        return None
-
-
-def _remembered(owner: str) -> str | None:
-    with _lock:
-        return _logins.get(owner)
+    """The token to follow a run with: its visitor's, or at home that of this machine; None if there is none."""
+    if settings.read().shared or run.owner != "local":
+        with _lock:
+            return _logins.get(run.owner)
+    found = _of_this_machine()
+    return found if found and TOKEN.fullmatch(found) else None
 
 
 def _of_this_machine() -> str | None:

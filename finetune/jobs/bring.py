@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from finetune import settings, train
+from finetune import quota, settings, train
 from finetune.durations import clock
 from finetune.errors import DataError, RunError
 from finetune.files import aside, disk_errors, sha256, sync
@@ -187,7 +187,7 @@ def _fetch(store: Store, run: Run, there: Repository, scratch: Path) -> left.Lef
     for name in found.checkpoints:
         place = train.run_folder(run.id) / "checkpoints" / name
         if not place.is_dir():
-            _fetch_checkpoint(run, there, name, scratch)
+            _fetch_checkpoint(store, run, there, name, scratch)
             place.parent.mkdir(exist_ok=True)
             os.replace(scratch / "checkpoints" / name, place)
             sync(place.parent)
@@ -210,11 +210,12 @@ def take(store: Store, run: Run, told: left.Told) -> bool:
     return add(store, run, told.number, data, step=told.step, steps=told.steps)
 
 
-def _fetch_checkpoint(run: Run, there: Repository, name: str, scratch: Path) -> None:
+def _fetch_checkpoint(store: Store, run: Run, there: Repository, name: str, scratch: Path) -> None:
     """A checkpoint's files into `scratch`, each as its manifest says, and the manifest of those that came along.
 
     Raises:
         DataError: a file is not what its manifest says, or no adapter of this run.
+        NotAllowed: a visitor has no room for it (code ``no_room``): there may be later.
     """
     inside = f"checkpoints/{name}"
     try:
@@ -230,6 +231,7 @@ def _fetch_checkpoint(run: Run, there: Repository, name: str, scratch: Path) -> 
     if not named or sizes != {path: told[0] for path, told in paths.items()}:
         raise _odd(inside)
     _refuse_large(sum(sizes.values()), inside)
+    quota.refuse_full(store, run.owner, sum(sizes.values()))
     for path, (_, digest) in paths.items():
         if sha256(file := there.fetch(path, scratch)) != digest:
             raise _odd(path)

@@ -5,6 +5,7 @@ server that was killed is replaced by the next, which reads the log from its beg
 Hugging Face cannot be reached the run stays running: it does run there, and its time limit holds without us.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -23,6 +24,7 @@ from finetune.jobs.record import beat, begin, follow_alone, job_of, say
 from finetune.jobs.submit import find, submitted
 from finetune.store import ACTIVE, Run, Store
 from finetune.train.process import alive
+from finetune.train.start import CANCELS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -38,13 +40,16 @@ TAIL = 30
 """Last lines of a job's log that are kept if it fails."""
 
 FORGOTTEN = 24 * 3600
-"""Seconds after the end of its time limit for which a job waits to be fetched by a visitor who is not signed in."""
+"""Seconds after the end of a job's time limit for which what it left waits to be fetched: until its visitor signs in,
+or there is room for it."""
 
 SIGN_IN = "Sign in with Hugging Face to go on following the job; it goes on there meanwhile."
-
+OF_LOGINS = ("hub_login", "hub_token", "jobs_forbidden")
+"""Codes of errors that another login may end."""
 
 _following: dict[str, "Follower"] = {}
 """The threads of this process, whichever of its supervisors began them, by run."""
+_looking = threading.Lock()
 
 
 class Followers:
@@ -60,9 +65,15 @@ class Followers:
 
     def look(self, runs: Sequence[Run]) -> None:
         """Follow those of these runs that nobody else follows, and pass on a wish to stop."""
+        with _looking:  # a request that deletes has a supervisor of its own
+            self._look(runs)
+
+    def _look(self, runs: Sequence[Run]) -> None:
+        for run_id in [run_id for run_id, follower in _following.items() if not follower.is_alive()]:
+            del _following[run_id]
         for run in runs:
             follower = _following.get(run.id)
-            if follower and follower.is_alive():
+            if follower:
                 if run.asked == "stop":
                     follower.cancel(run)
             elif self._is_others(run):
@@ -85,15 +96,38 @@ class Followers:
         return alive(run.claimer, run.claimer_started) and (others or run.state == "validating")
 
     def _wait_for_login(self, run: Run) -> None:
-        job = job_of(run)
-        if time.time() < (job.submitted or run.created) + job.seconds + FORGOTTEN:
+        if not _given_up(self.store, run, "Nobody signed in to fetch what the job left."):
             say(self.store, run, SIGN_IN)
-            return
-        begin(self.store, run)
-        reason = f"Nobody signed in to fetch what the job left. It is in the private repository {job.repo}."
-        only = ("running",) if job.id else ("validating",)
-        to = "failed" if job.id else "cancelled"
-        self.store.move(run.id, to, only_from=only, asked=None, ended=time.time(), code="job_lost", reason=reason)
+
+
+def _given_up(store: Store, run: Run, why: str) -> bool:
+    """Whether the job must have ended so long ago that its run is not waited for any more. It ends then."""
+    job = job_of(run)
+    if time.time() < (job.submitted or run.created) + job.seconds + FORGOTTEN:
+        return False
+    begin(store, run)
+    reason = " ".join([why, f"It is in the private repository {job.repo}."])
+    only = ("running",) if job.id else ("validating",)
+    to = "failed" if job.id else "cancelled"
+    store.move(run.id, to, only_from=only, asked=None, ended=time.time(), code="job_lost", reason=reason)
+    return True
+
+
+def abandon(store: Store, run: Run) -> None:
+    """End a run that is to be deleted: cancel its job if somebody is signed in who may, and fetch nothing.
+
+    A job that cannot be cancelled goes on until its time limit, on the account that it was started with.
+
+    Example:
+        >>> abandon(store, run); store.run(run.id).state
+        'cancelled'
+    """
+    job, token = job_of(run), login_of(run)
+    if token and job.id:
+        with contextlib.suppress(FinetuneError), told(token):
+            client(token).cancel_job(job_id=job.id, namespace=job.account)
+    over: dict[str, Any] = {"ended": time.time(), "asked": None, "code": CANCELS["stop"], "reason": "Stopped."}
+    store.move(run.id, "cancelled", only_from=ACTIVE, **over)
 
 
 class Follower(threading.Thread):
@@ -110,30 +144,40 @@ class Follower(threading.Thread):
         self._failed, self._silent_since = 0, ""
 
     def run(self) -> None:
-        """Look until the run has ended, nobody is signed in any more, or `over` is set."""
+        """Look until the run has ended or is gone, nobody is signed in any more, or `over` is set."""
         while not self.over.is_set():
             try:
-                run = self.store.run(self.run_id)
-                token = login_of(run)
-                if run.state not in ACTIVE or token is None or not self._look(run, client(token), token):
-                    return
-                self._failed, self._silent_since, wait = 0, "", LOOK
-            except Unreachable as error:
-                wait = self._unreachable(run, error)
-            except NotAllowed as error:
-                say(self.store, run, f"{error.what} {SIGN_IN}")
-                wait = WAITS[-1]
-            except RunError as error:  # deleted meanwhile; else a full disk, or a record long locked
-                if error.code == "run_unknown":
-                    return
-                logging.error("Run %s could not be followed: %s", self.run_id, error)
-                if error.code.startswith(("jobs_", "hub_")):
-                    say(self.store, run, f"{error.what} {error.fix}")
-                wait = WAITS[-1]
-            except Exception:
-                logging.exception("Run %s could not be followed; it is tried again", self.run_id)
-                wait = WAITS[-1]
+                wait = self._try(self.store.run(self.run_id))
+            except RunError as error:  # deleted meanwhile; else a record that was locked for long
+                wait = None if error.code == "run_unknown" else WAITS[-1]
+            if wait is None:
+                return
             self.over.wait(wait)
+
+    def _try(self, run: Run) -> float | None:
+        """One look, whatever comes of it; the seconds until the next, None if there is none."""
+        try:
+            token = login_of(run)
+            if run.state not in ACTIVE or token is None or not self._look(run, client(token), token):
+                return None
+            self._failed, self._silent_since = 0, ""
+            return LOOK
+        except Unreachable as error:
+            return self._unreachable(run, error)
+        except FinetuneError as error:
+            if error.code == "run_unknown":
+                raise
+            self._troubled(run, error)
+        except Exception:
+            logging.exception("Run %s could not be followed; it is tried again", self.run_id)
+        return WAITS[-1]
+
+    def _troubled(self, run: Run, error: FinetuneError) -> None:
+        """Say what is in the way, and what to do: sign in, or make room for what the job left."""
+        logging.error("Run %s could not be followed: %s", self.run_id, error)
+        why = SIGN_IN if error.code in OF_LOGINS else error.fix
+        if not _given_up(self.store, run, error.what):
+            say(self.store, run, " ".join(part for part in (error.what, why) if part))
 
     def _unreachable(self, run: Run, error: Unreachable) -> float:
         """Say so once, with the time at which it began; the seconds until the next attempt."""

@@ -22,7 +22,7 @@ from finetune.jobs.hardware import Flavor, Offer, choose, flavors
 from finetune.jobs.payload import ARCHIVE, SCRIPT, pack
 from finetune.jobs.record import Job
 from finetune.records import Json
-from finetune.store import DatasetRecord, Log, Run, Store
+from finetune.store import DatasetRecord, Log, Run, Store, no_run
 from finetune.train.process import started
 
 if TYPE_CHECKING:
@@ -136,11 +136,15 @@ def _send(store: Store, run: Run, job: Job, key: str, say: Callable[[str], None]
                 commit = _upload(api, repo, Path(scratch))
             say(f"Starting the job on {job.flavor}.")
             info = _begin(api, run, job, key, commit)
+            if not submitted(store, run, job, info):  # its owner has deleted everything meanwhile
+                with told(key):
+                    api.cancel_job(job_id=info.id, namespace=job.account)
+                raise no_run(run.id)
         except BaseException:
             with contextlib.suppress(Exception):  # rows must not stay there for nothing; if they do, they are private
                 api.delete_repo(repo)
             raise
-    return submitted(store, run, job, info)
+    return store.run(run.id)
 
 
 def _begin(api: "HfApi", run: Run, job: Job, key: str, commit: str) -> "JobInfo":
@@ -192,14 +196,18 @@ def _environment(api: "HfApi") -> dict[str, Any]:
     return {"FINETUNE_PRECISION": settings.read().precision} | another
 
 
-def submitted(store: Store, run: Run, job: Job, info: "JobInfo") -> Run:
-    """Record that a job has been started for a run, which now waits for its machine and for anyone who follows it."""
+def submitted(store: Store, run: Run, job: Job, info: "JobInfo") -> bool:
+    """Record that a job has been started for a run, which now waits for its machine and for anyone who follows it.
+
+    False if the run has gone meanwhile.
+    """
     job = job.model_copy(update={"id": info.id, "url": info.url, "submitted": time.time()})
     free = {"claimer": None, "claimer_started": None}
-    if store.move(run.id, "queued", only_from=("validating",), job=job.model_dump(), **free):
-        text = f"On Hugging Face Jobs, {job.flavor}, for {clock(job.seconds)} at most: {job.url}"
-        store.add_event(run.id, Log(text=text))
-    return store.run(run.id)
+    if not store.move(run.id, "queued", only_from=("validating",), job=job.model_dump(), **free):
+        return False
+    text = f"On Hugging Face Jobs, {job.flavor}, for {clock(job.seconds)} at most: {job.url}"
+    store.add_event(run.id, Log(text=text))
+    return True
 
 
 def _withdraw(store: Store, run: Run) -> None:

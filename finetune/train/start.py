@@ -326,12 +326,16 @@ def state_word(run: Run) -> str:
 def _refuse_used(run: Run) -> None:
     if run.state not in RESUMABLE or not used_up(run):
         return
+    from finetune.jobs import offered
+
     take = "Stop it to keep its adapter, download that" if run.state == "paused" else "Download its adapter or a bundle"
+    fix = [f"{take} on the Export tab, and train for longer on your own machine."]
+    fix += ["Or continue it from the Runs tab, on Hugging Face Jobs."] if offered() else []
     raise RunError(
         f"It was stopped {time_limit(run)}."
         if run.code == "timed_out"
         else f"It has used all its training time on this server ({run.seconds / 60:.3g} minutes).",
         where=run.id,
-        fix=f"{take} on the Export tab, and train for longer on your own machine.",
+        fix=" ".join(fix),
         code="minutes_used",
     )

@@ -86,7 +86,7 @@ def test_what_a_stranger_left_is_looked_at(
         place = tmp_path / str(number)
         place.mkdir()
         there = Repository.now(client(TOKEN), TOKEN, repo)
-        bring._fetch_checkpoint(run, there, "step-000004", place)
+        bring._fetch_checkpoint(store, run, there, "step-000004", place)
         return {file.name for file in (place / folder).iterdir()}
 
     names = fetched(dict(good), 0)

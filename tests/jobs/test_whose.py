@@ -6,13 +6,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from finetune import jobs, settings, train
+from finetune import jobs, owners, settings, train
+from finetune.chat import Engine
 from finetune.errors import ConfigError, FinetuneError, NotAllowed, RunError
-from finetune.jobs import account
+from finetune.jobs import account, follow
+from finetune.services import Services
 from finetune.store import Run, Store
 from tests.jobs import machines
 from tests.jobs.conftest import TOKEN, an_offer, the_job, to_end, until
 from tests.jobs.server import Hub
+
+OWNER, OFFER = "a" * 32, jobs.Offer(jobs.Flavor("cpu-upgrade", "", "", 0.0005), 1800)
 
 
 def whole_home() -> bytes:
@@ -52,15 +56,17 @@ def test_a_visitor_pays_for_their_own_job(
 ) -> None:
     """On a shared server the login of this machine is no help; after a restart the visitor has to come back."""
     monkeypatch.setenv("FINETUNE_SHARED", "1")
-    owner, mine = "a" * 32, jobs.Offer(jobs.Flavor("cpu-upgrade", "", "", 0.0005), 1800)
+    jobs.remember(OWNER, TOKEN)  # was here, and has signed out: that pays for nothing more
     with pytest.raises(NotAllowed, match="Sign in with Hugging Face first."):
-        send(mine, {"owner": owner})
-    run, supervisor = send(mine, {"owner": owner, "token": TOKEN}), train.Supervisor(store)
+        send(OFFER, {"owner": OWNER})
+    with pytest.raises(NotAllowed):
+        jobs.machines(OWNER)
+    run, supervisor = send(OFFER, {"owner": OWNER, "token": TOKEN}), train.Supervisor(store)
     account._logins.clear()  # the server was started anew
     supervisor.tick()
     assert "Sign in with Hugging Face to go on following the job" in (store.run(run.id).reason or "")
     assert store.run(run.id).state == "queued"
-    jobs.remember(owner, TOKEN)
+    jobs.remember(OWNER, TOKEN)
     ended = to_end(store, run, hub, supervisor=supervisor)
     assert (ended.state, ended.reason) == ("succeeded", None)
     there = {file.name for folder in train.run_folder(run.id).glob("checkpoints/*") for file in folder.iterdir()}
@@ -68,6 +74,83 @@ def test_a_visitor_pays_for_their_own_job(
     assert not there & {"optimizer.pt", "rng_state.pth", "training_args.bin", "scheduler.pt"}
     with pytest.raises(RunError, match="not resumed on a shared server"):
         train.resume(store, run.id)
+
+
+def test_only_so_many_logins_are_remembered(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visitors can be made up, each with a login that is theirs."""
+    monkeypatch.setattr(account, "MOST_LOGINS", 2)
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    for owner in "abac":
+        jobs.remember(owner * 32, TOKEN)
+    assert list(account._logins) == ["a" * 32, "c" * 32], "who was here last stays"
+    jobs.forget("a" * 32)
+    assert list(account._logins) == ["c" * 32]
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_who_deletes_everything_waits_for_no_job(
+    send: Callable[..., Run], hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch, signed_in: bool
+) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    hub.machine.clear()
+    send(OFFER, {"owner": OWNER, "token": TOKEN})
+    if not signed_in:
+        account._logins.clear()
+    owners.forget(Services(store, Engine()), OWNER)
+    assert (store.runs(), store.datasets(), account._logins) == ([], [], {})
+    assert list(settings.read().runs.glob("r*")) == []
+    if signed_in:
+        until(lambda: the_job(hub).stage == "CANCELED")
+    else:
+        assert the_job(hub).stage == "SCHEDULING", "nobody may cancel it; its time limit will end it"
+
+
+def test_what_was_deleted_while_it_was_sent_is_no_job(
+    send: Callable[..., Run], hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.jobs import submit
+
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    hub.machine.clear()
+    begin = submit._begin
+
+    def deleted(*arguments: object) -> object:
+        info = begin(*arguments)  # type: ignore[arg-type]
+        owners.forget(Services(store, Engine()), OWNER)
+        return info
+
+    monkeypatch.setattr(submit, "_begin", deleted)
+    with pytest.raises(RunError, match="There is no such run."):
+        send(OFFER, {"owner": OWNER, "token": TOKEN})
+    until(lambda: the_job(hub).stage == "CANCELED")
+    assert [name for name in hub.repos if "before-after" in name] == []
+
+
+def test_what_a_job_left_waits_until_there_is_room(
+    send: Callable[..., Run], hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    run, supervisor = send(OFFER, {"owner": OWNER, "token": TOKEN}), train.Supervisor(store)
+    monkeypatch.setenv("FINETUNE_MAX_OWNER_MB", "0.01")
+    said = until(lambda: store.run(run.id).reason, tick=supervisor.tick)
+    assert "that this server keeps for each visitor" in said
+    assert said.endswith("Delete data or runs that you no longer need.")
+    assert store.run(run.id).state == "running"
+    monkeypatch.delenv("FINETUNE_MAX_OWNER_MB")
+    ended = to_end(store, run, hub, supervisor=supervisor)
+    assert (ended.state, ended.reason) == ("succeeded", None)
+
+
+def test_a_job_is_not_waited_for_without_end(
+    send: Callable[..., Run], hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    run = send(OFFER, {"owner": OWNER, "token": TOKEN})
+    monkeypatch.setenv("FINETUNE_MAX_OWNER_MB", "0.01")
+    monkeypatch.setattr(follow, "FORGOTTEN", -1e6)
+    ended = to_end(store, run, hub)
+    assert (ended.state, ended.code) == ("failed", "job_lost")
+    assert f"It is in the private repository me/before-after-{run.id}." in (ended.reason or "")
 
 
 def test_the_login_of_another_account_does_not_end_a_run(send: Callable[..., Run], hub: Hub, store: Store) -> None:

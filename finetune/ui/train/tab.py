@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import train
+from finetune import jobs, train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, Services, known, owner
@@ -23,6 +23,7 @@ from finetune.ui.train.plan import Plan, minutes_of
 CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b><br>
 <span class='ba-masked'>The new run begins with its adapter. Data and settings may differ, but not the model, rank,
 alpha, rsLoRA, target modules and top layers.</span></div>"""
+NO_LIMIT = "A run on Hugging Face Jobs has only the time limit that you choose for it."
 SENDING = "<span class='ba-busy'></span> {{ line }}"
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
 
@@ -59,6 +60,7 @@ class TrainTab:
                 self.refused = gr.HTML(elem_id="not-started")
                 self.begin = gr.Button("Start training", variant="primary", elem_id="train")
                 if said := train.limits_of_server():
+                    said = " ".join((said, NO_LIMIT)) if jobs.offered() else said
                     gr.HTML(render("<p class='ba-stats'>{{ said }}</p>", said=said), elem_id="train-limits")
                 with gr.Accordion("More settings", open=False, elem_id="more-settings"):
                     with gr.Row():
@@ -107,8 +109,8 @@ class TrainTab:
         gr.on(
             changes,
             self._keep,
-            {*self.inputs.values()},
-            [self.kept, self.cards.preset, self.refused],
+            {*self.inputs.values(), *self.where.inputs, self.browser},
+            [self.kept, self.cards.preset, self.refused, self.where.price],
             trigger_mode="always_last",
             **QUIET,
         )
@@ -134,12 +136,13 @@ class TrainTab:
         }
 
     def _keep(self, values: dict[Any, Any]) -> Any:
-        """Remember the form in the browser, and say of which preset its settings are."""
+        """Remember the form in the browser, and say of which preset its settings are; the price of a job stays true."""
         try:
             config = self._config(values)
         except FinetuneError:  # half a number; it is refused, with its reason, when a run is to begin
             return gr.skip()
-        return {self.kept: config.changed(), self.cards.preset: self.cards.chosen(config), self.refused: ""}
+        chosen = {self.kept: config.changed(), self.cards.preset: self.cards.chosen(config)}
+        return chosen | {self.refused: "", self.where.price: self.where.said(values)}
 
     def restore(self, kept: Json | None) -> Any:
         """The form as this browser left it: an event's function, from `kept` to `inputs` and the preset."""

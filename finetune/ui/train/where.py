@@ -1,5 +1,6 @@
 """Where a run is trained: on this machine, or as a job on the visitor's own account at Hugging Face."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ PLACES = [("This machine", HERE), ("Hugging Face Jobs, on your own account", JOB
 ON_A_SPACE = gr.utils.get_space() is not None
 """There visitors sign in with their own account; elsewhere the login of this machine is used."""
 
+UNTIL_A_MACHINE = 3600
+"""Seconds that a job may wait for its machine: they count for how long a login has to last, not for its time limit."""
+
 ASKING = card(render("<span class='ba-busy'></span> Asking Hugging Face for its machines and prices."))
 
 
@@ -29,7 +33,7 @@ class Where:
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
         self._known: list[jobs.Flavor] = []
-        self.place = gr.Radio(PLACES, value=HERE, label="Where to train", elem_id="where")
+        self.place = gr.Radio(PLACES, value=HERE, label="Where to train", visible=jobs.offered(), elem_id="where")
         with gr.Column(visible=False, elem_id="job") as self.details:
             if ON_A_SPACE:
                 gr.LoginButton()
@@ -49,7 +53,7 @@ class Where:
         self.inputs = {self.place, self.flavor, self.limit}
 
     def listen(self, inputs: dict[str, gr.components.Component], plan: Plan) -> None:
-        """Say what a job costs at most, whenever that changes."""
+        """Say what a job costs at most, whenever that changes; where settings change, `said` is what to say."""
         self.settings, self.plan = inputs, plan
         asked = {*inputs.values(), *self.inputs, self.browser}
         shown = [self.details, self.flavor, self.price]
@@ -58,7 +62,7 @@ class Where:
         ).then(self._open, asked, shown, **QUIET)
         gr.on(
             [self.flavor.input, self.limit.submit, self.limit.blur],
-            self._price,
+            self.said,
             asked,
             self.price,
             trigger_mode="always_last",
@@ -78,12 +82,12 @@ class Where:
         choices = [(one.label, one.name) for one in self._known]
         return {
             self.flavor: gr.update(choices=choices, value=chosen),
-            self.price: self._price(values | {self.flavor: chosen}),
+            self.price: self.said(values | {self.flavor: chosen}),
         }
 
-    def _price(self, values: dict[Any, Any]) -> str:
-        """What is known of price and time before anything is started."""
-        if values[self.place] != JOBS or not self._known:
+    def said(self, values: dict[Any, Any]) -> str:
+        """What is known of price and time before anything is started; "" where no job is chosen."""
+        if values.get(self.place) != JOBS or not self._known:
             return ""
         try:
             record = self.services.chosen(known(values[self.browser]))
@@ -110,15 +114,23 @@ class Where:
 
         Raises:
             FinetuneError: why none is started (see `jobs.submit`); or its price was not shown yet.
+            ConfigError: the job could outlast the login, with which it leaves what it has learned.
         """
         state: Browser = known(values[self.browser])
         if not self._known:
             raise ConfigError("The price of a job was not shown yet.", fix="Choose where to train again.")
+        offer = self._offer(values)
+        if oauth and time.time() + UNTIL_A_MACHINE + offer.seconds > oauth.expires_at:
+            raise ConfigError(
+                "Your sign-in may expire before the job ends; it could not save its results then.",
+                where="Time limit",
+                fix="Choose a shorter time limit, or sign out and in again.",
+            )
         return jobs.submit(
             self.services.store,
             config,
             record,
-            self._offer(values),
+            offer,
             owner=owner(state),
             token=oauth.token if oauth else None,
             parent=parent,
