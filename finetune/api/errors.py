@@ -33,6 +33,7 @@ STATUS = {
     "evaluating": 409,
     "run_not_resumable": 409,
     "minutes_used": 409,
+    "run_elsewhere": 409,
     "disk_full": 500,
     "record_busy": 500,
 }
