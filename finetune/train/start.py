@@ -230,7 +230,6 @@ def resume(store: Store, run_id: str) -> None:
         'queued'
     """
     run = store.run(run_id)
-    _refuse_used(run)
     if run.job and run.owner != "local":
         raise RunError(
             "A run on Hugging Face Jobs is not resumed on a shared server.",
@@ -238,6 +237,7 @@ def resume(store: Store, run_id: str) -> None:
             fix="Start another that continues it.",
             code="run_elsewhere",
         )
+    _refuse_used(run)
     again = store.move(
         run_id,
         "queued",
