@@ -301,6 +301,12 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
 
 
+def _deploy_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import space
+
+    space.arguments(parser)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -331,5 +337,6 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         _import_arguments,
     ),
     "serve": ("Start the web app and the OpenAI-compatible API.", _serve_arguments),
+    "deploy": ("Make or update a Hugging Face Space of your own from this checkout.", _deploy_arguments),
 }
 """Every verb, in the order of the journey: what it does, and the function that adds its arguments."""

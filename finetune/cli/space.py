@@ -1,0 +1,55 @@
+"""The verb `deploy`: says what would be done and what it costs, asks, and does it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from finetune.cli.check import Answer, log
+from finetune.errors import ConfigError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What `deploy` takes."""
+    parser.set_defaults(verb=deploy)
+    parser.add_argument("repo", help="the Space: owner/name, or just a name in your own namespace")
+    parser.add_argument(
+        "--hardware",
+        metavar="FLAVOR",
+        help="cpu-basic, cpu-upgrade, zero-a10g, t4-small, …; default: cpu-basic for a new Space, else what it has",
+    )
+    parser.add_argument("--private", action="store_true", help="make a new Space private; default: public")
+    parser.add_argument("--yes", action="store_true", help="do not ask before anything is changed")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="update the Space even if it has other work, replacing files of the same name",
+    )
+
+
+def deploy(options: argparse.Namespace) -> Answer:
+    """`deploy OWNER/NAME`: exit 0 if the Space was made or updated, 1 if the answer was no."""
+    from finetune.deploy import Deployment
+
+    asked = Deployment(options.repo, Path.cwd(), options.hardware, options.private, options.replace)
+    terminal = sys.stdin is not None and sys.stdin.isatty() and not options.json
+    if not options.yes and not terminal:
+        raise ConfigError(
+            "There is nobody to ask whether this may cost what it costs.",
+            where="--yes",
+            fix="Run it in a terminal without --json, or add --yes.",
+            code="usage",
+        )
+    for sentence in asked.look():
+        log(sentence)
+    if not options.yes and not _agreed():
+        log("Nothing was changed.")
+        return 1, {"space": None}
+    address = asked.carry_out(log)
+    log("It is being built; its page shows how far that is.")
+    print(address)
+    return 0, {"space": address, "hardware": options.hardware, "private": options.private}
+
+
+def _agreed() -> bool:
+    log("Go on? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
