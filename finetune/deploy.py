@@ -48,7 +48,6 @@ RESTARTS = "It is built anew and restarts: data, runs and models on its own disk
 FREE = "cpu-basic"
 ZERO = "zero-a10g"
 PRICES = "huggingface.co/pricing#spaces"
-ZERO_DOCS = "huggingface.co/docs/hub/spaces-zerogpu"
 
 
 @dataclass
@@ -94,8 +93,10 @@ class Deployment:
         said = [f"A new {kind} Space, {self.repo}, {with_files}."]
         if self._there:
             said = [f"The {kind} Space {self.repo} is updated {with_files}.", RESTARTS]
+        if self._gone:
+            said.append(f"Deleted there, as the app has it no more: {_listed(self._gone)}.")
         if self._untracked:
-            said.append(f"Git does not track {len(self._untracked)} more ({self._untracked[0]} …): they stay here.")
+            said.append(f"Stays here, as git does not track it: {_listed(self._untracked)}.")
         if self._there is None or self.hardware:
             said.append(price(api, self.hardware or FREE))
         else:
@@ -106,7 +107,7 @@ class Deployment:
         """The Space, if there is one of this name; which of its files are leftovers is noted.
 
         Raises:
-            RunError: it holds other work, is no Gradio Space, or is public where a private one was asked for.
+            RunError: it holds other work, or is public where a private one was asked for.
         """
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -192,6 +193,17 @@ class Deployment:
         raise trouble
 
 
+def _listed(names: list[str]) -> str:
+    """The first of them, and how many there are.
+
+    Example:
+        >>> _listed(["finetune/old.py", "finetune/older.py", "sample_data/a.csv", "sample_data/b.csv"])
+        'finetune/old.py, finetune/older.py, sample_data/a.csv and 1 more'
+    """
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
+
+
 def app_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The files that the app needs, by their name in the Space; and those that would be, but that git does not track.
 
@@ -274,8 +286,8 @@ def price(api: "HfApi", hardware: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     if hardware == ZERO:
-        return f"{ZERO} (ZeroGPU) has no price by the hour; who may have one, and the daily minutes: {ZERO_DOCS}"
-    known = [one.value for one in SpaceHardware]
+        raise ConfigError("The app does not run on ZeroGPU yet.", where=ZERO, fix=f"Use {FREE}.", code="no_hardware")
+    known = [one.value for one in SpaceHardware if one != ZERO]
     try:
         offered = {one.name: one for one in api.list_spaces_hardware()}
     except (HfHubHTTPError, httpx2.HTTPError, KeyError, TypeError, ValueError):
@@ -285,7 +297,7 @@ def price(api: "HfApi", hardware: str) -> str:
         raise ConfigError(
             "The Hub has no such hardware for Spaces.",
             where=hardware[:60],
-            fix=f"Choose from: {', '.join([*offered, ZERO] if offered else known)}.",
+            fix=f"Choose from: {', '.join(offered or known)}.",
             code="no_hardware",
         )
     if one is None:
@@ -294,7 +306,7 @@ def price(api: "HfApi", hardware: str) -> str:
     if not one.unit_cost_micro_usd:
         return (
             f"{named}: free by the hour, says the Hub. A new Gradio Space on free hardware needs a subscription (PRO, "
-            f"Team or Enterprise); without one, {ZERO} (ZeroGPU) may be had: {ZERO_DOCS}"
+            "Team or Enterprise)."
         )
     by = {"minute": 60, "second": 3600, "hour": 1}.get(one.unit_label)
     cost = f"${one.unit_cost_usd * by:.2f} an hour" if by else f"${one.unit_cost_usd:g} per {one.unit_label}"
@@ -314,8 +326,8 @@ def _payment(error: Exception, repo: str, token: str) -> RunError | None:
     return RunError(
         f"The account does not have what this needs{f' (the Hub: {said})' if said else ''}.",
         where=repo,
-        fix=f"Free hardware needs a subscription, paid hardware a payment method and credits: {PRICES}. "
-        f"Without either, --hardware {ZERO} may be had: {ZERO_DOCS}. Nothing was uploaded.",
+        fix=f"Free hardware needs a subscription, paid hardware a payment method and credits: {PRICES}. Nothing was "
+        "uploaded.",
         code="hub_payment",
     )
 

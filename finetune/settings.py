@@ -89,6 +89,17 @@ def read() -> Settings:
     )
 
 
+def forgets(home: Path) -> bool:
+    """Whether a restart loses what is in this folder: on a Space, unless storage of its own is mounted there.
+
+    Example:
+        >>> forgets(Path("/data/before-and-after"))    # on a Space with a bucket at /data
+        False
+    """
+    places = (home, *home.parents[:-1])  # the last is the root of the container itself
+    return bool(os.environ.get("SPACE_ID")) and not any(place.is_mount() for place in places)
+
+
 def port() -> int | None:
     """The port that the environment names. Gradio would serve on the next one if it is taken, and cannot even be
     imported if it is none.

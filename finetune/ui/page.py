@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from finetune.services import Browser, Services, browser_secret, known
-from finetune.ui import address, answers, tools
+from finetune.ui import address, answers, space, tools
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
@@ -73,6 +73,8 @@ class Page:
         with gr.Row(elem_id="header"):
             gr.HTML(HEADER)
             door.switch()
+        if said := space.notices():
+            gr.HTML(said, elem_id="notices")
         self.status = Status(services, self.browser)
         self._draw()
         self._keep_fresh()
@@ -203,6 +205,7 @@ class Page:
         for button, here, tab, there in (
             (self.train.go, self.train, "chat", self.chat),
             (self.train.judge, self.train, "results", self.results),
+            (self.train.take, self.train, "export", self.export),
             (self.chat.judge, self.chat, "results", self.results),
             (self.results.talk, self.results, "chat", self.chat),
             (self.results.take, self.results, "export", self.export),
