@@ -7,27 +7,32 @@ point to 127.0.0.1 (DNS rebinding). Neither attack can forge the `Host` and `Ori
 - a request with an origin must come from this server's own page;
 - requests that change anything must be JSON or a file upload, which a cross-site form cannot send without a CORS
   preflight (`Content-Type`);
-- a body is measured while it arrives, and refused once it is too large, too slow or has too many entries.
+- a body is measured while it arrives, and refused once it is too large, too slow or has too many entries or files;
+- a network address that sends too many requests is told to wait.
 
 This is a plain ASGI middleware, because it must see aborted uploads, which Starlette's `BaseHTTPMiddleware` hides.
 """
 
 import contextlib
 import ipaddress
+import math
 import os
 import re
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
-from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from finetune.ui.languages import said
+from finetune import visitor
+from finetune.bodies import boundary, counted, refused, replay, too_large, whole
+from finetune.pace import Pace
+from finetune.quota import SPARE
 
 BODY_BYTES = 4 * 2**20
 """Largest body in bytes, except for uploads: a pasted table, a long conversation."""
@@ -40,14 +45,6 @@ PARTS = re.compile(r"/(v1|openai|openai/v1)/uploads/[^/]+/parts")
 
 CLOSED = ("/gradio_api/dev/reload",)
 """Routes that are disabled. This one is for developing Gradio pages, and polls files twenty times per second."""
-
-MAX_PAUSE = 30.0
-"""Most seconds between two parts of a body."""
-
-ENTRIES = 20_000
-"""Most entries (brackets and commas) of a JSON body; two thousand text messages have a third of that."""
-
-STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
@@ -67,14 +64,15 @@ class Guard:
     """The checks, as a middleware around an ASGI app.
 
     On a `shared` server every host name is answered, and the Hub's page may frame a Space. `max_upload` is the
-    largest upload in bytes, all its files together.
+    largest upload in bytes, all its files together; `per_minute` the most changing requests of one address.
 
     Example:
         >>> Guard(app, shared=False, max_upload=100 * 2**20)
     """
 
-    def __init__(self, app: ASGIApp, *, shared: bool, max_upload: int):
-        self.app, self.shared, self.max_upload = app, shared, max_upload
+    def __init__(self, app: ASGIApp, *, shared: bool, max_upload: int, per_minute: float | None = None):
+        self.app, self.shared, self.max_upload, self.per_minute = app, shared, max_upload, per_minute
+        self.pace = Pace()
         ancestors = "'self' https://huggingface.co" if shared else "'self'"
         self.headers = {**HEADERS, "Content-Security-Policy": POLICY.format(ancestors)}
 
@@ -86,11 +84,16 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers, sender = Headers(scope=scope), self._with_headers(send)
+        headers, client = Headers(scope=scope), scope.get("client")
+        with visitor.at(visitor.of_request(client[0] if client else "", headers)):
+            await self._answer(scope, headers, receive, send)
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        sender = self._with_headers(send)
         path = scope["path"].rstrip("/")
         uploads = scope["method"] == "POST" and (path in UPLOADS or bool(PARTS.fullmatch(path)))
         limit = self.max_upload if uploads else BODY_BYTES
-        refusal = self._refusal(scope, headers, uploads, limit)
+        refusal = self._refusal(scope, headers, uploads, limit) or self._busy(scope["method"], uploads, limit)
         if not refusal and not uploads and scope["method"] not in READS:
             body = await whole(receive, limit)
             refusal, receive = (body, receive) if isinstance(body, Response) else (None, replay(body, receive))
@@ -98,7 +101,7 @@ class Guard:
             await refusal(scope, receive, sender)
             return
         try:
-            await self.app(scope, counted(receive, limit) if uploads else receive, sender)
+            await self.app(scope, counted(receive, limit, boundary(headers)) if uploads else receive, sender)
         except RuntimeError as error:  # Gradio raises "404" into a stream it has begun, when its page has gone
             if not isinstance(error.__cause__, HTTPException):
                 raise
@@ -126,6 +129,17 @@ class Guard:
             return refused(415, "wrong_content_type", f"The body must be sent as {wanted}.")
         return None
 
+    def _busy(self, method: str, uploads: bool, limit: int) -> Response | None:
+        """Refuse what a shared server has no room for: one address's loop, a file that would fill the disk."""
+        if self.per_minute is not None and method not in READS:
+            turn = self.pace.take(visitor.address(), self.per_minute)
+            if not turn.allowed:
+                said = f"More than {turn.most:,} requests in a minute came from your network address. Wait a little."
+                return refused(429, "too_many_requests", said, {"Retry-After": str(math.ceil(turn.next))})
+        if self.shared and uploads and shutil.disk_usage(tempfile.gettempdir()).free < limit + SPARE:
+            return refused(507, "disk_full", "The server's disk is nearly full. Try again later.")
+        return None
+
     def _with_headers(self, send: Send) -> Send:
         async def sender(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -135,70 +149,6 @@ class Guard:
             await send(message)
 
         return sender
-
-
-async def whole(receive: Receive, limit: int) -> bytes | Response:
-    """The whole body, or the response that refuses it: too large, too slow, or too many entries.
-
-    Four megabytes of ``[[],[],…`` become two hundred of Python objects, and parsing them blocks all other requests.
-    """
-    body, more = bytearray(), True
-    try:
-        while more:
-            with fail_after(MAX_PAUSE):
-                message = await receive()
-            if message["type"] == "http.disconnect":  # nobody receives it, but half a request must not be handled
-                return refused(400, "broken_off", "The request was aborted.")
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > limit:
-                return refused(413, "too_large", too_large(limit, uploads=False))
-    except TimeoutError:
-        return refused(408, "too_slow", "The request did not arrive in time.")
-    outside = STRING.sub(b"", body)
-    if sum(map(outside.count, (b"[", b"{", b","))) > ENTRIES:
-        return refused(413, "too_many_entries", f"The request has more than {ENTRIES:,} entries.")
-    return bytes(body)
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns the body already read, then the client's later messages."""
-    first = True
-
-    async def again() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return again
-
-
-def counted(receive: Receive, limit: int) -> Receive:
-    """A `receive` for uploads that raises if they exceed `limit` bytes, are aborted or stall.
-
-    It raises the one exception after which Gradio's upload parser cleans up. After any other, even a disconnect, the
-    partial files would stay in the temporary folder for ever.
-    """
-    taken, more = 0, True
-
-    async def counting() -> Message:
-        nonlocal taken, more
-        try:
-            with fail_after(MAX_PAUSE if more else None):
-                message = await receive()
-        except TimeoutError as error:
-            raise MultiPartException("The upload stalled.") from error
-        if message["type"] == "http.request":
-            taken, more = taken + len(message.get("body", b"")), message.get("more_body", False)
-            if taken > limit:
-                raise MultiPartException(too_large(limit, uploads=True))
-        elif more:
-            raise MultiPartException("The upload was aborted.")
-        return message
-
-    return counting
 
 
 def cross_site(method: str, path: str, headers: Headers) -> bool:
@@ -260,16 +210,3 @@ def sweep(folder: str) -> None:
         with contextlib.suppress(OSError):  # another server of this user may be sweeping too
             if part.is_file() and time.time() - part.stat().st_mtime > AN_HOUR:
                 part.unlink()
-
-
-def too_large(limit: int, uploads: bool) -> str:
-    """The message; Gradio's upload answers 413 if it contains "maximum allowed size"."""
-    said = f"This is larger than the maximum allowed size of {limit / 2**20:,.0f} MiB."
-    return said if uploads else f"{said} Upload larger data as a file."
-
-
-def refused(status: int, code: str, message: str) -> Response:
-    """A refusal in a format that both FastAPI's clients (the page) and OpenAI's can read."""
-    told = said(message)
-    error = {"message": told, "type": "invalid_request_error", "param": None, "code": code}
-    return JSONResponse({"detail": told, "error": error}, status_code=status)

@@ -26,6 +26,8 @@ RESULTS = f"{FILE}results-"
 """Begins the id of the file with a run's metrics; the rest is the run's id."""
 
 KEY = "sk-ba-"
+RECOVERY = "recover-"
+"""Begins the key with which another browser becomes the same owner."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Ledger:
         runs = {run.id: run for run in self.store.runs(owner=owner)}
         begun = {row["run"] for row in rows}
         jobs = [_job(row) for row in rows if row["run"] is None or row["run"] in runs]
-        jobs += [job_of(run) for run in runs.values() if run.id not in begun]
+        jobs += [job_of(run) for run in runs.values() if run.id not in begun and run.sweep is None]
         return sorted(jobs, key=lambda job: job.created, reverse=True)
 
     def job(self, owner: str, job_id: str) -> Job | None:
@@ -147,7 +149,7 @@ class Ledger:
         if row and run_id is None:
             return _job(row)
         runs = {run.id: run for run in self.store.runs(owner=owner)}
-        if taken or run_id not in runs:
+        if taken or run_id not in runs or runs[run_id].sweep:
             return None
         return _job(row) if row else job_of(runs[run_id])
 
@@ -183,17 +185,41 @@ class Ledger:
 
     def new_key(self, owner: str) -> str:
         """A key for this owner, instead of the one before. Only its hash is kept: it can be shown just once."""
-        key = f"{KEY}{secrets.token_hex(24)}"
-        with self.store.writing() as db:
-            db.execute("DELETE FROM keys WHERE owner=?", (owner,))
-            db.execute("INSERT INTO keys VALUES (?,?,?)", (_hash(key), owner, time.time()))
-        return key
+        return self._new("keys", KEY, owner)
 
     def owner_of(self, key: str) -> str | None:
         """Whose key this is."""
+        return self._owner("keys", key)
+
+    def new_recovery(self, owner: str) -> str:
+        """A key with which another browser becomes this owner, instead of the one before; kept as `new_key`'s."""
+        return self._new("recovery", RECOVERY, owner)
+
+    def recovered(self, key: str) -> str | None:
+        """Whom this recovery key makes of a browser."""
+        return self._owner("recovery", key)
+
+    def _new(self, table: str, prefix: str, owner: str) -> str:
+        key = f"{prefix}{secrets.token_hex(24)}"
+        with self.store.writing() as db:
+            db.execute(f"DELETE FROM {table} WHERE owner=?", (owner,))
+            db.execute(f"INSERT INTO {table} VALUES (?,?,?)", (_hash(key), owner, time.time()))
+        return key
+
+    def _owner(self, table: str, key: str) -> str | None:
         with self.store.reading() as db:
-            row = db.execute("SELECT owner FROM keys WHERE sha256=?", (_hash(key),)).fetchone()
+            row = db.execute(f"SELECT owner FROM {table} WHERE sha256=?", (_hash(key),)).fetchone()
         return row["owner"] if row else None
+
+    # Forgetting
+
+    def forget(self, owner: str) -> list[str]:
+        """Delete an owner's jobs, files and keys; the ids of the files, whose bytes are still there."""
+        with self.store.writing() as db:
+            files = [row["id"] for row in db.execute("SELECT id FROM uploads WHERE owner=?", (owner,))]
+            for table in ("jobs", "uploads", "keys", "recovery"):
+                db.execute(f"DELETE FROM {table} WHERE owner=?", (owner,))
+        return files
 
 
 def key_in(headers: Mapping[str, str]) -> str:

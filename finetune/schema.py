@@ -85,6 +85,14 @@ CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NO
     "ALTER TABLE runs ADD COLUMN lineage TEXT;",
     # A run began without a setting that came later, whatever its default is today.
     "UPDATE runs SET config = json_insert(config, '$.base_kl', 0.0);",
+    "ALTER TABLE runs ADD COLUMN sweep REAL;",
+    """
+ALTER TABLE runs ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN address TEXT NOT NULL DEFAULT '';
+CREATE TABLE server (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT INTO server SELECT 'turns', COALESCE(MAX(turn), 0) FROM runs;
+CREATE TABLE recovery (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
+""",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -129,6 +137,8 @@ class Ancestor(Record):
 class Facts(BaseModel):
     """What was counted in a dataset, and how it was brought. Fields of a later version are left alone.
 
+    `kind` is what its rows teach (`data.Example.kind`), which decides how a run is trained on them.
+
     `counted` is what a bundle says of rows that were counted elsewhere; they may have `stayed` there.
     `parts` are the files of a mix, with their shares (`data.mix`).
     `edited` counts what the last edits of a version did (`data.edits.Counts`).
@@ -137,6 +147,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: str | None = None
+    kind: Literal["answers", "pairs", "ratings"] = "answers"
     rows: int | None = None
     accepted: int | None = None
     system: str | None = None
@@ -190,8 +201,11 @@ class Run:
     `tries` those that died without getting any further. The worker counts `beat` up while it lives,
     and keeps `seconds` of work (by a clock that nobody can set) and `memory`, its peak in bytes, beside it.
     `claimer` is the supervisor that is starting a worker; `pid` the worker, once it has begun.
+    `turn` is the server's count of turns when it last got one, `joined` when it last began to wait (`limits`).
+    `address` marks the network address that it was started from (`visitor.mark`).
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
+    `sweep` are the minutes of one that looks for good settings (`train.sweep`); None for one that trains an adapter.
     """
 
     id: str
@@ -221,6 +235,9 @@ class Run:
     memory: int = 0
     split: Json | None = None
     lineage: tuple[Ancestor, ...] = ()
+    sweep: float | None = None
+    joined: int = 0
+    address: str = ""
 
     @property
     def parent(self) -> str | None:
@@ -317,6 +334,11 @@ def append(db: sqlite3.Connection, run_id: str, data: EventData) -> int:
 
 
 def delete_run(db: sqlite3.Connection, run_id: str) -> None:
-    """Delete a run with its events and votes."""
+    """Delete a run with its events and votes. What its owner has waiting is not owed a turn the sooner for that."""
+    db.execute(
+        "UPDATE runs SET turn=MAX(turn, (SELECT turn FROM runs WHERE id=?1))"
+        " WHERE state='queued' AND owner=(SELECT owner FROM runs WHERE id=?1)",
+        (run_id,),
+    )
     for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")):
         db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))

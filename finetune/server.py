@@ -2,6 +2,7 @@
 
 import os
 import resource
+import secrets
 import threading
 from typing import Any
 
@@ -55,7 +56,7 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     where = settings.read()
     _more_files()
     store = Store(where.home)
-    services = Services(store, Engine(chat_engine.of_settings(store)))
+    services = Services(store, Engine(chat_engine.of_settings(store)), _admin_key() if where.shared else "")
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
@@ -82,6 +83,13 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         gr.close_all(verbose=False)
 
 
+def _admin_key() -> str:
+    """A key for the operator's view, printed for whoever starts the server; each start has another."""
+    key = secrets.token_urlsafe(18)
+    print(f"Key of the operator's view, at the end of the page: {key}", flush=True)
+    return key
+
+
 def _cannot_listen(named: str) -> ConfigError:
     return ConfigError(
         "The server cannot listen on this address: the port is taken or invalid.",
@@ -96,7 +104,7 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
     from finetune.api import routes
 
     most = where.max_upload_mb * 2**20
-    guard = Middleware(Guard, shared=where.shared, max_upload=most + UPLOAD_FRAME)
+    guard = Middleware(Guard, shared=where.shared, max_upload=most + UPLOAD_FRAME, per_minute=where.requests_per_minute)
     return {
         "blocked_paths": [str(where.home)],
         "max_file_size": most,

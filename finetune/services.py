@@ -23,10 +23,11 @@ Browser = Json | None
 
 @dataclass(frozen=True)
 class Services:
-    """The store, and the one chat engine of this process."""
+    """The store, and the one chat engine of this process; `admin` opens the operator's view ("": there is none)."""
 
     store: Store
     engine: Engine
+    admin: str = ""
 
     @cached_property
     def trials(self) -> Trials:
@@ -87,12 +88,3 @@ def known(browser: Browser) -> Json:
     if isinstance(browser, dict) and OWNER.fullmatch(str(browser.get("owner"))):
         return {"dataset": None, "run": None, **browser}
     return {"owner": secrets.token_hex(16), "dataset": None, "run": None}
-
-
-def browser_secret() -> str:
-    """The key that encrypts the browsers' state; stored, so that it survives a restart."""
-    path = settings.read().home / "browser-secret"
-    if not path.exists():
-        path.write_text(secrets.token_hex(16), encoding="ascii")
-        path.chmod(0o600)
-    return path.read_text(encoding="ascii").strip()

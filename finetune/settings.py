@@ -7,6 +7,12 @@
 | `FINETUNE_MAX_UPLOAD_MB` | maximum total size of one upload, in MB                         | 2048, shared: 100   |
 | `FINETUNE_MAX_MODEL_GB`  | largest model downloaded from the Hub, in GB                    | none, shared: 3     |
 | `FINETUNE_MAX_MINUTES`   | maximum training time of a run, in minutes, excluding pauses      | none, shared: 30    |
+| `FINETUNE_MAX_STEPS`     | maximum number of training steps of a run                       | none, shared: 2000  |
+| `FINETUNE_MAX_OWNER_MB`  | maximum disk space of a visitor's data and runs, in MB          | none, shared: 1000  |
+| `FINETUNE_RUNS_PER_ADDRESS` | maximum number of active runs from one network address       | none, shared: 12    |
+| `FINETUNE_REQUESTS_PER_MINUTE` | maximum number of requests (no reads) of one address a minute | none, shared: 1500 |
+| `FINETUNE_KEEP_DATA_HOURS` | hours after which data that no run uses is deleted            | none, shared: 24    |
+| `FINETUNE_KEEP_RUNS_HOURS` | hours after which a run that has ended is deleted             | none, shared: 72    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
 | `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
 | `FINETUNE_API_PER_MINUTE` | maximum number of requests to the API per key and minute       | none, shared: 120   |
@@ -18,6 +24,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from finetune.errors import ConfigError
 
@@ -41,6 +48,12 @@ class Settings:
     api_model: str = ""
     api_per_minute: float | None = None
     precision: str = "auto"
+    max_steps: int | None = None
+    max_owner_mb: float | None = None
+    runs_per_address: int | None = None
+    requests_per_minute: float | None = None
+    keep_data_hours: float | None = None
+    keep_runs_hours: float | None = None
 
     @property
     def models(self) -> Path:
@@ -86,6 +99,12 @@ def read() -> Settings:
         api_per_minute=_amount("FINETUNE_API_PER_MINUTE", 120.0 if shared else None),
         api_model=os.environ.get("FINETUNE_API_MODEL", "").strip(),
         precision=_one_of("FINETUNE_PRECISION", PRECISIONS),
+        max_steps=_number("FINETUNE_MAX_STEPS", 2000 if shared else None),
+        max_owner_mb=_amount("FINETUNE_MAX_OWNER_MB", 1000.0 if shared else None),
+        runs_per_address=_number("FINETUNE_RUNS_PER_ADDRESS", 12 if shared else None),
+        requests_per_minute=_amount("FINETUNE_REQUESTS_PER_MINUTE", 1500.0 if shared else None),
+        keep_data_hours=_amount("FINETUNE_KEEP_DATA_HOURS", 24.0 if shared else None),
+        keep_runs_hours=_amount("FINETUNE_KEEP_RUNS_HOURS", 72.0 if shared else None),
     )
 
 
@@ -127,12 +146,17 @@ def _one_of(name: str, choices: tuple[str, ...]) -> str:
     return text
 
 
-def _number(name: str, default: int) -> int:
+@overload
+def _number(name: str, default: int) -> int: ...
+@overload
+def _number(name: str, default: int | None) -> int | None: ...
+def _number(name: str, default: int | None) -> int | None:
     text = os.environ.get(name, "")
     if not text:
         return default
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{text!r} is not a whole number above 0.", where=name, fix=f"Unset it to use {default}.")
+        fix = "Unset it for no limit." if default is None else f"Unset it to use {default}."
+        raise ConfigError(f"{text!r} is not a whole number above 0.", where=name, fix=fix)
     return int(text)
 
 

@@ -23,8 +23,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finetune import schema
-from finetune.errors import ConfigError, NotAllowed, RunError
+from finetune import limits, schema
+from finetune.errors import ConfigError, RunError
+from finetune.limits import Most
 from finetune.records import Json
 from finetune.schema import (
     ACTIVE,
@@ -223,7 +224,8 @@ class Store:
         name: str,
         dataset: str,
         config: Json,
-        most: int | None = None,
+        most: Most = Most(),  # noqa: B008 - it cannot be changed
+        address: str = "",
         beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
         **more: Any,
     ) -> Run:
@@ -232,16 +234,16 @@ class Store:
         What is written `beside` it is there with it, or neither is.
 
         Raises:
-            NotAllowed: the owner has `most` active runs already.
+            NotAllowed: the owner, or the address, has `most` active runs already.
             RunError: the dataset was deleted meanwhile.
         """
         run_id = new_id("r")
         with self._write() as db:
-            _refuse_more(db, owner, most)
+            limits.refuse_more(db, owner, address, most)
             if db.execute("SELECT 1 FROM datasets WHERE id=?", (dataset,)).fetchone() is None:
                 raise no_dataset(dataset)
             begun = {"owner": owner, "name": name, "dataset": dataset, "config": config, "created": time.time()}
-            names, values = schema.columns(begun | {"state": "validating"} | more)
+            names, values = schema.columns(begun | {"state": "validating", "address": address} | more)
             places = schema.marks((run_id, *values))
             db.execute(f"INSERT INTO runs (id{names.replace('=?', '')}) VALUES ({places})", (run_id, *values))
             schema.append(db, run_id, State(state="validating"))
@@ -295,7 +297,7 @@ class Store:
         *,
         only_from: tuple[str, ...],
         attempt: int | None = None,
-        most: int | None = None,
+        most: Most = Most(),  # noqa: B008
         **fields: Any,
     ) -> bool:
         """Change a run's state, once: False when it is not in `only_from` (or not at `attempt`) any more.
@@ -305,7 +307,7 @@ class Store:
 
         Raises:
             ValueError: no run may change like this (see `schema.CHANGES`); a mistake of ours.
-            NotAllowed: it would change, but its owner has `most` active runs already.
+            NotAllowed: it would change, but its owner, or its address, has `most` active runs already.
         """
         if illegal := [state for state in only_from if to not in CHANGES[state]]:
             raise ValueError(f"a run never goes from {illegal[0]} to {to}")
@@ -318,8 +320,10 @@ class Store:
                 (to, *values, run_id, *only_from, *([] if attempt is None else [attempt])),
             ).rowcount
             if changed:
-                owner = db.execute("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()[0]
-                _refuse_more(db, owner, most, itself=1)  # raising takes the change back
+                owner, address = db.execute("SELECT owner, address FROM runs WHERE id=?", (run_id,)).fetchone()
+                limits.refuse_more(db, owner, address, most, itself=1)  # raising takes the change back
+                if to == "queued":
+                    limits.join(db, run_id)
                 schema.append(db, run_id, State(state=to, code=fields.get("code"), reason=fields.get("reason")))
         return bool(changed)
 
@@ -340,25 +344,20 @@ class Store:
     def claim(self, limit: int, claimer: int, claimer_started: float, only: str | None = None) -> Run | None:
         """Take the next queued run into `running`, unless `limit` runs are running already; None when there is none.
 
-        Next is the oldest run of the owner who has waited longest for a turn, or the one that `only` names.
+        Next is the run whose turn it is (`finetune.limits`), or the one that `only` names.
         """
         with self._write() as db:
             if db.execute("SELECT COUNT(*) FROM runs WHERE state='running'").fetchone()[0] >= limit:
                 return None
-            row = db.execute(
-                "SELECT id FROM runs WHERE state='queued' AND id=COALESCE(?, id) ORDER BY"
-                " (SELECT MAX(turn) FROM runs AS theirs WHERE theirs.owner=runs.owner), rowid LIMIT 1",
-                (only,),
-            ).fetchone()
-            if row is None:
+            if (run_id := limits.next_run(db, only)) is None:
                 return None
             db.execute(
                 "UPDATE runs SET state='running', started=COALESCE(started, ?), attempt=attempt+1, pid=NULL,"
-                " pid_started=NULL, claimer=?, claimer_started=?, turn=(SELECT MAX(turn)+1 FROM runs) WHERE id=?",
-                (time.time(), claimer, claimer_started, row["id"]),
+                " pid_started=NULL, claimer=?, claimer_started=?, turn=? WHERE id=?",
+                (time.time(), claimer, claimer_started, limits.next_turn(db), run_id),
             )
-            schema.append(db, row["id"], State(state="running"))
-        return self.run(row["id"])
+            schema.append(db, run_id, State(state="running"))
+        return self.run(run_id)
 
     def take(self, run_id: str, attempt: int, pid: int, pid_started: float) -> bool:
         """The worker of this attempt says who it is; False when the run has gone on without it."""
@@ -466,14 +465,3 @@ def no_run(run_id: str) -> RunError:
     """Said of a missing run, and in the same words of somebody else's."""
     gone = "It may have been deleted: choose one from the list of runs."
     return RunError("There is no such run.", where=_text(run_id), fix=gone, code="run_unknown")
-
-
-def _refuse_more(db: sqlite3.Connection, owner: str, most: int | None, itself: int = 0) -> None:
-    """Within the transaction that makes a run active, so that of two at once one is refused."""
-    active = f"SELECT COUNT(*) FROM runs WHERE owner=? AND state IN ({schema.marks(ACTIVE)})"
-    if most is not None and db.execute(active, (owner, *ACTIVE)).fetchone()[0] - itself >= most:
-        raise NotAllowed(
-            f"You already have {most} runs waiting or running here.",
-            fix="Wait for one to end, or stop one.",
-            code="too_many_runs",
-        )

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +120,8 @@ class Trials:
                 run = before.run if before and goes_on else None
                 self._write(record, Trial(model=model, began=time.time(), run=run))
                 going = self._going[record.id] = _Going(threading.Event())
-                threading.Thread(target=self._work, args=(record, owner, going), daemon=True, name="trial").start()
+                work, given = copy_context().run, (self._work, record, owner, going)  # for the visitor's address
+                threading.Thread(target=work, args=given, daemon=True, name="trial").start()
         return record
 
     def stop(self, owner: str) -> None:

@@ -6,18 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from anyio import run, sleep
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
-from finetune import guard
 from finetune.guard import BODY_BYTES, Guard, is_loopback, same_site, sweep
 
 UPLOAD_BYTES = 10_000
@@ -194,31 +190,6 @@ def test_commas_and_brackets_within_texts_are_text() -> None:
 def test_only_uploads_may_be_as_large_as_uploads(path: str) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert client().post(path, headers=headers, content=b"x" * 5_000).status_code == 415
-
-
-def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_PAUSE", 0.05)
-
-    async def silent() -> Message:
-        await sleep(5)
-        return {"type": "http.request"}
-
-    answer = run(guard.whole, silent, 100)
-    assert isinstance(answer, Response)
-    assert answer.status_code == 408
-    with pytest.raises(MultiPartException, match="stalled"):
-        run(guard.counted(silent, 100))
-
-
-def test_half_a_request_is_never_handed_on() -> None:
-    parts: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
-
-    async def receive() -> Message:
-        return parts.pop(0)
-
-    answer = run(guard.whole, receive, 100)
-    assert isinstance(answer, Response)
-    assert answer.status_code == 400
 
 
 def test_what_only_developers_of_pages_need_is_closed() -> None:

@@ -35,7 +35,7 @@ def test_links_and_pictures_exist() -> None:
 
 
 def test_the_readme_is_short_and_its_tree_names_every_room() -> None:
-    assert len(README.split("---\n", 2)[2].splitlines()) <= 122, "without what configures a Space"
+    assert len(README.splitlines()) <= 135
     rooms = {path.name for path in (ROOT / "finetune").iterdir() if path.is_dir() and not path.name.startswith("__")}
     assert {room for room in rooms if f"{room}/" in README} == rooms
 

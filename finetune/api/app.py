@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from finetune import settings
 from finetune.api import azure, chat, completions, document, errors, files, jobs, models, responses, uploads, verdict
 from finetune.api.context import Context, only_known
-from finetune.api.pace import Pace
 from finetune.api.schemas import ERRORS
 from finetune.api.validate import Validator
 from finetune.ledger import Ledger
+from finetune.pace import Pace
 from finetune.records import Json
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from fastapi import Depends, Request
 
 from finetune import settings
 from finetune.api.errors import ApiError
-from finetune.api.pace import Pace
+from finetune.api.pace import counted
 from finetune.ledger import Ledger, key_in
+from finetune.pace import Pace
 
 if TYPE_CHECKING:
     from finetune.api.validate import Validator
@@ -47,7 +48,7 @@ def owner(request: Request) -> str:
     where = settings.read()
     whose = _owner_of_key(request) if where.shared else LOCAL
     if where.api_per_minute is not None:
-        request.state.pace = context(request).pace.take(whose, where.api_per_minute)
+        request.state.pace = counted(context(request).pace, whose, where.api_per_minute)
     return whose
 
 

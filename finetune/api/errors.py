@@ -27,6 +27,7 @@ STATUS = {
     "not_allowed": 403,
     "busy": 429,
     "too_many_runs": 429,
+    "no_room": 413,
     "run_not_over": 409,
     "run_ended": 409,
     "evaluating": 409,

@@ -19,7 +19,7 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from finetune import settings, train
+from finetune import quota, settings, train
 from finetune.api.context import Context, Here, Owner
 from finetune.api.errors import ApiError, refused
 from finetune.api.schemas import Deleted, FileObject, Page, paged
@@ -52,9 +52,9 @@ async def create_file(
     """Upload a file; ``purpose`` is ``fine-tune`` or ``evals``."""
     await only_fields(request, "file", "purpose")
     refuse_purpose(purpose)
-    refuse_more(here, owner)
     if not file.size:
         raise ApiError("The file is empty.", param="file", code="empty_file")
+    await run_in_threadpool(refuse_more, here, owner, file.size)
     upload = new_upload(owner, file.filename or "file", purpose, file.size)
     return shown(await run_in_threadpool(keep, here.ledger, upload, [file.file]))
 
@@ -87,14 +87,16 @@ def refuse_purpose(purpose: str) -> None:
         )
 
 
-def refuse_more(here: Context, owner: str) -> None:
-    """Refuse a visitor of a shared server who has enough files.
+def refuse_more(here: Context, owner: str, size: int = 0) -> None:
+    """Refuse a visitor of a shared server who has enough files, or no room for one of this size.
 
     Raises:
         ApiError: with status 429.
+        NotAllowed: the visitor's disk space is used.
     """
     if settings.read().shared and len(here.ledger.uploads(owner)) >= MOST_FILES:
         raise ApiError(f"You already have {MOST_FILES} files here: delete some.", status=429, code="too_many_files")
+    quota.refuse_full(here.services.store, owner, size)
 
 
 @router.get("/files", response_model=Page[FileObject])
@@ -108,7 +110,7 @@ def list_files(
 ) -> Page[FileObject]:
     """The files, newest first."""
     made = [(upload.created, shown(upload)) for upload in here.ledger.uploads(owner)]
-    ended = [run for run in here.services.store.runs(owner=owner) if run.state == "succeeded"]
+    ended = [run for run in here.services.store.runs(owner=owner) if run.state == "succeeded" and run.sweep is None]
     made += [(run.ended or run.created, _results(here.services.store, run)) for run in ended]
     made.sort(key=lambda one: one[0], reverse=order == "desc")
     return paged([file for _, file in made if purpose in (None, file.purpose)], after, limit)
@@ -244,6 +246,6 @@ def _run_of(store: Store, owner: str, file_id: str) -> Run:
         run = store.run(file_id.removeprefix(RESULTS))
     except RunError as error:
         raise missing(file_id) from error
-    if run.owner != owner or run.state != "succeeded":
+    if run.owner != owner or run.state != "succeeded" or run.sweep:
         raise missing(file_id)
     return run

@@ -13,9 +13,12 @@ from finetune.api.files import found
 from finetune.api.job_events import events_of
 from finetune.api.models import ALIASES, base_of, tuned_name
 from finetune.api.schemas import (
+    Auto,
     Checkpoint,
     Chosen,
+    ChosenDpo,
     ChosenMethod,
+    ChosenPreferences,
     ChosenSupervised,
     Hyperparameters,
     JobError,
@@ -46,21 +49,21 @@ def create_job(here: Here, owner: Owner, asked: JobRequest) -> JobObject:
     """Create a job. Its files are checked in the background, then its run waits for its turn."""
     if asked.integrations:
         raise refused("integrations")
-    if asked.method and asked.method.type != "supervised":
+    if asked.method and asked.method.type == "reinforcement":
         raise ApiError(
             f"Invalid value for 'method.type': '{asked.method.type}' is not supported by this server.",
             param="method.type",
             code="unsupported_value",
         )
-    for name in ("dpo", "reinforcement"):
-        if asked.method and getattr(asked.method, name):
+    for name in ("supervised", "dpo", "reinforcement"):
+        if asked.method and getattr(asked.method, name) and name != asked.method.type:
             raise refused(f"method.{name}")
     hyperparameters(asked)
     request = settled(asked)
     for name in ("training_file", "validation_file"):
         if file_id := getattr(asked, name):
             _known_file(here, owner, file_id, name)
-    most = train.most_active()
+    most = train.most_active().of_owner
     if most is not None and here.ledger.unchecked_of(owner) >= most:
         raise ApiError(f"You already have {most} jobs whose files are being validated.", status=429, code="busy")
     job = here.ledger.add_job(owner, request.model_dump(), list(_first_words(request)))
@@ -234,7 +237,7 @@ def shown(here: Context, job: Job) -> JobObject:
     """A job as the API shows it, from its request until it has a run, then from the run."""
     run = here.services.store.run(job.run) if job.run else None
     asked = JobRequest.model_validate(job.request) if job.request else None
-    chosen = _chosen(asked, run)
+    chosen, beta = _chosen(asked, run), _beta(asked, run)
     return JobObject(
         id=job.id,
         model=run.config["model"] if run else (base_of(asked.model) or asked.model) if asked else "",
@@ -250,7 +253,7 @@ def shown(here: Context, job: Job) -> JobObject:
         result_files=[f"{RESULTS}{run.id}"] if run and run.state == "succeeded" else [],
         trained_tokens=_tokens(run) if run else None,
         hyperparameters=chosen,
-        method=ChosenMethod(supervised=ChosenSupervised(hyperparameters=chosen)),
+        method=_method(_kind(here, asked, run), chosen, beta),
         seed=run.config["seed"] if run else (asked.seed if asked else None) or 0,
         user_provided_suffix=asked.suffix if asked else None,
         metadata=asked.metadata if asked else None,
@@ -276,7 +279,7 @@ def _error(job: Job, run: Run | None) -> JobError | None:
 def _chosen(asked: JobRequest | None, run: Run | None) -> Chosen:
     wanted = hyperparameters(asked) if asked else Hyperparameters()
     if not run:
-        return Chosen(**wanted.model_dump())
+        return Chosen(**wanted.model_dump(exclude={"beta"}))
     epochs, times, rate = run.config["epochs"], wanted.learning_rate_multiplier, run.config["learning_rate"]
     if times == "auto" and rate is None:
         times = 1.0
@@ -284,6 +287,26 @@ def _chosen(asked: JobRequest | None, run: Run | None) -> Chosen:
         times = round(rate / run.result.fitting_rate, 6)
     whole = int(epochs) if float(epochs).is_integer() else epochs
     return Chosen(n_epochs=whole, batch_size=run.config["batch_size"], learning_rate_multiplier=times)
+
+
+def _beta(asked: JobRequest | None, run: Run | None) -> Auto | float:
+    if run:
+        return float(run.config.get("beta", train.TrainConfig().beta))
+    return asked.method.dpo.hyperparameters.beta if asked and asked.method and asked.method.dpo else "auto"
+
+
+def _kind(here: Context, asked: JobRequest | None, run: Run | None) -> str:
+    """What the rows of a job teach; before they are read, what was asked for."""
+    if run:
+        return here.services.store.dataset(run.dataset).facts.kind
+    return "pairs" if asked and asked.method and asked.method.type == "dpo" else "answers"
+
+
+def _method(kind: str, chosen: Chosen, beta: Auto | float) -> ChosenMethod:
+    if kind == "answers":
+        return ChosenMethod(supervised=ChosenSupervised(hyperparameters=chosen))
+    with_beta = ChosenDpo(hyperparameters=ChosenPreferences(**chosen.model_dump(), beta=beta))
+    return ChosenMethod(type="dpo" if kind == "pairs" else "kto", dpo=with_beta)
 
 
 def _tokens(run: Run) -> int | None:

@@ -88,7 +88,7 @@ def create_upload(here: Here, owner: Owner, asked: UploadRequest) -> UploadObjec
     most = settings.read().max_upload_mb
     if asked.bytes > most * 2**20:
         raise ApiError(f"A file may have at most {most} MiB here.", param="bytes", status=413, code="too_large")
-    refuse_more(here, owner)
+    refuse_more(here, owner, asked.bytes)
     if settings.read().shared and sum(one.owner == owner and not one.over for one in _all()) >= MOST_PENDING:
         said = f"You already have {MOST_PENDING} uploads here that are not completed: complete or cancel one."
         raise ApiError(said, status=429, code="too_many_uploads")

@@ -8,6 +8,7 @@ import queue
 import secrets
 import threading
 import time
+from contextvars import Context, copy_context
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -15,10 +16,17 @@ from finetune import data, train
 from finetune.api.errors import ApiError
 from finetune.api.files import found, path_of
 from finetune.api.models import base_of
-from finetune.api.schemas import Hyperparameters, JobRequest
+from finetune.api.schemas import Hyperparameters, JobRequest, PreferenceHyperparameters
+from finetune.data.example import Kind
 from finetune.errors import FinetuneError
 from finetune.ledger import Job, Ledger
 from finetune.records import Json
+
+NEEDS: dict[str, tuple[Kind, str]] = {
+    "supervised": ("answers", "rows with one answer each, and these say which answers are better"),
+    "dpo": ("pairs", "rows with a preferred and a non-preferred output"),
+}
+"""The rows that a method learns from."""
 
 BLAMED = {"learning_rate": "hyperparameters", "epochs": "hyperparameters", "model": "model"}
 
@@ -33,13 +41,13 @@ class Validator:
 
     def __init__(self, ledger: Ledger):
         self.ledger = ledger
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, Context]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def check(self, job: Job) -> None:
-        """Check this one when its turn comes."""
-        self._jobs.put(job)
+        """Check this one when its turn comes, for the address that asks now."""
+        self._jobs.put((job, copy_context()))
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="validate")
@@ -52,9 +60,9 @@ class Validator:
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
+            job, asked = self._jobs.get()
             try:
-                begin(self.ledger, job)
+                asked.run(begin, self.ledger, job)
             except FinetuneError as error:
                 self._fail(job, error)
             except Exception as error:
@@ -91,6 +99,8 @@ def _dataset(ledger: Ledger, owner: str, asked: JobRequest) -> data.Dataset:
     training = found(ledger, owner, asked.training_file, "training_file")
     dataset = data.load(path_of(training))
     _refuse_bad(dataset, training.name, "training_file")
+    method = asked.method.type if asked.method else "supervised"
+    _refuse_other(dataset, training.name, method)
     if asked.validation_file:
         upload = found(ledger, owner, asked.validation_file, "validation_file")
         try:
@@ -112,6 +122,13 @@ def _refuse_bad(dataset: data.Dataset, name: str, param: str) -> None:
         raise ApiError(f"{name}: there are no rows.", param=param, code="data_not_trainable")
 
 
+def _refuse_other(dataset: data.Dataset, name: str, method: str) -> None:
+    """A method learns from rows of one kind."""
+    kind, needs = NEEDS[method]
+    if dataset.kind != kind:
+        raise ApiError(f"{name}: the method '{method}' needs {needs}.", param="training_file", code="other_kind")
+
+
 def config_of(asked: JobRequest) -> train.TrainConfig:
     """The settings of a request's run. A multiplier of 1 is the learning rate that fits the model.
 
@@ -131,7 +148,10 @@ def config_of(asked: JobRequest) -> train.TrainConfig:
         given["batch_size"] = chosen.batch_size
     times = chosen.learning_rate_multiplier
     if times != "auto" and times != 1:
-        given["learning_rate"] = times * train.fitting_model(str(given["model"]))
+        kind: Kind = "pairs" if isinstance(chosen, PreferenceHyperparameters) else "answers"
+        given["learning_rate"] = times * train.fitting_model(str(given["model"]), kind)
+    if isinstance(chosen, PreferenceHyperparameters) and chosen.beta != "auto":
+        given["beta"] = chosen.beta
     return train.TrainConfig.parse(given)
 
 
@@ -141,8 +161,10 @@ def hyperparameters(asked: JobRequest) -> Hyperparameters:
     Raises:
         ApiError: both places have some, and they differ.
     """
-    newer = asked.method.supervised.hyperparameters if asked.method and asked.method.supervised else None
-    if newer and asked.hyperparameters and newer != asked.hyperparameters:
+    method = asked.method and (asked.method.dpo or asked.method.supervised)
+    newer = method.hyperparameters if method else None
+    older = asked.hyperparameters
+    if newer and older and newer.model_dump(exclude={"beta"}) != older.model_dump():
         raise ApiError("'hyperparameters' and 'method' say different things: use 'method'.", param="hyperparameters")
     return newer or asked.hyperparameters or Hyperparameters()
 

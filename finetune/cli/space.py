@@ -8,24 +8,6 @@ from finetune.cli.check import Answer, log
 from finetune.errors import ConfigError
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What `deploy` takes."""
-    parser.set_defaults(verb=deploy)
-    parser.add_argument("repo", help="the Space: owner/name, or just a name in your own namespace")
-    parser.add_argument(
-        "--hardware",
-        metavar="FLAVOR",
-        help="cpu-basic, cpu-upgrade, t4-small, …; default: cpu-basic for a new Space, else what it has",
-    )
-    parser.add_argument("--private", action="store_true", help="make a new Space private; default: public")
-    parser.add_argument("--yes", action="store_true", help="do not ask before anything is changed")
-    parser.add_argument(
-        "--replace",
-        action="store_true",
-        help="update the Space even if it has other work, replacing files of the same name",
-    )
-
-
 def deploy(options: argparse.Namespace) -> Answer:
     """`deploy OWNER/NAME`: exit 0 if the Space was made or updated, 1 if the answer was no."""
     from finetune.deploy import Deployment

@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from finetune import models, settings
+from finetune import models, quota, settings
 from finetune.data.choices import HEADERS
 from finetune.data.dataset import Dataset, Part
 from finetune.data.edits import apply_edits, misfit
@@ -37,7 +37,7 @@ from finetune.data.mapping import Mapping
 from finetune.data.mix import load_mix
 from finetune.data.report import report
 from finetune.data.steps import EDITED, STEP, Steps
-from finetune.errors import DataError
+from finetune.errors import DataError, NotAllowed
 from finetune.files import sha256, sync
 from finetune.records import Json
 from finetune.store import DatasetRecord, Facts, Store
@@ -105,9 +105,12 @@ def keep_dataset(
 
     Storing the same data again yields the same record, with everything measured on it: the folder's name is a
     hash of the owner, the name and the contents.
+
+    Raises:
+        NotAllowed: on a shared server, the owner's disk space is used (code ``no_room``).
     """
     for _ in range(TRIES):
-        facts, files = _keep_files(dataset, owner, fixed_with or FixedWith())
+        facts, files = _keep_files(store, dataset, owner, fixed_with or FixedWith())
         folder = files[0].parent
         record = store.add_dataset(
             owner=owner, name=dataset.name, folder=str(folder), facts=facts, parent=parent, author=author
@@ -118,7 +121,7 @@ def keep_dataset(
     raise DataError("The dataset was deleted while it was being stored.", where=dataset.name, fix="Load it again.")
 
 
-def _keep_files(dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Facts, list[Path]]:
+def _keep_files(store: Store, dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Facts, list[Path]]:
     """The facts of a dataset and its files; the first file lies directly in the dataset's folder."""
     place = settings.read().datasets
     try:
@@ -126,7 +129,11 @@ def _keep_files(dataset: Dataset, owner: str, fixed_with: FixedWith) -> tuple[Fa
         with TemporaryDirectory(prefix=KEEPING, dir=place, ignore_cleanup_errors=True) as aside:
             facts = _lay_out(dataset, Path(aside), fixed_with)
             folder = place / _digest(Path(aside), [owner, dataset.name, facts.model_dump(exclude_unset=True)])
+            if not folder.exists():
+                quota.refuse_full(store, owner, more=quota.size(Path(aside)))
             return facts, _move(Path(aside), folder)
+    except NotAllowed:  # which is an `OSError` too
+        raise
     except FileNotFoundError as error:
         raise DataError("The dataset's files are gone.", where=dataset.name, fix="Upload it again.") from error
     except OSError as error:
@@ -153,10 +160,11 @@ def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
     _write(folder / REPORT, [json.dumps(report(dataset))])
     return Facts(
         format=dataset.format,
+        kind=dataset.kind,
         rows=dataset.rows,
         accepted=len(dataset.examples),
         system=dataset.system,
-        thinks=any(models.thinks(example.messages) for example in dataset.examples),
+        thinks=any(models.thinks(one.messages) for row in dataset.examples for one in row.sides),
         applied=list(dataset.applied),
         mapping=dataset.mapping.as_dict() if dataset.mapping else None,
         fixed_with=asdict(fixed_with),

@@ -65,6 +65,7 @@ class DataFacts:
 
     name: str
     format: str | None
+    kind: str
     rows: int | None
     accepted: int | None
     rejected: int | None
@@ -95,6 +96,7 @@ def data_facts(subject: "Subject") -> DataFacts:
     return DataFacts(
         subject.record.title,
         facts.format,
+        facts.kind,
         rows,
         accepted,
         rejected=known.get("rejected", rows - accepted if rows is not None and accepted is not None else None),

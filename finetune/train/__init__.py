@@ -19,6 +19,7 @@ from finetune.train.start import (
     adapter_folder,
     can_resume,
     checkpoint_steps,
+    limits_of_server,
     most_active,
     pause,
     resume,
@@ -29,10 +30,12 @@ from finetune.train.start import (
     stop,
 )
 from finetune.train.supervisor import Supervisor
+from finetune.train.sweep import MINUTES, Sweep, look, settings_of, start_sweep
 
 __all__ = [
     "IMPORTED",
     "LONGEST",
+    "MINUTES",
     "PRESETS",
     "Measured",
     "Note",
@@ -40,6 +43,7 @@ __all__ = [
     "Preset",
     "Progress",
     "Supervisor",
+    "Sweep",
     "Tally",
     "TrainConfig",
     "adapter_folder",
@@ -53,6 +57,8 @@ __all__ = [
     "held_out",
     "imported",
     "learned_before",
+    "look",
+    "limits_of_server",
     "machine_memory",
     "measure",
     "measured",
@@ -69,8 +75,10 @@ __all__ = [
     "rows_of_run",
     "run_folder",
     "seconds_for",
+    "settings_of",
     "shape",
     "start",
+    "start_sweep",
     "state_word",
     "stop",
     "weights_of",

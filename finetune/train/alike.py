@@ -22,7 +22,7 @@ def alike(
     one, for the log.
 
     Example:
-        >>> alike(model, lambda: (plain(batch), quick(batch)), "a cache", training=True)
+        >>> alike(model, lambda: (plain(batch), quick(batch)), "quick-way", training=True)
         True
     """
     before = model.training

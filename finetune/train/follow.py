@@ -6,6 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from finetune.limits import held
 from finetune.store import ENDED, Run, Store
 from finetune.train.progress import Tally
 from finetune.train.start import stop
@@ -24,9 +25,12 @@ def follow(store: Store, run_id: str) -> Run:
     """
     supervisor = Supervisor(store)
     with _View() as view:
+        told = False
         while (run := store.run(run_id)).state not in (*ENDED, "paused"):
             try:
                 supervisor.tick()
+                if run.state == "queued" and not told and (told := held(store)):
+                    view.say("The queue is paused: it begins after `queue resume`.")
                 view.show(store, run)
                 time.sleep(0.3)
             except KeyboardInterrupt:
@@ -70,6 +74,7 @@ class _View:
         self._said = len(now.lines)
         parts = [f"loss {now.train[-1][1]:.3f}"] if now.train else []
         parts += [f"held-out {now.held_out[-1][1]:.3f}"] if now.held_out else []
+        parts += [f"{now.ranked[-1][1]:.0%} ranked right"] if now.ranked else []
         parts += [f"held-out batch {now.phase.done + 1} of {now.phase.of}"] if now.phase and now.phase.of else []
         parts += [f"{now.eta:.0f} s left"] if now.eta is not None else []
         self._bar.update(

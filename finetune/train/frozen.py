@@ -176,4 +176,4 @@ def exact(model: Any, batch: Batch, shared: int = 0) -> bool:
         torch.manual_seed(0)
         return plain, float(summed_loss(model, batch, shared, below).loss)
 
-    return alike(model, losses, "lower layers that are skipped", training=True)
+    return alike(model, losses, "skipped-layers", training=True)

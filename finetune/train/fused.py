@@ -153,4 +153,4 @@ def exact(model: Any, fused: Fused, batch: Batch) -> bool:
             quick = summed_loss(model, batch).loss
         return summed_loss(model, batch).loss, quick
 
-    return alike(model, losses, "fused layers", training=False)
+    return alike(model, losses, "fused-layers", training=False)

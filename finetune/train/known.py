@@ -1,7 +1,7 @@
 """What the base knows, kept while it learns something else: the divergence from the base on general questions.
 
-A run that sees one kind of row forgets the others. So beside its rows each step reads a few general questions with
-their answers, and is pulled to what the base says of every word of these: KL(base ‖ tuned), times `base_kl`. The
+A run that sees one kind of row forgets the others. So beside its rows it now and then reads a general question with
+its answer, and is pulled to what the base says of every word of that: KL(base ‖ tuned), times `base_kl`. The
 answers themselves are not learned, so nothing new is taught; that is self-distillation (Li and Hoiem, "Learning without
 Forgetting", 2016). `evaluate/general.jsonl`, by which forgetting is measured, has other questions, and stays unseen.
 
@@ -81,7 +81,7 @@ class Known:
     def __init__(self, model: Any, tokenizer: "PreTrainedTokenizerBase", seed: int):
         self.model = model
         self._questions = in_order(tokenizer, seed)
-        self._base: dict[int, torch.Tensor] = {}  # by question: the states (tokens, hidden) that the base answers from
+        self.states: dict[int, torch.Tensor] = {}  # by question: those (tokens, hidden) that the base answers from
 
     @property
     def tokens(self) -> float:
@@ -93,9 +93,9 @@ class Known:
         return torch.stack([self._divergence(number % len(self._questions)) for number in numbers]).mean()
 
     def _divergence(self, number: int) -> torch.Tensor:
-        if number not in self._base:
-            self._base[number] = self._read(number)
-        base = self._base[number]
+        if number not in self.states:
+            self.states[number] = self._read(number)
+        base = self.states[number]
         with _at_output(self.model, lambda states: torch.cat([self._answer(number, states), base]).unsqueeze(0)):
             logits = self._logits(number)[0].float()
         tuned, own = logits.log_softmax(-1).split(len(base))

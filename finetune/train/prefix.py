@@ -67,4 +67,4 @@ def exact(model: Any, batch: Batch) -> bool:
     def losses() -> tuple[torch.Tensor, torch.Tensor]:
         return summed_loss(model, batch).loss, summed_loss(model, batch, shared(batch)).loss
 
-    return alike(model, losses, "a shared prefix that is read once", training=True)
+    return alike(model, losses, "shared-prefix", training=True)

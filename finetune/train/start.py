@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from finetune import data, models, settings
+from finetune import data, models, quota, settings, visitor
 from finetune.errors import DataError, RunError
+from finetune.limits import Most
 from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store, no_run
 from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
@@ -45,16 +46,19 @@ def start(
     parent: Run | None = None,
     beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
     again: bool = False,
+    sweep: float | None = None,
 ) -> Run:
     """Record a run and queue it. A `Supervisor` will start it. With a `parent` it goes on from that run's adapter.
 
     What is written `beside` it is there with it. `again`: it begins where the parent, which continues a run, began.
+    With `sweep` it is one of so many minutes: see `train.start_sweep`.
 
     Raises:
         DataError: the dataset has no row to train on.
         FinetuneError: what the worker would refuse, where that can be known (see `finetune.train.check`).
         ConfigError: a setting that the adapter of the parent does not fit.
-        NotAllowed: the owner has enough runs waiting on a shared server.
+        NotAllowed: on a shared server: the owner, or the network address, has enough runs waiting, or the owner's
+            disk space is used.
         RunError: the dataset was deleted meanwhile; the parent has not ended, has no adapter, or is another owner's.
 
     Example:
@@ -69,6 +73,7 @@ def start(
             fix="See the report on the Data tab; unknown columns can be mapped there.",
             code="data_not_trainable",
         )
+    quota.refuse_full(store, owner)
     began = _inherited(store, config, owner, parent, again) if parent else None
     rows = data.rows_of(record)
     split = began.choose_split(rows, config) if began else data.choose_split(rows, config.held_out, config.seed)
@@ -76,6 +81,7 @@ def start(
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.title} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
+    name = f"Sweep: {name}" if sweep else name
     with ExitStack() as stack:
         kept = _copied(stack, began, data.read_split(rows, split)[0]) if began else None
         run = store.add_run(
@@ -84,8 +90,10 @@ def start(
             dataset=record.id,
             config=config.model_dump(),
             most=most_active(),
+            address=visitor.mark(),
             split=split.model_dump(),
             lineage=began.lineage if began else (),
+            sweep=sweep,
             beside=beside,
         )
         run_folder(run.id).mkdir(parents=True)
@@ -130,9 +138,10 @@ def rows_of_run(store: Store, run: Run) -> tuple[Sequence[data.Example], Sequenc
     return data.read_split(folder, data.RowSplit.model_validate(run.split))
 
 
-def most_active() -> int | None:
-    """How many runs of one owner may wait or run at a time; None at home, where nobody else waits."""
-    return MOST_ACTIVE if settings.read().shared else None
+def most_active() -> Most:
+    """How many runs may wait or run at a time; as many as come at home, where nobody else waits."""
+    where = settings.read()
+    return Most(MOST_ACTIVE if where.shared else None, where.runs_per_address)
 
 
 def stop(store: Store, run_id: str) -> None:
@@ -237,6 +246,36 @@ def time_limit(run: Run) -> str:
     """
     minutes = settings.read().max_minutes or run.seconds / 60  # the limit may have been lifted since
     return f"after {minutes:.3g} minute{'' if minutes == 1 else 's'}, the limit of this server"
+
+
+def step_limit(wanted: int) -> int:
+    """How many of these steps a run makes on this server.
+
+    Example:
+        >>> step_limit(3000)  # with FINETUNE_MAX_STEPS=2000
+        2000
+    """
+    return min(wanted, settings.read().max_steps or wanted)
+
+
+def limits_of_server() -> str:
+    """How far this server trains a run, in a sentence; "" where it sets no limit.
+
+    Example:
+        >>> limits_of_server()
+        'On this server a run ends after 30 minutes of training or 2,000 steps. What it has learned is kept.'
+    """
+    where = settings.read()
+    minutes, steps = where.max_minutes, where.max_steps
+    if minutes and steps:
+        after = f"On this server a run ends after {minutes:.3g} minutes of training or {steps:,} steps."
+    elif minutes:
+        after = f"On this server a run ends after {minutes:.3g} minutes of training."
+    elif steps:
+        after = f"On this server a run ends after {steps:,} steps."
+    else:
+        return ""
+    return " ".join((after, "What it has learned is kept."))
 
 
 def can_resume(run: Run) -> bool:

@@ -8,6 +8,7 @@ checkpoint: at most `TRIES` times in a row without getting any further.
 """
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from finetune.store import Log, Result, Run, Store
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.failures import left_word, out_of_memory, translate
 from finetune.train.process import alive, kill_group, last_lines, let_through, started
+from finetune.train.retention import sweep
 from finetune.train.start import CANCELS, keep, run_folder, time_limit, used_up
 
 GRACE = 8.0
@@ -38,6 +40,9 @@ UNSURE = 30.0
 
 SWITCHES = ("-X", "faulthandler", "-W", "ignore::FutureWarning")
 """Of the worker's Python: a crash leaves its stack in the log, deprecations within libraries do not."""
+
+SWEEP = 600.0
+"""Seconds between two looks for what is kept no longer."""
 
 PARENT_FIRST = 3.0
 """Seconds in which a dead worker is left to the supervisor that started it, who alone sees how it ended."""
@@ -62,7 +67,7 @@ class Supervisor:
         self._over = threading.Event()
 
     def start_thread(self) -> None:
-        """Call `tick` twice a second until `close`."""
+        """Call `tick` twice a second until `close`, and delete what is kept no longer every `SWEEP` seconds."""
         threading.Thread(target=self._loop, name="supervisor", daemon=True).start()
 
     def close(self) -> None:
@@ -70,9 +75,14 @@ class Supervisor:
         self._over.set()
 
     def _loop(self) -> None:
+        swept = -math.inf
         while not self._over.wait(0.5):
             try:
                 self.tick()
+                if time.monotonic() - swept > SWEEP:
+                    swept = time.monotonic()
+                    for old in sweep(self.store):
+                        logging.warning("Deleted after %.0f h: %s %s (%d bytes)", old.age, old.kind, old.id, old.bytes)
             except FinetuneError as error:
                 logging.error("The supervisor is waiting: %s", error)
                 self._over.wait(10)

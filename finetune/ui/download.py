@@ -5,6 +5,7 @@ which fills a hidden one and presses that. Hidden by a class: Gradio forgets tha
 column around it.
 """
 
+import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,17 @@ import gradio as gr
 from finetune.ui.errors import noticed
 
 PRESS = "() => setTimeout(() => document.querySelector('#{0}, #{0} a, #{0} button').click(), 150)"
+
+
+def made_for(owner: str) -> Path:
+    """Where exports of an owner are laid for the browser to fetch, in folders that nobody can guess.
+
+    Example:
+        >>> made_for("local").name
+        '25bf8e1a2393f1108d37029b3df55932'
+    """
+    named = hashlib.sha256(owner.encode()).hexdigest()[:32]
+    return Path(gr.utils.get_upload_folder()) / "before-and-after" / named
 
 
 class Download:

@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from finetune.services import Browser, Services, browser_secret, known
-from finetune.ui import address, answers, space, tools
+from finetune import settings
+from finetune.services import Browser, Services, known
+from finetune.ui import address, admin, answers, mine, space, tools
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
@@ -21,6 +22,7 @@ from finetune.ui.train import runs
 from finetune.ui.train import tab as train
 from finetune.ui.train.live import choices
 from finetune.ui.worksheet import tab as worksheet
+from finetune.visitor import browser_secret
 
 HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
 <span class='before'>Before</span> &amp; <span class='after'>After</span></h1>
@@ -38,25 +40,31 @@ TERMS = {
 }
 """What each tab explains at its end."""
 
-AWAKE = """async () => {
+AWAKE = """async (moving) => {
     let selected = SELECTED;
     for (let look = 0; !selected && look < 100; look++) {
         await new Promise((go) => setTimeout(go, 20));
         selected = SELECTED;
     }
     NOTE
-    return TABS.map((tab) => ({__type__: "update", active: tab === selected}));
+    return TABS.map((tab) => ({__type__: "update", active: moving && tab === selected}));
 }"""
-"""Only the timer of the selected tab runs: those of hidden ones would ask the server on, for nobody.
+"""Only the timer of the selected tab runs, and only while a run waits or trains: all else would ask for nobody.
 
 The page decides this by itself, and looks at the tab that is selected rather than at the one that an event names:
 while the page loads, the event of its first tab can come after that of the tab that was clicked meanwhile.
 """
 
 
+CLEARED = {False: (3600, 24 * 3600), True: (900, 3 * 3600)}
+"""Seconds between two looks for files that were uploaded or made for download, and after which they go: on a server of
+one's own, and on a shared one, whose disk many use."""
+
+
 def build(services: Services) -> gr.Blocks:
     """The whole app as Gradio blocks; `launch` it with the theme and CSS of `finetune.ui.theme`."""
-    with door.Blocks(title="Before & After", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    cleared = CLEARED[settings.read().shared]
+    with door.Blocks(title="Before & After", analytics_enabled=False, delete_cache=cleared) as page:
         tools.publish(services)
         Page(services, page)
     keep_quick(page)
@@ -91,7 +99,7 @@ class Page:
                 fold = gr.Accordion("Should I fine-tune? A worksheet for your own data", open=False)
                 with fold as self.worksheet_place:
                     self.worksheet = worksheet.Worksheet(services, browser)
-            with gr.Tab("Data", id="data"):
+            with gr.Tab("Data", id="data") as self.data_place:
                 data_column = gr.Column()
             with gr.Tab("Train", id="train") as self.train_place:
                 self.train = train.TrainTab(services, browser, self.form)
@@ -100,13 +108,15 @@ class Page:
             with gr.Tab("Chat", id="chat") as self.chat_place:
                 self.chat = chat.ChatTab(services, browser)
                 with self.chat.blind_place:
-                    blind.BlindTest(services, browser, self.chat)
+                    self.blind = blind.BlindTest(services, browser, self.chat)
             with gr.Tab("Results", id="results") as self.results_place:
                 self.results = results.ResultsTab(services, browser)
             with gr.Tab("Export", id="export") as self.export_place:
                 self.export = export.ExportTab(services, browser)
             with data_column:
                 self.data = data.DataTab(services, browser, self.train.model)
+        self.mine = mine.Mine(services, browser)
+        admin.Admin(services)
         self.tuned = self.chat.place, self.results.place, self.export.place
         for place in self.tabs.children:
             with place:
@@ -119,8 +129,13 @@ class Page:
         self.start.tried.change(**self.status.look)
         self.worksheet.listen(self.train.model, self.train.plan)
         gr.on([self.start_place.select, self.worksheet_place.expand], **self.worksheet.entered)
+        self.train_place.select(**self.train.view.look)  # before what may measure for a minute
         self.train_place.select(**self.train.entered)
         self.runs_place.select(**self.runs.enter())
+        self.data_place.select(**self.data.kept.look)
+        self.status.returned.then(**self.data.kept.look)
+        for look in (self.train.view.look, self.runs.enter()):  # once more when the last run has ended
+            self.status.moving.change(**look)
         places = (self.chat_place, self.chat), (self.results_place, self.results), (self.export_place, self.export)
         for place, part in places:
             gr.on(
@@ -134,6 +149,7 @@ class Page:
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
+        self.results.strength.used.then(**self.export.strengthened)
         for filled in self.runs.filled:
             filled.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE).then(
                 **self.train.entered
@@ -153,6 +169,9 @@ class Page:
         loaded.then(None, None, self.tabs, **followed)
         loaded.then(**self.status.look)
         loaded.then(**self.train.chosen.drawn)
+        if settings.read().shared:
+            loaded.then(**self.mine.look)
+            gr.on([self.data.dataset.change, self.status.ended.change], **self.mine.look)
         follow.click(None, None, self.tabs, **followed)
 
     def _remember(self, state: Browser, search: str | None) -> dict[Any, Any]:
@@ -186,8 +205,10 @@ class Page:
         """Before `_listen`: Gradio answers the listeners of one event in turn, and entering Train can take minutes."""
         timers = {"data": self.data.kept.timer, "train": self.train.view.timer, "runs": self.runs.timer}
         awake = AWAKE.replace("TABS", json.dumps([*timers])).replace("SELECTED", address.SELECTED)
-        awake = awake.replace("NOTE", address.note())
-        gr.on([place.select for place in self.tabs.children], None, None, [*timers.values()], js=awake, **PRIVATE)
+        moving, outputs = self.status.moving, [*timers.values()]
+        selected = [place.select for place in self.tabs.children]
+        gr.on(selected, None, moving, outputs, js=awake.replace("NOTE", address.note()), **PRIVATE)
+        moving.change(None, moving, outputs, js=awake.replace("NOTE", ""), **PRIVATE)
 
     def _lead_on(self) -> None:
         """Buttons to other tabs; the run in hand comes along."""
@@ -219,6 +240,9 @@ class Page:
                 [self.tabs, *there.place.shown],
                 **PRIVATE,
             )
+        self.blind.learn.click(
+            self.blind.train, [self.chat.run, self.browser], [self.train.run, self.browser], **PRIVATE
+        ).success(lambda: gr.Tabs(selected="train"), None, self.tabs, **PRIVATE)
         self.data.go.click(
             lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
             [self.browser, self.train.run],

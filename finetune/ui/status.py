@@ -1,13 +1,15 @@
 """The line under the title: data, model and run in hand, and how far the run is; each leads to its tab.
 
-It is there on every tab. Its timer ticks only while a run of the visitor waits or trains.
+It is there on every tab. Its timer ticks only while a run of the visitor waits or trains, and so do those of the tabs:
+they follow `moving`. Otherwise the page asks nothing until somebody comes back to it. Gradio's timers rest by
+themselves while the browser shows another page.
 """
 
 from typing import Any
 
 import gradio as gr
 
-from finetune import train
+from finetune import limits, train
 from finetune.durations import clock
 from finetune.errors import FinetuneError
 from finetune.models import DEFAULT
@@ -25,7 +27,9 @@ SECONDS = 4.0
 OPEN = """element.addEventListener('click', event => {
   const link = event.target.closest('[data-tab]');
   if (link) trigger('select', {tab: link.dataset.tab});
-});"""
+});
+window.addEventListener('focus', () => trigger('select', {tab: null}));"""
+"""A click on a link, or the visitor's return from another window, where things may have been begun or deleted."""
 TABS = ("data", "train", "runs", "chat")
 """Where its links lead."""
 
@@ -49,7 +53,8 @@ def progress_of(run: Run, tallies: Tallies) -> str:
         return train.state_word(run)
     _, seen = tallies.look(run)
     if run.state != "running" or not seen.step or seen.eta is None:
-        said = measured.phase(run, seen) or "starting"
+        held = run.state == "queued" and limits.held(tallies.store)
+        said = measured.phase(run, seen, held=held) or "starting"
         return said[:1].lower() + said[1:]
     return f"step {seen.step:,} of {run.steps:,}, {clock(seen.eta)} left"
 
@@ -65,6 +70,7 @@ class Status:
         self.timer = gr.Timer(SECONDS, active=False)
         self.last = gr.State(None)
         self.ended = gr.State(None)  # the run it is about, once that has ended
+        self.moving = gr.Checkbox(False, visible="hidden", elem_id="moving")  # whether a run waits or trains
 
     def listen(self, tabs: gr.Tabs, model: gr.Dropdown, run: gr.Dropdown, tallies: Tallies) -> None:
         """Tie it to the tabs it leads to, and to what is chosen on them."""
@@ -72,13 +78,13 @@ class Status:
         self.look: dict[str, Any] = {
             "fn": self._look,
             "inputs": [model, run, self.last, self.browser],
-            "outputs": [self.line, self.timer, self.last, self.ended],
+            "outputs": [self.line, self.timer, self.last, self.ended, self.moving],
             "preprocess": False,  # Gradio refuses a value that is no choice any more: a run just deleted
             "trigger_mode": "always_last",
             **QUIET,
         }
         gr.on([model.change, run.change, self.timer.tick], **self.look)
-        self.line.select(_selected, None, tabs, **PRIVATE)
+        self.returned = self.line.select(_selected, None, tabs, **PRIVATE).then(**self.look)
 
     def _look(self, model: str | None, in_view: str | None, last: Any, state: Browser) -> Any:
         state = known(state)
@@ -96,7 +102,7 @@ class Status:
         mark = [run.id, run.state, str(line)] if run else [None, None, str(line)]
         moving = any(one.state in ACTIVE for one in runs)
         ended = run.id if run and run.state in ENDED else None
-        return gr.skip() if mark == last and moving else (line, gr.update(active=moving), mark, ended)
+        return gr.skip() if mark == last and moving else (line, gr.update(active=moving), mark, ended, moving)
 
 
 def _selected(event: gr.EventData) -> Any:

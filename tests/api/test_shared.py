@@ -13,8 +13,9 @@ from openai import AuthenticationError, OpenAI, RateLimitError
 from finetune import models
 from finetune.api import files, uploads
 from finetune.api.errors import ApiError
-from finetune.api.pace import Pace
+from finetune.api.pace import counted
 from finetune.ledger import Ledger
+from finetune.pace import Pace
 from finetune.schema import Facts, Result
 from finetune.store import DatasetRecord, Run, Store
 from tests.api.conftest import lines, with_models
@@ -136,17 +137,17 @@ def test_the_page_has_no_such_limit(shared: tuple[str, Ledger]) -> None:
 
 def test_a_store_of_requests_fills_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("finetune.api.pace.time.monotonic", lambda: now)
+    monkeypatch.setattr("finetune.pace.time.monotonic", lambda: now)
     pace = Pace()
-    left = [int(pace.take("a", 60)["x-ratelimit-remaining-requests"]) for _ in range(60)]
+    left = [int(counted(pace, "a", 60)["x-ratelimit-remaining-requests"]) for _ in range(60)]
     assert left == list(range(59, -1, -1))
     with pytest.raises(ApiError) as error:
-        pace.take("a", 60)
+        counted(pace, "a", 60)
     assert (error.value.status, error.value.after) == (429, 1)
-    assert pace.take("b", 60)
+    assert counted(pace, "b", 60)
     now += 2.5
-    assert [pace.take("a", 60)["x-ratelimit-remaining-requests"] for _ in range(2)] == ["1", "0"]
+    assert [counted(pace, "a", 60)["x-ratelimit-remaining-requests"] for _ in range(2)] == ["1", "0"]
     with pytest.raises(ApiError):
-        pace.take("a", 60)
+        counted(pace, "a", 60)
     now += 3600
-    assert pace.take("a", 60)["x-ratelimit-remaining-requests"] == "59", "no more than a minute's are stored"
+    assert counted(pace, "a", 60)["x-ratelimit-remaining-requests"] == "59", "no more than a minute's are stored"

@@ -192,6 +192,7 @@ def test_what_another_window_deleted_is_no_data_here(app: str, chromium: Browser
     page.click("#kept-delete")
     page.click("#kept-sure")
     shows(page, "#data-facts", "No data yet.")
+    second.evaluate("window.dispatchEvent(new Event('focus'))")  # somebody comes back to it
     shows(second, "#data-facts", "No data yet.")
     expect(second.locator("#kept")).to_be_hidden()
     second.wait_for_timeout(6000)

@@ -136,7 +136,8 @@ def test_without_data_the_train_tab_offers_some(app: str, page: Page) -> None:
     expect(page.get_by_text("No data yet.")).to_be_hidden()
 
 
-def test_hidden_tabs_ask_the_server_nothing(app: str, page: Page) -> None:
+def test_a_page_with_nothing_to_watch_asks_nothing(app: str, page: Page) -> None:
+    """Only a run that waits or trains changes by itself, and then only the tab that is selected looks at it."""
     page.goto(app)
     for name in ("Data", "Train", "Runs", "Chat", "Results", "Export"):
         tab(page, name)
@@ -147,5 +148,11 @@ def test_hidden_tabs_ask_the_server_nothing(app: str, page: Page) -> None:
     page.wait_for_timeout(6000)  # more than the slowest timer
     assert asked == []
     tab(page, "Runs")
+    page.wait_for_timeout(3000)
+    assert any("queue/join" in url for url in asked), "it looked at the runs when it was opened"
+    asked.clear()
     page.wait_for_timeout(6000)
-    assert sum("queue/join" in url for url in asked) > 2, "the timer of the selected one runs"
+    assert asked == []
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    page.wait_for_timeout(3000)
+    assert any("queue/join" in url for url in asked), "it looks again when somebody comes back to it"

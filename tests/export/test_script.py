@@ -32,7 +32,7 @@ from tests.conftest import conversation, run_to_end, train_tiny
 from tests.zygote import python
 
 NEAR = 1e-4
-"""Between a loss of the run and the script's, as a share of it; up to a loss of 1, in nats."""
+"""Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
 
 EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "upper", "continues", "base_kl"})
 SET = {"early_stopping": 1, "top_layers": 0.5, "base_kl": 0.5}
@@ -79,8 +79,7 @@ def same_losses(folder: Path, store: Store, run: Run) -> None:
     """Assert that the losses of the run came out again."""
     again, before = json.loads((folder / "losses.json").read_text()), losses(store, run)
     assert {kind: list(steps) for kind, steps in again.items()} == {kind: list(steps) for kind, steps in before.items()}
-    pairs = [(again[kind][step], loss) for kind, steps in before.items() for step, loss in steps.items()]
-    apart = max(abs(theirs - ours) / max(1, ours) for theirs, ours in pairs)
+    apart = max(abs(again[kind][step] - loss) for kind, steps in before.items() for step, loss in steps.items())
     print("losses apart:", apart)
     assert apart < NEAR, (again, before)
 
@@ -231,7 +230,9 @@ def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Pa
 
 @pytest.mark.model
 def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str, home: Path, tmp_path: Path) -> None:
-    config = train.TrainConfig(model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4)
+    config = train.TrainConfig(
+        model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4, learning_rate=2e-4
+    )
     record = data.save_dataset(store, varied(tmp_path, questions(10)))
     run = run_to_end(store, train.start(store, config, record), seconds=300)
     assert run.state == "succeeded", run.reason

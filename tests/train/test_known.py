@@ -1,8 +1,11 @@
 """A run can be held to what its base says of general questions, and those by which that is measured stay unseen."""
 
+import json
 import os
+import shutil
 import signal
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,13 +14,16 @@ from peft import PeftModel
 
 from finetune import data, models, train
 from finetune.evaluate.measure import general
+from finetune.export.script import write_script
+from finetune.export.subject import gather
 from finetune.store import Store
 from finetune.train.build import adapted
 from finetune.train.config import TrainConfig
 from finetune.train.known import Known, beside, known
 from finetune.train.plan import plan
 from finetune.train.probe import probe
-from tests.conftest import run_to_end, train_tiny
+from finetune.train.trainer import REFUSED
+from tests.conftest import conversation, run_to_end, train_tiny
 
 
 def test_the_questions_by_which_forgetting_is_measured_are_other_ones() -> None:
@@ -97,18 +103,38 @@ def test_the_loss_that_is_reported_is_that_of_the_rows(store: Store, tiny: Path,
 
 
 def test_a_killed_run_goes_on_alike(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    settings = {"max_steps": 24, "save_every": 1, "batch_size": 4, "base_kl": 1}
+    settings = {"max_steps": 40, "save_every": 1, "batch_size": 4, "base_kl": 1}
     whole = train_tiny(store, tiny, small_dataset, **settings)
     config = train.TrainConfig.parse({"model": str(tiny), **settings})
     run = train.start(store, config, data.save_dataset(store, small_dataset))
-    supervisor = train.Supervisor(store)
+    supervisor, give_up = train.Supervisor(store), time.monotonic() + 120
     while not store.events_of(run.id, "checkpoint"):
         supervisor.tick()
-        time.sleep(0.05)
-    os.kill(store.run(run.id).pid or 0, signal.SIGKILL)
+        time.sleep(0.02)
+        assert time.monotonic() < give_up
+    pid = store.run(run.id).pid
+    assert pid, "it has ended before it could be killed"
+    os.kill(pid, signal.SIGKILL)
     run = run_to_end(store, run, supervisor=supervisor)
     assert (run.state, run.attempt) == ("succeeded", 2)
     assert run.result.eval_loss == pytest.approx(whole.result.eval_loss, rel=1e-5)
+
+
+def test_a_template_that_refuses_them_stops_nothing(store: Store, tiny: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny, tmp_path / "strict")
+    template = model / "chat_template.jinja"
+    poem = "{% if 'haiku' in one.content %}{{ raise_exception('No poems.') }}{% endif %}"
+    strict = f"{{% for one in messages %}}{poem}{{% endfor %}}"
+    template.write_text(strict + template.read_text())
+    rows = [{"messages": conversation(f"{i} + {i}?", f"{2 * i}")} for i in range(20)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run = train_tiny(store, model, data.load(path), max_steps=3)
+    assert run.state == "succeeded", run.reason
+    assert REFUSED in [event.data["text"] for event in store.events_of(run.id, "log")]
+    with zipfile.ZipFile(write_script(gather(store, run), tmp_path / "script.zip")) as script:
+        assert "known.tokens.jsonl" not in script.namelist()
+        assert "BASE_KL" not in script.read("train.py").decode()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 16, 40])

@@ -260,3 +260,59 @@ def test_what_has_ended_is_asked_nothing(store: Store, dead: Run) -> None:
     store.update(dead.id, state="succeeded")
     train.stop(store, dead.id)
     assert store.run(dead.id).asked is None
+
+
+# Steps
+
+
+def test_a_run_makes_only_so_many_steps_and_says_so_at_its_start_and_end(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_MAX_STEPS", "6")
+    monkeypatch.setenv("FINETUNE_MAX_MINUTES", "30")
+    run = trial.end(trial.begin(max_steps=40, eval_every=3))
+    assert (run.state, run.code, run.step, run.steps) == ("succeeded", "steps_limited", 6, 6)
+    assert run.reason == "It made 6 of 40 steps, the limit of this server."
+    assert kept_step(run) == 6
+    lines = trial.lines(run)
+    assert "On this server a run ends after 30 minutes of training or 6 steps. What it has learned is kept." in lines
+    assert "The settings ask for 40 steps; this run makes 6, the limit of this server." in lines
+    trial.whole(run)
+
+
+def test_within_the_limit_nothing_is_said_at_the_end(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_MAX_STEPS", "6")
+    run = trial.end(trial.begin(max_steps=4))
+    assert (run.state, run.code, run.reason, run.step) == ("succeeded", None, None, 4)
+
+
+def test_a_resumed_run_makes_the_steps_it_planned(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its learning rate was planned for so many."""
+    monkeypatch.setenv("FINETUNE_MAX_STEPS", "12")
+    run = trial.until(trial.begin(max_steps=40, save_every=2, eval_every=100), lambda now: now.step >= 4)
+    train.pause(trial.store, run.id)
+    run = trial.until(run, lambda now: now.state == "paused")
+    assert run.steps == 12
+    monkeypatch.setenv("FINETUNE_MAX_STEPS", "30")
+    train.resume(trial.store, run.id)
+    assert trial.end(run).step == 12
+
+
+@pytest.mark.parametrize(
+    ("minutes", "steps", "said"),
+    [
+        ("30", "2000", "after 30 minutes of training or 2,000 steps."),
+        ("0.5", None, "after 0.5 minutes of training."),
+        (None, "10", "after 10 steps."),
+        (None, None, ""),
+    ],
+)
+def test_the_limits_are_said_in_a_sentence(
+    minutes: str | None, steps: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FINETUNE_MAX_MINUTES", minutes), ("FINETUNE_MAX_STEPS", steps)):
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    assert said in train.limits_of_server()
+    assert bool(said) == bool(train.limits_of_server())

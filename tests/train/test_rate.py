@@ -33,6 +33,10 @@ def test_a_model_of_text_and_pictures_is_as_wide_as_its_text() -> None:
     assert fitting(config) == float(f"{USUAL * (2000 / 1152) ** 0.781:.1e}")
 
 
+def test_a_model_whose_width_is_not_told_has_the_usual_rate() -> None:
+    assert fitting(AutoConfig.for_model("blt")) == USUAL
+
+
 def test_a_run_says_and_keeps_the_rate_it_used(store: Store, tiny: Path) -> None:
     run = train_tiny(store, tiny, data.load(data.samples()[0].path), max_steps=2)
     assert run.config["learning_rate"] is None

@@ -36,7 +36,8 @@ UNSHOWN = {
     "data/guess.py": "names of columns in other languages",
     "deploy.py": "the command line",
     "server.py": "printed by whoever starts the server",
-    "export/script": "written into files, which are in English",
+    "export/script/template.py": "written into files, which are in English",
+    "export/script/recipe.py": "written into files",
     "export/card.py": "written into files",
     "export/usage.py": "written into files",
     "export/gguf/howto.py": "written into files",
@@ -44,6 +45,7 @@ UNSHOWN = {
     "chat/terminal.py": "printed",
     "notebook.py": "in English, as the command line is",
     "ui/tools.py": "read by programs",
+    "ui/admin.py": "read by whoever runs the server, as the command line is",
     "__main__.py": "the command line",
     "__init__.py": "the library",
     "chat/checked.py": "asked by the command line, the library and programs",
@@ -56,7 +58,7 @@ UNSHOWN = {
 NAMES = re.compile(
     r"(SELECT|INSERT|UPDATE|CREATE|ALTER|WHERE|AND) .*|[a-z]+(-[a-z]+)+|### \w+|%\(asctime\)s.*|.*\"rows\": .*|.*%s: %s"
     r"|.*'self'.*|\?i:.*|\{\"type\".*|dtype|quant|Bearer \{0\}|rsLoRA|YAML|JSON Schema|GGUF"
-    r"|Llama 3\.2 Community|LFM Open License 1\.0"
+    r"|# %% .*|Python 3|validation: validation\.jsonl|Llama 3\.2 Community|LFM Open License 1\.0"
 )
 """Names, code and messages of other programs."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from finetune import data, train
+from finetune import data, limits, train
 from finetune.chat import Engine
 from finetune.services import Services, known
 from finetune.store import Run, Store
@@ -48,7 +48,8 @@ def test_it_names_data_and_model_and_rests_while_nothing_moves(
 
 
 def test_it_says_what_a_run_is_doing_and_how_far_it_is(line: status.Status, store: Store, run: Run) -> None:
-    html, timer, last, ended = look(line)
+    html, timer, last, ended, moving = look(line)
+    assert moving
     assert "waiting for its turn" in html
     assert run.id not in html
     assert ended is None
@@ -69,7 +70,8 @@ def test_it_says_once_that_a_run_has_ended(
     monkeypatch.setattr(gr, "Info", lambda text: said.append(str(text)))
     last = look(line)[2]
     train.stop(store, run.id)
-    _, timer, last, ended = look(line, last)
+    _, timer, last, ended, moving = look(line, last)
+    assert not moving, "the timers of the tabs rest too"
     assert timer == gr.update(active=False)
     assert ended == run.id
     assert len(said) == 1
@@ -98,3 +100,10 @@ def test_a_made_up_link_leads_nowhere(claim: Any) -> None:
 def test_names_stay_text(line: status.Status, store: Store, run: Run) -> None:
     train.rename(store, run.id, "<img src=x>")
     assert "<img" not in look(line)[0]
+
+
+def test_it_says_that_the_queue_is_paused(line: status.Status, store: Store, run: Run) -> None:
+    limits.hold(store, True)
+    assert "waiting until the queue goes on: it is paused" in look(line)[0]
+    limits.hold(store, False)
+    assert "waiting for its turn" in look(line)[0]

@@ -168,7 +168,6 @@ print(f"Packed into {len(train_rows)} rows.")
 # are not learned: `BASE_KL` times the divergence from what the base says there, KL(base ‖ tuned), is lowered too.
 
 # %% when base_kl
-known = read("known.tokens.jsonl")
 
 
 def answered(row: dict) -> torch.Tensor:
@@ -186,6 +185,9 @@ def divergence(row: dict) -> torch.Tensor:
     model.train()
     return torch.nn.functional.kl_div(answered(row), base, reduction="batchmean", log_target=True)
 
+
+known = read("known.tokens.jsonl")
+print(f"Held to what the base says on {len(known)} general questions.")
 
 # %% [markdown]
 # ## Training
@@ -217,14 +219,6 @@ class Trainer(trl.SFTTrainer):
     def _get_train_sampler(self, train_dataset=None) -> Order:
         return Order(self)
 
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        schedule = super().create_scheduler(num_training_steps, optimizer)
-        warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            schedule.optimizer, lambda step: (step + 1) / (warm + 1) if step < warm else after(step)
-        )
-        return self.lr_scheduler
-
     # %% + when base_kl
     held = -1  # the step in which the divergence was last computed
 
@@ -240,6 +234,13 @@ class Trainer(trl.SFTTrainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     # %% +
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            schedule.optimizer, lambda step: (step + 1) / (warm + 1) if step < warm else after(step)
+        )
+        return self.lr_scheduler
 
 
 def held_out_loss() -> float:

@@ -95,7 +95,8 @@ class Kept:
         }
         here = [dataset, self.browser]
         drawn = [self.seen, self.place, self.pick, self.confirm, dataset, self.browser, facts, refusal]
-        gr.on([self.timer.tick, dataset.change], self._look, [self.seen, *here], drawn, **quiet)
+        self.look = {"fn": self._look, "inputs": [self.seen, *here], "outputs": drawn, **quiet}
+        gr.on([self.timer.tick, dataset.change], **self.look)
         self.open.click(self._open, [self.pick, self.browser], [self.browser, dataset, refusal], **quiet)
         confirmation = [self.confirm, self.question, self.with_runs, self.sure]
         self.delete.click(self._ask, [self.pick, self.browser], confirmation, **quiet)

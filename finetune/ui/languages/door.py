@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from finetune import visitor
 from finetune.ui.languages import (
     COOKIE,
     ENGLISH,
@@ -127,9 +128,12 @@ class Blocks(gr.Blocks):
         self._config, self._drawn = value, {}
 
     async def process_api(self, *values: Any, **named: Any) -> Any:
-        """Answer an event in its visitor's language: Gradio handles events away from the requests they came in."""
-        headers = getattr(named.get("request"), "headers", None)
+        """Answer an event in its visitor's language, and for the visitor's address: Gradio handles events away from
+        the requests they came in."""
+        request = named.get("request")
+        headers, client = getattr(request, "headers", None), getattr(request, "client", None)
         speak(ENGLISH if headers is None else of_headers(headers))
+        visitor.work_for(visitor.of_request(client.host, headers) if client and headers is not None else "")
         try:
             return await super().process_api(*values, **named)
         except gr.Error as error:

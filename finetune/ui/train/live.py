@@ -8,14 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from finetune import train
+from finetune import limits, train
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
 from finetune.ui import space
 from finetune.ui.download import Download
 from finetune.ui.errors import noticed
-from finetune.ui.train import measured
+from finetune.ui.events import QUIET
+from finetune.ui.train import measured, swept
 
 MOST = 64
 """Runs whose measurements stay in memory, whoever looks at them."""
@@ -84,8 +85,9 @@ def legal(run: Run) -> dict[str, bool]:
         >>> legal(store.run(run.id))
         {'stop': True, 'pause': True, 'resume': False}
     """
-    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running")}
-    return states | {"resume": train.can_resume(run)}
+    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running") and run.sweep is None}
+    again = run.sweep is None or run.state == "paused"  # a sweep begins again, which a new one does as well
+    return states | {"resume": train.can_resume(run) and again}
 
 
 def offer(run: Run) -> str:
@@ -95,17 +97,22 @@ def offer(run: Run) -> str:
         >>> offer(failed_for_memory)
         'Try again with micro-batch 4'
     """
-    change = train.remedy(run) if run.state == "failed" else {}
+    change = train.remedy(run) if run.state == "failed" and run.sweep is None else {}
     titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
     settings = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
     return f"Try again with {settings}" if settings else ""
+
+
+def _seen(drawn: str) -> Any:
+    """An update of HTML that is hidden while there is nothing to see."""
+    return gr.update(value=drawn, visible=bool(drawn))
 
 
 class RunView:
     """Draws the view where it is made, and keeps it fresh.
 
     `run` names the run in view; without one there is nothing to see. `go` leads on to the chat, `judge` to the verdict,
-    `take` to the exports.
+    `take` to the exports, and `use` is for the settings that a sweep found.
     """
 
     def __init__(self, services: Services, browser: gr.BrowserState):
@@ -121,6 +128,7 @@ class RunView:
                 self.go = gr.Button("Compare before and after", variant="primary", elem_id="to-chat")
                 self.judge = gr.Button("Did it help? Get the verdict", elem_id="to-results")
                 self.take = gr.Button(TAKE, visible=space.forgets(), elem_id="to-export")
+            self.use = gr.Button("Use these settings", variant="primary", visible=False, elem_id="use-settings")
             self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
             with gr.Row(visible=False, elem_id="run-actions") as self.actions:
                 said = {"pause": "Pause", "stop": "Stop", "resume": "Resume"}
@@ -160,6 +168,7 @@ class RunView:
             self.column,
             self.card,
             self.next,
+            self.use,
             self.retry,
             self.actions,
             *self.asks.values(),
@@ -172,16 +181,15 @@ class RunView:
             self.log,
             self.timer,
         ]
-        gr.on(
-            [self.timer.tick, self.run.change],
-            self._look,
-            [self.run, self.seen, self.browser],
-            self.drawn,
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
-            preprocess=False,  # Gradio refuses a value that is no choice any more: a run just deleted
-        )
+        self.look: dict[str, Any] = {
+            "fn": self._look,
+            "inputs": [self.run, self.seen, self.browser],
+            "outputs": self.drawn,
+            "concurrency_limit": None,
+            "preprocess": False,  # Gradio refuses a value that is no choice any more: a run just deleted
+            **QUIET,
+        }
+        gr.on([self.timer.tick, self.run.change], **self.look)
 
     def _look(self, run_id: str | None, last: list | None, state: Browser) -> Any:
         """Redraw what changed: everything after an event, only the clock while a step takes its time."""
@@ -193,8 +201,11 @@ class RunView:
         except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
-        ahead = self._ahead(run)
-        mark, card = [run.id, run.name, run.state, seq, ahead], measured.card(run, progress, data, ahead)
+        ahead, held = self._ahead(run)
+        found = train.look(self.services.store, run) if run.sweep else None
+        of = (run, progress, data, ahead, held)
+        mark = [run.id, run.name, run.state, seq, ahead, held]
+        card = swept.card(*of, found) if found else measured.card(*of)
         if mark == last:
             return {self.card: card} if run.state == "running" else gr.skip()
         may = legal(run)
@@ -203,11 +214,12 @@ class RunView:
             self.column: gr.update(visible=True),
             self.card: card,
             self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
+            self.use: gr.update(visible=bool(found and found.config)),
             self.retry: gr.update(value=offer(run), visible=bool(offer(run))),
             self.actions: gr.update(visible=any(may.values())),
             **{button: gr.update(visible=may[name]) for name, button in self.asks.items()},
-            self.notes: gr.update(value=measured.notes(progress), visible=bool(progress.notes)),
-            self.loss: gr.update(value=measured.loss(progress), visible=bool(progress.train or progress.held_out)),
+            self.notes: _seen(swept.table(found) if found else measured.notes(progress)),
+            self.loss: _seen(swept.plot(found) if found else measured.loss(progress)),
             self.more: gr.update(visible=bool(progress.train)),
             self.beside: measured.beside(progress),
             self.asked_of: gr.update(visible=bool(progress.answers)),
@@ -216,11 +228,13 @@ class RunView:
             self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
 
-    def _ahead(self, run: Run) -> int:
-        """Runs of anybody that this one waits for."""
+    def _ahead(self, run: Run) -> tuple[int, bool]:
+        """Runs of anybody that this one waits for, and whether none of them begins."""
         if run.state != "queued":
-            return 0
-        return sum(other.created < run.created for other in self.services.store.runs(states=("queued", "running")))
+            return 0, False
+        store = self.services.store
+        line, running = limits.line(store), len(store.runs(states=("running",)))
+        return running + (line.index(run.id) if run.id in line else 0), limits.held(store)
 
     def _nothing(self) -> dict[Any, Any]:
         """No run is in view: there is room for a new one."""

@@ -16,13 +16,21 @@ from finetune.ui.html import macros, render
 from finetune.ui.theme import INK, SOFT
 
 TEMPLATES = macros("train/run.html")
-LOSS_UNIT = "nats per token"
+LOSSES = {
+    "answers": ("Loss (lower is better)", "nats per token"),
+    "pairs": ("Preference loss, DPO (lower is better; it begins at 0.693)", "nats per pair"),
+    "ratings": ("Preference loss, KTO (lower is better; it begins at 0.5)", "per answer"),
+}
+RANKED = {
+    "pairs": "Held-out pairs ranked right (50 % at the start)",
+    "ratings": "Held-out answers ranked right (50 % at the start)",
+}
 COLUMNS = ("step", "train_loss", "held_out_loss", "learning_rate", "gradient_norm")
 FIRST_ANSWERS = 3
 """Sample prompts that are shown at once; the others are folded."""
 
 
-def card(run: Run, progress: Progress, data: str, ahead: int = 0) -> Markup:
+def card(run: Run, progress: Progress, data: str, ahead: int = 0, held: bool = False) -> Markup:
     """A run in one card: of what, what it is doing, how far, how fast, how good; `ahead` are the runs it waits for."""
     evaluates_base = not progress.step and progress.phase is not None and progress.phase.of
     share, done = 0.0, progress.phase.done if progress.phase else 0
@@ -30,23 +38,26 @@ def card(run: Run, progress: Progress, data: str, ahead: int = 0) -> Markup:
         share = 100 * done / progress.phase.of
     elif run.steps:
         share = 100 * progress.step / run.steps
-    model = str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
-    of = [data, model]
-    said = phase(run, progress, ahead)
+    of = [data, short(run)]
+    said = phase(run, progress, ahead, held)
     figures, saved = _figures(run, progress), _saved(progress)
     return TEMPLATES.card(run, state_word(run), of, said, f"{share:.1f}", bool(evaluates_base), figures, saved)
 
 
-def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
-    """What the run is doing just now, in words; "" once it has ended.
+def short(run: Run) -> str:
+    """The name of a run's model without its owner or folder."""
+    return str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
+
+
+def phase(run: Run, progress: Progress, ahead: int = 0, held: bool = False) -> str:
+    """What the run is doing just now, in words; "" once it has ended. `held`: no run begins (`finetune.limits`).
 
     Example:
         >>> phase(run, progress)
         'Measuring the base model on held-out rows: batch 4 of 9'
     """
     if run.state == "queued":
-        before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
-        return f"Waiting for its turn{before}"
+        return _waiting(ahead, held)
     if run.state != "running":
         return ""
     now, first = progress.phase, not progress.held_out and not progress.step
@@ -67,7 +78,20 @@ def phase(run: Run, progress: Progress, ahead: int = 0) -> str:
             return "Asking the base model the sample prompts"
         case "publishing":
             return "Saving the adapter"
+    return _stepping(run, progress)
+
+
+def _stepping(run: Run, progress: Progress) -> str:
+    if run.sweep:
+        return f"Trying settings: step {min(run.step + 1, run.steps):,} of {run.steps:,}"
     return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
+
+
+def _waiting(ahead: int, held: bool) -> str:
+    if held:
+        return "Waiting until the queue goes on: it is paused"
+    before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
+    return f"Waiting for its turn{before}"
 
 
 def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
@@ -86,6 +110,9 @@ def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
         else:
             said = "held-out loss at the start" if progress.continues else "held-out loss of the base"
             cells.append((f"{now[1]:.3f}", said if now[0] == 0 else "held-out loss"))
+    if progress.ranked:
+        said = "held-out pairs ranked right" if progress.teach == "pairs" else "held-out answers ranked right"
+        cells.append((f"{progress.ranked[-1][1]:.0%}", said))
     if progress.best and progress.best != progress.held_out[-1]:
         cells.append((f"{progress.best[1]:.3f}", f"best, at step {progress.best[0]:,}"))
     return cells
@@ -99,6 +126,11 @@ def _saved(progress: Progress) -> str:
     return f"Checkpoints: the latest at step {last:,}" + (f", the best at step {best:,}." if best else ".")
 
 
+def unit(teach: str) -> str:
+    """What the loss of runs on rows of a kind is measured in."""
+    return LOSSES[teach][1]
+
+
 def notes(progress: Progress) -> str:
     """What the curves say, newest last, each with the step at which it was seen."""
     return TEMPLATES.notes(progress.notes) if progress.notes else ""
@@ -110,7 +142,10 @@ def loss(progress: Progress) -> str:
         Line("train", progress.train, SOFT, faint=True),
         Line("held-out", progress.held_out, INK, dots=True),
     ]
-    drawn = draw("Loss (lower is better)", lines, 150, progress.steps, unit=LOSS_UNIT)
+    title, unit = LOSSES[progress.teach]
+    drawn = draw(title, lines, 150, progress.steps, unit=unit)
+    ranked = [Line("", [(step, 100 * share) for step, share in progress.ranked], INK, dots=True)]
+    drawn += draw(RANKED.get(progress.teach, ""), ranked, 120, progress.steps, unit="%")
     return framed(drawn) if drawn else ""
 
 
