@@ -11,7 +11,7 @@ from finetune import data, models, quota, settings, visitor
 from finetune.errors import DataError, RunError
 from finetune.limits import Most
 from finetune.store import RESUMABLE, DatasetRecord, Result, Run, Store, no_run
-from finetune.train.check import refuse_impossible
+from finetune.train.check import refuse_impossible, refuse_zero_gpu
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
 from finetune.train.lineage import Inheritance, inherit, inherit_again, refuse_other
@@ -57,8 +57,8 @@ def start(
         DataError: the dataset has no row to train on.
         FinetuneError: what the worker would refuse, where that can be known (see `finetune.train.check`).
         ConfigError: a setting that the adapter of the parent does not fit.
-        NotAllowed: on a shared server: the owner, or the network address, has enough runs waiting, or the owner's
-            disk space is used.
+        NotAllowed: nothing is trained here (see `refuse_zero_gpu`); or on a shared server: the owner, or the network
+            address, has enough runs waiting, or the owner's disk space is used.
         RunError: the dataset was deleted meanwhile; the parent has not ended, has no adapter, or is another owner's.
 
     Example:
@@ -66,6 +66,7 @@ def start(
         >>> run.state
         'queued'
     """
+    refuse_zero_gpu()
     if not record.facts.accepted:
         raise DataError(
             "None of the rows can be trained on.",
@@ -207,12 +208,13 @@ def resume(store: Store, run_id: str) -> None:
 
     Raises:
         RunError: the run is in another state, or has used its minutes (code ``minutes_used``).
-        NotAllowed: the owner has enough runs waiting on a shared server.
+        NotAllowed: nothing is trained here, or the owner has enough runs waiting on a shared server.
 
     Example:
         >>> resume(store, run.id); store.run(run.id).state
         'queued'
     """
+    refuse_zero_gpu()
     _refuse_used(store.run(run_id))
     again = store.move(
         run_id,

@@ -1,7 +1,8 @@
-"""What the page says at its top on a Space: that a restart loses everything."""
+"""What the page says at its top on a Space: that a restart loses everything, and that ZeroGPU does not train."""
 
-from finetune import settings
-from finetune.ui.html import render
+from finetune import settings, train
+from finetune.errors import NotAllowed
+from finetune.ui.html import card, render
 
 FORGETS = "This Space loses all data, runs and models when it restarts. Download what you want to keep."
 NOTICES = "{% for sentence in sentences %}<p>{{ sentence }}</p>{% endfor %}"
@@ -17,6 +18,11 @@ def notices() -> str:
 
     Example:
         >>> notices()    # on a Space without storage of its own
-        Markup("<p>This Space loses all data, …</p>")
+        Markup("<div …><p>This Space loses all data, …</p></div>")
     """
-    return render(NOTICES, sentences=[FORGETS] if forgets() else [])
+    sentences = [FORGETS] if forgets() else []
+    try:
+        train.refuse_zero_gpu()
+    except NotAllowed as refusal:
+        sentences += [refusal.what, refusal.fix]
+    return card(render(NOTICES, sentences=sentences)) if sentences else ""

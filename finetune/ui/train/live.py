@@ -27,7 +27,7 @@ MOVING, RESTING = 2.0, 5.0
 LOG_LINES = 300
 """Newest lines of the log that are shown; all are in the record."""
 
-TAKE = "Download it before a restart loses it"
+TAKE = "Download it before a restart deletes it"
 """The button of a run that has ended, on a Space that keeps nothing."""
 
 ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
