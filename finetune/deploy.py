@@ -12,18 +12,18 @@ Example:
     'https://huggingface.co/spaces/me/before-after'
 """
 
-import re
-import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune import settings
-from finetune.errors import ConfigError, FinetuneError, NotAllowed, RunError
+from finetune.checkout import FOLDERS, app_files, refuse_secrets
+from finetune.errors import ConfigError, FinetuneError, RunError
 from finetune.export.hub import checks
 from finetune.export.hub.errors import as_ours, no_secrets_in_logs, scrubbed
 from finetune.models.hub import size, within
+from finetune.records import Json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -34,20 +34,15 @@ T = TypeVar("T")
 SECONDS = 60
 """How long the Hub may take to answer a question. The upload has no limit, and Ctrl-C ends it."""
 
-FILES = ("README.md", "LICENSE", "app.py", "requirements.txt")
-FOLDERS = ("finetune", "sample_data")
-SUFFIXES = (".py", ".html", ".css", ".json", ".jsonl", ".csv", ".md")
-"""What the app needs, and all that is ever uploaded."""
-
 TITLE = "Deploy Before & After"
 OURS = (TITLE, "initial commit")
 """Titles of commits that no person wrote: the second is the Hub's own, when it makes a Space."""
 
-TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
-RESTARTS = "It is built anew and restarts: data, runs and models on its own disk are lost, and runs in progress end."
+RESTARTS = "It is rebuilt and restarts: runs in progress end, and data, runs and models on its own disk are lost."
 FREE = "cpu-basic"
 ZERO = "zero-a10g"
 PRICES = "huggingface.co/pricing#spaces"
+ZERO_DOCS = "huggingface.co/docs/hub/spaces-zerogpu"
 
 
 @dataclass
@@ -94,13 +89,23 @@ class Deployment:
         if self._there:
             said = [f"The {kind} Space {self.repo} is updated {with_files}.", RESTARTS]
         if self._gone:
-            said.append(f"Deleted there, as the app has it no more: {_listed(self._gone)}.")
+            said.append(f"Deleted there, because the app no longer has it: {_listed(self._gone)}.")
         if self._untracked:
-            said.append(f"Stays here, as git does not track it: {_listed(self._untracked)}.")
+            said.append(f"Not uploaded, because git does not track it: {_listed(self._untracked)}.")
+        return said + self._costs(api)
+
+    def _costs(self, api: "HfApi") -> list[str]:
+        """What its hardware costs, also where that stays as it is: an update should surprise nobody.
+
+        Raises:
+            ConfigError: the Hub does not have the hardware that was asked for.
+        """
         if self._there is None or self.hardware:
-            said.append(price(api, self.hardware or FREE))
-        else:
-            said.append(f"Its hardware stays as it is: {self._has() or 'see its settings'}.")
+            return [price(api, self.hardware or FREE)]
+        has = self._has()
+        said = [f"Its hardware stays as it is{f': {has}' if has else ''}."]
+        with suppress(ConfigError):  # what it has may not be offered to others any more
+            said += [price(api, has)] if has else []
         return said
 
     def _find(self, api: "HfApi") -> "SpaceInfo | None":
@@ -133,6 +138,12 @@ class Deployment:
         held = [one.rfilename for one in there.siblings or []]
         self._gone = [name for name in held if name.partition("/")[0] in FOLDERS and name not in self._files]
         return there
+
+    def as_dict(self) -> Json:
+        """What the Space is, or will be, for programs. `look` comes first."""
+        private = self._there.private if self._there else self.private
+        hardware = self.hardware or (self._has() if self._there else FREE)
+        return {"repo": self.repo, "new": self._there is None, "private": private, "hardware": hardware}
 
     def carry_out(self, say: Callable[[str], None] = lambda sentence: None) -> str:
         """Make or update the Space, and return its address. `look` comes first.
@@ -204,90 +215,26 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
-def app_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The files that the app needs, by their name in the Space; and those that would be, but that git does not track.
-
-    No link is followed and nothing hidden is taken, nor anything that the app keeps (`FINETUNE_HOME`).
-
-    Raises:
-        ConfigError: this is no checkout of the app.
-
-    Example:
-        >>> list(app_files(Path("."))[0])[:3]
-        ['LICENSE', 'README.md', 'app.py']
-    """
-    readme = folder / "README.md"
-    if not readme.is_file() or "\nsdk: gradio\n" not in readme.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise ConfigError(
-            "This folder is no checkout of the app: its README has no Space configuration.",
-            where=str(folder),
-            fix="Run this in the folder that holds app.py.",
-            code="no_checkout",
-        )
-    home = settings.read().home
-    inside = [path for name in FOLDERS for path in (folder / name).rglob("*") if path.suffix in SUFFIXES]
-    found = {}
-    for path in sorted([*(folder / name for name in FILES), *inside]):
-        name = path.relative_to(folder)
-        linked = any((folder / part).is_symlink() for part in (name, *name.parents))
-        hidden = any(part.startswith((".", "__pycache__")) for part in name.parts)
-        if path.is_file() and not linked and not hidden and home not in path.resolve().parents:
-            found[name.as_posix()] = path
-    tracked = _tracked(folder)
-    others = [name for name in found if tracked is not None and name not in tracked]
-    return {name: path for name, path in found.items() if name not in others}, others
-
-
-def _tracked(folder: Path) -> set[str] | None:
-    """What git tracks here: rows that somebody put beside the samples are theirs. None without git."""
-    if not (folder / ".git").exists():
-        return None
-    listed = subprocess.run(
-        ["git", "-C", str(folder), "ls-files", "-z"], capture_output=True, text=True, errors="replace", check=False
-    )
-    if listed.returncode:
-        raise ConfigError(
-            f"Git does not say which files it tracks here ({listed.stderr.strip()[:200]}).",
-            where=str(folder),
-            fix="See that `git status` works in this folder.",
-            code="no_checkout",
-        )
-    return set(listed.stdout.split("\0"))
-
-
-def refuse_secrets(files: dict[str, Path]) -> None:
-    """Refuse to upload a file in which a Hub token is written.
-
-    Raises:
-        NotAllowed: one is (code ``secret_in_file``); the message says where, not which.
-    """
-    for name, path in files.items():
-        if TOKEN.search(path.read_bytes()):
-            raise NotAllowed(
-                "A Hub token is written in this file: everybody could read it.",
-                where=name,
-                fix="Take it out, and revoke it: huggingface.co/settings/tokens.",
-                code="secret_in_file",
-            )
-
-
 def price(api: "HfApi", hardware: str) -> str:
-    """What hardware costs, as the Hub itself says it now; where prices stand if it does not say.
+    """What hardware costs, as the Hub itself says it now; where to find the prices if it does not say.
 
     Raises:
         ConfigError: the Hub has no such hardware.
 
     Example:
         >>> price(HfApi(), "t4-small")
-        't4-small (Nvidia T4 - small, 4 vCPU, 15 GB): $0.40 an hour, says the Hub, for every minute that it runs, …'
+        't4-small (Nvidia T4 - small, 4 vCPU, 15 GB): $0.40 an hour, according to the Hub, for as long as it runs, …'
     """
     import httpx2
     from huggingface_hub import SpaceHardware
     from huggingface_hub.errors import HfHubHTTPError
 
     if hardware == ZERO:
-        raise ConfigError("The app does not run on ZeroGPU yet.", where=ZERO, fix=f"Use {FREE}.", code="no_hardware")
-    known = [one.value for one in SpaceHardware if one != ZERO]
+        return (
+            f"{ZERO} (ZeroGPU): no hourly price. It chats and does not train. Who may have one, and for how many "
+            f"minutes a day: {ZERO_DOCS}"
+        )
+    known = [one.value for one in SpaceHardware]
     try:
         offered = {one.name: one for one in api.list_spaces_hardware()}
     except (HfHubHTTPError, httpx2.HTTPError, KeyError, TypeError, ValueError):
@@ -297,21 +244,21 @@ def price(api: "HfApi", hardware: str) -> str:
         raise ConfigError(
             "The Hub has no such hardware for Spaces.",
             where=hardware[:60],
-            fix=f"Choose from: {', '.join(offered or known)}.",
+            fix=f"Choose from: {', '.join(dict.fromkeys([*offered, ZERO]) if offered else known)}.",
             code="no_hardware",
         )
     if one is None:
-        return f"{hardware}: the Hub does not say what it costs; prices stand at {PRICES}"
+        return f"{hardware}: the Hub did not say what it costs; see {PRICES}"
     named = f"{hardware} ({one.pretty_name}, {one.cpu}, {one.ram})"
     if not one.unit_cost_micro_usd:
         return (
-            f"{named}: free by the hour, says the Hub. A new Gradio Space on free hardware needs a subscription (PRO, "
-            "Team or Enterprise)."
+            f"{named}: free, according to the Hub. To create a Gradio Space on it takes a subscription (PRO, Team or "
+            f"Enterprise); without one, --hardware {ZERO} (ZeroGPU) may be possible: {ZERO_DOCS}"
         )
     by = {"minute": 60, "second": 3600, "hour": 1}.get(one.unit_label)
     cost = f"${one.unit_cost_usd * by:.2f} an hour" if by else f"${one.unit_cost_usd:g} per {one.unit_label}"
     return (
-        f"{named}: {cost}, says the Hub, for every minute that it runs, used or not. It does not fall asleep by "
+        f"{named}: {cost}, according to the Hub, for as long as it runs, used or not. It does not go to sleep by "
         f"itself: set a sleep time or pause it in its settings. Prices: {PRICES}"
     )
 
@@ -324,10 +271,10 @@ def _payment(error: Exception, repo: str, token: str) -> RunError | None:
         return None
     said = scrubbed(error.server_message or "", token).strip()[:300]
     return RunError(
-        f"The account does not have what this needs{f' (the Hub: {said})' if said else ''}.",
+        f"The account has no subscription or credits for this{f' (the Hub: {said})' if said else ''}.",
         where=repo,
-        fix=f"Free hardware needs a subscription, paid hardware a payment method and credits: {PRICES}. Nothing was "
-        "uploaded.",
+        fix=f"Free hardware needs a subscription, paid hardware a payment method and credits: {PRICES}. "
+        f"Without either, --hardware {ZERO} may be possible: {ZERO_DOCS}. Nothing was uploaded.",
         code="hub_payment",
     )
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from finetune.checkout import app_files, refuse_secrets
 from finetune.cli import main
-from finetune.deploy import FREE, TITLE, Deployment, app_files, refuse_secrets
+from finetune.deploy import FREE, TITLE, Deployment
 from finetune.errors import ConfigError, FinetuneError
 from tests.export.hub_server import ATTRIBUTES, Hub, serving
 
@@ -103,18 +104,18 @@ def test_a_bare_name_is_ones_own_and_private_is_private(server: Hub, checkout: P
 
 def test_what_it_costs_is_what_the_hub_says(server: Hub, checkout: Path) -> None:
     cost = Deployment("me/space", checkout, "t4-small").look()[-1]
-    assert cost.startswith("t4-small (Nvidia T4 - small, 4 vCPU, 15 GB): $0.40 an hour, says the Hub")
-    assert "free by the hour, says the Hub" in Deployment("me/space", checkout).look()[-1]
-    assert refused(checkout, hardware="zero-a10g").code == "no_hardware"
+    assert cost.startswith("t4-small (Nvidia T4 - small, 4 vCPU, 15 GB): $0.40 an hour, according to the Hub")
+    assert "free, according to the Hub" in Deployment("me/space", checkout).look()[-1]
+    assert "no hourly price" in Deployment("me/space", checkout, "zero-a10g").look()[-1]
     server.fail["prices"] = 500
     cost = Deployment("me/space", checkout, "t4-small").look()[-1]
-    assert cost == "t4-small: the Hub does not say what it costs; prices stand at huggingface.co/pricing#spaces"
+    assert cost == "t4-small: the Hub did not say what it costs; see huggingface.co/pricing#spaces"
 
 
 def test_hardware_that_the_hub_does_not_have_is_refused(server: Hub, checkout: Path) -> None:
     error = refused(checkout, hardware="t5-huge")
     assert (error.code, error.where) == ("no_hardware", "t5-huge")
-    assert "cpu-basic, t4-small" in error.fix
+    assert "cpu-basic, t4-small, zero-a10g" in error.fix
     server.fail["prices"] = 500
     assert "cpu-upgrade" in refused(checkout, hardware="t5-huge").fix
     assert server.repos == {}
@@ -129,8 +130,8 @@ def test_an_update_is_one_commit_and_removes_what_the_app_no_longer_has(server: 
     said = deployment.look()
     assert said[0].startswith("The public Space me/space is updated with the 7 files")
     assert "lost" in said[1]
-    assert said[2] == "Deleted there, as the app has it no more: finetune/ui/page.css."
-    assert said[-1] == "Its hardware stays as it is: cpu-basic."
+    assert said[2] == "Deleted there, because the app no longer has it: finetune/ui/page.css."
+    assert said[3] == "Its hardware stays as it is: cpu-basic."
     deployment.carry_out()
     space = server.repos["spaces/me/space"]
     held = {name: content for name, content in APP.items() if name != "finetune/ui/page.css"}
@@ -142,6 +143,7 @@ def test_an_update_is_one_commit_and_removes_what_the_app_no_longer_has(server: 
 def test_hardware_changes_only_when_asked(server: Hub, checkout: Path) -> None:
     deployed(checkout, hardware="t4-small")
     deployed(checkout)
+    assert "$0.40 an hour" in Deployment("me/space", checkout).look()[-1], "it goes on costing"
     deployed(checkout, hardware="t4-small")
     assert server.repos["spaces/me/space"]["hardware"] == "t4-small"
     assert "hardware" not in calls(server)
@@ -157,6 +159,14 @@ def test_hardware_that_is_refused_changes_no_file(server: Hub, checkout: Path) -
     assert error.code == "hub_payment"
     assert "Add a payment method" in error.what
     assert server.repos["spaces/me/space"]["files"]["app.py"] == APP["app.py"]
+
+
+def test_hardware_that_is_offered_no_more_does_not_stop_an_update(server: Hub, checkout: Path) -> None:
+    deployed(checkout)
+    server.repos["spaces/me/space"]["hardware"] = "t3-ancient"
+    deployment = Deployment("me/space", checkout)
+    assert deployment.look()[-1] == "Its hardware stays as it is: t3-ancient."
+    assert deployment.as_dict() == {"repo": "me/space", "new": False, "private": False, "hardware": "t3-ancient"}
 
 
 def test_other_work_is_left_alone_unless_asked(server: Hub, checkout: Path) -> None:
@@ -339,8 +349,9 @@ def test_the_command_is_for_scripts_too(
     assert server.asked == []
     assert called(checkout, monkeypatch, "me/space", "--private", "--yes", "--json") == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"space": f"{server.address}/spaces/me/space", "private": True, "hardware": None}
-    assert "free by the hour" in printed.err
+    found = {"repo": "me/space", "new": True, "private": True, "hardware": FREE}
+    assert json.loads(printed.out) == {"space": f"{server.address}/spaces/me/space", **found}
+    assert "free, according to the Hub" in printed.err
     assert MINE not in printed.out + printed.err
 
 

@@ -263,7 +263,7 @@ def _deploy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hardware",
         metavar="FLAVOR",
-        help="cpu-basic, cpu-upgrade, t4-small, …; default: cpu-basic for a new Space, else what it has",
+        help="cpu-basic, cpu-upgrade, zero-a10g, t4-small, …; default: cpu-basic for a new Space, else what it has",
     )
     parser.add_argument("--private", action="store_true", help="make a new Space private; default: public")
     parser.add_argument("--yes", action="store_true", help="do not ask before anything is changed")

@@ -16,7 +16,7 @@ def deploy(options: argparse.Namespace) -> Answer:
     terminal = sys.stdin is not None and sys.stdin.isatty() and not options.json
     if not options.yes and not terminal:
         raise ConfigError(
-            "There is nobody to ask whether this may cost what it costs.",
+            "Nobody is here to confirm the cost.",
             where="--yes",
             fix="Run it in a terminal without --json, or add --yes.",
             code="usage",
@@ -27,9 +27,9 @@ def deploy(options: argparse.Namespace) -> Answer:
         log("Nothing was changed.")
         return 1, {"space": None}
     address = asked.carry_out(log)
-    log("It is being built; its page shows how far that is.")
+    log("It is being built; its page shows the progress.")
     print(address)
-    return 0, {"space": address, "hardware": options.hardware, "private": options.private}
+    return 0, {"space": address, **asked.as_dict()}
 
 
 def _agreed() -> bool:

@@ -34,6 +34,7 @@ UNSHOWN = {
     "ui/theme.py": "fonts",
     "ui/events.py": "JavaScript",
     "data/guess.py": "names of columns in other languages",
+    "checkout.py": "the command line",
     "deploy.py": "the command line",
     "server.py": "printed by whoever starts the server",
     "export/script/template.py": "written into files, which are in English",
