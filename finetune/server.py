@@ -10,7 +10,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from finetune import models, settings, train
-from finetune.chat import Engine
+from finetune.chat import Engine, zero
 from finetune.errors import ConfigError, FinetuneError
 from finetune.export import chat_engine
 from finetune.guard import Guard, is_loopback, sweep
@@ -56,7 +56,8 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     where = settings.read()
     _more_files()
     store = Store(where.home)
-    services = Services(store, Engine(chat_engine.of_settings(store)), _admin_key() if where.shared else "")
+    engine = Engine(chat_engine.of_settings(store), zero.on_gpu())
+    services = Services(store, engine, _admin_key() if where.shared else "")
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)

@@ -29,6 +29,7 @@ from typing import overload
 from finetune.errors import ConfigError
 
 PORT = "GRADIO_SERVER_PORT"
+ZERO_GPU = "SPACES_ZERO_GPU"
 ENGINES = ("pytorch", "auto")
 PRECISIONS = ("auto", "fp32")
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -106,6 +107,27 @@ def read() -> Settings:
         keep_data_hours=_amount("FINETUNE_KEEP_DATA_HOURS", 24.0 if shared else None),
         keep_runs_hours=_amount("FINETUNE_KEEP_RUNS_HOURS", 72.0 if shared else None),
     )
+
+
+def zero_gpu() -> bool:
+    """Whether this is a ZeroGPU Space, which has a GPU only for the length of a call that asks for one.
+
+    Example:
+        >>> zero_gpu()    # on a laptop
+        False
+    """
+    return os.environ.get(ZERO_GPU, "").strip().lower() in ("1", "t", "true")
+
+
+def forgets(home: Path) -> bool:
+    """Whether a restart loses what is in this folder: on a Space, unless storage of its own is mounted there.
+
+    Example:
+        >>> forgets(Path("/data/before-and-after"))    # on a Space with a bucket at /data
+        False
+    """
+    places = (home, *home.parents[:-1])  # the last is the root of the container itself
+    return bool(os.environ.get("SPACE_ID")) and not any(place.is_mount() for place in places)
 
 
 def port() -> int | None:

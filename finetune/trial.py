@@ -106,9 +106,10 @@ class Trials:
         """Begin a try, or go on with one that was interrupted; the dataset it is about. One that is going on stays.
 
         Raises:
-            NotAllowed: too many are waiting.
+            NotAllowed: too many are waiting, or nothing is trained here.
             FinetuneError: the sample or the try cannot be kept.
         """
+        train.refuse_zero_gpu()
         sample = next(one for one in data.samples() if one.name == SAMPLE)
         record = data.save_dataset(self.store, data.load(sample.path), owner)
         with self._lock:  # also around the writing: a second click must not begin beside the first

@@ -1,13 +1,17 @@
 """The README tells the truth: its commands parse, its settings are the config's, its pictures exist."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import constants
 
+from finetune import models
 from finetune.cli import _parser
+from tests.conftest import CHATML
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,6 +47,7 @@ def test_the_two_commands_are_those_that_ci_and_people_use() -> None:
 
 # What a Space's page may say of itself: https://huggingface.co/docs/hub/spaces-config-reference
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 HARDWARE = ("cpu-basic", "cpu-upgrade", "zero-a10g", "t4-small", "t4-medium", "l4x1", "a10g-small", "a10g-large")
 SPACE = yaml.safe_load(README.split("---\n")[1])
@@ -65,6 +70,8 @@ def test_the_space_says_of_itself_what_the_hub_takes() -> None:
     assert len(SPACE["short_description"]) <= 60
     assert SPACE["suggested_hardware"] in HARDWARE
     assert SPACE["license"] == "apache-2.0"
+    assert re.fullmatch(r"\d+(m|h)", SPACE["startup_duration_timeout"])
+    assert all(isinstance(tag, str) for tag in SPACE["tags"])
     assert set(SPACE) <= {
         "title",
         "emoji",
@@ -76,11 +83,53 @@ def test_the_space_says_of_itself_what_the_hub_takes() -> None:
         "app_file",
         "pinned",
         "suggested_hardware",
+        "startup_duration_timeout",
+        "models",
+        "preload_from_hub",
+        "tags",
         "license",
         "hf_oauth",
         "hf_oauth_scopes",
         "short_description",
     }
+
+
+def test_the_python_is_one_that_zerogpu_has() -> None:
+    """It has 3.10.13 and 3.12.12, and builds with the first if another is named: there our pins do not exist."""
+    assert SPACE["python_version"] == "3.12.12"
+
+
+@pytest.mark.parametrize("more", [(), ("vocab.json", "all_results.json")])
+def test_the_default_model_is_in_the_image(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """What the Hub puts into the standard cache when it builds a Space is found without asking the Hub, whether it
+    notes that the repository has `more` files or not.
+    """
+    [preloaded] = SPACE["preload_from_hub"]
+    name, listed = preloaded.split(" ")
+    assert [name] == SPACE["models"] == [models.DEFAULT]
+    assert listed.split(",") == [*models.hub.PRELOADED]
+    repo = tmp_path / f"models--{name.replace('/', '--')}"
+    snapshot = repo / "snapshots" / COMMIT
+    for folder in (snapshot, repo / "refs", repo / "trees"):
+        folder.mkdir(parents=True)
+    (repo / "refs/main").write_text(COMMIT)
+    for file in models.hub.PRELOADED:
+        (snapshot / file).write_bytes((tiny / file).read_bytes() if (tiny / file).is_file() else b"{}")
+    settings = json.loads((snapshot / "tokenizer_config.json").read_text())  # where the default model has its template
+    (snapshot / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": CHATML}))
+    if more:
+        tree = {file: {"size": 1, "blob_id": COMMIT} for file in (*models.hub.PRELOADED, *more)}
+        (repo / f"trees/{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": tree}))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("SPACE_ID", "me/space")
+    found = models.find(models.DEFAULT)
+    assert (found.source, found.folder) == ("cache", snapshot)
+    assert models.load_tokenizer(found).chat_template
+    models.load_model(found)
+    (snapshot / "tokenizer_config.json").unlink()
+    assert bool(more) != models.here(models.DEFAULT), "of an interrupted download, if that is known"
 
 
 def test_ci_resolves_the_pins_beside_what_a_space_installs() -> None:

@@ -25,6 +25,8 @@ STATUS = {
     "run_unknown": 404,
     "dataset_unknown": 404,
     "not_allowed": 403,
+    "no_training_here": 403,
+    "no_gpu": 429,
     "busy": 429,
     "too_many_runs": 429,
     "no_room": 413,

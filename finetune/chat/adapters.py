@@ -143,13 +143,14 @@ class Resident:
         from peft import PeftModel
         from safetensors import SafetensorError
 
+        place = str(self.base.device)  # left to itself, PEFT takes a GPU wherever PyTorch says that there is one
         try:
             if adapter.name in self._loaded:
                 self._drop(adapter.name)
             if self._peft is not None:
-                self._peft.load_adapter(str(folder), adapter_name=adapter.name, use_safetensors=True)
+                self._peft.load_adapter(str(folder), adapter.name, use_safetensors=True, torch_device=place)
             else:
-                self._peft = PeftModel.from_pretrained(self.base, str(folder), adapter_name=adapter.name)
+                self._peft = PeftModel.from_pretrained(self.base, str(folder), adapter.name, torch_device=place)
             self._peft.eval()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise RunError(

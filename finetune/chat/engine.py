@@ -25,6 +25,7 @@ from finetune.models.render import IGNORED
 if TYPE_CHECKING:
     from finetune.chat.driver import Driver, Job
     from finetune.chat.line import Line
+    from finetune.chat.zero import Answers
     from finetune.export.chat_engine import LlamaCpp
 
 TOGETHER = 8
@@ -48,7 +49,8 @@ class Loss:
 class Engine:
     """Generates answers with one base model at a time; a request for another model replaces it.
 
-    A `second` engine may answer what is streamed. `answer` and `judge`, which measure, are always PyTorch's.
+    A `second` engine may answer what is streamed, or a process that is `lent` a GPU for it (`chat.zero`). `answer` and
+    `judge`, which measure, are always PyTorch's, in this process.
 
     Example:
         >>> engine = Engine()
@@ -56,8 +58,8 @@ class Engine:
         ...     print(base.text, "|", tuned.text)
     """
 
-    def __init__(self, second: "LlamaCpp | None" = None) -> None:
-        self._turns, self._second = Turns(TOGETHER), second
+    def __init__(self, second: "LlamaCpp | None" = None, lent: "Answers | None" = None) -> None:
+        self._turns, self._second, self._lent = Turns(TOGETHER), second, lent
         self._driver: Driver | None = None
         self._lock = threading.Lock()
 
@@ -132,7 +134,10 @@ class Engine:
     def _quickest(
         self, asks: Sequence[Ask], model: str, sampling: Sampling, stop: threading.Event, source: str | None
     ) -> Generator[list[Reply]]:
-        """The second engine's replies if it may answer; should it fail, or may not, PyTorch's."""
+        """Those of the process that is lent a GPU; else the second engine's if it may answer; else PyTorch's."""
+        if self._lent:
+            yield from self._lent(asks, model, sampling, stop, source)
+            return
         if self._second and not stop.is_set() and (replies := self._second.answering(asks, model, sampling, stop)):
             try:
                 with closing(replies):

@@ -265,6 +265,25 @@ def _clean_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _deploy_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import space
+
+    parser.set_defaults(verb=space.deploy)
+    parser.add_argument("repo", help="the Space: owner/name, or just a name in your own namespace")
+    parser.add_argument(
+        "--hardware",
+        metavar="FLAVOR",
+        help="cpu-basic, cpu-upgrade, zero-a10g, t4-small, …; default: cpu-basic for a new Space, else what it has",
+    )
+    parser.add_argument("--private", action="store_true", help="make a new Space private; default: public")
+    parser.add_argument("--yes", action="store_true", help="do not ask before anything is changed")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="update the Space even if it has other work, replacing files of the same name",
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -312,5 +331,6 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "queue": ("List the queue and what each visitor uses; pause or resume the queue.", _queue_arguments),
     "clean": ("Delete runs and data that are kept no longer.", _clean_arguments),
     "serve": ("Start the web app and the OpenAI-compatible API.", _serve_arguments),
+    "deploy": ("Make or update a Hugging Face Space of your own from this checkout.", _deploy_arguments),
 }
 """Every verb, in the order of the journey: what it does, and the function that adds its arguments."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import chat, data, evaluate, models, settings, train
-from finetune.chat import checked, talk
+from finetune.chat import checked, talk, zero
 from finetune.cli import jobs as remote
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
@@ -255,6 +255,7 @@ def serve(options: argparse.Namespace) -> Answer:
 
     settings.port()  # before Gradio, which fails on a wrong one when it is imported
     skip_stubs()  # before anything imports Gradio
+    zero.prepare()
     from finetune.server import launch
 
     launch(options.host, options.port)

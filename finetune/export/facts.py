@@ -233,4 +233,4 @@ def _memory() -> int:
 def _gpu() -> str | None:
     import torch
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return torch.cuda.get_device_name(0) if models.has_gpu() else None

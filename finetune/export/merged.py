@@ -115,7 +115,7 @@ def _merged(base: Any, adapter: Path, subject: Subject) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
-        model = PeftModel.from_pretrained(base, str(adapter))
+        model = PeftModel.from_pretrained(base, str(adapter), torch_device=str(base.device))
         with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
             whole = len(list(file.keys())) == sum("default" in key.split(".") for key, _ in model.named_parameters())
         if whole:

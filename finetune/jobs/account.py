@@ -106,7 +106,7 @@ def login(owner: str, token: str | None = None) -> str:
 
 def login_of(run: Run) -> str | None:
     """The token to follow a run with: its visitor's, or at home that of this machine; None if there is none."""
-    if settings.read().shared or run.owner != "local":
+    if settings.read().shared or run.owner != LOCAL:
         with _lock:
             return _logins.get(run.owner)
     found = _of_this_machine()

@@ -40,7 +40,7 @@ LOOKS = 3
 """Times that a job is looked for whose start was not answered."""
 
 
-def machines(owner: str = "local", token: str | None = None) -> list[Flavor]:
+def machines(owner: str = LOCAL, token: str | None = None) -> list[Flavor]:
     """The machines there are, with their prices.
 
     Raises:
@@ -60,7 +60,7 @@ def submit(
     record: DatasetRecord,
     offer: Offer,
     *,
-    owner: str = "local",
+    owner: str = LOCAL,
     token: str | None = None,
     parent: Run | None = None,
     say: Callable[[str], None] = lambda sentence: None,

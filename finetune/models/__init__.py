@@ -6,6 +6,7 @@ Importing this package is quick: torch and transformers are imported inside the 
 from finetune.models import hub
 from finetune.models.catalogue import CATALOGUE, DEFAULT, Entry, entry
 from finetune.models.compare import LeftOut, What, left_out
+from finetune.models.device import has_gpu
 from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.light import counting_tokenizer
 from finetune.models.load import import_libraries, load_empty, load_model, load_tokenizer, load_weights
@@ -31,6 +32,7 @@ __all__ = [
     "end_tokens",
     "entry",
     "find",
+    "has_gpu",
     "here",
     "hub",
     "import_libraries",

@@ -33,6 +33,12 @@ SECONDS = 10
 FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
 """The files of a model that are fetched: safetensors and text. Never pickles, never code."""
 
+PRELOADED = (
+    *("config.json", "generation_config.json", "model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+)
+"""The files of the default model that a Space has from its start (README.md): all that are read, not all there are."""
+
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 NO_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
@@ -157,8 +163,17 @@ def cached(name: str) -> Path | None:
         try:
             return Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES, cache_dir=place))
         except LocalEntryNotFoundError:
-            continue
+            if known and (folder := _preloaded(name, place)):
+                return folder
     return None
+
+
+def _preloaded(name: str, place: Path | None) -> Path | None:
+    """The folder of a model of which a Space preloaded what is needed: without the rest it counts as interrupted."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(name, file, cache_dir=place) for file in PRELOADED]
+    return Path(str(found[0])).parent if all(isinstance(one, str) for one in found) else None
 
 
 def _cache() -> Path | None:

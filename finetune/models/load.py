@@ -1,11 +1,13 @@
 """Load a tokenizer or a model from a folder. No remote code, safetensors only."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import ModelError
+from finetune.models.device import has_gpu
 from finetune.models.source import Found
 
 if TYPE_CHECKING:
@@ -13,6 +15,15 @@ if TYPE_CHECKING:
 
 
 _importing, _loading = threading.Lock(), threading.Lock()
+
+
+def _renew() -> None:
+    """A forked process (`chat.zero`) has none of the threads that may hold these."""
+    global _importing, _loading
+    _importing, _loading = threading.Lock(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def import_libraries() -> None:
@@ -74,7 +85,7 @@ def load_model(found: Found, in_4bit: bool = False) -> "PreTrainedModel":
     import torch
     from transformers import BitsAndBytesConfig
 
-    gpu = torch.cuda.is_available()
+    gpu = has_gpu()
     nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
     model: Any = load_weights(
         found,

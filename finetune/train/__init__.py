@@ -5,6 +5,7 @@ line) starts a separate worker process for it. Importing this package is quick.
 """
 
 from finetune.models import LONGEST
+from finetune.train.check import refuse_zero_gpu
 from finetune.train.config import TrainConfig
 from finetune.train.failures import remedy
 from finetune.train.lineage import learned_before, shape, weights_of
@@ -70,6 +71,7 @@ __all__ = [
     "preset",
     "preset_of",
     "progress",
+    "refuse_zero_gpu",
     "remedy",
     "rename",
     "resume",

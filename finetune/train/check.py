@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune import models
+from finetune import models, settings
 from finetune.data import Example, RowSplit, kept_rows
 from finetune.data.prepare import learnable, prepare
-from finetune.errors import ConfigError, DataError, ModelError
+from finetune.errors import ConfigError, DataError, ModelError, NotAllowed
 from finetune.train.build import adapted
 from finetune.train.config import TrainConfig
 
@@ -28,8 +28,23 @@ if TYPE_CHECKING:
 MOST_TEXT = 2_000_000
 """Characters of rows that are looked at for one that teaches something; beyond, the worker finds out."""
 
+NO_TRAINING = "This Space cannot train: ZeroGPU lends its GPU for about a minute at a time, and a run takes longer."
+INSTEAD = "Choose Hugging Face Jobs on the Train tab, on your own account, or train on your own computer."
+
 QUICK = ("template_without_tools",)
 """Refusals that take no rendering: such rows are all looked at."""
+
+
+def refuse_zero_gpu() -> None:
+    """See that runs can be trained on this machine at all. A run that is trained elsewhere need not ask.
+
+    On a ZeroGPU Space they cannot: its GPU is lent to single calls of the page, and a run is a process of its own.
+
+    Raises:
+        NotAllowed: it is such a Space (code ``no_training_here``).
+    """
+    if settings.zero_gpu():
+        raise NotAllowed(NO_TRAINING, fix=INSTEAD, code="no_training_here")
 
 
 def refuse_machine(config: TrainConfig) -> None:
@@ -38,15 +53,12 @@ def refuse_machine(config: TrainConfig) -> None:
     Raises:
         ConfigError: 4-bit without a GPU, or a tool that is not installed.
     """
-    if config.load_in_4bit:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                "4-bit training needs an NVIDIA GPU; this machine has none.",
-                where="load_in_4bit",
-                fix="Turn it off.",
-            )
+    if config.load_in_4bit and not models.has_gpu():
+        raise ConfigError(
+            "4-bit training needs an NVIDIA GPU; this machine has none.",
+            where="load_in_4bit",
+            fix="Turn it off.",
+        )
     needed = {"trackio": config.report_to == "trackio", "bitsandbytes": config.load_in_4bit}
     for package, wanted in needed.items():
         if wanted and importlib.util.find_spec(package) is None:

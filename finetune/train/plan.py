@@ -24,7 +24,7 @@ from finetune.durations import roughly
 from finetune.errors import ConfigError, RunError
 from finetune.models import hub
 from finetune.train.build import every
-from finetune.train.check import refuse_impossible
+from finetune.train.check import refuse_impossible, refuse_zero_gpu
 from finetune.train.config import MOST_AT_ONCE, MOST_KEPT, TrainConfig
 from finetune.train.failures import out_of_memory
 from finetune.train.precision import sentence
@@ -75,11 +75,13 @@ def measure(config: TrainConfig, folder: Path, *, gives_way: bool = False) -> Me
     With `gives_way`, the probe ends as soon as a run waits or trains: the run needs the machine, and nobody asked.
 
     Raises:
+        NotAllowed: nothing is trained here.
         ConfigError: this machine cannot do what the settings ask for.
         RunError: memory does not suffice (code ``out_of_memory``), the probe took too long, or it gave way
             (``gave_way``).
         FinetuneError: what would stop the run itself.
     """
+    refuse_zero_gpu()
     refuse_impossible(config, folder)
     command = [sys.executable, "-m", "finetune.train.probe", json.dumps(config.model_dump()), str(folder.resolve())]
     command += ["gives-way"] if gives_way else []

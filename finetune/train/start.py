@@ -11,8 +11,9 @@ from finetune import data, models, quota, settings, visitor
 from finetune.errors import DataError, RunError
 from finetune.limits import Most
 from finetune.records import Json
+from finetune.schema import LOCAL
 from finetune.store import ACTIVE, RESUMABLE, DatasetRecord, Result, Run, Store, no_run
-from finetune.train.check import refuse_impossible
+from finetune.train.check import refuse_impossible, refuse_zero_gpu
 from finetune.train.checkpoints import Checkpoints, adopt
 from finetune.train.config import TrainConfig
 from finetune.train.lineage import Inheritance, inherit, inherit_again, refuse_other
@@ -43,7 +44,7 @@ def start(
     store: Store,
     config: TrainConfig,
     record: DatasetRecord,
-    owner: str = "local",
+    owner: str = LOCAL,
     parent: Run | None = None,
     beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
     again: bool = False,
@@ -60,8 +61,8 @@ def start(
         DataError: the dataset has no row to train on.
         FinetuneError: what the worker would refuse, where that can be known (see `finetune.train.check`).
         ConfigError: a setting that the adapter of the parent does not fit.
-        NotAllowed: on a shared server: the owner, or the network address, has enough runs waiting, or the owner's
-            disk space is used.
+        NotAllowed: nothing is trained here (see `refuse_zero_gpu`); or on a shared server: the owner, or the network
+            address, has enough runs waiting, or the owner's disk space is used.
         RunError: the dataset was deleted meanwhile; the parent has not ended, has no adapter, or is another owner's.
 
     Example:
@@ -69,6 +70,8 @@ def start(
         >>> run.state
         'queued'
     """
+    if elsewhere is None:
+        refuse_zero_gpu()
     if not record.facts.accepted:
         raise DataError(
             "None of the rows can be trained on.",
@@ -223,14 +226,15 @@ def resume(store: Store, run_id: str) -> None:
     Raises:
         RunError: the run is in another state, has used its minutes (code ``minutes_used``), or was trained on
             Hugging Face Jobs for a visitor: what such a job saved for resuming is not fetched.
-        NotAllowed: the owner has enough runs waiting on a shared server.
+        NotAllowed: nothing is trained here, or the owner has enough runs waiting on a shared server.
 
     Example:
         >>> resume(store, run.id); store.run(run.id).state
         'queued'
     """
+    refuse_zero_gpu()
     run = store.run(run_id)
-    if run.job and run.owner != "local":
+    if run.job and run.owner != LOCAL:
         raise RunError(
             "A run on Hugging Face Jobs is not resumed on a shared server.",
             where=run_id,
@@ -305,7 +309,7 @@ def limits_of_server() -> str:
 
 def can_resume(run: Run) -> bool:
     """Whether `resume` would take it, but for other runs that wait."""
-    return run.state in RESUMABLE and not used_up(run) and (run.job is None or run.owner == "local")
+    return run.state in RESUMABLE and not used_up(run) and (run.job is None or run.owner == LOCAL)
 
 
 def _elsewhere(run: Run) -> bool:

@@ -19,7 +19,7 @@ from finetune import models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Log, Result, Run, Store
 from finetune.train.build import adapted, every
-from finetune.train.check import refuse_kind, refuse_machine
+from finetune.train.check import refuse_kind, refuse_machine, refuse_zero_gpu
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.events import Phase, Resumed, RowsRead
@@ -236,6 +236,7 @@ def main(run_id: str, attempt: int | None = None) -> int:
             logging.warning("Run %s is not waiting for this worker", run_id)
             return 1
         worker = _worker(store, store.run(run_id))
+        refuse_zero_gpu()  # it waited in storage that the Space had before
         if FIRST:
             _reserve(worker.folder)
             with worker.heart:

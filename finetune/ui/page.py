@@ -7,7 +7,7 @@ import gradio as gr
 
 from finetune import jobs, settings
 from finetune.services import Browser, Services, known, owner
-from finetune.ui import address, admin, answers, mine, tools
+from finetune.ui import address, admin, answers, mine, space, tools
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
@@ -81,6 +81,8 @@ class Page:
         with gr.Row(elem_id="header"):
             gr.HTML(HEADER)
             door.switch()
+        if said := space.notices():
+            gr.HTML(said, elem_id="notices")
         self.status = Status(services, self.browser)
         self._draw()
         self._keep_fresh()
@@ -225,6 +227,7 @@ class Page:
         for button, here, tab, there in (
             (self.train.go, self.train, "chat", self.chat),
             (self.train.judge, self.train, "results", self.results),
+            (self.train.take, self.train, "export", self.export),
             (self.chat.judge, self.chat, "results", self.results),
             (self.results.talk, self.results, "chat", self.chat),
             (self.results.take, self.results, "export", self.export),

@@ -1,4 +1,7 @@
-"""A Hub on the loopback: the calls that huggingface_hub makes for a push, answered from memory."""
+"""A Hub on the loopback: the calls that huggingface_hub makes for a push and for a Space, answered from memory.
+
+A Space is kept under ``spaces/owner/name``, a model under ``owner/name``.
+"""
 
 import base64
 import hashlib
@@ -48,15 +51,26 @@ class Hub:
         self.repos[repo] = {"private": private, "titles": list(titles), "files": dict(files)}
 
 
+REPO = r"(?:models/|(?=spaces/))(.+/.+)"
+"""Of a path: the name that a repository is kept under."""
+
+PRICES = [
+    {"name": "cpu-basic", "prettyName": "CPU Basic", "cpu": "2 vCPU", "ram": "16 GB", "unitCostMicroUSD": 0},
+    {"name": "t4-small", "prettyName": "Nvidia T4 - small", "cpu": "4 vCPU", "ram": "15 GB", "unitCostMicroUSD": 6667},
+]
+"""What hardware costs a minute here, in millionths of a dollar."""
+
 ROUTES = (
     ("whoami", "GET", r"/api/whoami-v2"),
     ("create", "POST", r"/api/repos/create"),
     ("yaml", "POST", r"/api/validate-yaml"),
-    ("preupload", "POST", r"/api/models/(.+/.+)/preupload/main"),
-    ("commit", "POST", r"/api/models/(.+/.+)/commit/main"),
-    ("commits", "GET", r"/api/models/(.+/.+)/commits/main"),
-    ("tree", "GET", r"/api/models/(.+/.+)/tree/([0-9a-f]{40})"),
-    ("info", "GET", r"/api/models/([^/]+/[^/]+)"),
+    ("preupload", "POST", rf"/api/{REPO}/preupload/main"),
+    ("commit", "POST", rf"/api/{REPO}/commit/main"),
+    ("commits", "GET", rf"/api/{REPO}/commits/main"),
+    ("tree", "GET", rf"/api/{REPO}/tree/([0-9a-f]{{40}})"),
+    ("prices", "GET", r"/api/spaces/hardware"),
+    ("hardware", "POST", r"/api/(spaces/[^/]+/[^/]+)/hardware"),
+    ("info", "GET", r"/api/(?:models/|(?=spaces/))((?:spaces/)?[^/]+/[^/]+)"),
     ("batch", "POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch"),
     ("put", "PUT", r"/store/(\w+)/(\d+)"),
     ("complete", "POST", r"/complete/(\w+)"),
@@ -118,10 +132,21 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
         def _create(self, body: bytes) -> None:
             asked = json.loads(body)
             repo = f"{asked['organization'] or hub.who['name']}/{asked['name']}"
+            repo = f"spaces/{repo}" if asked.get("type") == "space" else repo
             if repo in hub.repos:
-                return self._send(409, {"error": "You already created this model repo"})
+                return self._send(409, {"error": "You already created this repo"})
             hub.add(repo, private=asked.get("visibility") == "private")
+            if asked.get("type") == "space":
+                hub.repos[repo] |= {"sdk": asked["sdk"], "hardware": asked.get("hardware")}
             return self._send(200, {"url": f"{hub.address}/{repo}"})
+
+        def _prices(self, body: bytes) -> None:
+            rest = {"ephemeralStorage": "50 GB", "accelerator": None, "unitLabel": "minute"}
+            self._send(200, [one | rest | {"unitCostUSD": one["unitCostMicroUSD"] / 1e6} for one in PRICES])
+
+        def _hardware(self, body: bytes, repo: str) -> None:
+            hub.repos[repo]["hardware"] = json.loads(body)["flavor"]
+            self._send(200, _runtime(hub.repos[repo]))
 
         def _yaml(self, body: bytes) -> None:
             self._send(200, {"warnings": [], "errors": []})
@@ -132,7 +157,10 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
             there = hub.repos[repo]
             siblings = [{"rfilename": name} for name in there["files"]]
             head = f"{len(there['titles']) - 1:040x}"
-            return self._send(200, {"id": repo, "sha": head, "private": there["private"], "siblings": siblings})
+            found = {"id": repo, "sha": head, "private": there["private"], "siblings": siblings}
+            if repo.startswith("spaces/"):
+                found |= {"id": repo.removeprefix("spaces/"), "sdk": there["sdk"], "runtime": _runtime(there)}
+            return self._send(200, found)
 
         def _commits(self, body: bytes, repo: str) -> None:
             plain = {"authors": [{"user": "me"}], "date": "2026-01-01T00:00:00.000Z", "message": ""}
@@ -208,6 +236,10 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small
             pass
 
     return Handler
+
+
+def _runtime(space: dict[str, Any]) -> dict[str, Any]:
+    return {"stage": "RUNNING", "hardware": {"current": space["hardware"], "requested": space["hardware"]}}
 
 
 @contextmanager

@@ -37,6 +37,8 @@ UNSHOWN = {
     "jobs/payload.py": "written into files",
     "jobs/there.py": "printed by a job",
     "jobs/lines.py": "read by programs",
+    "checkout.py": "the command line",
+    "deploy.py": "the command line",
     "server.py": "printed by whoever starts the server",
     "export/script/template.py": "written into files, which are in English",
     "export/script/recipe.py": "written into files",

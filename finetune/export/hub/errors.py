@@ -5,7 +5,10 @@ Example:
     'hub_offline'
 """
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from finetune.errors import FinetuneError, NotAllowed, RunError
 
@@ -83,3 +86,24 @@ def scrubbed(text: str, token: str) -> str:
         'PUT https://store/x with …'
     """
     return SIGNED.sub("", text.replace(token, "…"))
+
+
+@contextmanager
+def no_secrets_in_logs(token: str) -> Iterator[None]:
+    """While open, log lines about requests contain neither the token nor signatures of upload addresses.
+
+    The thread that asks holds it open: it may outlive whoever waits for it.
+    """
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx2")]
+
+    def clean(record: logging.LogRecord) -> bool:
+        record.msg, record.args = scrubbed(record.getMessage(), token), ()
+        return True
+
+    for logger in loggers:
+        logger.addFilter(clean)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(clean)

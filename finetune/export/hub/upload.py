@@ -12,19 +12,17 @@ Example:
     'https://huggingface.co/me/recipes'
 """
 
-import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.errors import FinetuneError, RunError
 from finetune.export.formats import size
 from finetune.export.hub.checks import pushable, refuse_readers, usable, valid
-from finetune.export.hub.errors import as_ours, scrubbed
+from finetune.export.hub.errors import as_ours, no_secrets_in_logs
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -122,7 +120,7 @@ class _Job:
             return self.given_up
 
     def _work(self) -> None:
-        with _no_secrets_in_logs(self.token):
+        with no_secrets_in_logs(self.token):
             try:
                 self.outcome = self._push(_api(self.token))
             except Exception as error:  # noqa: BLE001 - whatever it was, it is reported without the token
@@ -216,24 +214,3 @@ def _silent(seconds: float, in_time: bool = True) -> RunError:
         else "Check there whether the commit arrived before you try again."
     )
     return RunError(f"The Hub did not answer within {seconds:g} s.", fix=fix, code="hub_unreachable")
-
-
-@contextmanager
-def _no_secrets_in_logs(token: str) -> Iterator[None]:
-    """While open, log lines about requests contain neither the token nor signatures of upload addresses.
-
-    The thread that asks holds it open: it may outlive whoever waits for it.
-    """
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "httpx2")]
-
-    def clean(record: logging.LogRecord) -> bool:
-        record.msg, record.args = scrubbed(record.getMessage(), token), ()
-        return True
-
-    for logger in loggers:
-        logger.addFilter(clean)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(clean)

@@ -12,6 +12,7 @@ from finetune import limits, train
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
+from finetune.ui import space
 from finetune.ui.download import Download
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
@@ -25,6 +26,9 @@ MOVING, RESTING = 2.0, 5.0
 
 LOG_LINES = 300
 """Newest lines of the log that are shown; all are in the record."""
+
+TAKE = "Download it before a restart deletes it"
+"""The button of a run that has ended, on a Space that keeps nothing."""
 
 ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
     "stop": (train.stop, "Stopping at the next step; progress so far is kept."),
@@ -110,7 +114,7 @@ class RunView:
     """Draws the view where it is made, and keeps it fresh.
 
     `run` names the run in view; without one there is nothing to see. `go` leads on to the chat, `judge` to the verdict,
-    and `use` is for the settings that a sweep found.
+    `take` to the exports, and `use` is for the settings that a sweep found.
     """
 
     def __init__(self, services: Services, browser: gr.BrowserState):
@@ -125,6 +129,7 @@ class RunView:
             with gr.Row(visible=False, elem_id="run-next") as self.next:
                 self.go = gr.Button("Compare before and after", variant="primary", elem_id="to-chat")
                 self.judge = gr.Button("Did it help? Get the verdict", elem_id="to-results")
+                self.take = gr.Button(TAKE, visible=space.forgets(), elem_id="to-export")
             self.use = gr.Button("Use these settings", variant="primary", visible=False, elem_id="use-settings")
             self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
             with gr.Row(visible=False, elem_id="run-actions") as self.actions:

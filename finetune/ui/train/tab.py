@@ -38,7 +38,7 @@ class TrainTab:
     def __init__(self, services: Services, browser: gr.BrowserState, kept: gr.BrowserState):
         self.services, self.browser, self.kept = services, browser, kept
         self._draw()
-        self.run, self.go, self.judge = self.view.run, self.view.go, self.view.judge
+        self.run, self.go, self.judge, self.take = self.view.run, self.view.go, self.view.judge, self.view.take
         self.model = self.chosen.model
         self.inputs = {**self.basic, **self.advanced, "model": self.model}
         self._listen()
