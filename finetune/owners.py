@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 
-from finetune import limits, quota, settings, train
+from finetune import limits, people, quota, settings, train
 from finetune.errors import RunError
 from finetune.ledger import Ledger
 from finetune.records import Json
@@ -30,7 +30,8 @@ def tag(owner: str) -> str:
 def every(store: Store) -> set[str]:
     """All who have anything here."""
     with store.reading() as db:
-        tables = " UNION ".join(f"SELECT owner FROM {name}" for name in ("datasets", "runs", "uploads", "jobs"))
+        names = ("datasets", "runs", "uploads", "jobs", "people")
+        tables = " UNION ".join(f"SELECT owner FROM {name}" for name in names)
         return {row["owner"] for row in db.execute(tables)}
 
 
@@ -75,7 +76,7 @@ def overview(store: Store) -> Json:
 
 
 def forget(services: Services, owner: str) -> None:
-    """Stop and delete everything of an owner: runs with votes and evaluations, data, files, jobs and keys.
+    """Stop and delete everything of an owner: runs with votes and evaluations, data, files, jobs, keys, the nickname.
 
     Raises:
         RunError: a worker did not end in time, or a run began meanwhile (code ``run_not_over``); the rest is gone.
@@ -90,6 +91,7 @@ def forget(services: Services, owner: str) -> None:
         train.delete_dataset(store, record.id, with_runs=True)
     for run in store.runs(owner=owner):
         train.delete(store, run.id)
+    people.forget(store, owner)
 
 
 def _stop(store: Store, owner: str) -> None:

@@ -90,6 +90,11 @@ CREATE TABLE server (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT INTO server SELECT 'turns', COALESCE(MAX(turn), 0) FROM runs;
 CREATE TABLE recovery (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
 """,
+    """
+CREATE TABLE people (
+    owner TEXT PRIMARY KEY, nickname TEXT NOT NULL, compared TEXT NOT NULL UNIQUE, joined REAL NOT NULL);
+CREATE TABLE shown (run TEXT PRIMARY KEY REFERENCES runs(id));
+""",
 )
 """What each version of the record adds to the one before; SQLite's `user_version` counts those done."""
 
@@ -330,5 +335,5 @@ def delete_run(db: sqlite3.Connection, run_id: str) -> None:
         " WHERE state='queued' AND owner=(SELECT owner FROM runs WHERE id=?1)",
         (run_id,),
     )
-    for table, key in (("events", "run"), ("votes", "run"), ("runs", "id")):
+    for table, key in (("events", "run"), ("votes", "run"), ("shown", "run"), ("runs", "id")):
         db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))

@@ -296,9 +296,7 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
 def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import verbs
 
-    parser.set_defaults(verb=verbs.serve)
-    parser.add_argument("--host", help="address to listen on; default 127.0.0.1")
-    parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
+    verbs.serve_arguments(parser)
 
 
 def _queue_arguments(parser: argparse.ArgumentParser) -> None:

@@ -206,13 +206,31 @@ def import_verb(options: argparse.Namespace) -> Answer:
     return 0, outcome(run)
 
 
+def serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `serve` takes."""
+    parser.set_defaults(verb=serve)
+    parser.add_argument("--host", help="address to listen on; default 127.0.0.1, in a workshop 0.0.0.0")
+    parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
+    parser.add_argument("--share", action="store_true", help="also open a public link, through Gradio's tunnel")
+    parser.add_argument(
+        "--workshop", action="store_true", help="for a room full of people: see docs/workshop.md; shares the server"
+    )
+    parser.add_argument("--sample", help="with --workshop: the data to begin with, a sample's name or a file; tickets")
+    parser.add_argument("--preset", help="with --workshop: the settings to begin with; quick")
+    parser.add_argument("--people", type=int, help="with --workshop: how many are expected; 20")
+
+
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
     from finetune.ui.stubs import skip_stubs
 
     settings.port()  # before Gradio, which fails on a wrong one when it is imported
+    wanted = {name: given for name in ("sample", "preset", "people") if (given := getattr(options, name)) is not None}
+    if wanted and not options.workshop:
+        raise ConfigError("This only applies to a workshop.", where=f"--{[*wanted][0]}", fix="Add --workshop.")
     skip_stubs()  # before anything imports Gradio
     from finetune.server import launch
+    from finetune.workshop import Wanted
 
-    launch(options.host, options.port)
+    launch(options.host, options.port, share=options.share, workshop=Wanted(**wanted) if options.workshop else None)
     return 0, {}

@@ -20,8 +20,10 @@ from finetune.ui.start import tab as start
 from finetune.ui.status import Status
 from finetune.ui.train import runs
 from finetune.ui.train import tab as train
-from finetune.ui.train.live import choices
+from finetune.ui.train.live import offered
 from finetune.ui.worksheet import tab as worksheet
+from finetune.ui.workshop.board import TeachersBoard
+from finetune.ui.workshop.tab import WorkshopTab
 from finetune.visitor import browser_secret
 
 HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
@@ -30,6 +32,7 @@ HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
 
 
 TERMS = {
+    "workshop": ("fine-tuning", "adapter", "held-out", "loss"),
     address.FIRST: ("fine-tuning", "loss", "interval"),
     "data": ("token", "held-out"),
     "train": ("LoRA", "adapter", "epoch", "held-out", "loss", "overfitting"),
@@ -83,6 +86,11 @@ class Page:
             door.switch()
         self.status = Status(services, self.browser)
         self._draw()
+        self.to_training = (
+            lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
+            [self.browser, self.train.run],
+            [self.tabs, self.train.run],
+        )
         self._keep_fresh()
         self._listen()
         self._load(page)
@@ -92,6 +100,10 @@ class Page:
     def _draw(self) -> None:
         services, browser = self.services, self.browser
         with gr.Tabs(elem_id="tabs") as self.tabs:
+            if services.workshop:
+                with gr.Tab("Workshop", id="workshop") as self.workshop_place:
+                    self.workshop = WorkshopTab(services, browser)
+                    self.teacher = TeachersBoard(services, lambda key: self.admin.check(key))
             with gr.Tab("Start", id=address.FIRST) as self.start_place:
                 self.start = start.StartTab(services, browser)
                 fold = gr.Accordion("Should I fine-tune? A worksheet for your own data", open=False)
@@ -106,7 +118,7 @@ class Page:
             with gr.Tab("Chat", id="chat") as self.chat_place:
                 self.chat = chat.ChatTab(services, browser)
                 with self.chat.blind_place:
-                    blind.BlindTest(services, browser, self.chat)
+                    self.blind = blind.BlindTest(services, browser, self.chat)
             with gr.Tab("Results", id="results") as self.results_place:
                 self.results = results.ResultsTab(services, browser)
             with gr.Tab("Export", id="export") as self.export_place:
@@ -114,7 +126,7 @@ class Page:
             with data_column:
                 self.data = data.DataTab(services, browser, self.train.model)
         self.mine = mine.Mine(services, browser)
-        admin.Admin(services)
+        self.admin = admin.Admin(services)
         self.tuned = self.chat.place, self.results.place, self.export.place
         for place in self.tabs.children:
             with place:
@@ -145,6 +157,8 @@ class Page:
             )
         self.data.dataset.change(**self.train.chosen.drawn).then(**self.status.look)
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
+        if self.services.workshop:
+            self._listen_to_workshop()
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
         for filled in self.runs.filled:
@@ -152,6 +166,28 @@ class Page:
                 **self.train.entered
             )
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
+
+    def _listen_to_workshop(self) -> None:
+        """Joining gives everybody the sample; the example, and a run that is shown, open on the tabs about runs."""
+        room, looked = self.workshop, [part for place in self.tuned for part in place.shown]
+        shown = [self.tabs, self.train.run, *looked]
+        room.listen(self.data.dataset)
+        gr.on([self.workshop_place.select, self.status.ended.change], **room.look)
+        room.table.select(self._open_shown, self.browser, shown, **PRIVATE)
+        room.chat.click(self._open_example, self.browser, shown, **PRIVATE)
+        room.begin.click(*self.to_training, **PRIVATE)
+
+    def _open_example(self, state: Browser) -> dict[Any, Any]:
+        example = self.services.workshop.example() if self.services.workshop else None
+        return self._opened(state, example.id, "chat") if example else gr.skip()
+
+    def _open_shown(self, state: Browser, event: gr.EventData) -> dict[Any, Any]:
+        return self._opened(state, *self.workshop.asked(event, state))
+
+    def _opened(self, state: Browser, run: str, tab: str) -> dict[Any, Any]:
+        """The tab with this run; the Train tab keeps its own unless it is that one."""
+        there = {self.train.run: gr.update(choices=offered(self.services, state), value=run)} if tab == "train" else {}
+        return {self.tabs: gr.Tabs(selected=tab), **self._looked(state, run), **there}
 
     def _load(self, page: gr.Blocks) -> None:
         """The page as this visitor left it, on the tab that the address names."""
@@ -169,17 +205,19 @@ class Page:
         if settings.read().shared:
             loaded.then(**self.mine.look)
             gr.on([self.data.dataset.change, self.status.ended.change], **self.mine.look)
+        if self.services.workshop:
+            loaded.then(**self.workshop.look)
         follow.click(None, None, self.tabs, **followed)
 
     def _remember(self, state: Browser, search: str | None) -> dict[Any, Any]:
         state, asked = known(state), address.run_in(search)
         mine = self.services.runs(state)
-        ids = [run.id for run in mine]
-        if asked in ids:
+        seen = [run.id for run in self.services.seen_runs(state)]
+        if asked in seen:
             state |= {"run": asked}
         elif asked:  # in the same words, whether it is another visitor's or nobody's
             gr.Info(f"The run in the address, {asked}, is not among yours.")
-        chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
+        chosen = state["run"] if state["run"] in seen else next((run.id for run in mine), None)
         of_run = [run.dataset for run in mine if run.id == chosen]
         # A new browser has chosen no data, and what one has chosen may have been deleted in another.
         for dataset in (state["dataset"], *of_run, None):
@@ -188,7 +226,7 @@ class Page:
                 break
         return {
             self.browser: state,
-            self.train.run: gr.update(choices=choices(mine), value=chosen),
+            self.train.run: gr.update(choices=offered(self.services, state), value=chosen),
             self.data.dataset: state["dataset"],
             **self.start.look(False, state),
             **self._looked(state, chosen),
@@ -236,12 +274,7 @@ class Page:
                 [self.tabs, *there.place.shown],
                 **PRIVATE,
             )
-        self.data.go.click(
-            lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
-            [self.browser, self.train.run],
-            [self.tabs, self.train.run],
-            **PRIVATE,
-        )
+        self.data.go.click(*self.to_training, **PRIVATE)
         shown = [self.train.run, *(part for place in self.tuned for part in place.shown)]
         for tab, button in self.start.ways.items():
             button.click(self._show_tried, self.browser, shown, **PRIVATE).then(
@@ -252,7 +285,7 @@ class Page:
         """The run of a visitor's try, on every tab that shows one."""
         tried = self.start.run(state)
         return self._looked(state, tried) | {
-            self.train.run: gr.update(choices=choices(self.services.runs(state)), value=tried)
+            self.train.run: gr.update(choices=offered(self.services, state), value=tried)
         }
 
 

@@ -162,14 +162,14 @@ class BlindTest:
             raise RunError("There is no tuned model to compare yet.", fix="Train one on the Train tab first.")
         run = self.services.run(run_id, state)
         talk = columns.begin(self.services, run, state, [], 1.0, system)
-        prompts = _prompts(own) or self._drawn(run, int(count))
+        prompts = _prompts(own) or self._drawn(run, int(count), state)
         if not prompts:
             raise RunError("This run has no held-out prompts.", where=run.id, fix="Type your own.")
         return Blind(talk, prompts, random.choice(("base", "tuned")))
 
-    def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
+    def _drawn(self, run: Run, count: int, state: Browser) -> tuple[str, ...]:
         """Held-out prompts, others than those voted on before as long as there are any."""
-        rows = [row.asked for row in columns.askable(self.services, run)]
+        rows = [row.asked for row in columns.askable(self.services, run, state)]
         seen = {vote["messages"][-1]["content"] for vote in self.services.store.votes(run.id, run.owner)}
         random.shuffle(rows)
         return tuple(sorted(rows, key=lambda text: text in seen)[:count])

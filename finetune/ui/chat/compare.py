@@ -19,6 +19,11 @@ from finetune.ui.html import macros, render
 TEMPLATES = macros("chat/compare.html")
 EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
 NOT_COMPARED = "<span class='ba-masked'>{{ why }}</span>"
+VERIFIED = (
+    "<p class='ba-stats ba-verified' title='Checked on three fixed prompts after each adapter was loaded. Largest "
+    "difference of a logit from those of the original model: {{ difference }}.'>✓ base verified: with the adapter off, "
+    "it is the original model</p>"
+)
 THINKING = "Thinking …"
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
 LONGEST = 4000
@@ -149,3 +154,10 @@ def difference(base: str, text: str) -> Markup:
     return TEMPLATES.changed(
         (what == "equal", "".join(before[i:j]), "".join(after[k:m])) for what, i, j, k, m in changes
     )
+
+
+def verified(reply: Reply) -> str:
+    """The proof that this answer's base was the base; nothing where it was not measured."""
+    if reply.difference is None:
+        return ""
+    return render(VERIFIED, difference=f"{reply.difference:.0e}" if reply.difference else "0")

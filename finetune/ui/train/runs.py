@@ -18,7 +18,7 @@ from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
 from finetune.ui.html import card, masked, render, text
 from finetune.ui.train import measured
-from finetune.ui.train.live import choices, names
+from finetune.ui.train.live import names, offered
 from finetune.ui.train.tab import TrainTab
 
 COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5b9310", "#8b5cf6")
@@ -202,7 +202,7 @@ class RunsTab:
             self.name: gr.update(visible=chosen is not None, value=chosen.name if chosen else ""),
             self.delete: gr.update(visible=bool(picked), value="Delete…" if chosen else f"Delete {len(picked)} runs…"),
             self.confirm: gr.update(visible=False),
-            self.train_tab.run: gr.update(choices=choices(runs)),
+            self.train_tab.run: gr.update(choices=offered(self.services, state)),
         }
 
     def _chart(self, runs: Sequence[Run]) -> str:
@@ -264,7 +264,7 @@ class RunsTab:
     def _open(self, picked: list[str], state: Browser) -> tuple:
         with noticed():
             run = self._only(picked, state)
-        return gr.update(choices=choices(self.services.runs(state)), value=run.id), known(state) | {"run": run.id}
+        return gr.update(choices=offered(self.services, state), value=run.id), known(state) | {"run": run.id}
 
     def _clone(self, picked: list[str], state: Browser) -> dict[Any, Any]:
         with noticed():

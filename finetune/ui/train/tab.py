@@ -14,7 +14,7 @@ from finetune.ui.events import FILLED, FILLING, QUIET, once_settled
 from finetune.ui.html import failed, render
 from finetune.ui.train import cards, form
 from finetune.ui.train.chosen import FOLDED, Chosen
-from finetune.ui.train.live import RunView, choices
+from finetune.ui.train.live import RunView, offered
 from finetune.ui.train.plan import Plan
 
 CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b><br>
@@ -126,13 +126,17 @@ class TrainTab:
         return {self.kept: config.changed(), self.cards.preset: self.cards.chosen(config), self.refused: ""}
 
     def restore(self, kept: Json | None) -> Any:
-        """The form as this browser left it: an event's function, from `kept` to `inputs` and the preset."""
+        """The form as this browser left it, in a workshop at first with its settings: an event's function, from `kept`
+        to `inputs` and the preset."""
         if not kept:
-            return gr.skip()
+            return self._filled(self.services.workshop.config) if self.services.workshop else gr.skip()
         try:
             config = train.TrainConfig.parse(kept)
         except FinetuneError:  # of another version, or tampered with
             return gr.skip()
+        return self._filled(config)
+
+    def _filled(self, config: train.TrainConfig) -> dict[Any, Any]:
         return {**self.fill(config), self.cards.preset: self.cards.chosen(config)}
 
     def make_room(self, run_id: str | None, state: Browser) -> Any:
@@ -158,7 +162,7 @@ class TrainTab:
         except FinetuneError as error:
             return {self.refused: failed(str(error), "Not started.")}
         return {
-            self.run: gr.update(choices=choices(self.services.runs(state)), value=run.id),
+            self.run: gr.update(choices=offered(self.services, state), value=run.id),
             self.browser: state | {"run": run.id},
             self.refused: "",
             **self.continues(None),
