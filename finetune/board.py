@@ -105,7 +105,7 @@ def look(store: Store, workshop: Workshop, progress: Callable[[Run], train.Progr
 def _is_here(run: Run, workshop: Workshop) -> bool:
     """Whether a run of somebody without a nickname is about this workshop, or stands in its queue."""
     new = run.owner != OPERATOR and run.created >= workshop.began
-    return new or run.state in ACTIVE or run.dataset == workshop.record.id
+    return new or run.state in ACTIVE or (run.owner == OPERATOR and workshop.has_rows_of(run))
 
 
 def _waits(

@@ -34,6 +34,9 @@ SESSIONS = 500
 THREADS = 64
 """Threads for the page's functions. Setting this gives them a pool separate from that of Gradio's routes."""
 
+REQUESTS = 600
+"""Requests a minute that one person of a workshop makes at most: a page that follows a run asks one or two a second."""
+
 FILES = 10_240
 """Most open files; macOS does not allow more."""
 
@@ -60,6 +63,8 @@ def launch(
     if share:
         os.environ["GRADIO_SHARE"] = "true"
     share_if_public(host, anyway=workshop is not None)
+    if workshop:
+        _make_room(workshop.people)
     models.hub.forget_token()
     where = settings.read()
     _more_files()
@@ -87,7 +92,7 @@ def launch(
         if room:
             limits.hold(store, False)  # the last workshop may have been closed
             room.address = invite.address(host, urlsplit(served.local_url).port or 0, served.share_url)
-            print(invite.printed(room.address), flush=True)
+            print(invite.printed(room.address), f"Key of the teacher's board: {services.admin}", sep="\n", flush=True)
             room.begin(services.trials, lambda sentence: print(sentence, flush=True))
         served.block_thread()
     except (OSError, OverflowError) as error:
@@ -157,6 +162,15 @@ def share_if_public(host: str, *, anyway: bool = False) -> None:
         )
     os.environ["FINETUNE_SHARED"] = "1"
     print(SHARED_NOTICE)
+
+
+def _make_room(people: int) -> None:
+    """A class shares one network address, or a tunnel's: what one address may do is what so many people may.
+
+    What is set already stays.
+    """
+    os.environ.setdefault("FINETUNE_RUNS_PER_ADDRESS", str((train.most_active().of_owner or 1) * people))
+    os.environ.setdefault("FINETUNE_REQUESTS_PER_MINUTE", str(REQUESTS * people))
 
 
 def _more_files() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune import data, models, people, train
+from finetune import data, evaluate, models, people, train
 from finetune.durations import roughly
 from finetune.errors import ConfigError, FinetuneError, RunError
 from finetune.people import OPERATOR
@@ -84,11 +84,13 @@ class Workshop:
     # What everybody may see
 
     def example(self) -> Run | None:
-        """The operator's newest finished run on the sample; None until there is one."""
+        """The operator's newest finished run on the sample, of those with a verdict if any has one; None until there
+        is one. It stays the same as long as it is there.
+        """
         if not (self._example and train.adapter_folder(self._example).is_dir()):
             runs = self.store.runs(owner=OPERATOR, states=("succeeded",))
-            fits = (run for run in runs if run.dataset == self.record.id and train.adapter_folder(run.id).is_dir())
-            self._example = next((run.id for run in fits), "")
+            fits = [run for run in runs if self.has_rows_of(run) and train.adapter_folder(run.id).is_dir()]
+            self._example = next((run.id for run in fits if evaluate.known(run)), fits[0].id if fits else "")
         return self.store.run(self._example) if self._example else None
 
     def shows(self, run: Run) -> bool:

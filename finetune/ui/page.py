@@ -172,7 +172,7 @@ class Page:
         room, looked = self.workshop, [part for place in self.tuned for part in place.shown]
         shown = [self.tabs, self.train.run, *looked]
         room.listen(self.data.dataset)
-        gr.on([self.workshop_place.select, self.status.ended.change], **room.look)
+        gr.on([self.workshop_place.select, self.status.ended.change, self.train.run.change], **room.look)
         room.table.select(self._open_shown, self.browser, shown, **PRIVATE)
         room.chat.click(self._open_example, self.browser, shown, **PRIVATE)
         room.begin.click(*self.to_training, **PRIVATE)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.timeout(900)]
 
 MINUTE = 60_000
 PHONE = {"width": 390, "height": 844}
-KEY = re.compile(r"[Kk]ey of the operator.*: (\S+)")
+KEY = re.compile(r"Key of the teacher's board: (\S+)")
 
 
 @pytest.fixture
@@ -150,7 +150,8 @@ def test_a_teacher_and_two_students(
     teacher.click("#teacher-open")
     for name in ("Kiwi", "Plum", "succeeded", "Teacher"):
         expect(teacher.locator("#teacher-board")).to_contain_text(name)
-    expect(teacher.locator("#teacher-invitation svg")).to_be_visible()
+    teacher.get_by_text("Invite others").click()
+    expect(teacher.locator("#invitation svg")).to_be_visible()
     teacher.click("#teacher-hold")
     expect(teacher.locator("#teacher-board")).to_contain_text("The queue is paused")
     teacher.check("#teacher-sure input")

@@ -272,10 +272,10 @@ def test_the_board_opens_with_the_key_alone(page: Page, services: Services, thei
         for act in shut:
             with pytest.raises((gr.Error, PermissionError), match="not the key|Too many keys"):
                 act(wrong)
-    assert room._tick("wrong")[3].active is False
+    assert room._tick("wrong")[2].active is False
     assert not limits.held(services.store)
     assert os.environ[LIMIT] == "30"
-    shown, _, html, timer = room._look(KEY)
+    shown, html, timer = room._look(KEY)
     assert shown["visible"]
     assert timer.active
     assert "Kiwi" in html
@@ -284,10 +284,10 @@ def test_the_board_opens_with_the_key_alone(page: Page, services: Services, thei
 
 def test_the_queue_is_paused_and_the_minutes_extended(page: Page, services: Services) -> None:
     room = page.teacher
-    assert "The queue is paused" in room._hold(KEY, True)[2]
+    assert "The queue is paused" in room._hold(KEY, True)[1]
     assert limits.held(services.store)
-    assert "The queue is paused" not in room._hold(KEY, False)[2]
-    assert "Each run may train for 12.5 minutes at most." in room._extend(KEY, " 12,5 ")[2]
+    assert "The queue is paused" not in room._hold(KEY, False)[1]
+    assert "Each run may train for 12.5 minutes at most." in room._extend(KEY, " 12,5 ")[1]
     with pytest.raises(gr.Error, match="not a number of minutes"):
         room._extend(KEY, "soon")
     assert os.environ[LIMIT] == "12.5"
@@ -357,7 +357,7 @@ def test_closing_exports_first_and_wants_to_be_sure(
     assert store.run(waiting.id).state == "cancelled"
     assert limits.held(store)
     assert people.everybody(store) == []
-    assert "This workshop is closed" in room._look(KEY)[2]
+    assert "This workshop is closed" in room._look(KEY)[1]
     assert "This workshop is over." in page.workshop._look(None, ME)[page.workshop.welcome]
 
 

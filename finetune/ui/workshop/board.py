@@ -17,7 +17,7 @@ from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
 from finetune.ui.train import measured
 from finetune.ui.train.live import Tallies
-from finetune.ui.workshop.tab import TEMPLATES, invitation
+from finetune.ui.workshop.tab import TEMPLATES
 
 SECONDS = 5.0
 """Between two looks of a board that is open."""
@@ -85,7 +85,6 @@ class TeachersBoard:
                 )
                 self.open = gr.Button("Show the room", size="sm", scale=0, min_width=150, elem_id="teacher-open")
             with gr.Column(visible=False, elem_id="teacher-room") as self.room:
-                self.join = gr.HTML(elem_id="teacher-invitation")
                 self._draw_actions()
                 self.view = gr.HTML(elem_id="teacher-board")
         self.timer = gr.Timer(SECONDS, active=False)
@@ -108,7 +107,7 @@ class TeachersBoard:
             self.close = Download("Close the workshop and export all", "teacher-close", 280)
 
     def _listen(self) -> None:
-        shown: dict[str, Any] = {"outputs": [self.room, self.join, self.view, self.timer], **QUIET}
+        shown: dict[str, Any] = {"outputs": [self.room, self.view, self.timer], **QUIET}
         self.look = {"fn": self._look, "inputs": self.key, **shown}
         self.open.click(**self.look)
         self.key.submit(**self.look)
@@ -119,18 +118,18 @@ class TeachersBoard:
         self.save.listen(self._export, [self.key])
         self.close.listen(self._close, [self.key, self.sure])
 
-    def _look(self, key: str) -> tuple[Any, Any, str, Any]:
+    def _look(self, key: str) -> tuple[Any, str, Any]:
         with noticed():
             self.check(key)
         found = drawn(self._board(), self.workshop.arithmetic)
-        return gr.update(visible=True), invitation(self.workshop.address), found, gr.Timer(active=True)
+        return gr.update(visible=True), found, gr.Timer(active=True)
 
-    def _tick(self, key: str) -> tuple[Any, Any, Any, Any]:
+    def _tick(self, key: str) -> tuple[Any, Any, Any]:
         """As `_look`, but the board closes when the key in the field is another by now."""
         try:
             self.check(key)
         except NotAllowed:
-            return gr.update(visible=False), gr.skip(), gr.skip(), gr.Timer(active=False)
+            return gr.update(visible=False), gr.skip(), gr.Timer(active=False)
         return self._look(key)
 
     def _board(self) -> board.Board:
