@@ -12,7 +12,8 @@ from finetune.chat import Engine, Reply
 from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui.chat.tab import ChatTab, verified
+from finetune.ui.chat.compare import verified
+from finetune.ui.chat.tab import ChatTab
 from tests.conftest import said as said_by
 from tests.conftest import train_tiny
 from tests.export.trained import world

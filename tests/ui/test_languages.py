@@ -122,7 +122,8 @@ WORDS = {
     *("Pause", "Resume", "Tie", "{0} fix", "{0} fixes", "lines {0}", "yes", "no"),
     *("system", "user", "assistant", "tool", "packaged copy, 4-bit weights dequantised"),
     *("local folder", "the Hub's files, from the local cache", "fetched from the Hub"),
-    *("Example", "Teacher", "Somebody", "people", "waiting", "waits", "finished", "verdicts", "verdict", "run", "whose", "time"),
+    *("Example", "Teacher", "Somebody", "people", "waiting", "waits", "finished", "verdicts"),
+    *("verdict", "run", "whose", "time"),
     *("Copied", "Language", "min", "Info", "Error", "Delete", "Complete"),
 }
 """Single words and short shapes that the code says; which of its words are read cannot be told from the code."""
