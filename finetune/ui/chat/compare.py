@@ -35,7 +35,16 @@ MOST_ALIKE = 40_000
 COPY = """element.addEventListener('click', event => {
   const button = event.target.closest('.ba-copy');
   if (!button) return;
-  navigator.clipboard.writeText(button.closest('.ba-answer').querySelector('.ba-said').dataset.text);
+  const text = button.closest('.ba-answer').querySelector('.ba-said').dataset.text;
+  if (navigator.clipboard) navigator.clipboard.writeText(text);
+  else {  // a browser gives pages that came without TLS from another machine none
+    const box = document.createElement('textarea');
+    box.value = text;
+    document.body.append(box);
+    box.select();
+    document.execCommand('copy');
+    box.remove();
+  }
   const { textContent, dataset } = button;
   if (textContent === dataset.label) return;
   button.textContent = dataset.label;
