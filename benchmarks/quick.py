@@ -17,6 +17,7 @@ from finetune import data, models
 from finetune.export import facts
 from finetune.train.build import adapted, arguments
 from finetune.train.config import TrainConfig
+from finetune.train.rate import fitting
 from finetune.train.tokenized import Rows, render_rows
 
 
@@ -45,9 +46,11 @@ def trained(rows: Rows, config: TrainConfig, steps: int, folder: str) -> dict[st
 
     found, clock = models.find(models.DEFAULT), Clock()
     set_seed(config.seed)
+    model = adapted(models.load_model(found), config)
+    rate = config.learning_rate or fitting(model.config)
     trainer = SupervisedTrainer(
-        model=adapted(models.load_model(found), config),
-        args=arguments(config, steps, Path(folder)),
+        model=model,
+        args=arguments(config.model_copy(update={"learning_rate": rate}), steps, Path(folder)),
         train_dataset=Dataset.from_list(rows.train),
         eval_dataset=Dataset.from_list(rows.held_out),
         processing_class=models.load_tokenizer(found),

@@ -137,7 +137,7 @@ class Ledger:
         runs = {run.id: run for run in self.store.runs(owner=owner)}
         begun = {row["run"] for row in rows}
         jobs = [_job(row) for row in rows if row["run"] is None or row["run"] in runs]
-        jobs += [job_of(run) for run in runs.values() if run.id not in begun]
+        jobs += [job_of(run) for run in runs.values() if run.id not in begun and run.sweep is None]
         return sorted(jobs, key=lambda job: job.created, reverse=True)
 
     def job(self, owner: str, job_id: str) -> Job | None:
@@ -149,7 +149,7 @@ class Ledger:
         if row and run_id is None:
             return _job(row)
         runs = {run.id: run for run in self.store.runs(owner=owner)}
-        if taken or run_id not in runs:
+        if taken or run_id not in runs or runs[run_id].sweep:
             return None
         return _job(row) if row else job_of(runs[run_id])
 

@@ -85,7 +85,7 @@ def run(run_id: str) -> "TunedModel":
 
 def runs() -> list["TunedModel"]:
     """Every run, newest first."""
-    return [TunedModel(one.id) for one in _store().runs()]
+    return [TunedModel(one.id) for one in _store().runs() if one.sweep is None]
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ class TunedModel:
             to: ``adapter``, ``merged``, ``gguf``, ``gguf-lora``, ``bundle`` or ``notebook``.
             out: the folder to write to.
             say: is told what is done.
-            choices: ``dtype``, ``quant``, ``rows`` (prompts in the check), ``check``, ``with_data``.
+            choices: ``dtype``, ``quant``, ``strength``, ``rows`` (prompts in the check), ``check``, ``with_data``.
 
         Returns:
             A `finetune.export.make.Exported`: its ``path``, and ``broken``: why not to use it, "" if nothing is wrong.

@@ -83,6 +83,9 @@ CREATE INDEX jobs_by_run ON jobs(run);
 CREATE TABLE keys (sha256 TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL);
 """,
     "ALTER TABLE runs ADD COLUMN lineage TEXT;",
+    # A run began without a setting that came later, whatever its default is today.
+    "UPDATE runs SET config = json_insert(config, '$.base_kl', 0.0);",
+    "ALTER TABLE runs ADD COLUMN sweep REAL;",
     """
 ALTER TABLE runs ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN address TEXT NOT NULL DEFAULT '';
@@ -103,7 +106,8 @@ class Result(Record):
     """The figures that a run ended with.
 
     `source` says where its base was found (`models.find`), `bf16` whether gradients were rounded to that
-    (`train.precision`): a later attempt does as the first.
+    (`train.precision`): a later attempt does as the first. `fitting_rate` is the learning rate that fits the model
+    (`train.rate`), which is used where none was set.
 
     `base_eval_loss` is the held-out loss of the base alone. A run that continues another did not measure that: it
     began with the other's adapter, whose loss is `start_eval_loss`.
@@ -118,6 +122,7 @@ class Result(Record):
     tokens_per_second: Number | None = None
     adapter_step: Count | None = None
     bf16: bool | None = None
+    fitting_rate: Number | None = None
 
 
 class Ancestor(Record):
@@ -137,6 +142,8 @@ class Ancestor(Record):
 class Facts(BaseModel):
     """What was counted in a dataset, and how it was brought. Fields of a later version are left alone.
 
+    `kind` is what its rows teach (`data.Example.kind`), which decides how a run is trained on them.
+
     `counted` is what a bundle says of rows that were counted elsewhere; they may have `stayed` there.
     `parts` are the files of a mix, with their shares (`data.mix`).
     `edited` counts what the last edits of a version did (`data.edits.Counts`).
@@ -145,6 +152,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: str | None = None
+    kind: Literal["answers", "pairs", "ratings"] = "answers"
     rows: int | None = None
     accepted: int | None = None
     system: str | None = None
@@ -202,6 +210,7 @@ class Run:
     `address` marks the network address that it was started from (`visitor.mark`).
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
+    `sweep` are the minutes of one that looks for good settings (`train.sweep`); None for one that trains an adapter.
     """
 
     id: str
@@ -231,6 +240,7 @@ class Run:
     memory: int = 0
     split: Json | None = None
     lineage: tuple[Ancestor, ...] = ()
+    sweep: float | None = None
     joined: int = 0
     address: str = ""
 

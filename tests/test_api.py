@@ -99,7 +99,7 @@ def test_a_shared_server_asks_for_the_owners_key(
 def test_a_run_of_the_page_is_a_job(client: TestClient, run: Run) -> None:
     (job,) = client.get("/v1/fine_tuning/jobs").json()["data"]
     assert (job["id"], job["status"], job["model"]) == (f"ftjob-{run.id}", "succeeded", run.config["model"])
-    assert job["hyperparameters"] == {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0}
+    assert job["hyperparameters"] == {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 1.0}
     assert client.get(f"/v1/fine_tuning/jobs/{job['id']}").json() == job
     assert client.get(f"/v1/fine_tuning/jobs/{job['id']}/events").json()["data"]
     assert client.delete(f"/v1/models/{job['fine_tuned_model']}").json()["deleted"]

@@ -226,6 +226,35 @@ def test_evaluate_export_and_import(store: Store, tiny: Path, tmp_path: Path, sm
     assert (code, answer["error"]["code"]) == (2, "bundle_refused")
 
 
+def test_strengths_are_measured_chosen_and_exported(
+    store: Store, tiny: Path, tmp_path: Path, small_dataset: data.Dataset
+) -> None:
+    run = train_tiny(store, tiny, small_dataset)
+    code, found, errors = call("strength", run.id)
+    assert (code, found["run"], found["chosen"], found["best"]) == (0, run.id, 1.0, None), "three rows tell nothing"
+    assert [point["strength"] for point in found["points"]] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert "of 469 answers" in errors
+    assert "general loss" in errors
+    assert "Too few rows to tell which strength is best" in errors
+    export = ["export", run.id, "--to", "adapter", "--out", str(tmp_path), "--rows", "2"]
+    code, made, _ = call(*export, "--strength", "0.5")
+    assert (code, made["strength"], Path(made["path"]).name) == (0, 0.5, f"{run.id}-adapter-strength-0.5.zip")
+    assert call("strength", run.id, "--use", "0.75")[1] == {"run": run.id, "chosen": 0.75}
+    code, made, errors = call(*export)
+    assert (code, made["strength"], made["parity"]["status"]) == (0, 0.75, "green")
+    assert "exported at strength 0.75; the verdict is about strength 1" in errors
+    for wrong in (
+        ["strength", run.id, "--use", "nan"],
+        ["strength", run.id, "--use", "-1"],
+        [*export, "--strength", "3"],
+    ):
+        code, answer, _ = call(*wrong)
+        assert (code, answer["error"]["where"]) == (2, "strength")
+    code, answer, _ = call("export", run.id, "--to", "bundle", "--strength", "0.5")
+    assert (code, answer["error"]["where"]) == (2, "--strength")
+    assert call("strength", "r0")[1]["error"]["code"] == "run_unknown"
+
+
 @pytest.mark.parametrize("verb", ["check", "train", "preview"])
 @pytest.mark.parametrize("path", ["a" * 300, "a" * 300 + "/train.jsonl", "a\0b"])
 def test_a_path_that_cannot_be_looked_at_is_a_sentence(

@@ -107,6 +107,7 @@ def test_a_record_of_the_first_version_is_brought_up(home: Path) -> None:
         run = Store(home).run("r1")
         assert (run.name, run.seconds, run.attempt, run.asked) == ("old", 7.5, 0, None)
         assert (run.lineage, run.parent) == ((), None)
+        assert run.config == {"base_kl": 0.0}  # what came later is off, whatever its default is today
 
 
 def test_what_a_run_continues_is_read_back(store: Store) -> None:

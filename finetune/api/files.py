@@ -110,7 +110,7 @@ def list_files(
 ) -> Page[FileObject]:
     """The files, newest first."""
     made = [(upload.created, shown(upload)) for upload in here.ledger.uploads(owner)]
-    ended = [run for run in here.services.store.runs(owner=owner) if run.state == "succeeded"]
+    ended = [run for run in here.services.store.runs(owner=owner) if run.state == "succeeded" and run.sweep is None]
     made += [(run.ended or run.created, _results(here.services.store, run)) for run in ended]
     made.sort(key=lambda one: one[0], reverse=order == "desc")
     return paged([file for _, file in made if purpose in (None, file.purpose)], after, limit)
@@ -246,6 +246,6 @@ def _run_of(store: Store, owner: str, file_id: str) -> Run:
         run = store.run(file_id.removeprefix(RESULTS))
     except RunError as error:
         raise missing(file_id) from error
-    if run.owner != owner or run.state != "succeeded":
+    if run.owner != owner or run.state != "succeeded" or run.sweep:
         raise missing(file_id)
     return run

@@ -13,9 +13,12 @@ from finetune.api.files import found
 from finetune.api.job_events import events_of
 from finetune.api.models import ALIASES, base_of, tuned_name
 from finetune.api.schemas import (
+    Auto,
     Checkpoint,
     Chosen,
+    ChosenDpo,
     ChosenMethod,
+    ChosenPreferences,
     ChosenSupervised,
     Hyperparameters,
     JobError,
@@ -26,7 +29,7 @@ from finetune.api.schemas import (
     Page,
     paged,
 )
-from finetune.api.validate import RATE, hyperparameters, settled
+from finetune.api.validate import hyperparameters, settled
 from finetune.ledger import RESULTS, Job
 from finetune.store import Run
 from finetune.train.events import Evaluation, Step
@@ -46,14 +49,14 @@ def create_job(here: Here, owner: Owner, asked: JobRequest) -> JobObject:
     """Create a job. Its files are checked in the background, then its run waits for its turn."""
     if asked.integrations:
         raise refused("integrations")
-    if asked.method and asked.method.type != "supervised":
+    if asked.method and asked.method.type == "reinforcement":
         raise ApiError(
             f"Invalid value for 'method.type': '{asked.method.type}' is not supported by this server.",
             param="method.type",
             code="unsupported_value",
         )
-    for name in ("dpo", "reinforcement"):
-        if asked.method and getattr(asked.method, name):
+    for name in ("supervised", "dpo", "reinforcement"):
+        if asked.method and getattr(asked.method, name) and name != asked.method.type:
             raise refused(f"method.{name}")
     hyperparameters(asked)
     request = settled(asked)
@@ -234,7 +237,7 @@ def shown(here: Context, job: Job) -> JobObject:
     """A job as the API shows it, from its request until it has a run, then from the run."""
     run = here.services.store.run(job.run) if job.run else None
     asked = JobRequest.model_validate(job.request) if job.request else None
-    chosen = _chosen(asked, run)
+    chosen, beta = _chosen(asked, run), _beta(asked, run)
     return JobObject(
         id=job.id,
         model=run.config["model"] if run else (base_of(asked.model) or asked.model) if asked else "",
@@ -250,7 +253,7 @@ def shown(here: Context, job: Job) -> JobObject:
         result_files=[f"{RESULTS}{run.id}"] if run and run.state == "succeeded" else [],
         trained_tokens=_tokens(run) if run else None,
         hyperparameters=chosen,
-        method=ChosenMethod(supervised=ChosenSupervised(hyperparameters=chosen)),
+        method=_method(_kind(here, asked, run), chosen, beta),
         seed=run.config["seed"] if run else (asked.seed if asked else None) or 0,
         user_provided_suffix=asked.suffix if asked else None,
         metadata=asked.metadata if asked else None,
@@ -274,11 +277,36 @@ def _error(job: Job, run: Run | None) -> JobError | None:
 
 
 def _chosen(asked: JobRequest | None, run: Run | None) -> Chosen:
+    wanted = hyperparameters(asked) if asked else Hyperparameters()
+    if not run:
+        return Chosen(**wanted.model_dump(exclude={"beta"}))
+    epochs, times, rate = run.config["epochs"], wanted.learning_rate_multiplier, run.config["learning_rate"]
+    if times == "auto" and rate is None:
+        times = 1.0
+    elif times == "auto" and run.result.fitting_rate:  # begun elsewhere, with a rate of its own
+        times = round(rate / run.result.fitting_rate, 6)
+    whole = int(epochs) if float(epochs).is_integer() else epochs
+    return Chosen(n_epochs=whole, batch_size=run.config["batch_size"], learning_rate_multiplier=times)
+
+
+def _beta(asked: JobRequest | None, run: Run | None) -> Auto | float:
     if run:
-        epochs, times = run.config["epochs"], run.config["learning_rate"] / RATE
-        whole = int(epochs) if float(epochs).is_integer() else epochs
-        return Chosen(n_epochs=whole, batch_size=run.config["batch_size"], learning_rate_multiplier=round(times, 6))
-    return Chosen(**(hyperparameters(asked) if asked else Hyperparameters()).model_dump())
+        return float(run.config.get("beta", train.TrainConfig().beta))
+    return asked.method.dpo.hyperparameters.beta if asked and asked.method and asked.method.dpo else "auto"
+
+
+def _kind(here: Context, asked: JobRequest | None, run: Run | None) -> str:
+    """What the rows of a job teach; before they are read, what was asked for."""
+    if run:
+        return here.services.store.dataset(run.dataset).facts.kind
+    return "pairs" if asked and asked.method and asked.method.type == "dpo" else "answers"
+
+
+def _method(kind: str, chosen: Chosen, beta: Auto | float) -> ChosenMethod:
+    if kind == "answers":
+        return ChosenMethod(supervised=ChosenSupervised(hyperparameters=chosen))
+    with_beta = ChosenDpo(hyperparameters=ChosenPreferences(**chosen.model_dump(), beta=beta))
+    return ChosenMethod(type="dpo" if kind == "pairs" else "kto", dpo=with_beta)
 
 
 def _tokens(run: Run) -> int | None:

@@ -36,12 +36,24 @@ class Supervised(Asked):
     hyperparameters: Hyperparameters = Hyperparameters()
 
 
+class PreferenceHyperparameters(Hyperparameters):
+    """`beta` says how closely the model stays to what it was; higher is closer."""
+
+    beta: Auto | Annotated[float, Field(strict=True, gt=0, le=2)] = "auto"
+
+
+class Preference(Asked):
+    """How a job on preference pairs trains."""
+
+    hyperparameters: PreferenceHyperparameters = PreferenceHyperparameters()
+
+
 class Method(Asked):
-    """The method: only ``supervised`` is available; the others are refused by name."""
+    """The method: ``supervised``, or ``dpo`` for a file of preference pairs. ``reinforcement`` is refused by name."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: Supervised | None = None
-    dpo: dict[str, Any] | None = None
+    dpo: Preference | None = None
     reinforcement: dict[str, Any] | None = None
 
 
@@ -149,11 +161,24 @@ class ChosenSupervised(BaseModel):
     hyperparameters: Chosen
 
 
-class ChosenMethod(BaseModel):
-    """The method of a job."""
+class ChosenPreferences(Chosen):
+    """The hyperparameters of a job on preferences."""
 
-    type: Literal["supervised"] = "supervised"
-    supervised: ChosenSupervised
+    beta: Auto | float
+
+
+class ChosenDpo(BaseModel):
+    """The same, where clients look for them."""
+
+    hyperparameters: ChosenPreferences
+
+
+class ChosenMethod(BaseModel):
+    """The method of a job. ``kto``, of a run on rated answers that was begun on the page, is none of OpenAI's."""
+
+    type: Literal["supervised", "dpo", "kto"] = "supervised"
+    supervised: ChosenSupervised | None = None
+    dpo: ChosenDpo | None = None
 
 
 class JobObject(BaseModel):

@@ -16,13 +16,17 @@ from finetune import data, train
 from finetune.api.errors import ApiError
 from finetune.api.files import found, path_of
 from finetune.api.models import base_of
-from finetune.api.schemas import Hyperparameters, JobRequest
+from finetune.api.schemas import Hyperparameters, JobRequest, PreferenceHyperparameters
+from finetune.data.example import Kind
 from finetune.errors import FinetuneError
 from finetune.ledger import Job, Ledger
 from finetune.records import Json
 
-RATE = train.TrainConfig().learning_rate
-"""The learning rate of a multiplier of 1."""
+NEEDS: dict[str, tuple[Kind, str]] = {
+    "supervised": ("answers", "rows with one answer each, and these say which answers are better"),
+    "dpo": ("pairs", "rows with a preferred and a non-preferred output"),
+}
+"""The rows that a method learns from."""
 
 BLAMED = {"learning_rate": "hyperparameters", "epochs": "hyperparameters", "model": "model"}
 
@@ -95,6 +99,8 @@ def _dataset(ledger: Ledger, owner: str, asked: JobRequest) -> data.Dataset:
     training = found(ledger, owner, asked.training_file, "training_file")
     dataset = data.load(path_of(training))
     _refuse_bad(dataset, training.name, "training_file")
+    method = asked.method.type if asked.method else "supervised"
+    _refuse_other(dataset, training.name, method)
     if asked.validation_file:
         upload = found(ledger, owner, asked.validation_file, "validation_file")
         try:
@@ -116,11 +122,19 @@ def _refuse_bad(dataset: data.Dataset, name: str, param: str) -> None:
         raise ApiError(f"{name}: there are no rows.", param=param, code="data_not_trainable")
 
 
+def _refuse_other(dataset: data.Dataset, name: str, method: str) -> None:
+    """A method learns from rows of one kind."""
+    kind, needs = NEEDS[method]
+    if dataset.kind != kind:
+        raise ApiError(f"{name}: the method '{method}' needs {needs}.", param="training_file", code="other_kind")
+
+
 def config_of(asked: JobRequest) -> train.TrainConfig:
-    """The settings of a request's run. A multiplier of 1 is the default learning rate.
+    """The settings of a request's run. A multiplier of 1 is the learning rate that fits the model.
 
     Raises:
         ConfigError: a setting is out of bounds.
+        ModelError: another multiplier, of a model that is not to be had.
 
     Example:
         >>> config_of(JobRequest(model="gpt-4o-mini", training_file="file-1")).epochs
@@ -132,8 +146,12 @@ def config_of(asked: JobRequest) -> train.TrainConfig:
         given["epochs"] = chosen.n_epochs
     if chosen.batch_size != "auto":
         given["batch_size"] = chosen.batch_size
-    if chosen.learning_rate_multiplier != "auto":
-        given["learning_rate"] = RATE * chosen.learning_rate_multiplier
+    times = chosen.learning_rate_multiplier
+    if times != "auto" and times != 1:
+        kind: Kind = "pairs" if isinstance(chosen, PreferenceHyperparameters) else "answers"
+        given["learning_rate"] = times * train.fitting_model(str(given["model"]), kind)
+    if isinstance(chosen, PreferenceHyperparameters) and chosen.beta != "auto":
+        given["beta"] = chosen.beta
     return train.TrainConfig.parse(given)
 
 
@@ -143,8 +161,10 @@ def hyperparameters(asked: JobRequest) -> Hyperparameters:
     Raises:
         ApiError: both places have some, and they differ.
     """
-    newer = asked.method.supervised.hyperparameters if asked.method and asked.method.supervised else None
-    if newer and asked.hyperparameters and newer != asked.hyperparameters:
+    method = asked.method and (asked.method.dpo or asked.method.supervised)
+    newer = method.hyperparameters if method else None
+    older = asked.hyperparameters
+    if newer and older and newer.model_dump(exclude={"beta"}) != older.model_dump():
         raise ApiError("'hyperparameters' and 'method' say different things: use 'method'.", param="hyperparameters")
     return newer or asked.hyperparameters or Hyperparameters()
 

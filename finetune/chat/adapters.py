@@ -174,7 +174,7 @@ class Resident:
                 fix="Train the run again.",
                 code="adapter_damaged",
             )
-        _scale(self.base, adapter)
+        scale(self.base, adapter.name, adapter.strength)
 
     def _verify(self) -> None:
         difference = float((self._probe() - self._pristine).abs().max())
@@ -239,12 +239,13 @@ def _refuse_changing(folder: Path, run: Run) -> None:
             )
 
 
-def _scale(model: Any, adapter: Adapter) -> None:
+def scale(model: Any, name: str, strength: float) -> None:
+    """Let a loaded adapter, by its name in PEFT, do so many times what it does (0: nothing, 1: as trained)."""
     from peft.tuners.lora import LoraLayer
 
     for module in model.modules():
-        if isinstance(module, LoraLayer) and adapter.name in module.scaling:
-            module.scaling[adapter.name] *= adapter.strength
+        if isinstance(module, LoraLayer) and name in module.scaling:
+            module.scaling[name] *= strength
 
 
 def _tensors(folder: Path) -> int:

@@ -100,7 +100,11 @@ def single(rows: Sequence[data.Example]) -> list[data.Example]:
     return [
         row
         for row, roles in zip(rows, said, strict=True)
-        if roles == ["user", "assistant"] and row.asked.strip() and row.answer.strip() and not row.tools
+        if roles == ["user", "assistant"]
+        and row.asked.strip()
+        and row.answer.strip()
+        and not row.tools
+        and row.good is not False
     ]
 
 

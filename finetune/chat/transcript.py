@@ -52,13 +52,14 @@ def transcript(talk: Talk, votes: Sequence[Json] = (), verdict: str | None = Non
     result = talk.run.result
     losses = [result.start_eval_loss if talk.run.lineage else result.base_eval_loss, result.eval_loss]
     model = str(talk.run.config["model"])
+    against_base = [vote for vote in (Vote(**kept) for kept in votes) if vote.against is None]
     facts = [
         ("run", f"{talk.run.name} ({talk.run.id}), {talk.run.state}, {talk.run.step} steps"),
         ("base model", model.rstrip("/").rsplit("/", 1)[-1] if model.startswith("/") else model),
         ("system prompt", talk.system or "none"),
         ("held-out loss", f"{losses[0]:.3f} → {losses[1]:.3f}" if None not in losses else "not measured"),
         ("verdict", verdict or "not evaluated"),
-        ("blind test", score(Vote(**vote) for vote in votes).sentence if votes else "not voted on"),
+        ("blind test", score(against_base).sentence if against_base else "not voted on"),
         ("saved", time.strftime("%Y-%m-%d %H:%M")),
     ]
     return (

@@ -16,6 +16,9 @@ CONFIDENCE = 0.95
 """Confidence level of the interval."""
 
 
+BETTER = {"base": "the base is preferred.", "other run": "the other run is preferred."}
+
+
 class Message(Record):
     """One message of a conversation."""
 
@@ -24,7 +27,10 @@ class Message(Record):
 
 
 class Vote(Record):
-    """One judgement. `left` is the model whose answer was on the left; `at` is Unix time in seconds."""
+    """One judgement. `left` is the model whose answer was on the left; `at` is Unix time in seconds.
+
+    ``base`` is the base model, or the run whose id is in `against`.
+    """
 
     choice: Literal["base", "tuned", "tie", "neither"]
     left: Literal["base", "tuned"]
@@ -32,11 +38,15 @@ class Vote(Record):
     base: str
     tuned: str
     at: Moment
+    against: Name | None = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """Vote counts. `rate` is tuned's share of the decided votes (0 to 1), `low` and `high` its 95 % Wilson interval."""
+    """Vote counts. `rate` is tuned's share of the decided votes (0 to 1), `low` and `high` its 95 % Wilson interval.
+
+    `other` is what tuned was compared with, in words; its votes are in `base`.
+    """
 
     tuned: int
     base: int
@@ -45,6 +55,7 @@ class Score:
     rate: float | None
     low: float
     high: float
+    other: str = "base"
 
     @property
     def sentence(self) -> str:
@@ -56,7 +67,7 @@ class Score:
         verdict = (
             "the tuned model is preferred."
             if self.low > 0.5
-            else "the base is preferred."
+            else BETTER[self.other]
             if self.high < 0.5
             else "this could be chance; vote on more."
         )
@@ -67,13 +78,15 @@ def score(votes: Iterable[Vote]) -> Score:
     """Count votes; the interval is Wilson's score interval (Wilson 1927, via scipy)."""
     from scipy.stats import binomtest
 
+    votes = list(votes)
+    other = "other run" if any(vote.against for vote in votes) else "base"
     counts = Counter(vote.choice for vote in votes)
     tuned, base = counts["tuned"], counts["base"]
     low, high, rate = 0.0, 1.0, None
     if decided := tuned + base:
         interval = binomtest(tuned, decided).proportion_ci(CONFIDENCE, method="wilson")
         low, high, rate = float(interval.low), float(interval.high), tuned / decided
-    return Score(tuned, base, counts["tie"], counts["neither"], rate, low, high)
+    return Score(tuned, base, counts["tie"], counts["neither"], rate, low, high, other)
 
 
 def preferences(votes: Sequence[Vote]) -> list[Json]:

@@ -162,6 +162,17 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="also find how many steps fit in this many minutes")
 
 
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune import train
+    from finetune.cli import sweep
+
+    parser.set_defaults(verb=sweep.sweep)
+    _run_arguments(parser)
+    parser.add_argument(
+        "--minutes", type=float, default=train.MINUTES, help=f"how long it may take; default: {train.MINUTES:g}"
+    )
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune import train
     from finetune.cli import source, verbs
@@ -261,6 +272,14 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", metavar="FILE", help="a JSON Schema; reports how many answers conform to it")
 
 
+def _strength_arguments(parser: argparse.ArgumentParser) -> None:
+    from finetune.cli import verbs
+
+    parser.set_defaults(verb=verbs.strength_verb)
+    parser.add_argument("run", help="a run's id")
+    parser.add_argument("--use", type=float, metavar="S", help="only choose strength S for exports (1: as trained)")
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import verbs
     from finetune.export.formats import FORMATS, PUSHABLE
@@ -272,6 +291,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=".", metavar="DIR", help="output folder; default: the current one")
     parser.add_argument("--dtype", default="float32", help="precision of merged weights: float32, float16, bfloat16")
     parser.add_argument("--quant", default="f16", help="GGUF type: f16, q8_0")
+    parser.add_argument(
+        "--strength", type=float, help="strength of the adapter; default: as chosen for the run, else 1"
+    )
     parser.add_argument("--rows", type=_positive, default=ROWS, help="number of held-out prompts in the check")
     parser.add_argument("--no-check", action="store_true", help="skip the check")
     parser.add_argument("--with-data", action="store_true", help="for a bundle: include the data")
@@ -325,6 +347,10 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Measure a few batches, and estimate a run's time and memory on this machine.",
         _plan_arguments,
     ),
+    "sweep": (
+        "Try a few learning rates, ranks and numbers of epochs for some minutes, and print the best settings.",
+        _sweep_arguments,
+    ),
     "runs": ("List the runs; stop, pause, resume, rename or delete one.", _runs_arguments),
     "datasets": ("List the stored datasets, or delete one.", _datasets_arguments),
     "chat": ("Ask the base and the tuned model the same prompt.", _chat_arguments),
@@ -332,6 +358,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "Did it help? Evaluate every arm on the same held-out rows, and give a verdict.",
         _evaluate_arguments,
     ),
+    "strength": ("How strong should the adapter be? Score and general loss at seven strengths.", _strength_arguments),
     "export": (
         "Export a run; the export is loaded again and checked on held-out prompts.",
         _export_arguments,

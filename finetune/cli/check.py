@@ -6,6 +6,7 @@ quick, and importing what trains, chats and exports takes longer than checking a
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 from finetune import data, models
@@ -113,7 +114,17 @@ def preview(options: argparse.Namespace) -> Answer:
         count = len(dataset.examples)
         raise DataError(f"There are only {count} accepted examples.", where="--row", fix="Choose one of them.")
     tokenizer = models.load_tokenizer(models.find(wanted.model, log))
-    segments = data.preview(dataset.examples[options.row - 1], tokenizer, wanted.max_length)
+    example = dataset.examples[options.row - 1]
+    sides = [_previewed(data.preview(one, tokenizer, wanted.max_length)) for one in example.sides]
+    told = {"row": options.row, **sides[0]}
+    if example.good is not None:
+        print(f"marked as {'good' if example.good else 'bad'}")
+        told["good"] = example.good
+    return 0, told | ({"worse": sides[1]} if example.worse else {})
+
+
+def _previewed(segments: Sequence[data.Segment]) -> Json:
+    """Print one conversation; of a pair, the one with the worse answer comes after that with the better one."""
     colour = sys.stdout.isatty()
     for segment in segments:
         mark = ("\x1b[30;43m{}\x1b[0m" if colour else MARKS) if segment.trained else "{}"
@@ -122,4 +133,4 @@ def preview(options: argparse.Namespace) -> Answer:
     tokens = sum(len(segment.ids) for segment in segments)
     print(f"\n{tokens} tokens, {trained} trained")
     shown = [{"text": s.text, "kind": s.kind, "trained": s.trained} for s in segments]
-    return 0, {"row": options.row, "tokens": tokens, "trained": trained, "segments": shown}
+    return {"tokens": tokens, "trained": trained, "segments": shown}

@@ -7,6 +7,7 @@ import argparse
 import json
 import tempfile
 import textwrap
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def train_verb(options: argparse.Namespace) -> Answer:
         store = Store(settings.read().home)
         parent = store.run(options.parent) if options.parent else None
         wanted, config = asked(options, parent)
-        dataset = _said(wanted.dataset())
+        dataset = said(wanted.dataset())
         record = data.save_dataset(store, dataset, fixed_with=wanted.fixed_with)
         models.find(config.model, log)  # the run needs it; once it is here, more is refused before anything is queued
         started = train.start(store, config, record, parent=parent)
@@ -42,20 +43,20 @@ def train_verb(options: argparse.Namespace) -> Answer:
 def plan(options: argparse.Namespace) -> Answer:
     """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if it cannot run here."""
     wanted, config = asked(options)
-    dataset = _said(wanted.dataset())
+    dataset = said(wanted.dataset())
     with tempfile.TemporaryDirectory() as folder:
         data.write_examples(dataset, Path(folder))
         measured = train.measure(config, Path(folder))
     if options.minutes is not None:
-        config, said = train.within(config, measured, options.minutes)
+        config, sentence = train.within(config, measured, options.minutes)
     found = train.plan(config, measured)
-    print(said if options.minutes is not None else found.sentence)
+    print(sentence if options.minutes is not None else found.sentence)
     if found.precision:
         print(found.precision)
     return 0, {**found.as_dict(), "set": config.changed()}
 
 
-def _said(dataset: data.Dataset) -> data.Dataset:
+def said(dataset: data.Dataset) -> data.Dataset:
     """The dataset, after saying what was decided about it without being asked for."""
     for problem in dataset.problems:
         if problem.code in ("mapping_used", "mix"):
@@ -136,7 +137,7 @@ def evaluate_verb(options: argparse.Namespace) -> Answer:
         raise ConfigError(
             "There is nothing to evaluate.", fix="Specify a run, or both --model and --data.", code="usage"
         )
-    _ask_all(task)
+    _ask_all(evaluate.measure(task, chat.Engine()))
     found = evaluate.conclude(task, source)
     print(found)
     return 0, found.as_json()
@@ -151,14 +152,34 @@ def _schema(path: str | None) -> Any:
         raise ConfigError("This file is not valid JSON.", where=path, fix="Use a JSON Schema.", code="usage") from error
 
 
-def _ask_all(task: evaluate.Task) -> None:
+def _ask_all(steps: Generator[tuple[int, int]]) -> None:
     """Generate all answers, printing progress and the time left. Answers are kept when interrupted by Ctrl-C."""
     try:
-        for done, of, left in evaluate.paced(evaluate.measure(task, chat.Engine())):
+        for done, of, left in evaluate.paced(steps):
             log(f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else ""))
     except KeyboardInterrupt:
         log("Stopped. Answers so far are kept; run the same command again to continue.")
         raise
+
+
+def strength_verb(options: argparse.Namespace) -> Answer:
+    """`strength RUN`: what its adapter does at several strengths; `--use` chooses the one that exports have."""
+    from finetune.evaluate import strengths
+    from finetune.export import strength
+
+    store = Store(settings.read().home)
+    run = store.run(options.run)
+    talk.refuse_untuned(run)
+    if options.use is not None:
+        at = strength.choose(run, options.use)
+        print(f"{run.id}: exports have the adapter at strength {at:g}.")
+        return 0, {"run": run.id, "chosen": at}
+    scan = strengths.of_run(run, store)
+    _ask_all(strengths.measure(scan, chat.Engine()))
+    found = strengths.conclude(scan)
+    assert found  # everything was asked
+    print(found)
+    return 0, {"run": run.id, **found.as_json(), "chosen": strength.chosen(run)}
 
 
 def export_verb(options: argparse.Namespace) -> Answer:
@@ -170,8 +191,20 @@ def export_verb(options: argparse.Namespace) -> Answer:
     store = Store(settings.read().home)
     run = store.run(options.run)
     choices = make.Choices(
-        options.dtype, options.quant, options.rows, check=not options.no_check, with_data=options.with_data
+        options.dtype,
+        options.quant,
+        options.rows,
+        check=not options.no_check,
+        with_data=options.with_data,
+        strength=options.strength,
     )
+    if options.strength is not None and options.to in ("bundle", "notebook"):
+        raise ConfigError(
+            "This export is not a model: it has the adapter, or makes it, as trained.",
+            where="--strength",
+            fix="Leave it out; `strength RUN --use` records the choice in the bundle.",
+            code="usage",
+        )
     if options.to != "hub":
         if options.replace:
             raise ConfigError(

@@ -10,7 +10,7 @@ from finetune.data.choices import HEADER, NO_HEADER
 from finetune.data.compare import Comparison, Difference, compare
 from finetune.data.dataset import Dataset, Part, Split
 from finetune.data.drafts import add_step, discard_draft, draft, settle, undo_step
-from finetune.data.edits import Edited, apply_edits, checked, mark
+from finetune.data.edits import Edited, apply_edits, checked, mark, one_answer
 from finetune.data.example import Example, Problem, Rejected, in_order
 from finetune.data.fixes import Fix, Length, apply, fixes
 from finetune.data.guess import guess_mapping
@@ -35,9 +35,10 @@ from finetune.data.preview import Segment, preview
 from finetune.data.printed import summary
 from finetune.data.read import ENDINGS
 from finetune.data.report import report, write_rejected
-from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash
+from finetune.data.row_split import RowSplit, choose_split, kept_rows, read_split, rows_hash, set_apart
 from finetune.data.samples import DIRTY, Sample, samples
 from finetune.data.search import all_known, next_with, preview_replace, walkable
+from finetune.data.shapes.kinds import reads_back
 from finetune.data.split import different_answers, held_out, held_places, label_rows
 from finetune.data.steps import Add, Counts, Delete, Edit, Replace
 from finetune.data.texts import visible
@@ -101,16 +102,19 @@ __all__ = [
     "load_mix",
     "mark",
     "next_with",
+    "one_answer",
     "originals",
     "own_folder",
     "preview",
     "preview_replace",
     "raw_rows",
     "read_split",
+    "reads_back",
     "reload",
     "reopen",
     "report",
     "rows_hash",
+    "set_apart",
     "rows_of",
     "said_of",
     "samples",

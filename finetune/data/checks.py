@@ -10,31 +10,26 @@ Example:
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from finetune.data.contradictions import Contradictions
 from finetune.data.duplicates import NEAR_ROWS, Conversation, Fingerprinter, Fingerprints, marks_of
-from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Severity, answer_place, in_order
+from finetune.data.example import (
+    ANSWER_ROLES,
+    FIRST_LINES,
+    Example,
+    Findings,
+    Problem,
+    Severity,
+    answer_place,
+    in_order,
+)
 from finetune.data.second import Looks, Seen
 from finetune.data.shapes.columns import is_number
-from finetune.data.texts import (
-    control_name,
-    has_control,
-    has_leading_space,
-    has_personal,
-    has_secret,
-    has_separator,
-    has_special,
-    may_have_control,
-    may_have_leading_space,
-    may_have_personal,
-    may_have_secret,
-    may_have_separator,
-    may_have_special,
-    script_of,
-)
+from finetune.data.text_checks import TEXT_CHECKS, said
+from finetune.data.texts import script_of
 from finetune.records import Json
 
 FEW, VERY_FEW = 50, 10
@@ -55,7 +50,7 @@ CONSTANT = 0.9
 CODES = {
     *("leading_space", "special_token_in_text", "control_character", "secret", "personal_data", "too_few"),
     *("duplicate", "near_duplicate", "conflict", "constant_answer", "mixed_system_prompts", "language_mix"),
-    *("near_not_checked", "numeric_classes", "legacy_separator"),
+    *("near_not_checked", "numeric_classes", "legacy_separator", "contradiction", "one_sided"),
 }
 """Every code reported here. After a fix these checks are run again."""
 
@@ -64,69 +59,6 @@ MOST_SYSTEMS = 1_000
 
 BATCH = 100_000
 """Characters of text that are tested at once: most rows are clean, and one quick test says so for hundreds of them."""
-
-
-class TextCheck(NamedTuple):
-    """A warning about a single message, found by `hit`.
-
-    `suspect` is a quick test of many texts joined by line breaks: it may be true without a hit, never false with one.
-    """
-
-    code: str
-    suspect: Callable[[str], bool]
-    hit: Callable[[str], bool]
-    message: str
-    hint: str
-    severity: Severity = "warning"
-    answers_only: bool = False
-
-
-TEXT_CHECKS = (
-    TextCheck(
-        "leading_space",
-        may_have_leading_space,
-        has_leading_space,
-        "An answer begins with a space or line break.",
-        "Strip it with one click.",
-        answers_only=True,
-    ),
-    TextCheck(
-        "control_character",
-        may_have_control,
-        has_control,
-        "A text contains an invisible or replacement character.",
-        "Find them in the preview, where they are visible, and remove them.",
-    ),
-    TextCheck(
-        "secret",
-        may_have_secret,
-        has_secret,
-        "A text seems to contain a key, token or password; a tuned model can repeat it to anyone.",
-        "Remove it, and revoke the key if the file was shared.",
-    ),
-    TextCheck(
-        "personal_data",
-        may_have_personal,
-        has_personal,
-        "A text contains an e-mail address or phone number; a tuned model may repeat it.",
-        "If it belongs to a real person, replace it with an invented one.",
-        "note",
-    ),
-    TextCheck(
-        "special_token_in_text",
-        may_have_special,
-        has_special,
-        "A text contains a chat control token such as <|im_end|>; it is learned as ordinary characters.",
-        "Remove it: the model's own template adds these tokens.",
-    ),
-    TextCheck(
-        "legacy_separator",
-        may_have_separator,
-        has_separator,
-        "Texts end with a separator such as '->' or '###', as in files for OpenAI's old completions.",
-        "Remove it with one click: the model's own template separates prompt and answer.",
-    ),
-)
 
 
 def look(rows: Sequence[Conversation], signed: int) -> Seen:
@@ -144,9 +76,9 @@ def _checked(rows: Sequence[Conversation]) -> Iterator[tuple[int, int, str]]:
     for row, (messages, _) in enumerate(rows if suspected else ()):
         for place in suspected:
             check = TEXT_CHECKS[place]
-            said = (m["content"] for m in messages if not check.answers_only or m["role"] == "assistant")
-            if (found := next(filter(check.hit, said), None)) is not None:
-                yield row, place, _said(check, found)
+            said_by = (m["content"] for m in messages if not check.answers_only or m["role"] in ANSWER_ROLES)
+            if (found := next(filter(check.hit, said_by), None)) is not None:
+                yield row, place, said(check, found)
 
 
 class Checks:
@@ -161,6 +93,7 @@ class Checks:
         self._systems = _Kinds()
         self._scripts = _Kinds()
         self._labels: Counter[str] = Counter()
+        self._preferences = Contradictions()
         self._batch: list[Conversation] = []
         self._characters = 0
 
@@ -169,8 +102,11 @@ class Checks:
         self._lines.append(example.line)
         if example.label is not None:
             self._labels[example.label] += 1
-        self._batch.append((example.messages, example.tools))
-        self._characters += sum([len(message["content"]) for message in example.messages])
+        told = example.told
+        if told is not example.messages:
+            self._preferences.add(example)
+        self._batch.append((told, example.tools))
+        self._characters += sum([len(message["content"]) for message in told])
         if self._characters > BATCH:
             self._look()
 
@@ -189,9 +125,9 @@ class Checks:
         first, self._seen = self._seen, self._seen + len(seen.scripts)
         self._fingerprinter.take(seen.marks)
         self._scripts.add(seen.scripts, self._lines[first : self._seen])
-        for row, place, said in seen.found:
+        for row, place, words in seen.found:
             check = TEXT_CHECKS[place]
-            self._findings.add(check.code, self._lines[first + row], said, check.hint, check.severity)
+            self._findings.add(check.code, self._lines[first + row], words, check.hint, check.severity)
 
     def finish(self, examples: Sequence[Example]) -> tuple[list[Problem], Fingerprints]:
         """The problems of all examples seen, and their fingerprints. `examples` must be those same examples."""
@@ -209,6 +145,7 @@ class Checks:
             self._mixed_systems(),
             self._mixed_scripts(),
             self._near_limit(),
+            *self._preferences.problems(),
         )
         single = [
             p for p in self._findings.problems() if p.code != "legacy_separator" or p.count >= USUAL * len(self._lines)
@@ -249,6 +186,8 @@ class Checks:
         return self._problem("near_duplicate", rows, message, "Review them; a split keeps them together on one side.")
 
     def _conflicts(self, prints: Fingerprints) -> Problem | None:
+        if self._preferences:  # several answers to a prompt are what they are made of
+            return None
         rows = prints.conflicts()
         message = f"{len(rows):,} rows share a prompt with another row but give a different answer."
         return self._problem("conflict", rows, message, "Keep one answer per prompt, unless you want varied answers.")
@@ -346,13 +285,6 @@ class _Kinds:
         main = self.main
         lines = sorted(line for kind, kept in self._lines.items() if kind != main for line in kept)
         return sum(self.counts.values()) - self.counts[main], tuple(lines[:FIRST_LINES])
-
-
-def _said(check: TextCheck, text: str) -> str:
-    """What a check says; of an invisible character its name, since it cannot be shown."""
-    if check.code != "control_character":
-        return check.message
-    return f"A text contains an invisible or replacement character: {control_name(text)}."
 
 
 def lines_at(lines: Sequence[int], rows: np.ndarray) -> tuple[int, ...]:

@@ -6,21 +6,24 @@ Example:
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from finetune.data.shapes import fields_of, recognise, turns_of
+from finetune.data.shapes import UNRATED, fields_of, recognise, to_example, turns_of
 from finetune.data.shapes.content import bad
 from finetune.data.shapes.not_sft import PREFERENCE, RATINGS, rating_of
+from finetune.data.shapes.preference import SHAPE
 from finetune.data.shapes.speakers import cast, names_of
 
 HEADER, NO_HEADER = "first_line_is_header", "first_line_is_row"
-GOOD, USABLE = "train_on_good", "leave_out_preferences"
+GOOD, USABLE, BETTER = "train_on_good", "leave_out_preferences", "train_on_better"
 FIRST, SECOND = "learn_first_speaker", "learn_second_speaker"
 CHOICES = {
     HEADER: "Read the first line as the names of the columns",
     NO_HEADER: "Read the first line as a row",
     GOOD: "Train only on the rows that are marked as good",
     USABLE: "Train on the answer column, and leave out the compared answers",
+    BETTER: "Train on the better answers, and leave out the worse ones",
     FIRST: "Learn what the first speaker says",
     SECOND: "Learn what the second speaker says",
 }
@@ -28,9 +31,7 @@ HEADERS = (HEADER, NO_HEADER)
 OTHERWISE = (*HEADERS, FIRST, SECOND)
 """Choices that only a person can make, one of two: they are not ticked along with other fixes."""
 
-OF_ROWS = frozenset((GOOD, USABLE, FIRST, SECOND))
-UNRATED = (None, "text", "classification")
-"""Formats of rows without an answer that could be a good or a bad one."""
+OF_ROWS = frozenset((GOOD, USABLE, BETTER, FIRST, SECOND))
 
 
 def header_of(choices: Iterable[str]) -> bool | None:
@@ -58,7 +59,7 @@ class Chooser:
         """One row.
 
         Raises:
-            DataError: with the choice as its code, for a row that is marked as bad.
+            DataError: with the choice as its code, for a row that is marked as bad; as in a pair that cannot be one.
         """
         fields = fields_of(value)
         if fields is None:
@@ -67,6 +68,8 @@ class Chooser:
             fields = self._cast(fields)
         if USABLE in self.choices and (rest := without_preferences(fields)):
             fields = rest
+        if BETTER in self.choices and recognise(fields) == SHAPE:
+            return replace(to_example(fields, SHAPE, 1)[0], worse=None).as_row()
         mark = rating_of(fields) if GOOD in self.choices and recognise(fields) not in UNRATED else None
         if mark is None:
             return fields

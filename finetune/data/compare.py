@@ -119,7 +119,7 @@ def _within(before: Placed, after: Placed) -> Iterator[tuple[int, int]]:
 
 
 def _same(a: Example, b: Example) -> bool:
-    return a.messages == b.messages and a.tools == b.tools
+    return a.told == b.told and a.tools == b.tools
 
 
 def _blocks(before: Placed, after: Placed) -> Iterator[tuple[int, int, int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from finetune import models
 from finetune.data.example import Example, Findings, Problem
-from finetune.data.fixes import folded
+from finetune.data.mends import folded
 from finetune.data.prepare import Made, prepare, used_length
 from finetune.data.texts import visible
 from finetune.errors import ModelError
@@ -97,7 +97,7 @@ class Counts:
             trained = tuple((span.start, span.end) for span in one.spans if span.trained)
             self.made.append(RowSequence(len(self.turns), held_out, len(one.input_ids), trained))
         text = "\n".join(str(tokenizer.decode(one.input_ids)) for one in made.sequences)
-        lost = models.left_out(example.messages, text, tokenizer, example.tools)
+        lost = [one for side in example.sides for one in models.left_out(side.messages, text, tokenizer, side.tools)]
         self._see_turns(example, made.sequences)
         if lost:
             self._see_left_out(example, lost, made.sequences[0].last_only)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.data.duplicates import Fingerprints
-from finetune.data.example import Example, Problem, Rejected
+from finetune.data.example import Example, Kind, Problem, Rejected
 from finetune.data.mapping import Mapping
 from finetune.data.steps import Round
 
@@ -80,6 +80,11 @@ class Dataset:
     @property
     def rows(self) -> int:
         return len(self.examples) + len(self.rejected)
+
+    @property
+    def kind(self) -> Kind:
+        """What the rows teach; all are of one kind."""
+        return self.examples[0].kind if len(self.examples) else "answers"
 
     def place(self, line: int) -> str:
         """A line as a person finds it: of several files also the name of its file.

@@ -155,7 +155,7 @@ class Keeper(Generic[T]):
 
 def example_keeper() -> Keeper[Example]:
     """A keeper for examples."""
-    return Keeper(_pack, _unpack, lambda example: sum([len(message["content"]) for message in example.messages]))
+    return Keeper(_pack, _unpack, lambda example: sum([len(message["content"]) for message in example.told]))
 
 
 def rejected_keeper() -> Keeper[Rejected]:
@@ -164,9 +164,9 @@ def rejected_keeper() -> Keeper[Rejected]:
 
 
 def _pack(example: Example) -> list:
-    return [example.messages, example.line, example.tools, example.label]
+    return [example.messages, example.line, example.tools, example.label, example.worse, example.good]
 
 
 def _unpack(values: list) -> Example:
-    messages, line, tools, label = values
-    return Example(tuple(messages), line, tuple(tools), label)
+    messages, line, tools, *rest = values
+    return Example(tuple(messages), line, tuple(tools), *rest)

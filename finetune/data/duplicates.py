@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune.data.example import Example, answer_place
+from finetune.data.example import ANSWER_ROLES, MARK, Example, answer_place
 from finetune.data.minhash import HASHES, SPREAD, Numbers, beginnings, overlap, plain, signatures_of
 from finetune.records import Json
 
@@ -83,7 +83,10 @@ class Fingerprints:
 
 
 Conversation = tuple[Sequence[Json], Sequence[Json]]
-"""The messages and the tools of an example."""
+"""What an example tells (`Example.told`) and its tools."""
+
+SAID = (*ANSWER_ROLES, MARK)
+"""Roles of what makes up the answer: of preferences, also the worse one, and whether it is good."""
 
 
 class Marks(NamedTuple):
@@ -100,7 +103,7 @@ def marks_of(rows: Sequence[Conversation], signed: int) -> Marks:
     for messages, tools in rows:
         last = answer_place(messages)
         asked.append(_prompt(messages[:last]) + _tools(tools) if last else "")
-        said.append(_said(messages[last]))
+        said.append("\x00".join([_said(message) for message in messages[last:] if message["role"] in SAID]))
     starts = beginnings([_words(messages) for messages, _ in rows[:signed]])
     return Marks(_hashes(asked, none=0), _hashes(said), b"".join(map(_signatures, _portions(starts))))
 
@@ -141,7 +144,7 @@ class Fingerprinter:
 def fingerprint(examples: Sequence[Example]) -> Fingerprints:
     """The fingerprints of examples that are already loaded."""
     fingerprinter, left, all_rows = Fingerprinter(), NEAR_ROWS, iter(examples)
-    while rows := [(example.messages, example.tools) for example in islice(all_rows, AT_ONCE)]:
+    while rows := [(example.told, example.tools) for example in islice(all_rows, AT_ONCE)]:
         fingerprinter.take(marks_of(rows, left))
         left = max(0, left - len(rows))
     return fingerprinter.prints(examples)
@@ -149,7 +152,7 @@ def fingerprint(examples: Sequence[Example]) -> Fingerprints:
 
 def words_of(example: Example) -> str:
     """The text that near-duplicates are compared by: all messages except the system prompt."""
-    return plain(_words(example.messages))
+    return plain(_words(example.told))
 
 
 def _words(messages: Sequence[Json]) -> str:
@@ -252,7 +255,8 @@ def _tools(tools: Sequence[Json]) -> str:
 
 
 def _answer(example: Example) -> str:
-    return _said(example.messages[len(example.prompt)])
+    told = example.told[len(example.prompt) :]
+    return "\x00".join([_said(message) for message in told if message["role"] in SAID])
 
 
 def _said(message: Json) -> str:

@@ -19,6 +19,7 @@ from finetune.data.dataset import Dataset
 from finetune.data.example import Example, Rejected
 from finetune.data.fixes import rebuilt, rejoined
 from finetune.data.shapes import to_example
+from finetune.data.shapes.preference import only_last
 from finetune.data.steps import EDITED, Add, Counts, Delete, Edit, Replace, Round, Steps
 from finetune.errors import DataError
 from finetune.records import Json
@@ -124,7 +125,8 @@ class Edited:
             elif isinstance(step, Delete):
                 gone = step.gone
             else:
-                example = replace(example, messages=tuple(step.messages))
+                messages = tuple(step.messages)
+                example = replace(example, messages=messages if example.kind == "answers" else only_last(messages))
         return example, gone
 
     def check(self) -> None:
@@ -138,7 +140,8 @@ def apply_edits(dataset: Dataset, steps: Steps) -> Dataset:
     """A copy of the dataset with these edits and a new report; deleted rows are rejected, so that none is lost.
 
     Raises:
-        DataError: no row is left, or the edits were made to other rows (code ``edits_misfit``).
+        DataError: no row is left, the edits were made to other rows (code ``edits_misfit``), or a row of one answer was
+            added to preferences (``other_kind``).
 
     Example:
         >>> apply_edits(dataset, [Delete(place=0, was=mark(dataset.examples[0]))]).rejected[-1].message
@@ -146,11 +149,23 @@ def apply_edits(dataset: Dataset, steps: Steps) -> Dataset:
     """
     edited = Edited(dataset.examples, steps, dataset.rejected)
     edited.check()
+    if dataset.kind != "answers" and edited.counts().added:
+        raise one_answer(dataset.name)
     fixed = rebuilt(dataset, EDITED, _kept(edited), "Deleted by hand.")
     if not fixed.examples:
         raise DataError("No row would be left.", fix="Undo a deletion, or delete the dataset.", code="no_row_left")
     fixed = replace(fixed, edits=(*dataset.edits, Round(edited.steps, edited.counts())))
     return rejoined(dataset, fixed, dataset.validation) if dataset.validation else fixed
+
+
+def one_answer(name: str) -> DataError:
+    """Said when a row is to be added that has one answer, among rows that say which answer is better."""
+    return DataError(
+        "A row that is added by hand has one answer, and no mark or worse answer.",
+        where=name,
+        fix="Add the row to the file, and upload that.",
+        code="other_kind",
+    )
 
 
 def _kept(edited: Edited) -> Iterator[tuple[Example, Example | None]]:

@@ -1,13 +1,22 @@
 """Examples, and the problems of rows that could not become one."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from finetune.records import Json
 
 Severity = Literal["error", "warning", "note"]
+
+Kind = Literal["answers", "pairs", "ratings"]
+"""What rows teach: an answer, which of two answers is better (DPO), or that an answer is a good or a bad one (KTO)."""
+
+WORSE, MARK = "worse", "mark"
+"""Roles, in `Example.told` alone, of the worse answer and of the mark of a rated one."""
+
+ANSWER_ROLES = ("assistant", WORSE)
+"""Roles of what a model answers, there."""
 
 FIRST_LINES = 20
 """How many line numbers a problem keeps; `count` always counts them all."""
@@ -30,6 +39,53 @@ class Example:
     line: int
     tools: tuple[Json, ...] = ()
     label: str | None = None
+    worse: Json | None = None
+    good: bool | None = None
+
+    @classmethod
+    def of_row(cls, row: Json, line: int) -> "Example":
+        """The example that `as_row` made this row of.
+
+        Example:
+            >>> Example.of_row(example.as_row(), example.line) == example
+            True
+        """
+        tools = tuple(row["tools"]) if "tools" in row else ()
+        if "rejected" in row:
+            [answer], [worse] = row["chosen"], row["rejected"]
+            return cls((*row["prompt"], answer), line, tools, worse=worse)
+        if "label" in row:
+            [answer] = row["completion"]
+            return cls((*row["prompt"], answer), line, tools, good=row["label"])
+        return cls(tuple(row["messages"]), line, tools)
+
+    @property
+    def kind(self) -> Kind:
+        """What the row teaches."""
+        return "pairs" if self.worse is not None else "answers" if self.good is None else "ratings"
+
+    @property
+    def sides(self) -> "tuple[Example, ...]":
+        """What is read of it in training: of a pair the conversation with each of its answers, the better one first."""
+        if self.worse is None:
+            return (self,)
+        return replace(self, worse=None), replace(self, messages=(*self.prompt, self.worse), worse=None)
+
+    @property
+    def told(self) -> tuple[Json, ...]:
+        """The messages, and as one more what says how good the answer is: rows are checked and compared by these."""
+        if self.worse is not None:
+            return (*self.messages, {**self.worse, "role": WORSE})
+        if self.good is not None:
+            return (*self.messages, {"role": MARK, "content": "good" if self.good else "bad"})
+        return self.messages
+
+    def changed(self, turn: Callable[[Json], Json]) -> "Example":
+        """With each message changed, and the worse answer; the same object where nothing changes."""
+        messages = tuple([turn(message) for message in self.messages])
+        worse = turn(self.worse) if self.worse is not None else None
+        same = messages == self.messages and worse == self.worse
+        return self if same else replace(self, messages=messages, worse=worse)
 
     @property
     def system(self) -> str | None:
@@ -53,8 +109,14 @@ class Example:
         return self.messages[self._last_answer]["content"]
 
     def as_row(self) -> Json:
-        """The example as a row in OpenAI's chat format, which `load` reads back."""
-        return {"messages": list(self.messages)} | ({"tools": list(self.tools)} if self.tools else {})
+        """The example as a row that `load` reads back: in OpenAI's chat format, or in TRL's for preferences."""
+        tools = {"tools": list(self.tools)} if self.tools else {}
+        if self.kind == "answers":
+            return {"messages": list(self.messages)} | tools
+        *prompt, answer = self.messages
+        if self.worse is not None:
+            return {"prompt": prompt, "chosen": [answer], "rejected": [self.worse]} | tools
+        return {"prompt": prompt, "completion": [answer], "label": self.good} | tools
 
     @property
     def _last_answer(self) -> int:

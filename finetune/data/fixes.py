@@ -15,17 +15,29 @@ from typing import TYPE_CHECKING
 
 from finetune import models
 from finetune.data.checks import CODES, Checks
-from finetune.data.choices import CHOICES, FIRST, GOOD, HEADER, HEADERS, NO_HEADER, OF_ROWS, SECOND, USABLE, Chooser
+from finetune.data.choices import (
+    BETTER,
+    CHOICES,
+    FIRST,
+    GOOD,
+    HEADER,
+    HEADERS,
+    NO_HEADER,
+    OF_ROWS,
+    SECOND,
+    USABLE,
+    Chooser,
+)
 from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
 from finetune.data.load import load_file, with_validation
+from finetune.data.mends import folded, stripped, unseparated, with_system
 from finetune.data.mix import load_mix
 from finetune.data.read import Row, read
 from finetune.data.shapes import fields_of, recognise, to_example
 from finetune.data.split import fingerprints_of, leaks
-from finetune.data.texts import has_separator, without_separator, without_stop
 from finetune.errors import DataError, ModelError
 from finetune.records import Json
 
@@ -49,6 +61,7 @@ MENDS = {
     NO_HEADER: "header_unsure",
     GOOD: "kto_labels",
     USABLE: "preference_pairs",
+    BETTER: "preference_pairs",
     FIRST: "speakers_unknown",
     SECOND: "speakers_unknown",
     "strip_leading_space": "leading_space",
@@ -85,7 +98,8 @@ class Length:
     def fits(self, example: Example) -> bool:
         """Whether nothing would be cut. A row that the chat template rejects is not too long."""
         try:
-            return models.render(example.messages, self.tokenizer, self.most, example.tools).cut == 0
+            sides = (models.render(one.messages, self.tokenizer, self.most, one.tools) for one in example.sides)
+            return all(one.cut == 0 for one in sides)
         except ModelError:
             return True
 
@@ -279,12 +293,12 @@ def _change(
     dataset: Dataset, code: str, length: Length | None, system: str | None
 ) -> Callable[[int, Example], Example | None]:
     if code == "strip_leading_space":
-        return lambda place, example: _stripped(example)
+        return lambda place, example: stripped(example)
     if code == "strip_separators":
-        return lambda place, example: _unseparated(example)
+        return lambda place, example: unseparated(example)
     if code == "fill_system_prompt":
         prompt = system or _default_system(dataset)
-        return lambda place, example: _with_system(example, prompt)
+        return lambda place, example: with_system(example, prompt)
     if code == "fold_system_prompt":
         return lambda place, example: folded(example)
     if code == "drop_too_long":
@@ -312,54 +326,8 @@ def _default_system(dataset: Dataset) -> str | None:
     return max(prompts, key=lambda prompt: prompts[prompt]) if prompts else None
 
 
-def _with_system(example: Example, system: str | None) -> Example:
-    if not system or example.system:
-        return example
-    return replace(example, messages=({"role": "system", "content": system}, *example.messages))
-
-
-def folded(example: Example) -> Example:
-    """The example with its system prompt at the head of the first user turn; itself where one of the two is missing.
-
-    For chat templates that have no place for a system turn: some refuse it (Gemma 2), some leave it out.
-
-    Example:
-        >>> folded(Example(({"role": "system", "content": "Be brief."}, *asked("2+2?", "4")), line=1)).asked
-        'Be brief.\\n\\n2+2?'
-    """
-    system, rest = example.system, list(example.messages[1:])
-    first = next((place for place, message in enumerate(rest) if message["role"] == "user"), None)
-    if not system or first is None:
-        return example
-    rest[first] = {**rest[first], "content": f"{system}\n\n{rest[first]['content']}"}
-    return replace(example, messages=tuple(rest))
-
-
-def _stripped(example: Example) -> Example:
-    if not any(_leads_with_space(message) for message in example.messages):
-        return example
-    return replace(
-        example,
-        messages=tuple(
-            {**m, "content": m["content"].lstrip()} if _leads_with_space(m) else m for m in example.messages
-        ),
-    )
-
-
-def _unseparated(example: Example) -> Example:
-    if not any(has_separator(message["content"]) for message in example.messages):
-        return example
-    cut = [{**m, "content": without_separator(m["content"])} for m in example.messages]
-    cut = [{**m, "content": without_stop(m["content"])} if m["role"] == "assistant" else m for m in cut]
-    return replace(example, messages=tuple(cut))
-
-
-def _leads_with_space(message: Json) -> bool:
-    return message["role"] == "assistant" and message["content"][:1].isspace()
-
-
 def _shown(example: Example) -> str:
-    return "\n".join(f"{m['role']}: {m['content']}" for m in _last(example.messages))[:1_000]
+    return "\n".join(f"{m['role']}: {m['content']}" for m in _last(example.told))[:1_000]
 
 
 def _last(messages: Sequence[Json]) -> Sequence[Json]:

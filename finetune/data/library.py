@@ -160,10 +160,11 @@ def _lay_out(dataset: Dataset, folder: Path, fixed_with: FixedWith) -> Facts:
     _write(folder / REPORT, [json.dumps(report(dataset))])
     return Facts(
         format=dataset.format,
+        kind=dataset.kind,
         rows=dataset.rows,
         accepted=len(dataset.examples),
         system=dataset.system,
-        thinks=any(models.thinks(example.messages) for example in dataset.examples),
+        thinks=any(models.thinks(one.messages) for row in dataset.examples for one in row.sides),
         applied=list(dataset.applied),
         mapping=dataset.mapping.as_dict() if dataset.mapping else None,
         fixed_with=asdict(fixed_with),

@@ -4,6 +4,7 @@ A folder contains ``train.*`` and optionally ``validation.*``; given the train f
 it is found too. No row is dropped silently: accepted + rejected = rows in the file.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,13 +16,14 @@ from finetune.data.checks import Checks
 from finetune.data.choices import CHOICES, Chooser, header_of
 from finetune.data.dataset import Dataset, Split
 from finetune.data.disk_list import example_keeper, rejected_keeper
-from finetune.data.example import FIRST_LINES, Example, Findings, Problem, Rejected, Severity, in_order
+from finetune.data.example import FIRST_LINES, Example, Findings, Kind, Problem, Rejected, Severity, in_order
 from finetune.data.mapping import Mapping
 from finetune.data.read import ENDINGS, Row, Table, path_errors, read
 from finetune.data.samples import or_sample
-from finetune.data.shapes import Remark, error_of, fields_of, judges, plain_chat, recognise, to_example
+from finetune.data.shapes import Remark, error_of, fields_of, plain_chat, recognise, to_example
 from finetune.data.shapes.chat import unused_keys
 from finetune.data.shapes.content import bad, listed, unused
+from finetune.data.shapes.kinds import judges, most_are, other_kind
 from finetune.data.shapes.not_sft import NOT_TRAINED, RATINGS, TRAINED, is_graded, mark_of, marks_of, not_trained
 from finetune.data.split import leak_problem
 from finetune.data.threads import PEEKED, ROLES, SAID, joined
@@ -117,7 +119,18 @@ def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
 
 
 def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
-    """Add the validation data, and check for validation rows that are also trained on."""
+    """Add the validation data, and check for validation rows that are also trained on.
+
+    Raises:
+        DataError: its rows are of another kind (code ``other_kind``).
+    """
+    if dataset.examples and validation.examples and dataset.kind != validation.kind:
+        raise DataError(
+            "The validation rows are of another kind than those to train on: answers, pairs or rated answers.",
+            where=validation.path.name,
+            fix="Hold out rows of the same kind.",
+            code="other_kind",
+        )
     leak = leak_problem(dataset, validation)
     problems = [problem for problem in dataset.problems if problem.code != "leak"]
     split = Split("file", len(dataset.examples), len(validation.examples))
@@ -159,6 +172,7 @@ def load_file(
     used = mapping.columns if mapping else frozenset()
     rows.marks = marks_of(fields for row in first if (fields := fields_of(row.value))) - used
     rows.rated = rated and judges(row.value for row in first)
+    rows.kind = "answers" if mapping else rows.kind_of(first)
     whole = chain(first, table.rows)
     for row in map(rows.see, whole) if mapping else joined(whole, table.notes, rows.see):
         rows.take(row)
@@ -186,6 +200,7 @@ class _Rows:
     def __init__(self, mapping: Mapping | None, choices: tuple[str, ...]):
         self.mapping, self.chooser = mapping, Chooser(choices)
         self.rated = True
+        self.kind: Kind = "answers"
         self.examples, self.rejected = example_keeper(), rejected_keeper()
         self.findings, self.checks = Findings(), Checks()
         self.columns: dict[str, None] = {}
@@ -197,8 +212,16 @@ class _Rows:
 
     @property
     def misjudged(self) -> bool:
-        """Whether rows were rejected for marks that are classes."""
+        """Whether marks were heeded that are classes."""
         return self._graded and any(problem.code == "kto_labels" for problem in self.findings.problems())
+
+    def kind_of(self, first: Iterable[Row]) -> Kind:
+        """The kind of the first rows as the choices have them: rows of another are rejected."""
+        chooser, values = Chooser(self.chooser.choices), []
+        for row in first:
+            with contextlib.suppress(DataError):
+                values.append(chooser.chosen(row.value) if row.error is None else None)
+        return most_are([value for value in values if value is not None], self.rated)
 
     @property
     def shape(self) -> str | None:
@@ -248,7 +271,7 @@ class _Rows:
         if self.mapping:
             self._shapes["mapped"] += 1
             return self.mapping.example(row.value, row.line)
-        if example := plain_chat(row.value, row.line):
+        if self.kind == "answers" and (example := plain_chat(row.value, row.line)):
             self._shapes["chat"] += 1
             return example, []
         value = self.chooser.chosen(row.value) if self.chooser.choices else row.value
@@ -256,6 +279,8 @@ class _Rows:
         if shape is None:
             raise error_of(value) or _unknown(value)
         converted = to_example(value, shape, row.line, self.rated)
+        if converted[0].kind != self.kind:
+            raise other_kind(value, self.kind)
         self._shapes[shape] += 1
         return converted
 

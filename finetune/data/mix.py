@@ -52,6 +52,7 @@ def load_mix(
     """
     named = _named(parts)
     read = [_read(part, choices) for part in named]
+    _refuse_kinds(named, read)
     step = _step(read)
     kept, rejected, checks = example_keeper(), rejected_keeper(), Checks()
     done = []
@@ -170,6 +171,19 @@ def _load(part: Part, mapping: Mapping | None, choices: tuple[str, ...]) -> Data
     return replace(dataset, problems=[*dataset.problems, note])
 
 
+def _refuse_kinds(parts: Sequence[Part], read: Sequence[Dataset]) -> None:
+    """Raise `DataError` for files whose rows teach different things: no run could learn both."""
+    usable = [(part.name, dataset.kind) for part, dataset in zip(parts, read, strict=True) if dataset.examples]
+    for name, kind in usable[1:]:
+        if kind != usable[0][1]:
+            raise DataError(
+                f"Its rows are of another kind than those of {usable[0][0]}: answers, pairs or rated answers.",
+                where=name,
+                fix="Train on one of them first, then continue that run with the other.",
+                code="other_kind",
+            )
+
+
 def _step(read: Sequence[Dataset]) -> int:
     """What line numbers go up by from file to file: 1,000 where no file has more lines."""
     rows: Iterator[Example | Rejected] = (row for one in read for rows in (one.examples, one.rejected) for row in rows)
@@ -196,7 +210,7 @@ def _sorted_out(dataset: Dataset, drawn: list[int], part: Part) -> Iterator[tupl
         if place in chosen:
             yield example, None
             continue
-        text = "\n".join(f"{message['role']}: {message['content']}" for message in example.messages[-3:])[:500]
+        text = "\n".join(f"{message['role']}: {message['content']}" for message in example.told[-3:])[:500]
         yield example, Rejected(example.line, "mix", f"Not drawn: the share of {part.name} is {part.share:g}.", text)
 
 

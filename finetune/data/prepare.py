@@ -11,6 +11,7 @@ Example:
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from finetune import models
@@ -23,19 +24,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """What becomes of one example: its `sequences`, or the error with which the chat template `refused` it."""
+    """What becomes of one example: its `sequences`, or the error with which the chat template `refused` it.
+
+    Of a pair they are two: the conversation with the better answer, and that with the worse one.
+    """
 
     example: Example
     sequences: tuple[models.Rendered, ...] = ()
     refused: ModelError | None = None
+
+    @property
+    def rows(self) -> list[tuple[models.Rendered, ...]]:
+        """What training reads together: the two sequences of a pair, and any other alone."""
+        paired = self.example.worse is not None and self.sequences
+        return [self.sequences] if paired else [(one,) for one in self.sequences]
 
 
 def prepare(examples: Iterable[Example], tokenizer: "Tokenizer", every_answer: bool = False) -> Iterator[Made]:
     """Render each example, uncut; with `every_answer` a conversation may become several sequences."""
     for example in examples:
         try:
-            made = models.sequences(example.messages, tokenizer, example.tools, every_answer)
-            yield Made(example, tuple(made))
+            made = [models.sequences(one.messages, tokenizer, one.tools, every_answer) for one in example.sides]
+            yield Made(example, tuple(chain.from_iterable(made)))
         except ModelError as error:
             yield Made(example, refused=error)
 

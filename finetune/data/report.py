@@ -19,6 +19,7 @@ def report(dataset: Dataset) -> Json:
     told = {
         "name": dataset.name,
         "format": dataset.format,
+        "kind": dataset.kind,
         "rows": dataset.rows,
         "accepted": len(dataset.examples),
         "rejected": len(dataset.rejected),

@@ -12,7 +12,7 @@ from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper
 from finetune.data.example import Example
 from finetune.data.load import load
-from finetune.data.split import held_out, leaks
+from finetune.data.split import HELD_OUT, held_out, leaks
 from finetune.errors import DataError
 from finetune.records import Record, Sha
 
@@ -79,6 +79,24 @@ def read_split(folder: Path, split: RowSplit) -> tuple[Sequence[Example], Sequen
     return sides
 
 
+def set_apart(
+    train: Sequence[Example], asked: Sequence[Example], seed: int, most: int
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """A third split, for whoever chooses between settings: training rows to learn from, and others to compare on.
+
+    Whoever chose by the held-out rows, `asked` for a verdict, could not be judged on them any more. So these come from
+    the training rows: as large a share as is held out, `most` rows at most, near-duplicates together, and none that
+    also occurs in a held-out row.
+
+    Example:
+        >>> learn, apart = set_apart(*read_split(folder, split), seed=0, most=48)
+    """
+    dataset, other = (Dataset("rows", Path(), None, rows, [], []) for rows in (train, asked))
+    known = leaks(dataset, other) if asked else ()
+    whole = held_out(dataset, min(HELD_OUT, most / max(1, len(train))), seed, known)
+    return whole.examples, whole.validation.examples if whole.validation else []
+
+
 def kept_rows(path: Path, split: RowSplit | None = None) -> Iterator[Example]:
     """The examples of a file written by `write_examples`; they were checked then and are only read here.
 
@@ -89,8 +107,7 @@ def kept_rows(path: Path, split: RowSplit | None = None) -> Iterator[Example]:
         for number, line in enumerate(file, 1):
             if number in held:
                 continue
-            row = json.loads(line)
-            yield Example(tuple(row["messages"]), number, tuple(row.get("tools", ())))
+            yield Example.of_row(json.loads(line), number)
 
 
 def _changed(folder: Path) -> DataError:

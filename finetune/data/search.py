@@ -16,12 +16,12 @@ from itertools import chain, islice
 
 import numpy as np
 
-from finetune.data.checks import TEXT_CHECKS, TextCheck
 from finetune.data.dataset import Dataset
 from finetune.data.edits import Edited
-from finetune.data.example import FIRST_LINES, Example, Problem
+from finetune.data.example import ANSWER_ROLES, FIRST_LINES, Example, Problem
 from finetune.data.split import fingerprints_of, leaks
 from finetune.data.steps import Replace
+from finetune.data.text_checks import TEXT_CHECKS, TextCheck
 from finetune.data.texts import script_of
 
 SAMPLE = 20_000
@@ -72,7 +72,7 @@ def _hit(check: TextCheck, row: Example) -> bool:
 
 
 def _texts(row: Example, answers_only: bool) -> Iterable[str]:
-    return (m["content"] for m in row.messages if not answers_only or m["role"] == "assistant")
+    return (m["content"] for m in row.told if not answers_only or m["role"] in ANSWER_ROLES)
 
 
 def _test(dataset: Dataset, code: str) -> Callable[[Example], bool] | None:
@@ -138,4 +138,4 @@ def _has(step: Replace, row: Example) -> bool:
     """Whether the text stands in a row that is nevertheless left as it is, and would not become the same."""
     if step.find == step.put or not step.may_be_in(row):
         return False
-    return any(message != step.turn(message) for message in row.messages)
+    return row.changed(step.turn) is not row

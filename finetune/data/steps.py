@@ -7,7 +7,7 @@ Example:
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -70,18 +70,16 @@ class Replace(Record):
         """The row with the text replaced; the same object where nothing changes."""
         if not self.may_be_in(example):
             return example
-        messages = tuple([self.turn(message) for message in example.messages])
-        if messages == example.messages:
-            return example
+        after = example.changed(self.turn)
         emptied = any(
             not new["content"].strip() and old["content"].strip()
-            for old, new in zip(example.messages, messages, strict=True)
+            for old, new in zip(example.told, after.told, strict=True)
         )
-        return example if emptied else replace(example, messages=messages)
+        return example if emptied else after
 
     def may_be_in(self, example: Example) -> bool:
         """A quick test, which most of a million rows do not pass: whether the text stands in any turn."""
-        return not self.case or any([self.find in message["content"] for message in example.messages])
+        return not self.case or any([self.find in message["content"] for message in example.told])
 
     def turn(self, message: Json) -> Json:
         """A turn with the text replaced."""

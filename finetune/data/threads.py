@@ -107,7 +107,7 @@ def threading_of(rows: Iterable[Row]) -> Threading | None:
     spoken = sum(str(fields.get(role)).strip().lower() in SPEAKERS for fields in found) if role and said else 0
     if not said or (2 * spoken < len(found) and not (role and thread and _between_two(found, thread, role))):
         role = said = None
-    if not role and recognise(found[0]) in (None, "chat", "sharegpt", "text", "classification"):
+    if not role and recognise(found[0]) in (None, "chat", "sharegpt", "preference", "text", "classification"):
         return None
     ids = {_key(fields.get(message)) for fields in found} if message else set()
     if not parent or not message or not (role or any(_key(fields.get(parent)) in ids for fields in found)):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune.data.example import Example
+from finetune.data.example import Kind as Rows
 
 Kind = Literal["jsonl", "csv", "parquet"]
 KINDS: dict[Kind, str] = {"jsonl": "OpenAI JSONL", "csv": "CSV", "parquet": "Parquet"}
@@ -20,6 +21,13 @@ KINDS: dict[Kind, str] = {"jsonl": "OpenAI JSONL", "csv": "CSV", "parquet": "Par
 
 AT_ONCE = 1_000
 """Rows that are written at once."""
+
+WHOLE: dict[Rows, list[str]] = {
+    "answers": ["messages", "tools"],
+    "pairs": ["prompt", "chosen", "rejected", "tools"],
+    "ratings": ["prompt", "completion", "label", "tools"],
+}
+"""The columns of a table in which each cell is JSON."""
 
 PAIR = {"role", "content"}
 PAIRS = ("user", "assistant"), ("system", "user", "assistant")
@@ -29,7 +37,7 @@ def write_rows(rows: Sequence[Example], path: Path, kind: Kind) -> None:
     """Write all rows, a few at a time.
 
     In CSV and Parquet, prompts and answers have columns of their own; where any row has more turns than that (or
-    tools), all stand in the one column ``messages``, as JSON.
+    tools), all stand in the one column ``messages``, as JSON. Of preferences, each part is JSON.
     """
     if kind == "jsonl":
         with path.open("w", encoding="utf-8") as file:
@@ -37,7 +45,7 @@ def write_rows(rows: Sequence[Example], path: Path, kind: Kind) -> None:
         return
     paired = all(map(_is_pair, rows))
     with_system = paired and any(row.system is not None for row in rows)
-    names = [*(["system"] if with_system else []), "prompt", "completion"] if paired else ["messages", "tools"]
+    names = [*(["system"] if with_system else []), "prompt", "completion"] if paired else WHOLE[_kind(rows)]
     cells = (_pair(row, with_system) if paired else _whole(row) for row in rows)
     if kind == "csv":
         _write_csv(path, names, cells)
@@ -47,17 +55,21 @@ def write_rows(rows: Sequence[Example], path: Path, kind: Kind) -> None:
 
 def _is_pair(row: Example) -> bool:
     roles = tuple(message["role"] for message in row.messages)
-    return roles in PAIRS and not row.tools and all(message.keys() == PAIR for message in row.messages)
+    plain = row.kind == "answers" and roles in PAIRS and not row.tools
+    return plain and all(message.keys() == PAIR for message in row.messages)
 
 
 def _pair(row: Example, with_system: bool) -> list[str]:
     return [*([row.system or ""] if with_system else []), row.asked, row.answer]
 
 
+def _kind(rows: Sequence[Example]) -> Rows:
+    return rows[0].kind if len(rows) else "answers"
+
+
 def _whole(row: Example) -> list[str]:
     whole = row.as_row()
-    tools = json.dumps(whole["tools"], ensure_ascii=False) if row.tools else ""
-    return [json.dumps(whole["messages"], ensure_ascii=False), tools]
+    return [json.dumps(whole[name], ensure_ascii=False) if name in whole else "" for name in WHOLE[row.kind]]
 
 
 def _write_csv(path: Path, names: list[str], cells: Iterable[list[str]]) -> None:

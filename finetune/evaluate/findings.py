@@ -11,19 +11,24 @@ from finetune.evaluate.task import ARMS
 from finetune.evaluate.verdict import CODES
 from finetune.records import Count, Interval, Json, Moment, Number, Record, Seconds
 
+ASKED = r"^(base|few_shot|retrieval|tuned|general_base|general_tuned|(strength|general)_[0-9]\.[0-9]{2})$"
+"""Whom a question may have been asked."""
+
 LONGEST_ANSWER = 100_000
 """Characters; one given here ends after 512 tokens."""
 
 
 class Answered(Record):
     """One row answered by one arm. `row` counts the task's rows from 0; of the general prompts `arm` is
-    ``general_base`` or ``general_tuned``. `seconds` is its share of the batch; `loss` that of the expected answer,
-    summed over `loss_tokens`; `dropped` counts messages (examples, say) left out because the context is full.
-    `stop` is ``too_long`` where the question alone does not fit: nothing was asked, and the answer is empty.
+    ``general_base`` or ``general_tuned``. At another strength of the adapter (`evaluate.strengths`) it is
+    ``strength_0.75``, and ``general_0.75`` of the general prompts. `seconds` is its share of the batch; `loss` that of
+    the expected answer, summed over `loss_tokens`; `dropped` counts messages (examples, say) left out because the
+    context is full. `stop` is ``too_long`` where the question alone does not fit: nothing was asked, and the answer is
+    empty.
     """
 
     row: Count
-    arm: Annotated[str, Field(pattern="^(base|few_shot|retrieval|tuned|general_base|general_tuned)$")]
+    arm: Annotated[str, Field(pattern=ASKED)]
     text: Annotated[str, Field(max_length=LONGEST_ANSWER)]
     tokens: Count
     prompt_tokens: Count

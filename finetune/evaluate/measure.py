@@ -71,14 +71,23 @@ def measure(task: Task, engine: chat.Engine, stop: threading.Event | None = None
     Raises:
         FinetuneError: the model or the adapter cannot be used.
     """
-    stop = stop or threading.Event()
     most = longest(task)
     done = {(one.arm, one.row) for one in answered(task)}
-    parts = [part for part in _parts(task, most, done) if part.rows]
-    of = sum(len(part.rows) for part in parts) + len(done)
-    count = len(done)
+    yield from ask(task, list(_parts(task, most, done)), len(done), engine, stop)
+
+
+def ask(
+    task: Task, parts: Sequence["Part"], already: int, engine: chat.Engine, stop: threading.Event | None = None
+) -> Generator[tuple[int, int]]:
+    """Ask the questions in these parts, and keep each answer with the task; yields (done, of), counting those `already`
+    kept. Ends early when `stop` is set.
+    """
+    stop = stop or threading.Event()
+    parts = [part for part in parts if part.rows]
+    of = sum(len(part.rows) for part in parts) + already
+    count = already
     yield count, of
-    with _answers(task) as file:
+    with answers_of(task) as file:
         for part in parts:
             with closing(engine.judge(*part.questions, stop, task.source)) as steps:
                 for place, reply, loss in steps:
@@ -119,9 +128,14 @@ def carry(before: Task, task: Task) -> int:
     """
     if before.asks != task.asks or models.find(before.model, source=before.source).source != task.source:
         return 0
+    return take(task, [one for one in answered(before) if one.arm in task.arms])
+
+
+def take(task: Task, known: Sequence[Answered]) -> int:
+    """Keep answers that were given elsewhere with this task too, unless it has them; returns how many it had not."""
     done = {(one.arm, one.row) for one in answered(task)}
-    taken = [one for one in answered(before) if one.arm in task.arms and (one.arm, one.row) not in done]
-    with _answers(task) as file:
+    taken = [one for one in known if (one.arm, one.row) not in done]
+    with answers_of(task) as file:
         file.writelines(f"{one.model_dump_json()}\n" for one in taken)
         file.flush()
         os.fsync(file.fileno())
@@ -129,7 +143,7 @@ def carry(before: Task, task: Task) -> int:
 
 
 @contextmanager
-def _answers(task: Task) -> Iterator[TextIO]:
+def answers_of(task: Task) -> Iterator[TextIO]:
     """The file of answers, to append to, for one at a time; a line that a crash cut short is ended first."""
     from filelock import FileLock, Timeout
 
@@ -148,14 +162,14 @@ def _answers(task: Task) -> Iterator[TextIO]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Questions that are still to be asked, as (arm, row), and what the engine is to be given for them."""
 
     rows: list[tuple[str, int]]
     questions: tuple[list[chat.Ask], list[str], str, list[chat.Sampling]]
 
 
-def _parts(task: Task, most: int, done: set[tuple[str, int]]) -> Iterator[_Part]:
+def _parts(task: Task, most: int, done: set[tuple[str, int]]) -> Iterator[Part]:
     """Long prompts first: prompts of like length are read together, and the last rows to be answered are short."""
     asking, model = Asking(task.train, task.seed), task.model
     for arm in (arm for arm in MODELS if arm in task.arms):
@@ -164,25 +178,28 @@ def _parts(task: Task, most: int, done: set[tuple[str, int]]) -> Iterator[_Part]
         run = task.run if arm == "tuned" else None
         asks = [chat.Ask(left[row], run, task.thinking) for row in rows]
         answers = [task.rows[row].answer for row in rows]
-        yield _Part([(arm, row) for row in rows], (asks, answers, model, [chat.Sampling(max_tokens=most)] * len(rows)))
+        yield Part([(arm, row) for row in rows], (asks, answers, model, [chat.Sampling(max_tokens=most)] * len(rows)))
     if task.run and "tuned" in task.arms:
-        yield _general(model, {"general_base": None, "general_tuned": task.run}, done)
+        yield general_part(model, {"general_base": None, "general_tuned": task.run}, done)
 
 
-def _general(model: str, runs: dict[str, Run | None], done: set[tuple[str, int]]) -> _Part:
-    """Losses of the general answers; the first few prompts are answered too, to be looked at.
+def general_part(
+    model: str, runs: dict[str, Run | None], done: set[tuple[str, int]], shown: int = GENERAL_SHOWN, strength: float = 1
+) -> Part:
+    """Losses of the general answers; the first few prompts (`shown`) are answered too, to be looked at.
 
     Those first, of both arms, so that they are answered together; then rows of like length.
     """
     examples = general()
     rows = [(arm, row) for arm in runs for row in range(len(examples)) if (arm, row) not in done]
-    rows.sort(key=lambda one: (one[1] >= GENERAL_SHOWN, one[0], len(str(examples[one[1]].messages))))
-    asks = [chat.Ask([dict(message) for message in examples[row].prompt], runs[arm]) for arm, row in rows]
-    sampling = [chat.Sampling(max_tokens=64 if row < GENERAL_SHOWN else 0) for _, row in rows]
-    return _Part(rows, (asks, [examples[row].answer for _, row in rows], model, sampling))
+    rows.sort(key=lambda one: (one[1] >= shown, one[0], len(str(examples[one[1]].messages))))
+    prompts = [[dict(message) for message in examples[row].prompt] for _, row in rows]
+    asks = [chat.Ask(prompt, runs[arm], strength=strength) for prompt, (arm, _) in zip(prompts, rows, strict=True)]
+    sampling = [chat.Sampling(max_tokens=64 if row < shown else 0) for _, row in rows]
+    return Part(rows, (asks, [examples[row].answer for _, row in rows], model, sampling))
 
 
-def _kept(part: _Part, place: int, reply: chat.Reply, loss: Loss) -> Answered:
+def _kept(part: Part, place: int, reply: chat.Reply, loss: Loss) -> Answered:
     arm, row = part.rows[place]
     general = arm.startswith("general")
     return Answered(

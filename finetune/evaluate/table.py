@@ -1,4 +1,4 @@
-"""The report as a small table, as the command line and the library print it."""
+"""The report, and what strengths of the adapter do, as small tables for the command line and the library."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from finetune.evaluate.task import LEFT_OUT
 
 if TYPE_CHECKING:
     from finetune.evaluate.findings import Arm, Report
+    from finetune.evaluate.tradeoff import Strengths
 
 
 def table(report: "Report") -> str:
@@ -21,6 +22,22 @@ def table(report: "Report") -> str:
     lines += [f"{'':<12}{'score':>8}  {'95 % interval':<16}{'loss':>7}{'prompt tokens':>15}{'s/answer':>10}"]
     lines += [_line(name, arm) for name, arm in report.arms.items()]
     return "\n".join([*lines, *([report.verdict.sentence] if report.verdict else [])])
+
+
+def strength_table(found: "Strengths") -> str:
+    """Every strength with its score, loss and general loss, the best marked, and what follows under them.
+
+    Example:
+        >>> strength_table(found).splitlines()[0]
+        '54 held-out rows, 64 general prompts; accuracy'
+    """
+    lines = [f"{found.n} held-out rows, {found.general} general prompts; {found.metric}"]
+    lines += [f"{'strength':<10}{'score':>8}{'loss':>9}{'general loss':>14}"]
+    for one in found.points:
+        score = "–" if one.score is None else f"{one.score:.3f}"
+        mark = "  best trade-off" if one == found.best else ""
+        lines.append(f"{one.strength:<10g}{score:>8}{one.loss:>9.3f}{one.general_loss:>14.3f}{mark}")
+    return "\n".join([*lines, *found.sentences])
 
 
 def _line(name: str, arm: "Arm") -> str:

@@ -35,7 +35,7 @@ BEFORE = tuple(arm for arm in ARMS if arm != "tuned")
 BROUGHT = "brought"
 """Beside answers that came in a bundle."""
 
-LEFT_OUT = "are unreadable, are duplicates, use tools, or have no text answer"
+LEFT_OUT = "are unreadable, are duplicates, use tools, or have no good text answer"
 """Of held-out rows: why such are not asked."""
 
 NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
@@ -218,15 +218,18 @@ def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Ex
             fix="Give rows that were not used in training.",
             code="nothing_held_out",
         )
-    chosen = sorted(random.Random(draft.seed).sample(range(len(fresh)), min(limit, len(fresh))))
-    rows = [fresh[place] for place in chosen]
-    usual_kind = kind_of([row.answer for row in draft.train] or [row.answer for row in rows])
-    can = [arm for arm in ARMS if arm in draft.arms and (arm not in NEED_EXAMPLES or single(draft.train))]
+    rows = drawn(fresh, limit, draft.seed)
+    learned = draft.train
+    if len(learned) and learned[0].kind == "ratings":  # a bad answer is no example of how to answer
+        learned = [row for row in learned if row.good]
+    usual_kind = kind_of([row.answer for row in learned] or [row.answer for row in rows])
+    can = [arm for arm in ARMS if arm in draft.arms and (arm not in NEED_EXAMPLES or single(learned))]
     if draft.schema is not None:
         scores.refuse_schema(draft.schema, kind or usual_kind)
     every = set(draft.arms) == set(ARMS if draft.run else BEFORE)
     return replace(
         draft,
+        train=learned,
         rows=rows,
         arms=tuple(can),
         kind=kind or usual_kind,
@@ -236,10 +239,21 @@ def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Ex
     )
 
 
+def drawn(rows: Sequence[data.Example], limit: int, seed: int) -> list[data.Example]:
+    """At most `limit` of the rows, in their order; the same ones each time.
+
+    Example:
+        >>> len(drawn(rows, 60, seed=0))
+        60
+    """
+    chosen = sorted(random.Random(seed).sample(range(len(rows)), min(limit, len(rows))))
+    return [rows[place] for place in chosen]
+
+
 def _asked(rows: Sequence[data.Example]) -> list[data.Example]:
     """Each row once, and only those that are answered with text: nothing else is evidence here."""
-    once = {json.dumps(row.as_row(), sort_keys=True): row for row in rows if row.answer.strip() and not row.tools}
-    return list(once.values())
+    asked = (row for row in rows if row.answer.strip() and not row.tools and row.good is not False)
+    return list({json.dumps(row.as_row(), sort_keys=True): row for row in asked}.values())
 
 
 def _not_trained(learned: Sequence[data.Example], held: Sequence[data.Example]) -> list[data.Example]:

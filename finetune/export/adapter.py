@@ -10,6 +10,7 @@ from finetune.errors import RunError
 from finetune.export import destination, reload
 from finetune.export.merged import TOKENIZER_FILES, forget_machine
 from finetune.export.parity import Replay
+from finetune.export.strength import scaled
 from finetune.export.subject import Choices, Say, Subject
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
@@ -39,13 +40,15 @@ def make_adapter(subject: Subject, folder: Path, choices: Choices, say: Say) -> 
             shutil.copyfile(found.folder / name, folder / name)
     for file in folder.glob("*.json"):
         forget_machine(file)
-    _rewrite(folder / "adapter_config.json", base_model_name_or_path=subject.base.name)
+    _settle(folder / "adapter_config.json", subject)
     _write_generation(found, folder)
     return lambda asked, most, thinking: reload.answers(folder, asked, most, found.folder, thinking)
 
 
-def _rewrite(file: Path, **values: str) -> None:
-    config = json.loads(file.read_text(encoding="utf-8")) | values
+def _settle(file: Path, subject: Subject) -> None:
+    """The base by its name, and the strength: the weights are those that were trained, byte for byte."""
+    config = scaled(json.loads(file.read_text(encoding="utf-8")), subject.strength)
+    config["base_model_name_or_path"] = subject.base.name
     file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

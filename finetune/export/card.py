@@ -15,12 +15,14 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from finetune import evaluate, train
+from finetune.evaluate import strengths
 from finetune.evaluate.arms import TITLES
 from finetune.evaluate.findings import Forgetting, Report
 from finetune.export import facts
 from finetune.export.formats import CardEntry, Format
 from finetune.export.markdown import fenced, inline, plain, table
 from finetune.export.parity import Parity
+from finetune.export.strength import AS_TRAINED, word
 from finetune.export.subject import Subject
 from finetune.store import Run
 
@@ -31,6 +33,13 @@ LICENCE_IDS = {"Apache-2.0": "apache-2.0", "Gemma": "gemma", "Llama 3.2 Communit
 """The catalogue's licences as the Hub writes them; any other is ``other`` with its name."""
 
 KNOWN_ID = re.compile(r"[a-z][a-z0-9.\-]{1,60}")
+METHODS = {
+    "answers": ("sft", "supervised fine-tuning"),
+    "pairs": ("dpo", "preference tuning on pairs of answers (DPO)"),
+    "ratings": ("kto", "preference tuning on rated answers (KTO)"),
+}
+"""How a run learns from rows of a kind: in a word for the Hub, and in words."""
+
 METRIC_TYPES = {"label": "accuracy", "free": "loss"}
 """By kind of answer; all others are ``exact_match``, after parsing."""
 
@@ -62,7 +71,8 @@ def card(subject: Subject, format: Format, files: Sequence[str] = (), parity: Pa
         f"# {inline(name)}",
         _summary(subject, format.card),
         "## Did it help?",
-        _verdict(report, subject.run),
+        _strength(subject),
+        _verdict(report, subject.run, subject.record.facts.kind),
         _parity(parity, subject, format.card),
         "## How to use it",
         format.card.usage(subject.base, files, data.system, facts.thinking(subject)),
@@ -81,12 +91,15 @@ def card(subject: Subject, format: Format, files: Sequence[str] = (), parity: Pa
 
 
 def _header(subject: Subject, format: Format, name: str, dataset: str, report: Report | None) -> "ModelCardData":
-    """The front matter that the Hub reads. Figures that came in a bundle were not measured here, so they are not."""
+    """The front matter that the Hub reads. Figures that came in a bundle were not measured here, and those of another
+    strength of the adapter not of these files, so they are not in it.
+    """
     from huggingface_hub import ModelCardData
 
     assert format.card
     base, (licence, licence_name) = subject.base, _licence(subject)
-    measured = report if report and report.origin != "bundle" else None
+    measured = report if report and report.origin != "bundle" and subject.strength == AS_TRAINED else None
+    how = METHODS[subject.record.facts.kind][0]
     data = ModelCardData(
         base_model=None if base.local else base.name,
         base_model_relation=None if base.local else format.card.relation,
@@ -95,7 +108,7 @@ def _header(subject: Subject, format: Format, name: str, dataset: str, report: R
         language=_languages(subject),
         library_name=format.card.library,
         pipeline_tag="text-generation",
-        tags=["lora", "sft", "before-and-after", *(["gguf"] if format.card.library == "gguf" else [])],
+        tags=["lora", how, "before-and-after", *(["gguf"] if format.card.library == "gguf" else [])],
         model_name=name,
         eval_results=[_result(measured, dataset, converted=format.key != "adapter")] if measured else None,
     )
@@ -141,17 +154,18 @@ def _summary(subject: Subject, entry: CardEntry) -> str:
         if base.local
         else f"[{inline(base.name)}](https://huggingface.co/{base.name})"
     )
+    how = METHODS[subject.record.facts.kind][1]
     copy = " Trained on a packaged copy whose weights were dequantised from 4 bits." if subject.packaged else ""
     terms = (
         f"The base's licence is {inline(licence)}; it also applies to models made from it."
         if licence
         else "The base's licence is unknown: find it out before you pass this on."
     )
-    return f"{entry.noun}, made from {named} by supervised fine-tuning.{copy}\n\n{terms}"
+    return f"{entry.noun}, made from {named} by {how}.{copy}\n\n{terms}"
 
 
-def _verdict(report: Report | None, run: Run) -> str:
-    loss = _losses(run)
+def _verdict(report: Report | None, run: Run, kind: str) -> str:
+    loss = _losses(run, kind)
     if report is None:
         return f"It was not evaluated: whether it answers better than its base is unknown. {loss}".strip()
     assert report.verdict  # only such reports are known of a run
@@ -180,13 +194,32 @@ def _verdict(report: Report | None, run: Run) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _losses(run: Run) -> str:
+def _strength(subject: Subject) -> str:
+    """That these files hold more or less of the adapter than was judged, and what was measured of that."""
+    at = subject.strength
+    if at == AS_TRAINED:
+        return ""
+    said = f"**{word(at)}**"
+    found = strengths.known(subject.run)
+    point, tuned = (found.point(at), found.point(AS_TRAINED)) if found and not found.origin else (None, None)
+    if not found or not point or not tuned:
+        return f"{said} At this one, nothing was measured beyond how these files answer (below)."
+    score = "" if point.score is None or tuned.score is None else f"score {point.score:.3f} ({tuned.score:.3f}), "
+    return (
+        f"{said} At strength {at:g}, on {found.n} held-out rows and {found.general} everyday prompts (in brackets: at "
+        f"strength 1): {score}loss {point.loss:.3f} ({tuned.loss:.3f}), general loss {point.general_loss:.3f} "
+        f"({tuned.general_loss:.3f})."
+    )
+
+
+def _losses(run: Run, kind: str) -> str:
     """The held-out loss before and after; a run that continues another began with that one's adapter."""
     start, now = run.result.start_eval_loss if run.lineage else run.result.base_eval_loss, run.result.eval_loss
     if start is None or now is None:
         return ""
     before = "with the adapter it continues" if run.lineage else "base"
-    return f"Held-out loss per token: {before} {start:.3f}, tuned {now:.3f}."
+    what = "Held-out loss per token" if kind == "answers" else f"Held-out {METHODS[kind][0].upper()} loss"
+    return f"{what}: {before} {start:.3f}, tuned {now:.3f}."
 
 
 def _others(report: Report) -> str:
@@ -222,7 +255,8 @@ def _parity(parity: Parity | None, subject: Subject, entry: CardEntry) -> str:
     if parity.score_after is None:
         return f"**Do not use these files.** {inline(parity.problem)}"
     scores = f"score {parity.score_before:.3f} before, {parity.score_after:.3f} after"
-    same = f"{parity.same} of {parity.n} answers are identical to the tested adapter's; {scores}."
+    whose = "the tested adapter's" if subject.strength == AS_TRAINED else "the adapter's at this strength"
+    same = f"{parity.same} of {parity.n} answers are identical to {whose}; {scores}."
     packaged = f" {PACKAGED}" if entry.relation == "adapter" and subject.packaged else ""
     return f"{STATUSES[parity.status]} {same}{packaged}"
 
@@ -252,15 +286,17 @@ def _data(data: facts.DataFacts) -> str:
 
 def _training(subject: Subject) -> str:
     run, config, here = subject.run, subject.config, facts.environment(subject.run)
+    resolved = asdict(facts.resolved(subject))
     changed = {name: value for name, value in config.changed().items() if name != "model"}
     packages = {name: here["packages"].get(name) for name in ("torch", "transformers", "peft", "trl")}
     upper = "" if config.top_layers == 1 else f", on the upper {100 * config.top_layers:.3g} % of the layers only"
     settings = [
         ("LoRA", f"rank {config.r}, alpha {config.alpha}, rsLoRA {'on' if config.rslora else 'off'}{upper}"),
-        ("learning rate", f"{config.learning_rate:g}, {config.schedule}"),
+        ("learning rate", f"{resolved.pop('learning_rate') or 0:g}, {config.schedule}"),
+        *([("strength of the adapter in these files", f"{at:g}")] if (at := subject.strength) != AS_TRAINED else []),
         *([("gradients", "bf16")] if run.result.bf16 else []),
         ("epochs, batch size, seed", f"{config.epochs:g}, {config.batch_size}, {config.seed}"),
-        *((name.replace("_", " "), str(value)) for name, value in asdict(facts.resolved(subject)).items() if value),
+        *((name.replace("_", " "), str(value)) for name, value in resolved.items() if value),
         ("changed from the defaults", ", ".join(f"{k} = {v}" for k, v in changed.items()) or "nothing"),
         ("training time", f"{run.seconds:,.0f} s"),
         ("finished", time.strftime("%Y-%m-%d", time.gmtime(run.ended)) if run.ended else "unknown"),

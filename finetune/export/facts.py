@@ -65,6 +65,7 @@ class DataFacts:
 
     name: str
     format: str | None
+    kind: str
     rows: int | None
     accepted: int | None
     rejected: int | None
@@ -95,6 +96,7 @@ def data_facts(subject: "Subject") -> DataFacts:
     return DataFacts(
         subject.record.title,
         facts.format,
+        facts.kind,
         rows,
         accepted,
         rejected=known.get("rejected", rows - accepted if rows is not None and accepted is not None else None),
@@ -132,6 +134,7 @@ class Resolved:
     eval_every: int | None
     save_every: int | None
     max_length: int | None
+    learning_rate: float | None
 
 
 def resolved(subject: "Subject") -> Resolved:
@@ -139,7 +142,7 @@ def resolved(subject: "Subject") -> Resolved:
 
     Example:
         >>> resolved(subject)
-        Resolved(steps=87, micro_batch=8, accumulate=1, eval_every=18, save_every=18, max_length=412)
+        Resolved(steps=87, micro_batch=8, accumulate=1, eval_every=18, save_every=18, max_length=412, …)
     """
     config, run = subject.config, subject.run
     between = every(config.eval_every, run.steps) if run.steps else config.eval_every
@@ -151,6 +154,7 @@ def resolved(subject: "Subject") -> Resolved:
         eval_every=between,
         save_every=config.save_every or between,
         max_length=config.max_length or length,
+        learning_rate=config.learning_rate or run.result.fitting_rate,
     )
 
 

@@ -14,6 +14,7 @@ from finetune.export.gguf.make import make_gguf, make_gguf_lora
 from finetune.export.merged import make_merged
 from finetune.export.parity import Replay
 from finetune.export.script import make_script
+from finetune.export.strength import AS_TRAINED
 from finetune.export.subject import Choices, DType, Quant, Say, Subject
 
 Make = Callable[[Subject, Path, Choices, Say], Replay | None]
@@ -70,6 +71,8 @@ class Format:
             'r06ebe670-gguf-q8_0'
         """
         chosen = f"-{getattr(choices, self.option.name)}" if self.option and self.option.values else ""
+        if self.card and choices.strength not in (None, AS_TRAINED):
+            chosen += f"-strength-{choices.strength:g}"
         return f"{run_id}-{self.key}{chosen}{'.zip' if self.zipped else ''}"
 
 

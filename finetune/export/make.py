@@ -21,6 +21,7 @@ from finetune.export import destination, parity, privacy
 from finetune.export.card import card
 from finetune.export.formats import Format, format_of
 from finetune.export.parity import Parity
+from finetune.export.strength import AS_TRAINED, chosen, word
 from finetune.export.subject import DEFAULTS, Say, Subject, gather, quiet
 from finetune.export.subject import Choices as Choices
 from finetune.files import aside, disk_errors, sha256
@@ -37,6 +38,7 @@ class Exported:
     bytes: int
     sha256: str
     parity: Parity | None = None
+    strength: float = AS_TRAINED
 
     @property
     def broken(self) -> str:
@@ -45,7 +47,7 @@ class Exported:
 
     def as_dict(self) -> Json:
         """For programs."""
-        made = {"path": str(self.path), "bytes": self.bytes, "sha256": self.sha256}
+        made = {"path": str(self.path), "bytes": self.bytes, "sha256": self.sha256, "strength": self.strength}
         return made | {"parity": self.parity.as_dict() if self.parity else None}
 
 
@@ -61,7 +63,7 @@ def export(
     """Make one export of a run in the folder `out`; it replaces an earlier one of the same kind.
 
     Raises:
-        ConfigError: no such format.
+        ConfigError: no such format, or strength of an adapter.
         RunError: the run has no adapter, or one that this format cannot hold; or `out` cannot be written to (codes
             ``exists``, ``disk_full``, ``not_writable``).
         ModelError: the base is not here, or its family cannot be written as GGUF.
@@ -74,13 +76,15 @@ def export(
     format = format_of(to)
     if not train.adapter_folder(run.id).is_dir():
         raise RunError(f"The run has no adapter ({run.state}).", where=run.id, fix="Wait until it has finished.")
+    strength = chosen(run) if choices.strength is None else choices.strength
+    choices = replace(choices, strength=strength)
     place = out / format.name(run.id, choices)
     with disk_errors(out.name):
         out.mkdir(parents=True, exist_ok=True)
         destination.refuse_others(place, folder=not format.zipped)
         _record(run, to).unlink(missing_ok=True)  # the earlier check says nothing of this export
         asked = _question(store, run, choices, say) if format.card and choices.check else None
-        subject = gather(store, run, say, fetch=format.needs_base)
+        subject = replace(gather(store, run, say, fetch=format.needs_base), strength=strength)
         if format.card:
             made = _checked(subject, format, place, choices, asked, engine or chat.Engine(), say)
         else:
@@ -98,6 +102,8 @@ def _checked(
     engine: chat.Engine,
     say: Say,
 ) -> Exported:
+    if said := word(subject.strength):
+        say(said)
     with aside(place) as writing, tempfile.TemporaryDirectory(dir=place.parent, prefix=".export-") as scratch:
         folder = Path(scratch) / "files"
         folder.mkdir()
@@ -118,13 +124,13 @@ def _checked(
         else:
             digest = hashlib.sha256(sums.encode()).hexdigest()
             shutil.move(folder, writing)
-    return Exported(format.key, place, size, digest, found)
+    return Exported(format.key, place, size, digest, found, subject.strength)
 
 
 def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Question | None:
     """Settled before anything is merged; a run without rows to ask is exported all the same, unchecked."""
     try:
-        asked = parity.question(store, run, choices.rows)
+        asked = parity.question(store, run, choices.rows, choices.strength or AS_TRAINED)
     except DataError as error:
         say(f"Not checked: {error}")
         return None

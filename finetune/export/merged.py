@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import models
-from finetune.chat.adapters import Adapter
+from finetune.chat.adapters import Adapter, scale
 from finetune.errors import RunError
 from finetune.export import destination, reload
 from finetune.export.parity import Replay
 from finetune.export.privacy import PATH
 from finetune.export.subject import Choices, DType, Say, Subject, quiet
 from finetune.files import aside
-from finetune.store import Run
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -47,7 +46,7 @@ def make_merged(subject: Subject, folder: Path, choices: Choices, say: Say) -> R
 
 
 def write_merged(subject: Subject, out: Path, dtype: DType = "float32", say: Say = quiet) -> Path:
-    """Write base + adapter as safetensors, with tokenizer and generation config, to the folder `out`.
+    """Write base + adapter (at the subject's strength) as safetensors, with tokenizer and generation config, to `out`.
 
     It needs memory for the whole base in float32.
 
@@ -68,7 +67,7 @@ def write_merged(subject: Subject, out: Path, dtype: DType = "float32", say: Say
     base = models.load_weights(
         found, dtype=torch.float32
     )  # on any machine: in 16 bits the adapter would be rounded away
-    model = _merged(base, adapter, subject.run)
+    model = _merged(base, adapter, subject)
     model.generation_config = _generation(model, tokenizer)
     model.to(getattr(torch, dtype))
     model.config.dtype = getattr(torch, dtype)
@@ -111,7 +110,7 @@ def _forgotten(value: Any) -> Any:
     }
 
 
-def _merged(base: Any, adapter: Path, run: Run) -> Any:
+def _merged(base: Any, adapter: Path, subject: Subject) -> Any:
     from peft import PeftModel
     from safetensors import SafetensorError, safe_open
 
@@ -120,12 +119,16 @@ def _merged(base: Any, adapter: Path, run: Run) -> Any:
         with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
             whole = len(list(file.keys())) == sum("default" in key.split(".") for key, _ in model.named_parameters())
         if whole:
+            scale(model, "default", subject.strength)
             return model.merge_and_unload(safe_merge=True)
         why, cause = "it is incomplete", None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         why, cause = type(error).__name__, error
     raise RunError(
-        f"The adapter cannot be merged ({why}).", where=run.id, fix="Train the run again.", code="adapter_damaged"
+        f"The adapter cannot be merged ({why}).",
+        where=subject.run.id,
+        fix="Train the run again.",
+        code="adapter_damaged",
     ) from cause
 
 

@@ -14,6 +14,7 @@ from finetune.evaluate.kinds import look
 from finetune.evaluate.scores import chrf, scored
 from finetune.evaluate.stats import difference, mean_interval, share_interval
 from finetune.evaluate.task import Task
+from finetune.export.strength import AS_TRAINED
 from finetune.export.subject import ROWS
 from finetune.models.template import Messages
 from finetune.records import Json
@@ -45,11 +46,15 @@ Returns each answer, and whether it ended by itself.
 
 @dataclass(frozen=True)
 class Question:
-    """The rows of an evaluation that are asked, by their `places` in it. `skipped` counts those without a question."""
+    """The rows of an evaluation that are asked, by their `places` in it. `skipped` counts those without a question.
+
+    They are asked of the adapter at a `strength`; only at 1 are the evaluation's answers of use.
+    """
 
     task: Task
     places: tuple[int, ...]
     skipped: int
+    strength: float = AS_TRAINED
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,13 @@ class Parity:
             f"{self.score_after:.2f} after"
         )
         return {
-            "green": f"Loaded again, it answers like the tested model: {numbers}.",
-            "amber": f"Loaded again, it answers almost like the tested model: {numbers}, within its interval.",
-            "red": f"Do not ship this: loaded again, it does not answer like the tested model: {numbers}.",
+            "green": f"Loaded again, it answers like the tuned model here: {numbers}.",
+            "amber": f"Loaded again, it answers almost like the tuned model here: {numbers}, within its interval.",
+            "red": f"Do not ship this: loaded again, it does not answer like the tuned model here: {numbers}.",
         }[self.status]
 
 
-def question(store: Store, run: Run, rows: int = ROWS) -> Question:
+def question(store: Store, run: Run, rows: int = ROWS, strength: float = AS_TRAINED) -> Question:
     """The first of the evaluation's rows, without whole texts, which hold no question.
 
     Raises:
@@ -108,7 +113,7 @@ def question(store: Store, run: Run, rows: int = ROWS) -> Question:
         raise DataError(
             "The held-out rows are plain text without a prompt: there is nothing to ask.", code="no_question"
         )
-    return Question(task, tuple(places[:rows]), len(task.rows) - len(places))
+    return Question(task, tuple(places[:rows]), len(task.rows) - len(places), strength)
 
 
 def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Parity:
@@ -146,12 +151,12 @@ def _before(
 ) -> list[tuple[str, bool]]:
     """The adapter's own answers. Those that an imported run brought along cannot be trusted, and are asked again."""
     task = asked.task
-    answered = [] if train.imported(run) else evaluate.answered(task)
+    answered = [] if train.imported(run) or asked.strength != AS_TRAINED else evaluate.answered(task)
     known = {one.row: (one.text, one.stop == ENDED) for one in answered if one.arm == "tuned"}
     missing = [number for number, place in enumerate(asked.places) if place not in known]
     for start in range(0, len(missing), 8):
         numbers = missing[start : start + 8]
-        asks = [chat.Ask(prompts[number], run, task.thinking) for number in numbers]
+        asks = [chat.Ask(prompts[number], run, task.thinking, strength=asked.strength) for number in numbers]
         replies = engine.answer(asks, task.model, chat.Sampling(max_tokens=most))
         known |= {asked.places[n]: (reply.text, reply.stop == ENDED) for n, reply in zip(numbers, replies, strict=True)}
     return [known[place] for place in asked.places]

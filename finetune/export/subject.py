@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from finetune import models, train
 from finetune.errors import ConfigError, FinetuneError, ModelError
 from finetune.export import facts, privacy
+from finetune.export.strength import AS_TRAINED, valid
 from finetune.store import DatasetRecord, Run, Store
 
 if TYPE_CHECKING:
@@ -43,18 +44,24 @@ def quiet(sentence: str) -> None:
 
 @dataclass(frozen=True)
 class Choices:
-    """What can be chosen of an export. `rows` is how many held-out prompts are asked again."""
+    """What can be chosen of an export. `rows` is how many held-out prompts are asked again.
+
+    `strength` is that of the adapter; None: the one that was chosen for the run (`strength.chosen`).
+    """
 
     dtype: DType = "float32"
     quant: Quant = "f16"
     rows: int = ROWS
     check: bool = True
     with_data: bool = False
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         for value, known in ((self.dtype, get_args(DType)), (self.quant, get_args(Quant))):
             if value not in known:
                 raise ConfigError("There is no such type of weights.", where=value, fix=f"Known: {', '.join(known)}.")
+        if self.strength is not None:
+            valid(self.strength)
 
 
 DEFAULTS = Choices()
@@ -65,7 +72,7 @@ class Subject:
     """A run and everything its exports are made of.
 
     `found` is the folder with the base, if that is here. `parts` are the rows, or why there are none. `store` is for
-    what is streamed: events and votes.
+    what is streamed: events and votes. `strength` is that of the adapter in a model's files (1: as trained).
     """
 
     store: Store
@@ -76,6 +83,7 @@ class Subject:
     found: models.Found | None
     parts: Parts | FinetuneError
     masks: privacy.Masks
+    strength: float = AS_TRAINED
 
     @property
     def rows(self) -> Parts:

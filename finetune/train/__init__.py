@@ -14,6 +14,7 @@ from finetune.train.plan import Plan, machine_memory, measure, plan, within
 from finetune.train.presets import PRESETS, Preset, preset, preset_of
 from finetune.train.probe import Measured
 from finetune.train.progress import Note, Progress, Tally, duration, held_out, measured, progress, seconds_for
+from finetune.train.rate import fitting_model
 from finetune.train.start import (
     adapter_folder,
     can_resume,
@@ -29,10 +30,12 @@ from finetune.train.start import (
     stop,
 )
 from finetune.train.supervisor import Supervisor
+from finetune.train.sweep import MINUTES, Sweep, look, settings_of, start_sweep
 
 __all__ = [
     "IMPORTED",
     "LONGEST",
+    "MINUTES",
     "PRESETS",
     "Measured",
     "Note",
@@ -40,6 +43,7 @@ __all__ = [
     "Preset",
     "Progress",
     "Supervisor",
+    "Sweep",
     "Tally",
     "TrainConfig",
     "adapter_folder",
@@ -49,9 +53,11 @@ __all__ = [
     "delete",
     "delete_dataset",
     "duration",
+    "fitting_model",
     "held_out",
     "imported",
     "learned_before",
+    "look",
     "limits_of_server",
     "machine_memory",
     "measure",
@@ -69,8 +75,10 @@ __all__ = [
     "rows_of_run",
     "run_folder",
     "seconds_for",
+    "settings_of",
     "shape",
     "start",
+    "start_sweep",
     "state_word",
     "stop",
     "weights_of",

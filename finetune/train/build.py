@@ -13,7 +13,8 @@ from finetune.train.config import MOST_AT_ONCE, TrainConfig
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from trl import SFTConfig
+
+    from finetune.data.example import Kind
 
 EVERY_LAYER = "all-linear"
 """PEFT's word for every linear layer but the output."""
@@ -121,18 +122,25 @@ def every(asked: int | None, steps: int) -> int:
     return asked or max(1, math.ceil(steps / min(EVALUATIONS, max(1, steps // APART))))
 
 
-def arguments(config: TrainConfig, steps: int, folder: Path, **more: Any) -> "SFTConfig":
-    """TRL's settings for so many steps; the trainer's own files go to `folder`. `more` are further settings of TRL.
+def arguments(config: TrainConfig, steps: int, folder: Path, kind: "Kind" = "answers", **more: Any) -> Any:
+    """TRL's settings for so many steps on rows of a kind; the trainer's own files go to `folder`.
+
+    `more` are further settings of TRL.
 
     Example:
         >>> arguments(TrainConfig(batch_size=4), steps=10, folder=Path("/tmp/trainer")).max_steps
         10
     """
     import torch
-    from trl import SFTConfig
+    from trl import DPOConfig, KTOConfig, SFTConfig
 
+    assert config.learning_rate, "the worker settles it"
+    if kind == "answers":
+        own: dict[str, Any] = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    else:
+        own = {"beta": config.beta, "remove_unused_columns": False}
     micro, accumulate = config.shared_by(int(os.environ.get("WORLD_SIZE", "1")))
-    return SFTConfig(
+    return {"answers": SFTConfig, "pairs": DPOConfig, "ratings": KTOConfig}[kind](
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=MOST_AT_ONCE,
@@ -147,8 +155,7 @@ def arguments(config: TrainConfig, steps: int, folder: Path, **more: Any) -> "SF
         logging_nan_inf_filter=False,
         save_strategy=more.pop("save_strategy", "no"),
         max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="sequential" if kind == "ratings" else "group_by_length",
         bf16=torch.cuda.is_available(),
         neftune_noise_alpha=config.neftune_alpha,
         gradient_checkpointing=config.gradient_checkpointing,
@@ -156,5 +163,6 @@ def arguments(config: TrainConfig, steps: int, folder: Path, **more: Any) -> "SF
         report_to=config.report_to,
         project="before-and-after",
         disable_tqdm=True,
+        **own,
         **more,
     )

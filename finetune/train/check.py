@@ -23,6 +23,8 @@ from finetune.train.config import TrainConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from finetune.data.example import Kind
+
 MOST_TEXT = 2_000_000
 """Characters of rows that are looked at for one that teaches something; beyond, the worker finds out."""
 
@@ -53,6 +55,32 @@ def refuse_machine(config: TrainConfig) -> None:
             )
 
 
+def refuse_kind(config: TrainConfig, kind: "Kind") -> None:
+    """See that these settings can be used with rows of a kind.
+
+    Raises:
+        ConfigError: naming the first that cannot.
+
+    Example:
+        >>> refuse_kind(TrainConfig(packing=True), "pairs")
+        ConfigError: packing: Preferences cannot be packed. Turn it off.
+    """
+    if kind == "answers":
+        return
+    if config.packing:
+        raise ConfigError("Preferences cannot be packed.", where="packing", fix="Turn it off.")
+    if config.neftune_alpha is not None:
+        raise ConfigError(
+            "Preferences are learned by comparison, which noise would blur.", where="neftune_alpha", fix="Leave it out."
+        )
+    if kind == "ratings" and config.micro_and_accumulate[0] < 2:
+        raise ConfigError(
+            "Rated answers are compared with others read at the same time (KTO), so at least two must be.",
+            where="micro_batch" if config.micro_batch == 1 else "batch_size",
+            fix="Use 2 or more; a batch size that is even.",
+        )
+
+
 def refuse_impossible(config: TrainConfig, rows: Path | None = None, split: RowSplit | None = None) -> None:
     """See that a run with these settings can train, and that what it trains can be used, before anything is queued.
 
@@ -69,6 +97,8 @@ def refuse_impossible(config: TrainConfig, rows: Path | None = None, split: RowS
         >>> refuse_impossible(TrainConfig(target_modules="q_proj,v_proj"), Path(record.folder))
     """
     refuse_machine(config)
+    if rows is not None and (rows / "train.jsonl").is_file():
+        refuse_kind(config, next((row.kind for row in kept_rows(rows / "train.jsonl")), "answers"))
     models.refuse_name(config.model)
     if not models.here(config.model):
         _refuse_offline(config.model)
@@ -96,7 +126,7 @@ def _refuse_unlearnable(config: TrainConfig, rows: Iterable[Example], tokenizer:
     """Look for one row that keeps a token to learn; most often that is the first."""
     length, refused, cut, seen = config.max_length or models.LONGEST, None, False, 0
     for made in prepare(rows, tokenizer, config.every_answer):
-        if any(learnable(one, length) for one in made.sequences):
+        if any(all(learnable(one, length) for one in sides) for sides in made.rows):
             return
         cut |= bool(made.sequences)
         refused = refused or made.refused

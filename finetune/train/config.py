@@ -5,9 +5,7 @@ A field whose default is None depends on the model or the data; the worker settl
 writes the value with its reason to the run's log.
 """
 
-import difflib
 import math
-import reprlib
 import shlex
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +17,7 @@ from finetune.data.split import HELD_OUT
 from finetune.errors import ConfigError
 from finetune.models.catalogue import DEFAULT
 from finetune.records import Json
+from finetune.train.told import explained, read_yaml
 
 ADVANCED: Json = {"advanced": True}
 
@@ -47,14 +46,15 @@ class TrainConfig(BaseModel):
         DEFAULT, min_length=1, max_length=500, title="Model", description="A Hub id (owner/name) or a local folder."
     )
     epochs: float = Field(
-        3, gt=0, le=100, title="Epochs", description="How many times the run goes through the training data."
+        2, gt=0, le=100, title="Epochs", description="How many times the run goes through the training data."
     )
-    learning_rate: float = Field(
-        2e-4,
+    learning_rate: float | None = Field(
+        None,
         gt=0,
         le=1,
         title="Learning rate",
-        description="Step size. Too high and training diverges; too low and it barely learns.",
+        description="Step size. Too high and training diverges; too low and it barely learns. If not set: what fits "
+        "the model's size.",
     )
     r: int = Field(
         16,
@@ -126,6 +126,14 @@ class TrainConfig(BaseModel):
         le=1,
         title="Weight decay",
         description="Pulls the adapter's weights towards zero.",
+        json_schema_extra=ADVANCED,
+    )
+    base_kl: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        title="Keep what it knew",
+        description="How strongly the model is held to what its base says: the weight of a KL term. 0: not at all.",
         json_schema_extra=ADVANCED,
     )
     neftune_alpha: float | None = Field(
@@ -201,6 +209,15 @@ class TrainConfig(BaseModel):
         le=1_000_000,
         title="Save every",
         description="Steps between checkpoints. If not set: at every evaluation.",
+        json_schema_extra=ADVANCED,
+    )
+    beta: float = Field(
+        0.1,
+        gt=0,
+        le=10,
+        title="Beta",
+        description="Preferences only (DPO, KTO): how closely the model stays to the one the run began with. Higher is "
+        "closer.",
         json_schema_extra=ADVANCED,
     )
     best: bool = Field(
@@ -310,7 +327,7 @@ class TrainConfig(BaseModel):
         try:
             return cls(**{key: value for key, value in values.items() if value is not None and value != ""})
         except ValidationError as error:
-            raise _explain(error.errors()[0]) from error
+            raise explained(error.errors()[0], cls.model_fields) from error
 
     @classmethod
     def from_yaml(cls, path: Path) -> tuple[Self, Json]:
@@ -319,17 +336,7 @@ class TrainConfig(BaseModel):
         Raises:
             ConfigError: the file is not a YAML mapping, or a setting is wrong.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise ConfigError(f"The YAML cannot be read: {reason}", where=path.name, fix="Correct the file.") from error
-        if not isinstance(values, dict):
-            raise ConfigError(
-                "The YAML contains no settings.", where=path.name, fix="Write one setting per line, as key: value."
-            )
+        values = read_yaml(path)
         places = {key: values.pop(key) for key in ROWS if key in values}
         places = {key: place for key, place in places.items() if place or place is False}
         return cls.parse({str(key): value for key, value in values.items()}), places
@@ -372,23 +379,3 @@ class TrainConfig(BaseModel):
     def is_advanced(cls, field: FieldInfo) -> bool:
         """Whether a field stands under Advanced on the page."""
         return field.json_schema_extra == ADVANCED
-
-
-def _short(value: Any) -> str:
-    """A value in a few words; lists in lists of a YAML file could be longer, written out, than any memory."""
-    try:
-        return (reprlib.repr(value) if isinstance(value, (list, dict)) else str(value))[:60]
-    except ValueError:
-        return "a number with thousands of digits"
-
-
-def _explain(error: Any) -> ConfigError:
-    key = str(error["loc"][0]) if error["loc"] else "settings"
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, TrainConfig.model_fields, n=1, cutoff=0.5)
-        known = f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(TrainConfig.model_fields)}."
-        return ConfigError("There is no such setting.", where=key[:100], fix=known)
-    field = TrainConfig.model_fields[key]
-    return ConfigError(
-        f"{_short(error['input'])!r} is not allowed: {error['msg']}.", where=key, fix=str(field.description)
-    )

@@ -7,18 +7,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from finetune.records import Count, Number, Record, Seconds
+from finetune.records import Count, Json, Number, Record, Seconds
 from finetune.schema import Event, EventData, Log, State
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 """The share of supervised tokens that the model found likeliest, each given those before it."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class RowsRead(EventData):
-    """How many tokens all steps of the run will read."""
+    """How many tokens all steps of the run will read, and what the rows `teach` (`data.Example.kind`)."""
 
     kind: ClassVar[str] = "rows"
     tokens: Number
+    teach: Literal["answers", "pairs", "ratings"] = "answers"
 
 
 class Step(EventData):
@@ -37,7 +40,9 @@ class Step(EventData):
 class Evaluation(EventData):
     """The held-out loss at a step; step 0 is what the run began with: the base, or another run's adapter.
 
-    `of` is how many evaluations there will be.
+    `of` is how many evaluations there will be. Of preferences, `ranked` is the share of pairs whose better answer has
+    gained on the worse one since the run began, or of rated answers that became likelier if they are good and less so
+    if they are bad; those that did not move count half.
     """
 
     kind: ClassVar[str] = "eval"
@@ -47,6 +52,7 @@ class Evaluation(EventData):
     seconds: Seconds
     of: Count
     accuracy: Accuracy | None = None
+    ranked: Share | None = None
 
 
 class Answer(Record):
@@ -96,6 +102,41 @@ class Phase(EventData):
     of: Count = 0
 
 
+class Planned(EventData):
+    """What a sweep compares: what each of the `candidates` changes of the settings (the first: nothing).
+
+    Each trains `steps` of the `whole` steps that a run would have, on `rows`; `apart` rows tell which is better.
+    `rate` is the learning rate where none is set.
+    """
+
+    kind: ClassVar[str] = "planned"
+    candidates: list[Json]
+    rate: Number
+    steps: Count
+    whole: Count
+    rows: Count
+    apart: Count
+
+
+class Tried(EventData):
+    """The loss of a candidate of a sweep at a step, on the rows set apart; None: it diverged."""
+
+    kind: ClassVar[str] = "tried"
+    candidate: Count
+    step: Count
+    loss: Number | None
+
+
+class Found(EventData):
+    """The best candidate of a sweep, and its loss beside that of the settings as they were, after as many steps."""
+
+    kind: ClassVar[str] = "found"
+    candidate: Count
+    step: Count
+    loss: Number
+    before: Number | None
+
+
 class Resumed(EventData):
     """A later attempt goes on from this step: what was measured after it is void."""
 
@@ -104,7 +145,8 @@ class Resumed(EventData):
 
 
 KINDS: dict[str, type[EventData]] = {
-    one.kind: one for one in (State, Log, RowsRead, Step, Evaluation, Samples, Saved, Noted, Phase, Resumed)
+    one.kind: one
+    for one in (State, Log, RowsRead, Step, Evaluation, Samples, Saved, Noted, Phase, Planned, Tried, Found, Resumed)
 }
 
 

@@ -9,6 +9,7 @@ from finetune.models import LONGEST
 from finetune.models.catalogue import DEFAULT
 from finetune.store import Run
 from finetune.train.config import TrainConfig
+from finetune.train.rate import USUAL
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 EXITS = {"disk_full": errno.ENOSPC, "out_of_memory": errno.ENOMEM}
@@ -72,7 +73,8 @@ def remedy(run: Run) -> dict[str, Any]:
         length = config.max_length or LONGEST
         return {"max_length": max(16, length // 2)} if length > 16 else {}
     if run.code == "non_finite_loss":
-        return {"learning_rate": float(f"{config.learning_rate / 5:.1g}")}
+        used = config.learning_rate or run.result.fitting_rate or USUAL
+        return {"learning_rate": float(f"{used / 5:.1g}")}
     if run.code == "no_trained_tokens" and config.max_length:
         return {"max_length": min(131_072, 4 * config.max_length)}
     if run.code == "model_unavailable" and config.model != DEFAULT:

@@ -74,6 +74,7 @@ class _View:
         self._said = len(now.lines)
         parts = [f"loss {now.train[-1][1]:.3f}"] if now.train else []
         parts += [f"held-out {now.held_out[-1][1]:.3f}"] if now.held_out else []
+        parts += [f"{now.ranked[-1][1]:.0%} ranked right"] if now.ranked else []
         parts += [f"held-out batch {now.phase.done + 1} of {now.phase.of}"] if now.phase and now.phase.of else []
         parts += [f"{now.eta:.0f} s left"] if now.eta is not None else []
         self._bar.update(

@@ -6,7 +6,7 @@ and layers that differ by their number stay the model's own. Losses and gradient
 `exact` sees that they are for the model at hand.
 """
 
-import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 from transformers import Cache
 
 from finetune.errors import ConfigError
+from finetune.train.alike import NEAR, Batch, alike
 from finetune.train.config import MOST_KEPT
-from finetune.train.prefix import NEAR, Batch
 
 
 def blocks(model: Any) -> Any:
@@ -164,22 +164,16 @@ def exact(model: Any, batch: Batch, shared: int = 0) -> bool:
     """Whether skipping the lower layers gives this model's losses as it trains; not where they draw random numbers."""
     from finetune.train.trainer import summed_loss
 
-    training = model.training
-    losses = []
-    try:
+    def losses() -> tuple[float, float]:
+        never = math.nan, math.nan
         if not lowest(model):
-            return False
-        model.train()
-        with torch.no_grad(), torch.random.fork_rng():
-            below, again = read(model, batch, shared), read(model, batch, shared)
-            if not torch.allclose(below, again, rtol=NEAR, atol=NEAR * float(below.abs().max())):
-                return False
-            for tokens, states in ((0, None), (shared, below)):
-                torch.manual_seed(0)  # the adapter may drop the same inputs both times
-                losses.append(float(summed_loss(model, batch, tokens, states)[0]))
-    except Exception:  # whatever a model of another's making raises here, it can train without
-        logging.exception("The lower layers of this model cannot be skipped")
-        return False
-    finally:
-        model.train(training)
-    return abs(losses[0] - losses[1]) <= NEAR * abs(losses[0])
+            return never
+        below, again = read(model, batch, shared), read(model, batch, shared)
+        if not torch.allclose(below, again, rtol=NEAR, atol=NEAR * float(below.abs().max())):
+            return never
+        torch.manual_seed(0)  # the adapter may drop the same inputs both times
+        plain = float(summed_loss(model, batch).loss)
+        torch.manual_seed(0)
+        return plain, float(summed_loss(model, batch, shared, below).loss)
+
+    return alike(model, losses, "skipped-layers", training=True)

@@ -11,7 +11,6 @@ learning, a tenth more held-out loss after 30 steps of *tickets*; rounding gradi
 The adapter's weights stay PEFT's own, and so does every layer that is more than plain LoRA on plain numbers.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +20,7 @@ from peft.tuners.lora import Linear
 from torch import nn
 from torch.nn.functional import linear
 
-from finetune.train.prefix import NEAR, Batch
+from finetune.train.alike import Batch, alike
 
 Forward = Callable[..., torch.Tensor]
 
@@ -149,16 +148,9 @@ def exact(model: Any, fused: Fused, batch: Batch) -> bool:
     """Whether it gives this model's losses."""
     from finetune.train.trainer import summed_loss
 
-    training = model.training
-    try:
-        model.eval()
-        with torch.no_grad():
-            plain = float(summed_loss(model, batch)[0])
-            with fused.at_work(rounded=False):
-                other = float(summed_loss(model, batch)[0])
-    except Exception:  # whatever a model of another's making raises here, it can train without
-        logging.exception("The layers of this model cannot be fused")
-        return False
-    finally:
-        model.train(training)
-    return abs(plain - other) <= NEAR * abs(plain)
+    def losses() -> tuple[torch.Tensor, torch.Tensor]:
+        with fused.at_work(rounded=False):
+            quick = summed_loss(model, batch).loss
+        return summed_loss(model, batch).loss, quick
+
+    return alike(model, losses, "fused-layers", training=False)

@@ -5,7 +5,7 @@ model, more than its weights for a batch of 8 long rows. The sum over the rows i
 like length are read together, which saves padding as well.
 """
 
-from finetune.train.prefix import Batch
+from finetune.train.alike import Batch
 
 MOST_TOKENS = 384
 """Tokens read at once: enough for a CPU to multiply at its full speed."""

@@ -145,6 +145,7 @@ def within(config: TrainConfig, measured: Measured, minutes: float) -> tuple[Tra
 
 def _seconds(config: TrainConfig, measured: Measured) -> Callable[[int], float]:
     """From a number of steps to seconds. The batches of an epoch are those the run will see; others are like them."""
+    from finetune.train.known import ROWS_PER_QUESTION
     from finetune.train.sampler import Order
 
     micro, _ = config.micro_and_accumulate
@@ -161,7 +162,8 @@ def _seconds(config: TrainConfig, measured: Measured) -> Callable[[int], float]:
         evaluations = 1 + math.ceil(steps / between) if measured.held else 0
         saves = math.ceil(steps / (config.save_every or between))
         tokens, first = epochs * done[-1] + done[more], done[min(steps, len(batches))]
-        training = measured.token * tokens + measured.lower * (first + twice * (tokens - first))
+        known = measured.known * (steps * config.batch_size // ROWS_PER_QUESTION) if config.base_kl else 0
+        training = measured.token * (tokens + known) + measured.lower * (first + twice * (tokens - first))
         held = measured.lower * padded(measured.held, MOST_AT_ONCE)
         return measured.load + training + held + evaluations * an_evaluation + saves * measured.save
 

@@ -5,20 +5,16 @@ are computed once, as for a cache in generation, and repeated; gradients flow ba
 gradients are those of the plain computation; `exact` sees that they are for the model at hand.
 """
 
-import logging
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from finetune.train.alike import Batch, alike
+
 SHARE = 0.1
 """Share of a batch's positions that must be saved; a second pass through the layers has a cost too."""
-
-NEAR = 1e-4
-"""Relative difference between the losses with and without sharing that rounding explains."""
-
-Batch = dict[str, torch.Tensor]
 
 
 def shared(batch: Batch) -> int:
@@ -31,9 +27,9 @@ def shared(batch: Batch) -> int:
         2
     """
     ids, learned = batch["input_ids"], (batch["labels"][:, 1:] != -100).any(0)
-    alike = (ids == ids[:1]).all(0) & batch["attention_mask"].bool().all(0)
+    same = (ids == ids[:1]).all(0) & batch["attention_mask"].bool().all(0)
     first = int(learned.int().argmax()) if learned.any() else 0  # the position that predicts the first target
-    return min(int(alike.int().cumprod(0).sum()), first)
+    return min(int(same.int().cumprod(0).sum()), first)
 
 
 def worthwhile(batch: Batch) -> int:
@@ -67,14 +63,8 @@ def exact(model: Any, batch: Batch) -> bool:
     layers = DynamicCache(config=model.config).layers
     if dropout or any(type(layer) is not DynamicLayer for layer in layers):
         return False  # recurrent layers and sliding windows keep something else than every key
-    training = model.training
-    try:
-        model.train()
-        with torch.no_grad(), torch.random.fork_rng():
-            plain, once = (float(summed_loss(model, batch, tokens)[0]) for tokens in (0, shared(batch)))
-    except Exception:  # whatever a model of another's making raises here, it can train without
-        logging.exception("A shared prefix cannot be read once by this model")
-        return False
-    finally:
-        model.train(training)
-    return abs(plain - once) <= NEAR * abs(plain)
+
+    def losses() -> tuple[torch.Tensor, torch.Tensor]:
+        return summed_loss(model, batch).loss, summed_loss(model, batch, shared(batch)).loss
+
+    return alike(model, losses, "shared-prefix", training=True)

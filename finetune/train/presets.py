@@ -27,14 +27,14 @@ PRESETS = (
         "Quick look",
         "One fast pass over the data: a first impression of what there is to gain. Only the upper third of the layers "
         "learn, so it can learn less than Balanced.",
-        {"epochs": 1, "r": 8, "alpha": 16, "top_layers": 0.33, "learning_rate": 1e-3, "eval_rows": 32},
+        {"epochs": 1, "r": 8, "alpha": 16, "top_layers": 0.33, "eval_rows": 32},
     ),
-    Preset("balanced", "Balanced", "Three passes over the data: right for most datasets.", {}),
+    Preset("balanced", "Balanced", "Two passes over the data: right for most datasets.", {}),
     Preset(
         "thorough",
         "Thorough",
-        "Up to eight passes with a larger adapter; keeps the best checkpoint and stops when held-out loss rises.",
-        {"epochs": 8, "r": 32, "alpha": 64, "dropout": 0.05, "early_stopping": 2},
+        "Up to five passes with a larger adapter; keeps the best checkpoint and stops when held-out loss rises.",
+        {"epochs": 5, "r": 32, "alpha": 64, "dropout": 0.05, "early_stopping": 2},
     ),
 )
 

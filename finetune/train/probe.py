@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +25,22 @@ import psutil
 from finetune import data, models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.store import ACTIVE, Store
-from finetune.train.build import adapted, arguments
+from finetune.train.build import adapted
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.config import MOST_AT_ONCE, TrainConfig
 from finetune.train.failures import translate
 from finetune.train.heartbeat import peak_memory
+from finetune.train.make import make_trainer
 from finetune.train.precision import bf16_speed, rounds
 from finetune.train.process import give_way
-from finetune.train.tokenized import Rows, render_rows
+from finetune.train.rate import fitting
+from finetune.train.tokenized import Row, Rows, render_rows, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from finetune.train.trainer import SupervisedTrainer
+    from finetune.train.watched import Watched
 
 BATCHES = 4
 """Batches trained on at most: the longest, and three between there and the shortest."""
@@ -57,7 +60,7 @@ class Measured:
     training and in an evaluation, `answers` and `save` those of one round of sample answers and one
     checkpoint. `memory` is the peak in bytes, the longest batch included. If the layers below the adapter are read once
     for each row, that takes `lower` seconds for a padded token, and what is kept takes `kept` bytes for a token. `bf16`
-    is `bf16_speed`.
+    is `bf16_speed`. `known` are the tokens of one of the general questions that `base_kl` holds to.
     """
 
     load: float
@@ -71,6 +74,7 @@ class Measured:
     lower: float = 0.0
     kept: int = 0
     bf16: float = 0.0
+    known: float = 0.0
 
 
 def padded(lengths: Sequence[int], size: int) -> int:
@@ -92,12 +96,14 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
     """
     from finetune.train.packing import packed
     from finetune.train.sample_answers import answer, choose
+    from finetune.train.trainer import SupervisedTrainer
 
     train, held_out = data.read_split(folder, data.choose_split(folder, config.held_out, config.seed))
     found = models.find(config.model)
     tokenizer = models.load_tokenizer(found)
     rows = render_rows(train, held_out, tokenizer, config, logging.info).fewer(config)
     model = adapted(models.load_model(found, config.load_in_4bit), config)
+    config = config.model_copy(update={"learning_rate": config.learning_rate or fitting(model.config, rows.kind)})
     if config.packing:
         rows = packed(rows, model, tokenizer.pad_token_id, logging.info)
     asked = choose(held_out, tokenizer, config.samples)
@@ -106,7 +112,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         trainer, steps = _trainer(config, model, tokenizer, rows, Path(aside))
         trainer.rounds = rounds(bf16)
         load = time.time() - psutil.Process().create_time()
-        lower = _lower_token(trainer) if config.top_layers < 1 else 0.0
+        lower = _lower_token(trainer) if isinstance(trainer, SupervisedTrainer) and config.top_layers < 1 else 0.0
         trainer.train()
         held = _held_token(trainer, rows)
         began = time.monotonic()
@@ -115,7 +121,7 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         answered = time.monotonic()
         trainer._save_checkpoint(model, None)
         saved = time.monotonic()
-    lengths = [[len(row["input_ids"]) for row in part] for part in (rows.train, rows.held_out)]
+    lengths = [[tokens(row) for row in part] for part in (rows.train, rows.held_out)]
     return Measured(
         load,
         steps.token(),
@@ -126,43 +132,44 @@ def probe(config: TrainConfig, folder: Path) -> Measured:
         lengths[0],
         lengths[1],
         lower=lower,
-        kept=trainer.lower.token_bytes if lower else 0,
+        kept=trainer.lower.token_bytes if isinstance(trainer, SupervisedTrainer) and lower else 0,
         bf16=bf16,
+        known=_known(trainer),
     )
 
 
 def _trainer(
     config: TrainConfig, model: Any, tokenizer: "PreTrainedTokenizerBase", rows: Rows, folder: Path
-) -> tuple["SupervisedTrainer", Any]:
-    from datasets import Dataset
-
-    from finetune.train.packing import Collator
+) -> tuple["Watched", Any]:
+    from finetune.train.known import beside
     from finetune.train.stopwatch import Stopwatch
-    from finetune.train.trainer import SupervisedTrainer
 
     size, _ = config.shared_by(1)
     some = _some(rows.train, size)
     steps = math.ceil(len(some) / size)
-    checkpoints = Checkpoints(folder)
-    trainer = SupervisedTrainer(
-        model=model,
-        args=arguments(config.model_copy(update={"batch_size": size, "report_to": "none"}), steps, checkpoints.partial),
-        train_dataset=Dataset.from_list(some),
-        eval_dataset=Dataset.from_list(rows.held_out[:MOST_AT_ONCE]) if rows.held_out else None,
-        processing_class=tokenizer,
-        data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
-        checkpoints=checkpoints,
-    )
-    order = trainer.order().epoch(0)
-    lengths = [len(some[row]["input_ids"]) for row in order]
-    stopwatch = Stopwatch([padded(lengths[at : at + size], size) for at in range(0, len(lengths), size)], ENOUGH)
+    few = replace(rows, train=some, held_out=rows.held_out[:MOST_AT_ONCE])
+    alone = config.model_copy(update={"batch_size": size, "report_to": "none"})
+    trainer = make_trainer(few, alone, steps, model, tokenizer, Checkpoints(folder))
+    order = trainer.order()
+    lengths = [order.lengths[row] for row in order.epoch(0)]
+    read: list[float] = [padded(lengths[at : at + size], size) for at in range(0, len(lengths), size)]
+    if known := _known(trainer):
+        read = [each + known * len(beside(step, size)) for step, each in enumerate(read)]
+    stopwatch = Stopwatch(read, ENOUGH)
     trainer.add_callback(stopwatch)
     return trainer, stopwatch
 
 
-def _some(rows: Sequence[dict[str, list[int]]], size: int) -> list[dict[str, list[int]]]:
+def _known(trainer: "Watched") -> float:
+    """Tokens of one of the general questions that it holds to; 0 where it holds to none."""
+    from finetune.train.trainer import SupervisedTrainer
+
+    return trainer.known.tokens if isinstance(trainer, SupervisedTrainer) and trainer.known else 0.0
+
+
+def _some(rows: Sequence[Row], size: int) -> list[Row]:
     """The longest batch, and others at even distances down to the shortest."""
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
+    ordered = sorted(rows, key=tokens, reverse=True)
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     count = min(BATCHES, len(batches))
     picked = sorted({round(place * (len(batches) - 1) / max(1, count - 1)) for place in range(count)})
@@ -182,13 +189,13 @@ def _lower_token(trainer: "SupervisedTrainer") -> float:
     return seconds / max(1, tokens)
 
 
-def _held_token(trainer: "SupervisedTrainer", rows: Rows) -> float:
+def _held_token(trainer: "Watched", rows: Rows) -> float:
     if not rows.held_out:
         return 0.0
     if trainer.again:
         trainer.evaluate()  # reads what is kept for all later ones
     seconds = trainer.evaluate()["eval_seconds"]
-    return seconds / padded([len(row["input_ids"]) for row in rows.held_out[:MOST_AT_ONCE]], MOST_AT_ONCE)
+    return seconds / padded([tokens(row) for row in rows.held_out[:MOST_AT_ONCE]], MOST_AT_ONCE)
 
 
 def _give_way_to_runs() -> None:

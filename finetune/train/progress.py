@@ -6,7 +6,7 @@ A `Tally` reads every event once and keeps little, so that looking every second 
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from finetune.schema import EventData, Log
@@ -36,7 +36,8 @@ class Progress:
 
     `phase` is what the worker said last that it does; None in a run of an earlier version.
     `held_out[0]` and `answers[0]`, at step 0, are the base's, or where the run `continues` another, those of that
-    one's adapter. `best` is the lowest held-out point.
+    one's adapter. `best` is the lowest held-out point. `teach` is what the rows teach; of preferences, `ranked` is the
+    share of held-out rows that are ranked right (`events.Evaluation`).
     """
 
     step: int
@@ -55,6 +56,8 @@ class Progress:
     lines: list[str]
     phase: Phase | None = None
     continues: bool = False
+    teach: str = "answers"
+    ranked: list[Point] = field(default_factory=list)
 
 
 class Tally:
@@ -71,6 +74,7 @@ class Tally:
     def __init__(self) -> None:
         self.seq, self.step = 0, 0
         self.train, self.held_out, self.learning_rate, self.grad_norm = Curve(), Curve(), Curve(), Curve()
+        self.ranked, self.teach = Curve(), "answers"
         self.best: Point | None = None
         self.answers: list[Samples] = []
         self.notes: list[Note] = []
@@ -93,6 +97,7 @@ class Tally:
                 known = typed(event)
                 self._count(known)
                 self.phase = known if isinstance(known, Phase) else self.phase
+                self.teach = known.teach if isinstance(known, RowsRead) else self.teach
 
     def progress(self, run: Run) -> Progress:
         """The view of the run so far."""
@@ -113,6 +118,8 @@ class Tally:
             lines=list(self.lines),
             phase=self.phase if run.state == "running" else None,
             continues=bool(run.lineage),
+            teach=self.teach,
+            ranked=self.ranked.points(),
         )
 
     def _count(self, event: EventData) -> None:
@@ -121,9 +128,7 @@ class Tally:
             case Step():
                 self._step(event)
             case Evaluation():
-                self.held_out.add(event.step, event.loss)
-                if self.best is None or event.loss < self.best[1]:
-                    self.best = (event.step, event.loss)
+                self._evaluated(event)
             case Samples():
                 self.answers = [one for one in self.answers if one.step < event.step] + [event]
                 if len(self.answers) > 1 + ANSWERS_KEPT:
@@ -138,6 +143,13 @@ class Tally:
             case Resumed():
                 self._resumed(event.step)
 
+    def _evaluated(self, event: Evaluation) -> None:
+        self.held_out.add(event.step, event.loss)
+        if event.ranked is not None:
+            self.ranked.add(event.step, event.ranked)
+        if self.best is None or event.loss < self.best[1]:
+            self.best = (event.step, event.loss)
+
     def _step(self, event: Step) -> None:
         self.step = event.step
         self.train.add(event.step, event.loss)
@@ -148,7 +160,7 @@ class Tally:
     def _resumed(self, step: int) -> None:
         """Forget what was measured after the step the run goes on from: it will be measured again."""
         self.step = step
-        for curve in (self.train, self.held_out, self.learning_rate, self.grad_norm):
+        for curve in (self.train, self.held_out, self.learning_rate, self.grad_norm, self.ranked):
             curve.cut(step)
         if self.best and self.best[0] > step:
             self.best = min(self.held_out.points(), key=lambda point: point[1], default=None)

@@ -18,7 +18,7 @@ from finetune.train.progress import Tally, held_out
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from finetune.train.trainer import SupervisedTrainer
+    from finetune.train.watched import Watched
 
 
 BETWEEN = 1.0
@@ -35,7 +35,7 @@ class Reporter(TrainerCallback):
 
     def __init__(
         self,
-        trainer: "SupervisedTrainer",
+        trainer: "Watched",
         store: Store,
         run: Run,
         asked: list[sample_answers.Sample],
@@ -86,7 +86,8 @@ class Reporter(TrainerCallback):
         """Record the held-out loss, the sample answers, and what the curves say; stop when it rises for too long."""
         metrics, step = kwargs["metrics"], state.global_step
         _refuse_non_finite(step, metrics["eval_loss"])
-        figures = {name: metrics[f"eval_{name}"] for name in ("loss", "tokens", "seconds", "accuracy")}
+        names = ("loss", "tokens", "seconds", "accuracy", "ranked")
+        figures = {name: metrics[f"eval_{name}"] for name in names if f"eval_{name}" in metrics}
         self._add(Evaluation(step=step, of=self.evaluations, **figures))
         if self.writes:
             self._answer(step, kwargs["model"])

@@ -43,7 +43,7 @@ def choose(examples: "Sequence[Example]", tokenizer: "PreTrainedTokenizerBase", 
     for example in examples:
         if len(samples) >= count:
             break
-        if not example.asked:
+        if not example.asked or example.good is False:  # a bad answer is none to expect
             continue
         try:
             ids = models.prompt_ids(example.prompt, tokenizer, example.tools, models.thinks(example.messages))

@@ -46,10 +46,12 @@ def start(
     parent: Run | None = None,
     beside: Callable[[sqlite3.Connection, str], object] = lambda db, run_id: None,
     again: bool = False,
+    sweep: float | None = None,
 ) -> Run:
     """Record a run and queue it. A `Supervisor` will start it. With a `parent` it goes on from that run's adapter.
 
     What is written `beside` it is there with it. `again`: it begins where the parent, which continues a run, began.
+    With `sweep` it is one of so many minutes: see `train.start_sweep`.
 
     Raises:
         DataError: the dataset has no row to train on.
@@ -79,6 +81,7 @@ def start(
     if folder := models.local(config.model):  # the worker starts in another folder
         config = config.model_copy(update={"model": str(folder.resolve())})
     name = f"{record.title} · {config.model.rstrip('/').rsplit('/', 1)[-1]}"
+    name = f"Sweep: {name}" if sweep else name
     with ExitStack() as stack:
         kept = _copied(stack, began, data.read_split(rows, split)[0]) if began else None
         run = store.add_run(
@@ -90,6 +93,7 @@ def start(
             address=visitor.mark(),
             split=split.model_dump(),
             lineage=began.lineage if began else (),
+            sweep=sweep,
             beside=beside,
         )
         run_folder(run.id).mkdir(parents=True)

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 class Stopwatch(TrainerCallback):
     """Seconds of each step, whose padded tokens are known beforehand; ends training when it had `enough` seconds."""
 
-    def __init__(self, tokens: list[int], enough: float):
+    def __init__(self, tokens: list[float], enough: float):
         self.tokens, self.enough = tokens, enough
         self.seconds: list[float] = []
         self._began = self._first = time.monotonic()

@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 from finetune import models, settings
 from finetune.errors import FinetuneError, RunError
 from finetune.store import Log, Result, Run, Store
-from finetune.train.build import adapted, arguments, every
-from finetune.train.check import refuse_machine
+from finetune.train.build import adapted, every
+from finetune.train.check import refuse_kind, refuse_machine
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.config import TrainConfig
 from finetune.train.events import Phase, Resumed, RowsRead
 from finetune.train.failures import EXITS, translate
 from finetune.train.heartbeat import Heart
 from finetune.train.lineage import begin_with, find_base
+from finetune.train.make import make_trainer
 from finetune.train.precision import bf16_speed, rounds, sentence
 from finetune.train.process import give_way, last_lines, started
+from finetune.train.rate import fitting, hidden_size
 from finetune.train.start import CANCELS, keep, limits_of_server, rows_of_run, run_folder, step_limit, time_limit
 from finetune.train.tokenized import Rows, render_rows
 
@@ -35,11 +37,18 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+    from finetune.data.example import Kind
     from finetune.train.sample_answers import Sample
-    from finetune.train.trainer import SupervisedTrainer
+    from finetune.train.watched import Watched
 
 RESERVE = 2**20
 """Bytes kept back on the disk, so that a run that fills it can still record that it did."""
+
+HOW = {
+    "pairs": "Preferences (DPO): it learns to find the better answer of a pair likelier, and the worse one less so.",
+    "ratings": "Preferences (KTO): it learns to find good answers likelier, and bad ones less so.",
+}
+"""What a run on rows of a kind does, where that is not plain."""
 
 FIRST = int(os.environ.get("RANK", "0")) == 0
 """Whether this is the process that writes; the others of an ``accelerate launch`` only compute."""
@@ -72,6 +81,7 @@ class Worker:
         if FIRST:
             self.store.add_event(self.run.id, Phase(what="loading"))
         train, held_out = rows_of_run(self.store, self.run)
+        refuse_kind(self.config, train[0].kind if len(train) else "answers")
         found = find_base(self.config.model, self.run.lineage, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         if FIRST:
@@ -84,6 +94,7 @@ class Worker:
         if self.run.lineage:
             begin_with(model, self.folder)
             self._say_lineage(len(held_out))
+        self._settle(model, rows.kind)
         if self.config.packing:
             rows = packed(rows, model, tokenizer.pad_token_id, self.say)
         self.rows = len(rows.train)
@@ -116,6 +127,22 @@ class Worker:
         if not held_out and self.config.held_out:
             self.say("Nothing is held out: the runs before this one were trained on all of these rows.")
 
+    def _settle(self, model: "PeftModel", kind: "Kind") -> None:
+        """Where no learning rate is set, train with the one that fits the model; preferences take smaller steps."""
+        rate, width = fitting(model.config, kind), hidden_size(model.config)
+        if FIRST:
+            result = self.store.run(self.run.id).result
+            self.store.update(self.run.id, result=result.model_copy(update={"fitting_rate": rate}))
+        if self.config.learning_rate is not None:
+            return
+        self.config = self.config.model_copy(update={"learning_rate": rate})
+        if width is None:
+            self.say(f"Learning rate: {rate:g}.")
+        elif kind == "answers":
+            self.say(f"Learning rate: {rate:g}, which fits a hidden size of {width:,}.")
+        else:
+            self.say(f"Learning rate: {rate:g}, for preferences a tenth of what fits a hidden size of {width:,}.")
+
     def _resumed(self) -> Checkpoint | None:
         """The checkpoint to go on from; whatever was measured after it is declared void."""
         checkpoint = self.checkpoints.newest()
@@ -129,43 +156,33 @@ class Worker:
 
     def _trainer(
         self, model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", rows: Rows, steps: int, asked: "list[Sample]"
-    ) -> "SupervisedTrainer":
-        from datasets import Dataset
-
-        from finetune.train.packing import Collator
+    ) -> "Watched":
         from finetune.train.reporter import Reporter
-        from finetune.train.trainer import SupervisedTrainer
 
         config, between = self.config, every(self.config.eval_every, steps)
         self.say(
             f"{len(rows.train)} rows to train on, {len(rows.held_out)} held out for the evaluations; "
             f"{steps} steps of {config.batch_size} examples."
         )
+        if rows.kind in HOW:
+            self.say(HOW[rows.kind])
         first = not self.store.events_of(self.run.id, "eval", "checkpoint")
         if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
             self.say(f"{processes} processes split each step.")
         held = {"eval_strategy": "steps", "eval_steps": between, "eval_on_start": first} if rows.held_out else {}
         saves = {"save_strategy": "steps", "save_steps": config.save_every or between}
-        trainer = SupervisedTrainer(
-            model=model,
-            args=arguments(config, steps, self.checkpoints.partial, **held, **saves),
-            train_dataset=Dataset.from_list(rows.train),
-            eval_dataset=Dataset.from_list(rows.held_out) if rows.held_out else None,
-            processing_class=tokenizer,
-            data_collator=Collator(tokenizer.pad_token_id) if config.packing else None,
-            checkpoints=self.checkpoints,
-        )
+        say = self.say if FIRST else logging.info
+        trainer = make_trainer(rows, config, steps, model, tokenizer, self.checkpoints, say, **held, **saves)
         speed, before = bf16_speed(), self.run.result.bf16
         trainer.rounds = rounds(speed) if before is None else before  # what is learned must not change half-way
         if FIRST:
-            if before is None and (said := sentence(speed)):
+            if rows.kind == "answers" and before is None and (said := sentence(speed)):
                 self.say(said)
             result = self.store.run(self.run.id).result
             self.store.update(self.run.id, result=result.model_copy(update={"bf16": trainer.rounds}))
-            trainer.say = self.say
             trainer.stopping = lambda: self.store.run(self.run.id).asked is not None
             tokens = trainer.order().tokens(steps)
-            self.store.add_event(self.run.id, RowsRead(tokens=tokens), steps=steps)
+            self.store.add_event(self.run.id, RowsRead(tokens=tokens, teach=rows.kind), steps=steps)
         evaluations = 1 + math.ceil(steps / between)
         trainer.add_callback(Reporter(trainer, self.store, self.run, asked, evaluations, FIRST))
         return trainer
@@ -218,7 +235,7 @@ def main(run_id: str, attempt: int | None = None) -> int:
         if FIRST and not _taken(store, run_id, attempt):
             logging.warning("Run %s is not waiting for this worker", run_id)
             return 1
-        worker = Worker(store, store.run(run_id))
+        worker = _worker(store, store.run(run_id))
         if FIRST:
             _reserve(worker.folder)
             with worker.heart:
@@ -232,6 +249,15 @@ def main(run_id: str, attempt: int | None = None) -> int:
         if worker and FIRST:
             _release(worker.folder)
     return 0
+
+
+def _worker(store: Store, run: Run) -> Worker:
+    """What a run is done by: one that looks for settings trains many adapters instead of one."""
+    if run.sweep is None:
+        return Worker(store, run)
+    from finetune.train.sweeper import Sweeper
+
+    return Sweeper(store, run)
 
 
 def _taken(store: Store, run_id: str, attempt: int | None) -> bool:

@@ -20,6 +20,8 @@ TICKS = 4
 """About so many lines across a chart."""
 
 TEMPLATES = macros("chart.html")
+HEIGHT = 260
+"""Pixels of a plane."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,45 @@ class Line:
     colour: str
     faint: bool = False
     dots: bool = False
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A measured point of a plane, and its name; of all of them one may be `marked`."""
+
+    at: tuple[float, float]
+    name: str
+    colour: str
+    marked: bool = False
+
+
+def plane(title: str, spots: Sequence[Spot], unit: str, across: str) -> Any:
+    """Points by two figures that cost each other, with their names, joined in their order.
+
+    Example:
+        >>> plane("By strength", [Spot((1.5, 0.0), "0", INK), Spot((2.1, 74.0), "1", INK)], "% right", "general loss")
+        Markup("<figure class='ba-chart'>...")
+    """
+    wide, high = (nice(min(values), max(values)) for values in zip(*(spot.at for spot in spots), strict=True))
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        """Per cent from the left, and from the top."""
+        right, down = (
+            (value - ticks[0]) / (ticks[-1] - ticks[0]) for value, ticks in zip(point, (wide, high), strict=True)
+        )
+        return 100 * right, 100 * (1 - down)
+
+    drawn = [(spot, *place(spot.at)) for spot in spots]
+    grid = [
+        {"at": f"0.0 {10 * place((wide[0], tick))[1]:.1f}", "top": f"{place((wide[0], tick))[1]:.1f}", "number": number}
+        for tick, number in zip(high, labels(high), strict=True)
+    ]
+    below = [(f"{place((tick, high[0]))[0]:.1f}", number) for tick, number in zip(wide, labels(wide), strict=True)]
+    said = "; ".join(f"{spot.name}: {_number(spot.at[0])}, {_number(spot.at[1])}" for spot in spots)
+    way = {"name": "", "colour": "var(--plain)", "faint": True, "dots": [], "said": said}
+    way["places"] = [f"{10 * left:.1f} {10 * top:.1f}" for _, left, top in drawn]
+    marks = [(spot, f"{left:.1f}", f"{top:.1f}") for spot, left, top in drawn]
+    return TEMPLATES.figure(title, [], [way], grid, below, HEIGHT, unit, across, f"{title}: {said}", marks)
 
 
 def draw(

@@ -161,6 +161,7 @@ class Page:
             self._listen_to_workshop()
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
+        self.results.strength.used.then(**self.export.strengthened)
         for filled in self.runs.filled:
             filled.then(lambda state: known(state)["dataset"], self.browser, self.data.dataset, **PRIVATE).then(
                 **self.train.entered
@@ -274,6 +275,9 @@ class Page:
                 [self.tabs, *there.place.shown],
                 **PRIVATE,
             )
+        self.blind.learn.click(
+            self.blind.train, [self.chat.run, self.browser], [self.train.run, self.browser], **PRIVATE
+        ).success(lambda: gr.Tabs(selected="train"), None, self.tabs, **PRIVATE)
         self.data.go.click(*self.to_training, **PRIVATE)
         shown = [self.train.run, *(part for place in self.tuned for part in place.shown)]
         for tab, button in self.start.ways.items():

@@ -29,8 +29,10 @@ Result = TypeVar("Result")
 END = object()
 
 
-async def measuring(task: evaluate.Task, engine: chat.Engine, stop: threading.Event) -> AsyncGenerator[str]:
-    """Ask what is left to ask; yields how far it is as HTML.
+async def measuring(
+    task: Any, engine: chat.Engine, stop: threading.Event, measure: Callable[..., Any] = evaluate.measure
+) -> AsyncGenerator[str]:
+    """Ask what is left to ask of a `task`, as `measure` does; yields how far it is as HTML.
 
     Raises:
         FinetuneError: the model or the adapter cannot be used.
@@ -40,7 +42,7 @@ async def measuring(task: evaluate.Task, engine: chat.Engine, stop: threading.Ev
         async for ahead in turn.come(stop):
             yield card(f"Waiting for {ahead} other evaluation{'s' if ahead > 1 else ''} to finish.")
         yield LOADING
-        async with aclosing(in_thread(evaluate.paced(evaluate.measure(task, engine, stop)), stop)) as steps:
+        async with aclosing(in_thread(evaluate.paced(measure(task, engine, stop)), stop)) as steps:
             async for done, of, left in steps:
                 yield _bar(done, of, left)
     finally:

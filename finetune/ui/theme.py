@@ -13,6 +13,9 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono
 INK, SOFT = "var(--ink)", "var(--soft)"
 """For the curves of a run. Slate is *before* and orange is *after*, on every tab, and neither is anything else."""
 
+COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5b9310", "#8b5cf6")
+"""For curves that are compared, in their order. No orange, which is the tuned model, and no slate."""
+
 BOTH_THEMES = {
     "body_text_color_subdued": "var(--soft)",
     "block_title_text_color": "*body_text_color",

@@ -12,6 +12,7 @@ from openai import APIStatusError, AzureOpenAI, OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 from tests.api.conftest import becomes, lines
+from tests.api.test_preferences import preferences
 
 PAGE = Path(__file__).parents[2] / "docs" / "openai.md"
 BEGIN, END = "<!-- table: written by tests/api/test_table.py -->\n", "<!-- end of table -->"
@@ -85,6 +86,9 @@ class Calls:
     def _upload(self, purpose: Any) -> str:
         return self.client.files.create(file=("sums.jsonl", lines(60)), purpose=purpose).id
 
+    def _preferences(self) -> str:
+        return self.client.files.create(file=("pairs.jsonl", preferences(60)), purpose="fine-tune").id
+
     def _jobs(self) -> None:
         jobs = self.client.fine_tuning.jobs
         create = {"training_file": self.file, "model": "gpt-4o-mini"}
@@ -99,8 +103,9 @@ class Calls:
             if "method" not in keys:
                 jobs.cancel(self.begun)
         self(f"{name}(validation_file)", lambda: jobs.cancel(jobs.create(**create, validation_file=self.file).id))  # type: ignore[arg-type]
-        for method in ("dpo", "reinforcement"):
-            self(f"{name}(method={method})", lambda method=method: jobs.create(**create, method={"type": method}))  # type: ignore[arg-type, misc]
+        pairs: Any = {**create, "training_file": self._preferences()}
+        self(f"{name}(method=dpo)", lambda: jobs.cancel(jobs.create(**pairs, method={"type": "dpo"}).id))
+        self(f"{name}(method=reinforcement)", lambda: jobs.create(**create, method={"type": "reinforcement"}))  # type: ignore[arg-type]
         wandb: Any = [{"type": "wandb", "wandb": {"project": "x"}}]
         self(f"{name}(integrations)", lambda: jobs.create(**create, integrations=wandb))  # type: ignore[arg-type]
         becomes(self.client, self.begun, "queued", "running")

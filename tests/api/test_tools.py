@@ -50,7 +50,7 @@ def caller(client: OpenAI, tiny: Path, tmp_path_factory: pytest.TempPathFactory)
     ]
     content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
     file = client.files.create(file=("calls.jsonl", content), purpose="fine-tune")
-    keys: dict[str, Any] = {"n_epochs": 40, "batch_size": 8, "learning_rate_multiplier": 100}
+    keys: dict[str, Any] = {"n_epochs": 40, "batch_size": 8, "learning_rate_multiplier": 2.7}
     job = client.fine_tuning.jobs.create(training_file=file.id, model=str(base), hyperparameters=keys)
     done = ended(client, job.id)
     assert done.status == "succeeded", done

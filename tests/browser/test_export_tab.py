@@ -1,5 +1,6 @@
 """The worksheet, Results and Export in a real browser, on a tiny model: judged, taken away, brought in again."""
 
+import json
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -7,9 +8,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from finetune import data
+from finetune.evaluate import strengths
 from finetune.store import Store
 from tests.browser.test_data_tab import tab
-from tests.conftest import train_tiny
+from tests.conftest import conversation, train_tiny
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -93,3 +95,37 @@ def test_a_run_is_judged_taken_away_and_brought_in(
     tab(page, "Start")
     unfold(page)
     expect(page.locator("#worksheet .ba-verdict b")).not_to_be_empty()
+
+
+def test_the_best_trade_off_is_exported_with_one_click(
+    page: Page, store: Store, tiny: Path, tmp_path: Path, address: str
+) -> None:
+    rows = [{"messages": conversation(f"What is {i} plus {7 * i}?", f"{8 * i}")} for i in range(200)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"), learning_rate=0.01)
+    page.goto(address)
+    tab(page, "Results")
+    expect(page.locator("#results-run input")).not_to_have_value("")
+    page.get_by_role("button", name="How strong should it be?").click()
+    page.click("#measure-strengths")
+    expect(page.locator("#strengths-found")).to_contain_text("Best trade-off", timeout=120_000)
+    expect(page.locator("#strengths-found .ba-spot")).to_have_count(7)
+    found = strengths.known(run)
+    assert found
+    assert found.best
+    page.get_by_role("button", name=f"Use strength {found.best.strength:g}").click()
+    expect(page.locator("#strength-told")).to_contain_text(f"exported at strength {found.best.strength:g}")
+    tab(page, "Export")
+    field = page.locator("#export-strength input")
+    expect(field).to_have_value(f"{found.best.strength:g}")
+    field.fill("0.4")
+    field.press("Enter")
+    expect(page.locator("#format-adapter")).to_be_visible()
+    page.click("#make-adapter")
+    expect(page.locator("#format-adapter")).to_contain_text("adapter-strength-0.4.zip", timeout=120_000)
+    page.reload()
+    expect(page.locator("#export-strength input")).to_have_value("0.4")
+    field.fill("7")
+    field.press("Enter")
+    expect(page.get_by_text("7 is no strength of an adapter.")).to_be_visible()
+    expect(field).to_have_value("0.4")

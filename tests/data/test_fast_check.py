@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.data import checks, duplicates, held_out, load, report
-from finetune.data.checks import TEXT_CHECKS, Checks
+from finetune.data.checks import Checks
 from finetune.data.duplicates import fingerprint, words_of
 from finetune.data.example import Example, Findings, Problem
 from finetune.data.minhash import HASHES, shingles
@@ -23,6 +23,7 @@ from finetune.data.read import Notes, decode
 from finetune.data.read.decode import RowDecoder
 from finetune.data.samples import FOLDER
 from finetune.data.shapes import plain_chat, recognise, to_example
+from finetune.data.text_checks import TEXT_CHECKS
 from finetune.data.texts import CONTROL, EMAIL, HARMLESS, KANA, LOOKED_AT, PHONE, SCRIPTS, SECRET, SPECIAL, script_of
 from tests.data.test_mutations import SEEDS, mutated
 from tests.examples import examples

@@ -141,8 +141,9 @@ RATED = [
 @pytest.mark.parametrize("rated", RATED)
 def test_bad_answers_are_trained_on_by_no_click_and_good_ones_by_one(tmp_path: Path, rated) -> None:
     dataset = load(jsonl(tmp_path, [rated(i, i % 3 == 0) for i in range(9)]))
-    assert not dataset.examples
-    assert {row.code for row in dataset.rejected} == {"kto_labels"}
+    assert (dataset.kind, len(dataset.rejected)) == ("ratings", 0)
+    assert [e.good for e in dataset.examples] == [i % 3 == 0 for i in range(9)]
+    assert codes(dataset)["kto_labels"] == "note"
     (fix,) = fixes(dataset)
     assert (fix.code, fix.rows_changed, fix.after.rsplit("\n", 1)[-1]) == ("train_on_good", 3, "assistant: Answer 0.")
     fixed = apply(dataset, [fix.code])
@@ -208,14 +209,17 @@ def test_a_choice_is_made_for_the_validation_file_too(tmp_path: Path) -> None:
 )
 def test_an_answer_beside_compared_ones_is_on_offer(tmp_path: Path, row: dict) -> None:
     dataset = load(jsonl(tmp_path, [row]))
-    assert [r.code for r in dataset.rejected] == ["preference_pairs"]
-    assert [(fix.code, fix.rows_changed) for fix in fixes(dataset)] == [("leave_out_preferences", 1)]
+    assert "preference_pairs" in codes(dataset)
+    assert ("leave_out_preferences", 1) in [(fix.code, fix.rows_changed) for fix in fixes(dataset)]
     assert [e.answer for e in apply(dataset, ["leave_out_preferences"]).examples] == ["Kittiwake"]
 
 
-def test_compared_answers_alone_are_on_offer_to_nobody(tmp_path: Path) -> None:
+def test_of_compared_answers_alone_the_better_ones_are_on_offer(tmp_path: Path) -> None:
     dataset = load(jsonl(tmp_path, [{"prompt": "Name a gull.", "chosen": "Kittiwake", "rejected": "Cod"}]))
-    assert fixes(dataset) == []
+    assert [fix.code for fix in fixes(dataset)] == ["train_on_better"]
+    compared = {"prompt": "Name a gull.", "response_a": "Kittiwake", "response_b": "Cod"}
+    dataset = load(jsonl(tmp_path, [compared]))
+    assert ([row.code for row in dataset.rejected], fixes(dataset)) == (["preference_pairs"], [])
 
 
 # Messages that are not to be learned
@@ -415,11 +419,13 @@ def test_numbers_among_classes_are_not_judged_as_marks(tmp_path: Path, classes: 
 @pytest.mark.parametrize("marks", [[True, False], [1, 0], ["true", "false"], [1, 1], [1, -1], ["1", "-1"]])
 def test_marks_alone_are_still_marks(tmp_path: Path, marks: list) -> None:
     rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", "label": marks[i % 2]} for i in range(60)]
-    assert {row.code for row in load(jsonl(tmp_path, rows)).rejected} == {"kto_labels"}
+    assert load(jsonl(tmp_path, rows)).kind == "ratings"
 
 
 @pytest.mark.parametrize("marks", [["good", "bad", "ok"], ["up", "down", "none"], [True, False, "unsure"]])
 def test_words_beside_good_and_bad_are_no_classes(tmp_path: Path, marks: list) -> None:
-    """Nothing says what the third one means; answers that are marked as bad are not trained on for that."""
+    """Nothing says what the third one means, so those rows are left out; the others are good and bad ones."""
     rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", "label": marks[i % 3]} for i in range(9)]
-    assert {row.line for row in load(jsonl(tmp_path, rows)).rejected if row.code == "kto_labels"} >= {2, 5, 8}
+    dataset = load(jsonl(tmp_path, rows))
+    assert [e.good for e in dataset.examples] == [True, False] * 3
+    assert [(row.line, row.code) for row in dataset.rejected] == [(line, "other_kind") for line in (3, 6, 9)]

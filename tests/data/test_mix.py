@@ -137,7 +137,7 @@ def test_choices_hold_for_every_file(tmp_path: Path) -> None:
         rows = [{"prompt": f"{path.name} {i}?", "completion": f"{i}", "label": bool(i % 2)} for i in range(10)]
         path.write_text("\n".join(map(json.dumps, rows)))
     mix = load_mix([Part(str(path)) for path in paths])
-    assert not mix.examples
+    assert (mix.kind, len(mix.examples)) == ("ratings", 20)
     assert [(fix.code, fix.rows_changed) for fix in data.fixes(mix)] == [("train_on_good", 10)]
     good = apply(mix, ["train_on_good"])
     assert (len(good.examples), good.rows) == (10, 20)

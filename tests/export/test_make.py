@@ -84,7 +84,7 @@ def test_every_checked_format_answers_the_same_when_loaded_again(
         assert make.kept(run)[to]["parity"]["status"] == "green"
         assert len(make.kept(run)[to]["rows"]) == made.parity.n == 8
         told = made.as_dict()
-        assert set(told) == {"path", "bytes", "sha256", "parity"}
+        assert set(told) == {"path", "bytes", "sha256", "strength", "parity"}
         assert "rows" not in json.dumps(told)
     again = make.export(store, run, "adapter", tmp_path, make.Choices(check=False), engine)
     assert again.parity is None

@@ -34,8 +34,8 @@ from tests.zygote import python
 NEAR = 1e-4
 """Between a loss of the run and the script's; measured were differences of 1e-6 and less."""
 
-EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "upper", "continues"})
-SET = {"early_stopping": 1, "top_layers": 0.5}
+EVERY = frozenset({"packing", "4bit", "best", "early_stopping", "upper", "continues", "base_kl"})
+SET = {"early_stopping": 1, "top_layers": 0.5, "base_kl": 0.5}
 """Settings of which the script speaks only if they are set."""
 
 HOSTILE = (
@@ -171,6 +171,7 @@ def test_the_notebook_repeats_the_run(
         },
         {"gradient_checkpointing": True, "max_length": 130, "schedule": "constant", "held_out": 0.4, "eval_rows": 3},
         {"top_layers": 0.5, "epochs": 3, "max_steps": "", "learning_rate": 0.01},
+        {"base_kl": 1, "max_steps": 6, "learning_rate": 0.01, "batch_size": 4, "micro_batch": 2, "dropout": 0.1},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -229,7 +230,9 @@ def test_other_kinds_of_data_are_repeated(store: Store, tiny: Path, tmp_path: Pa
 
 @pytest.mark.model
 def test_a_run_of_the_default_model_is_repeated(store: Store, default_model: str, home: Path, tmp_path: Path) -> None:
-    config = train.TrainConfig(model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4)
+    config = train.TrainConfig(
+        model=default_model, max_steps=1, batch_size=4, warmup=0, samples=0, r=4, learning_rate=2e-4
+    )
     record = data.save_dataset(store, varied(tmp_path, questions(10)))
     run = run_to_end(store, train.start(store, config, record), seconds=300)
     assert run.state == "succeeded", run.reason
@@ -256,6 +259,7 @@ def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dat
     folder = exported(store, run, tmp_path / "out")
     names = {"requirements.txt", "settings.yaml", "train.ipynb", "train.py"}
     names |= {"train.jsonl", "validation.jsonl", "train.tokens.jsonl", "validation.tokens.jsonl", "order.json"}
+    names |= {"known.tokens.jsonl"}
     assert {file.name for file in folder.iterdir()} == names
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     assert settings == {"data": "train.jsonl", "model": tiny.name, "validation": "validation.jsonl"}
@@ -340,9 +344,9 @@ def test_the_script_is_clean(true: frozenset[str], tmp_path: Path) -> None:
 def test_what_the_settings_need(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     record = data.save_dataset(store, small_dataset)
     for settings, true in (
-        ({}, set()),
-        ({"packing": True, "early_stopping": 2}, {"packing", "early_stopping", "best"}),
-        ({"top_layers": 0.5}, {"upper"}),
+        ({}, {"base_kl"}),
+        ({"packing": True, "early_stopping": 2}, {"packing", "early_stopping", "best", "base_kl"}),
+        ({"top_layers": 0.5, "base_kl": 0}, {"upper"}),
     ):
         run = train.start(store, train.TrainConfig(model=str(tiny), **settings), record)
         assert recipe(gather(store, run), 1, 1, 2).conditions == true

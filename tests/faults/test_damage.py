@@ -88,7 +88,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_that_step(trial: Trial, step: 
     assert not train.adapter_folder(run.id).exists()
     assert all(loss == loss for _, loss in train.progress(run, trial.store.events(run.id)).train)
     assert all(checkpoint.step < step for checkpoint in Checkpoints(train.run_folder(run.id)).whole())
-    assert train.remedy(run) == {"learning_rate": 4e-5}
+    assert train.remedy(run) == {"learning_rate": 0.001}
     trial.whole(run)
 
 

@@ -220,13 +220,13 @@ def test_a_lost_record_takes_no_data_along(home: Path, record: DatasetRecord) ->
 
 def test_an_evaluation_under_way_brings_nothing_back(store: Store, record: DatasetRecord) -> None:
     """Its report quotes the rows: they would stay for ever, in a folder that no record knows."""
-    from finetune.evaluate.measure import _answers
+    from finetune.evaluate.measure import answers_of
 
     task = evaluate.of_dataset("m/m", record)
-    with _answers(task) as file:
+    with answers_of(task) as file:
         train.delete_dataset(store, record.id)
         file.write("{}\n")
-    with pytest.raises(DataError, match="was deleted"), _answers(task):
+    with pytest.raises(DataError, match="was deleted"), answers_of(task):
         pass
     with pytest.raises(DataError, match="was deleted"):
         task.make_folder()  # as for the report
@@ -234,7 +234,7 @@ def test_an_evaluation_under_way_brings_nothing_back(store: Store, record: Datas
 
 
 def test_nor_does_one_of_a_run_that_is_deleted(store: Store, record: DatasetRecord, tmp_path: Path) -> None:
-    from finetune.evaluate.measure import _answers
+    from finetune.evaluate.measure import answers_of
 
     run = used(store, record)
     store.update(run.id, config=train.TrainConfig().model_dump())
@@ -242,10 +242,10 @@ def test_nor_does_one_of_a_run_that_is_deleted(store: Store, record: DatasetReco
     other.write_text(json.dumps({"prompt": "Why?", "completion": "So."}))
     tasks = [evaluate.of_run(run, store), evaluate.of_run(run, store, held_out=other)]
     for task in tasks:
-        with _answers(task):
+        with answers_of(task):
             assert task.folder.is_dir()
     train.delete(store, run.id)
     for task in tasks:
-        with pytest.raises(DataError, match="was deleted"), _answers(task):
+        with pytest.raises(DataError, match="was deleted"), answers_of(task):
             pass
     assert list(settings.read().runs.iterdir()) == []

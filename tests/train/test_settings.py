@@ -32,9 +32,12 @@ def test_rslora_divides_by_the_root_of_the_rank(tiny: Path) -> None:
 
 
 def test_settings_reach_trl(tmp_path: Path) -> None:
-    config = train.TrainConfig(neftune_alpha=5, gradient_checkpointing=True, schedule="linear", weight_decay=0.1)
+    config = train.TrainConfig(
+        learning_rate=1e-3, neftune_alpha=5, gradient_checkpointing=True, schedule="linear", weight_decay=0.1
+    )
     args = arguments(config, 10, tmp_path)
     assert (args.neftune_noise_alpha, args.gradient_checkpointing, args.weight_decay) == (5, True, 0.1)
+    assert args.learning_rate == 1e-3
     assert args.lr_scheduler_type == "linear"
     assert args.trackio_space_id is None  # nothing is published by itself
 

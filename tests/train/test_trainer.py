@@ -197,7 +197,7 @@ def test_no_step_of_a_warm_up_has_the_rate_0(tiny: Path, tmp_path: Path, schedul
 
 def test_a_schedule_goes_on_from_a_checkpoint(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
     """A run that is stopped in its warm-up and resumed has the rates of one that was not."""
-    settings = {"max_steps": 6, "warmup": 0.6, "save_every": 1, "eval_every": 6, "samples": 0}
+    settings = {"max_steps": 6, "warmup": 0.6, "save_every": 1, "eval_every": 6, "samples": 0, "learning_rate": 2e-4}
     run = train_tiny(store, tiny, small_dataset, **settings)
     expected = [event.data["learning_rate"] for event in store.events_of(run.id, "step")]
     assert expected[:4] == pytest.approx([2e-4 * n / 5 for n in range(1, 5)])

@@ -1,6 +1,7 @@
 """The blind test's rules: one vote a ballot, nothing told before the end, and no prompt stops it."""
 
 import json
+import shutil
 import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from finetune import data
+from finetune import data, train
 from finetune.chat import Ask, Engine, Reply, Sampling
 from finetune.errors import ModelError
 from finetune.services import Services
@@ -62,8 +63,6 @@ def page(store: Store) -> Page:
 def run(store: Store, tiny: Path, tmp_path: Path) -> Run:
     rows = [{"messages": conversation(f"What is {i}?", f"{i}")} for i in range(30)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    from finetune import train
-
     record = data.save_dataset(store, data.load(tmp_path / "train.jsonl"))
     made = drawn(store, tiny)
     config = train.TrainConfig(model=str(tiny)).model_dump()
@@ -74,7 +73,7 @@ def run(store: Store, tiny: Path, tmp_path: Path) -> Run:
 
 
 def begin(page: Page, run: Run, own: str) -> blind.Blind:
-    return list(said(page.blind._begin(run.id, "", 10, own, STATE, page.request)))[-1][page.blind.blind]
+    return list(said(page.blind._begin(run.id, "", 10, "", own, STATE, page.request)))[-1][page.blind.blind]
 
 
 def vote(page: Page, held: blind.Blind | None, side: str) -> list[dict]:
@@ -120,7 +119,7 @@ def test_what_is_revealed_while_a_vote_is_kept_stays_revealed(
 
 
 def test_the_ballot_opens_only_when_both_answers_are_there(page: Page, run: Run) -> None:
-    drawing, *steps = said(page.blind._begin(run.id, "", 10, "one", STATE, page.request))
+    drawing, *steps = said(page.blind._begin(run.id, "", 10, "", "one", STATE, page.request))
     assert "Picking held-out prompts" in drawing[page.blind.view]
     assert steps[0][page.blind.view].count("Thinking …") == 2, "before the model is loaded"
     ready = [step[page.blind.end]["interactive"] for step in steps]
@@ -171,3 +170,44 @@ def test_places_are_ended_apart_and_a_closed_page_ends_all(page: Page) -> None:
     answers.forget(page.request)
     assert second.is_set()
     assert not answers.counts(page.request, "blind", second)
+
+
+def test_another_run_can_stand_in_the_place_of_the_base(page: Page, run: Run, store: Store) -> None:
+    other = store.add_run(owner="local", name="the one before", dataset=run.dataset, config=run.config)
+    shutil.copytree(train.adapter_folder(run.id), train.adapter_folder(other.id))
+    offered = page.blind._leave(run.id, STATE, page.request)[page.blind.against]["choices"]
+    assert offered == [("The base model", ""), (f"the one before · {other.id}", f"run:{other.id}")]
+    against = f"run:{other.id}"
+    held = list(said(page.blind._begin(run.id, "", 10, against, "one", STATE, page.request)))[-1][page.blind.blind]
+    assert held.against == other.id
+    side = "left" if held.left == "base" else "right"
+    shown = vote(page, held, side)[-1][page.blind.view]
+    [kept] = store.votes(run.id, "local")
+    assert (kept["choice"], kept["against"]) == ("base", other.id)
+    assert "other run better" in shown
+    vote(page, begin(page, run, "two"), "tie")
+    assert len(store.votes(run.id, "local")) == 2
+    again = list(said(page.blind._begin(run.id, "", 10, against, "three", STATE, page.request)))[-1]
+    told = page.blind._reveal(again[page.blind.blind])[page.blind.view]
+    assert "All your votes on this run" in told
+    assert told.count("two") == 0, "votes against the base are counted apart"
+
+
+def test_another_visitors_run_cannot_stand_there(page: Page, run: Run, store: Store) -> None:
+    other = store.add_run(owner="b" * 32, name="theirs", dataset=run.dataset, config=run.config)
+    with pytest.raises(gr.Error, match="no such run"):
+        list(said(page.blind._begin(run.id, "", 10, f"run:{other.id}", "one", STATE, page.request)))
+
+
+def test_a_button_trains_on_the_votes(page: Page, run: Run, store: Store) -> None:
+    with pytest.raises(gr.Error, match="There are 0 decided votes"):
+        page.blind.train(run.id, STATE)
+    store.update(run.id, state="succeeded")
+    for i in range(10):
+        asked = [{"role": "user", "content": f"What is {100 + i}?"}]
+        told = {"choice": "tuned", "left": "base", "messages": asked, "base": f"Not {i}.", "tuned": f"{i}", "at": 1.0}
+        store.add_vote(run.id, "local", str(i), told)
+    shown, state = page.blind.train(run.id, STATE)
+    new = store.run(shown["value"])
+    assert (new.parent, new.state, state["run"]) == (run.id, "queued", new.id)
+    assert store.dataset(new.dataset).facts.kind == "pairs"

@@ -15,14 +15,18 @@ import pytest
 
 from finetune import data, models
 from finetune.data.samples import FOLDER, samples
+from finetune.errors import ConfigError
 from finetune.evaluate.findings import Forgetting, Report
 from finetune.evaluate.power import Foreseen
 from finetune.evaluate.report import _more
 from finetune.evaluate.verdict import verdict
 from finetune.evaluate.worksheet import Facts, sheet
+from finetune.export import strength
 from finetune.ui.data import report
 from finetune.ui.languages import catalogue
 from tests.conftest import conversation
+from tests.evaluate.test_tradeoff import row as answers
+from tests.evaluate.test_tradeoff import table
 from tests.evaluate.test_worksheet import BEFORE, ROWS, gap
 from tests.evaluate.test_worksheet import report as evaluated
 from tests.models.families import FAMILIES, ODD_FAMILIES, tokenizer_of
@@ -147,11 +151,24 @@ def of_worksheets() -> Iterator[str]:
             yield item.said or item.todo
 
 
+def of_strengths() -> Iterator[str]:
+    for by, unseen, count, came in product(("score", "loss"), (True, False), (9, 60), ({}, {"from": "bundle"})):
+        for best in (0, 30):
+            values = {at: answers(min(best, count) if at == 0.75 else 1, count) for at in (0.0, 0.75, 1.0)}
+            general = {0.0: 1.0, 0.75: 1.5, 1.0: 2.0}
+            yield " ".join(table(values, general, by, unseen=unseen, **came).sentences)
+    yield strength.word(0.75)
+    for wrong in (0, 3, 0.333, None):
+        with pytest.raises(ConfigError) as told:
+            strength.valid(wrong)
+        yield f"{told.value.what} {told.value.fix}"
+
+
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Every sentence, and the words that are not ours in it."""
     folder = tmp_path_factory.mktemp("composed")
-    ours = [*of_splits(folder), *of_verdicts(), *of_worksheets()]
+    ours = [*of_splits(folder), *of_verdicts(), *of_worksheets(), *of_strengths()]
     names = " ".join(sample.name for sample in samples()) + str(FOLDER)
     found = [*of_files(), *of_templates(folder), *((text, names) for text in ours)]
     return list(dict.fromkeys((text, own) for text, own in found if text))

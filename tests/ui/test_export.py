@@ -42,7 +42,7 @@ def tab(store: Store) -> export.ExportTab:
 
 def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]:
     """What Gradio hands over: each input's value."""
-    given = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE}
+    given = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE, "strength": 1.0}
     given |= {"repo": "", "what": "adapter", "public": False, "replace": False, **changed}
     return {tab.options.get(name) or getattr(tab, name): value for name, value in given.items()}
 

@@ -35,7 +35,8 @@ UNSHOWN = {
     "ui/events.py": "JavaScript",
     "data/guess.py": "names of columns in other languages",
     "server.py": "printed by whoever starts the server",
-    "export/script": "written into files, which are in English",
+    "export/script/template.py": "written into files, which are in English",
+    "export/script/recipe.py": "written into files",
     "export/card.py": "written into files",
     "export/usage.py": "written into files",
     "export/gguf/howto.py": "written into files",
@@ -58,7 +59,7 @@ UNSHOWN = {
 NAMES = re.compile(
     r"(SELECT|INSERT|UPDATE|CREATE|ALTER|WHERE|AND) .*|[a-z]+(-[a-z]+)+|### \w+|%\(asctime\)s.*|.*\"rows\": .*|.*%s: %s"
     r"|.*'self'.*|\?i:.*|\{\"type\".*|dtype|quant|Bearer \{0\}|rsLoRA|YAML|JSON Schema|GGUF"
-    r"|Llama 3\.2 Community|LFM Open License 1\.0"
+    r"|# %% .*|Python 3|validation: validation\.jsonl|Llama 3\.2 Community|LFM Open License 1\.0"
 )
 """Names, code and messages of other programs."""
 

@@ -156,7 +156,7 @@ def test_continuing_a_run_fills_the_form_and_starts_from_its_adapter(
     assert f"--from {parent.id}" in form.elsewhere._write(filled)[0]
     other = form._start_from("thorough", "ignored", parent.id, None)
     config = train.TrainConfig.parse({name: other[component] for name, component in form.inputs.items()})
-    assert (config.r, config.alpha, config.epochs, config.model) == (4, 8, 8, str(tiny)), "the adapter keeps its shape"
+    assert (config.r, config.alpha, config.epochs, config.model) == (4, 8, 5, str(tiny)), "the adapter keeps its shape"
     begun = form._begin(filled)
     run = store.run(begun[form.run]["value"])
     assert (run.parent, run.state) == (parent.id, "queued")

@@ -33,9 +33,9 @@ def test_a_preset_fills_the_form_and_leaves_the_model(page: tab.TrainTab) -> Non
 
 
 def test_the_command_and_the_yaml_follow_the_form(page: tab.TrainTab, tmp_path: Path) -> None:
-    config = train.TrainConfig(epochs=2, model="owner/my model", max_steps=7)
+    config = train.TrainConfig(epochs=4, model="owner/my model", max_steps=7)
     command, yaml = page.elsewhere._write(page.fill(config) | {page.parent: None})
-    assert command == "python -m finetune train DATA --set 'model=owner/my model' epochs=2 max_steps=7"
+    assert command == "python -m finetune train DATA --set 'model=owner/my model' epochs=4 max_steps=7"
     path = tmp_path / "mine.yaml"
     path.write_text(yaml)
     filled = page.elsewhere._load(str(path))

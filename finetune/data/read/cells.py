@@ -23,8 +23,6 @@ STRUCTURED = frozenset(
         "function_call",
         "tool_calls",
         "instances",
-        "chosen",
-        "rejected",
     )
 )
 """Columns whose cells are parsed if they contain a JSON list or object. In other columns only a list of turns is

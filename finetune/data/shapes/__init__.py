@@ -15,10 +15,11 @@ from functools import lru_cache
 from typing import Any
 
 from finetune.data.example import Example
+from finetune.data.shapes import preference
 from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
-from finetune.data.shapes.columns import METADATA, SYSTEMS, columns_of, filled, first_of, names_used, shape_of
+from finetune.data.shapes.columns import METADATA, SYSTEMS, filled, first_of, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
-from finetune.data.shapes.not_sft import PLACEHOLDER, RATINGS, is_graded, not_sft, rating_of, unfilled
+from finetune.data.shapes.not_sft import PLACEHOLDER, RATINGS, not_sft, rating_of, unfilled
 from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
 from finetune.data.shapes.speakers import names_of, unknown_speakers
 from finetune.data.shapes.tools import tools_of, without_padding
@@ -40,14 +41,25 @@ __all__ = [
 TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents")
 """Columns that may hold a list of turns."""
 
-FEWEST_MARKS = 4
-"""Rows from which marks can be told from answers."""
-
 WRAPPERS = ("body", "request", "data", "conversation", "dialogue", "chat")
 """Columns that may hold an object with a list of turns, as a request to OpenAI's batch API does."""
 
 OF_EVALS = {"item", "sample", "id", "metadata"}
 """Columns of a row of OpenAI's Evals: what is asked and what is expected are in the first."""
+
+UNRATED = (None, "text", "classification")
+"""Formats of rows without an answer that could be a good or a bad one."""
+
+PAIRED = Remark(
+    "preference_pairs",
+    "The rows are pairs of a better and a worse answer: a run on them learns to prefer the better ones (DPO).",
+    "To learn the better answers as they are, leave out the worse ones with one click.",
+)
+RATED = Remark(
+    "kto_labels",
+    "The answers are marked as good or bad: a run on them learns to answer like the good ones (KTO).",
+    "To learn the good answers as they are, leave out the bad ones with one click.",
+)
 
 PAIRS = (
     *(("human", "assistant"), ("human", "bot"), ("user", "assistant"), ("user", "bot"), ("input", "output")),
@@ -91,10 +103,12 @@ def _normal(name: str) -> str:
 
 
 def recognise(value: Any) -> str | None:
-    """The format of a row: chat, sharegpt, or one of `finetune.data.shapes.pairs`; None if it is unknown."""
+    """The format of a row: chat, sharegpt, preference, one of `finetune.data.shapes.pairs`; None if it is unknown."""
     fields = fields_of(value)
     if fields is None:
         return None
+    if preference.columns_of_pair(fields):
+        return preference.SHAPE
     if found := turns_of(fields):
         return "chat" if "role" in found[1][0] else "sharegpt"
     shape = shape_of(fields)
@@ -141,8 +155,31 @@ def to_example(value: Any, shape: str, line: int, rated: bool = True) -> tuple[E
     fields = fields_of(value)
     if fields is None:
         raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
-    if error := not_sft(fields, rated=rated and shape not in ("classification", "text")):
+    if shape == preference.SHAPE:
+        return _pair(fields, line)
+    error = not_sft(fields, rated=rated and shape not in UNRATED)
+    if error is None:
+        return _answer(fields, shape, line)
+    if error.code != RATED.code:
         raise error
+    answered = {name: item for name, item in fields.items() if name not in RATINGS}
+    example, remarks = _answer(answered, shape, line)
+    return preference.rated(example, bool(rating_of(fields))), [*remarks, RATED]
+
+
+def _pair(fields: Json, line: int) -> tuple[Example, list[Remark]]:
+    """A better and a worse answer to the same prompt."""
+    remarks = Remarks()
+    messages, worse = preference.pair_of(fields, turns_of(fields), remarks)
+    asked = parsed(fields.get("input"))
+    tools = tools_of(asked if isinstance(asked, dict) else fields, remarks)
+    *turns, worse = without_padding((*messages, worse), tools, remarks)
+    finished((*turns, worse), line, remarks, tools)
+    remarks.items.append(PAIRED)
+    return Example(tuple(turns), line, tools, worse=worse), remarks.items
+
+
+def _answer(fields: Json, shape: str, line: int) -> tuple[Example, list[Remark]]:
     remarks = Remarks()
     if shape in ("chat", "sharegpt"):
         return _conversation(fields, shape, line, remarks)
@@ -279,28 +316,6 @@ def _is_turns(value: Any) -> bool:
 def _is_spoken(turn: Json) -> bool:
     """Whether an object is a turn by another name of its role."""
     return bool({"author", "speaker", "name"} & turn.keys()) and bool({"content", "text", "value"} & turn.keys())
-
-
-def judges(values: Iterable[Any]) -> bool:
-    """Whether a yes or no beside the answers of some rows judges them. It does not if each of two answers always has
-    the same: then it is the answer once more, as a number. Nor does it among other values: then it is one of several
-    classes.
-
-    Example:
-        >>> judges([{"prompt": str(i), "completion": ["no", "yes"][i % 2], "label": i % 2} for i in range(6)])
-        False
-    """
-    both = []
-    found = [fields for value in values if (fields := fields_of(value))]
-    if any(is_graded(fields.get(name)) for fields in found for name in RATINGS):
-        return False
-    for fields in found:
-        mark = rating_of(fields)
-        shape = recognise(fields) if mark is not None else None
-        if shape not in (None, "chat", "sharegpt", "text", "self_instruct"):
-            both.append((mark, str(fields.get(columns_of(fields, shape)[1]))))
-    kinds = set(both)
-    return not (len(both) >= FEWEST_MARKS and len(kinds) == 2 and len({mark for mark, _ in kinds}) == 2)
 
 
 def error_of(value: Any) -> DataError | None:

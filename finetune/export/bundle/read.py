@@ -24,10 +24,12 @@ from typing import Any
 from finetune import data, evaluate, models, quota, settings, train
 from finetune.chat.votes import Vote
 from finetune.errors import ConfigError, DataError, FinetuneError
+from finetune.evaluate import strengths
 from finetune.evaluate.findings import Answered, Report
 from finetune.evaluate.measure import general
 from finetune.evaluate.task import BROUGHT, adapter_hash
-from finetune.export import facts
+from finetune.evaluate.tradeoff import Strengths
+from finetune.export import facts, strength
 from finetune.export.bundle import schema
 from finetune.export.bundle.adapter_check import check_adapter
 from finetune.export.bundle.archive import unpack
@@ -53,6 +55,7 @@ class Incoming:
     config: train.TrainConfig
     environment: Json
     report: Report | None
+    strengths: Strengths | None
 
 
 def read_bundle(store: Store, path: Path, owner: str = "local", *, model: str | None = None) -> Run:
@@ -96,8 +99,9 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
     counted = read_json(files["data.json"], schema.DataRecord)
     environment = read_json(files["environment.json"], schema.EnvironmentRecord)
     report = read_json(files["report.json"], schema.ReportRecord) if "report.json" in files else None
+    measured = read_json(files["strengths.json"], schema.StrengthsRecord) if "strengths.json" in files else None
     try:
-        config = train.TrainConfig.parse(run.config)
+        config = train.TrainConfig.parse({"base_kl": 0.0, **run.config})  # a bundle that is older than the setting
     except ConfigError as error:
         raise refused(f"Its settings are not valid: {error}", "run.json") from error
     _check_base(run, config)
@@ -111,6 +115,7 @@ def _opened(place: Path, files: dict[str, Path]) -> Incoming:
         config,
         environment.model_dump(),
         report,
+        measured,
     )
 
 
@@ -198,6 +203,7 @@ def _dataset(incoming: Incoming, owner: str) -> tuple[DatasetRecord, Path | None
     beside = {"rejected", "applied", "train", "held_out", "sha256", "held_out_sha256", "files"}
     found = Facts(
         format=there.format,
+        kind=there.kind,
         rows=there.rows or 0,
         accepted=there.accepted or 0,
         system=there.system,
@@ -234,9 +240,9 @@ def _check_rows(incoming: Incoming) -> Json:
     for part in parts:
         shutil.copyfile(folder / part, folder / "original" / part)
     json_file(folder / "report.json", data.report(dataset))
-    thinks = any(models.thinks(example.messages) for example in dataset.examples)
+    thinks = any(models.thinks(one.messages) for row in dataset.examples for one in row.sides)
     files = {f"{Path(part).stem}_file": part for part in parts}
-    return {"format": dataset.format, "system": dataset.system, "thinks": thinks, **files}
+    return {"format": dataset.format, "kind": dataset.kind, "system": dataset.system, "thinks": thinks, **files}
 
 
 def _check_learned(incoming: Incoming) -> None:
@@ -249,10 +255,10 @@ def _check_learned(incoming: Incoming) -> None:
     if not file.stat().st_size:
         return
     try:
-        learned, read = train.learned_before(incoming.folder), data.load(file)
+        same = all(data.reads_back(row) for row in train.learned_before(incoming.folder))
     except FinetuneError as error:
         raise refused(f"Its rows cannot be read: {error.what}", BEFORE.as_posix()) from error
-    if read.rejected or data.rows_hash(read.examples) != data.rows_hash(learned):
+    if not same:
         raise refused("Its rows are not those that a run is trained on.", BEFORE.as_posix())
 
 
@@ -282,6 +288,9 @@ def _publish(
         _evaluations(incoming, run, record)
         if incoming.report and not rows:
             _keep_report(incoming.report, record.name, adapter_hash(run), place / "evaluations" / "bundle")
+        if incoming.strengths:
+            strengths.bring(incoming.strengths, run)
+        strength.choose(run, incoming.run.strength)
         store.import_run(record, run, _events(incoming, run.id), votes)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)

@@ -3,7 +3,7 @@
 manifest.json                       format, version, {file: bytes, sha256} of every other file
 run.json environment.json data.json the run, where it was trained, what its data was (no row)
 events.jsonl votes.jsonl            what happened, and the votes of the run's owner
-report.json                         what its evaluation found, if one was finished
+report.json strengths.json          what its evaluation found, and what its strengths do, if that was measured
 evaluations/KEY/task.json answers.jsonl
 adapter/…                           what PEFT and a tokenizer save: safetensors, JSON, jinja, txt
 data/train.jsonl validation.jsonl   the examples, only if they were asked for
@@ -18,6 +18,8 @@ from pydantic import Field
 from finetune.data import RowSplit
 from finetune.evaluate.arms import MODELS
 from finetune.evaluate.findings import Conclusion, Gap, Report
+from finetune.evaluate.tradeoff import Strengths
+from finetune.export.strength import AS_TRAINED, Strength
 from finetune.records import Count, Json, Moment, Name, Number, Record, Seconds, Sha
 from finetune.schema import Ancestor
 from finetune.store import ENDED, Result
@@ -32,7 +34,7 @@ MOST_MEMBERS = 500
 MB = 2**20
 SIZES: dict[str, int] = {
     r"(?:manifest|run|environment|evaluations/[0-9a-f]{16}/task)\.json": 1 * MB,
-    r"(?:data|report)\.json": 4 * MB,
+    r"(?:data|report|strengths)\.json": 4 * MB,
     r"(?:events|votes|evaluations/[0-9a-f]{16}/answers)\.jsonl": 256 * MB,
     r"adapter/adapter_model\.safetensors": 16 * 1024 * MB,
     r"adapter/adapter_config\.json": MB // 16,
@@ -93,6 +95,7 @@ class RunRecord(Record):
     seconds: Seconds
     memory: Count
     lineage: list[Ancestor] = []
+    strength: Strength = AS_TRAINED
 
 
 class EnvironmentRecord(Record):
@@ -110,6 +113,7 @@ class DataRecord(Record):
 
     name: Name
     format: Name | None
+    kind: Literal["answers", "pairs", "ratings"] = "answers"
     rows: Count | None
     accepted: Count | None
     rejected: Count | None
@@ -152,6 +156,14 @@ class ReportRecord(Report):
             raise ValueError("a model's arm needs answer_tokens")
         if self.model_fields_set & KEPT_HERE:
             raise ValueError("data, origin, adapter and at do not belong in a bundle's report")
+
+
+class StrengthsRecord(Strengths):
+    """What was measured at several strengths of the adapter; which of them was chosen stands in `RunRecord`."""
+
+    def model_post_init(self, _: Any) -> None:
+        if self.model_fields_set & KEPT_HERE:
+            raise ValueError("origin, adapter and at do not belong in a bundle")
 
 
 KEPT_HERE = {"data", "origin", "adapter", "at"}

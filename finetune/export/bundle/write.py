@@ -20,8 +20,9 @@ from typing import Any
 
 from finetune import evaluate, train
 from finetune.errors import DataError, FinetuneError, RunError
+from finetune.evaluate import strengths
 from finetune.evaluate.findings import Answered
-from finetune.export import facts
+from finetune.export import facts, strength
 from finetune.export.bundle import schema
 from finetune.export.privacy import refuse_private
 from finetune.export.subject import Choices, Say, Subject
@@ -94,7 +95,11 @@ def _write_records(subject: Subject, folder: Path, with_data: bool) -> None:
     }
     if run.lineage:  # else earlier versions, which know no such thing, can read it too
         record["lineage"] = [masks.deep(one.model_dump()) for one in run.lineage]
+    if (at := strength.chosen(run)) != strength.AS_TRAINED:
+        record["strength"] = at
     about = asdict(facts.data_facts(subject)) | {"included": with_data, "files": _kept_files(subject)}
+    if about["kind"] == "answers":  # the same
+        del about["kind"]
     about |= {"split": run.split, "name": about["name"][:LONGEST_NAME] or "data"}
     json_file(folder / "run.json", record)
     json_file(folder / "data.json", masks.deep(about))
@@ -107,6 +112,8 @@ def _write_history(subject: Subject, folder: Path) -> None:
     if known := evaluate.known(run):
         found = known.model_dump(exclude_unset=True, exclude=schema.KEPT_HERE)
         json_file(folder / "report.json", masks.deep(found | {"run": None, "model": subject.base.name}))
+    if measured := strengths.known(run):
+        json_file(folder / "strengths.json", measured.model_dump(exclude=schema.KEPT_HERE))
     events = (vars(event) | {"data": masks.deep(event.data, event.kind in LINES)} for event in store.events(run.id))
     _jsonl(folder / "events.jsonl", ({name: one[name] for name in one if name != "run"} for one in events))
     _jsonl(folder / "votes.jsonl", (masks.deep(vote) for vote in store.votes(run.id, run.owner)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from finetune.chat.adapters import Adapter
 from finetune.errors import RunError
 from finetune.export.gguf.tensors import Family, family_of
+from finetune.export.strength import scaled
 from finetune.export.subject import Subject
 from finetune.files import aside
 from finetune.records import Json
@@ -40,7 +41,7 @@ def write_gguf_lora(subject: Subject, out: Path) -> Path:
 
     run, folder = subject.run, Adapter(subject.run).folder()
     family = family_of(AutoConfig.from_pretrained(subject.model.folder, trust_remote_code=False))
-    config = _config(folder, run)
+    config = scaled(_config(folder, run), subject.strength)
     with aside(out) as place:
         writer = gguf.GGUFWriter(place, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH(family.arch)])
         try:

@@ -10,6 +10,8 @@ Example:
 import json
 from dataclasses import dataclass, field
 
+from finetune.export import facts
+from finetune.export.strength import AS_TRAINED
 from finetune.export.subject import Subject
 from finetune.models.packaged import MEMBER, WHEEL
 from finetune.store import Run
@@ -21,8 +23,8 @@ WIDTH = 120
 CELLS = ("packing", "load_in_4bit", "best")
 """Settings that decide which cells there are, not the value of a name in them."""
 
-ONLY_IF_SET = ("early_stopping", "top_layers")
-"""Settings whose cells are not there by default."""
+ONLY_IF_SET = {"early_stopping": None, "top_layers": 1.0, "base_kl": 0.0}
+"""Settings whose cells are not there with this value."""
 
 APPLIED = {
     "held_out": "the two files are the split",
@@ -34,6 +36,7 @@ APPLIED = {
     "save_every": "no checkpoints are kept on the way",
     "samples": "one prompt is answered at the end",
     "report_to": "the curves are written to losses.json only",
+    "beta": "only runs on preferences use it",
 }
 """Settings that are applied already or do not change the result, and what replaces them."""
 
@@ -43,7 +46,7 @@ class Recipe:
     """Everything a script says about its run. `conditions` are the words after ``when`` in the template that hold.
 
     `steps`, `length` (tokens) and `end_of_turn` (a token id) are those of the run. `measured` are its held-out losses
-    by step; `stop_after` is the step at which it was stopped.
+    by step; `stop_after` is the step at which it was stopped, `strength` the one at which its adapter is exported.
     """
 
     config: TrainConfig
@@ -58,18 +61,21 @@ class Recipe:
     measured: dict[int, float] = field(default_factory=dict)
     stop_after: int | None = None
     conditions: frozenset[str] = frozenset()
+    strength: float = AS_TRAINED
 
 
-def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recipe:
-    """What the script of a run says.
+def recipe(subject: Subject, steps: int, length: int, end_of_turn: int, held: bool = True) -> Recipe:
+    """What the script of a run says; `held` is false where the chat template refused the general questions.
 
     Example:
         >>> recipe(subject, steps=87, length=412, end_of_turn=2).model
         'HuggingFaceTB/SmolLM2-135M-Instruct'
     """
-    run, config = subject.run, subject.config
+    run = subject.run
+    config = subject.config.model_copy(update={"learning_rate": facts.resolved(subject).learning_rate})
+    config = config if held else config.model_copy(update={"base_kl": 0.0})
     conditions = {"packing": config.packing, "early_stopping": config.early_stopping is not None}
-    conditions |= {"upper": config.top_layers < 1, "continues": bool(run.lineage)}
+    conditions |= {"base_kl": config.base_kl > 0, "upper": config.top_layers < 1, "continues": bool(run.lineage)}
     conditions |= {"4bit": config.load_in_4bit, "best": config.keeps_best}
     stopped = run.state == "cancelled" and 0 < run.step < run.steps
     return Recipe(
@@ -85,6 +91,7 @@ def recipe(subject: Subject, steps: int, length: int, end_of_turn: int) -> Recip
         measured=dict(held_out(subject.store, run.id)[0]),
         stop_after=_last_step(run, config) if stopped else None,
         conditions=frozenset(word for word, holds in conditions.items() if holds),
+        strength=subject.strength,
     )
 
 
@@ -118,10 +125,11 @@ def settings(recipe: Recipe) -> list[str]:
     lines += [f"THINKS = {recipe.thinks}  # whether answers open with a thought"]
     lines += ["# Held-out losses of the run by step, to compare with.", f"MEASURED = {recipe.measured!r}"]
     lines += [f"STOP_AFTER = {recipe.stop_after!r}  # the step at which the run was stopped, if it was"]
+    lines += _about_the_strength(recipe)
     for name, about in TrainConfig.model_fields.items():
         if name == "model" or name in CELLS or name in APPLIED:
             continue
-        if name in ONLY_IF_SET and getattr(recipe.config, name) == about.default:
+        if name in ONLY_IF_SET and getattr(recipe.config, name) == ONLY_IF_SET[name]:
             continue
         line = f"{name.upper()} = {_value(recipe.config, name)}"
         comment = f"# {about.description}"
@@ -141,6 +149,15 @@ def _about_the_model(recipe: Recipe) -> list[str]:
     if recipe.source == "local":
         return ["# The run used a local folder of this name: --model gives its path, or in a notebook MODEL."]
     return ["# A Hub id or a folder: --model, or in a notebook MODEL, names another copy."]
+
+
+def _about_the_strength(recipe: Recipe) -> list[str]:
+    if recipe.strength == AS_TRAINED:
+        return []
+    return [
+        f"# The run is exported at strength {recipe.strength:g}, chosen after training. This repeats the training",
+        f"# and makes the adapter as trained: multiply lora_alpha in its adapter_config.json by {recipe.strength:g}.",
+    ]
 
 
 def _model(recipe: Recipe) -> list[str]:

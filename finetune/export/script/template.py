@@ -40,7 +40,8 @@ MODEL, DATASET, SYSTEM = arguments.parse_args().model, "name", None
 STEPS, LENGTH, END_OF_TURN, THINKS, MEASURED, STOP_AFTER = 87, 412, 2, False, {0: 1.0}, None
 EVAL_EVERY, EARLY_STOPPING, BATCH_SIZE, MICRO_BATCH, SEED = None, None, 8, 8, 0
 R, ALPHA, DROPOUT, RSLORA, TARGET_MODULES, GRADIENT_CHECKPOINTING = 16, 32, 0.0, False, "all-linear", False
-TOP_LAYERS, LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 0.33, 2e-4, "cosine", 0.05, 0.0, None
+TOP_LAYERS, LEARNING_RATE, SCHEDULE, WARMUP, WEIGHT_DECAY, NEFTUNE_ALPHA = 0.33, 1e-3, "cosine", 0.05, 0.0, None
+BASE_KL = 0.5
 
 # %% [markdown]
 # ## The model
@@ -160,6 +161,34 @@ unlearned_starts = [{**row, "labels": [-100, *row["labels"][1:]]} for row in tra
 train_rows = trl.pack_dataset(Dataset.from_list(unlearned_starts), LENGTH, "bfd").to_list()
 print(f"Packed into {len(train_rows)} rows.")
 
+# %% [markdown] when base_kl
+# ## What the base knows
+#
+# `known.tokens.jsonl` holds general questions in the order in which the run read them, one beside every 16 rows. They
+# are not learned: `BASE_KL` times the divergence from what the base says there, KL(base ‖ tuned), is lowered too.
+
+# %% when base_kl
+
+
+def answered(row: dict) -> torch.Tensor:
+    """Log probabilities (tokens of the answer, vocabulary) that the model gives."""
+    learned = torch.tensor(row["labels"][1:], device=model.device) != -100
+    logits = model(input_ids=torch.tensor([row["input_ids"]], device=model.device), use_cache=False).logits
+    return logits[0, :-1][learned].float().log_softmax(-1)
+
+
+def divergence(row: dict) -> torch.Tensor:
+    """KL(base ‖ tuned), a mean over the tokens of the answer."""
+    model.eval()
+    with torch.no_grad(), model.disable_adapter():
+        base = answered(row)
+    model.train()
+    return torch.nn.functional.kl_div(answered(row), base, reduction="batchmean", log_target=True)
+
+
+known = read("known.tokens.jsonl")
+print(f"Held to what the base says on {len(known)} general questions.")
+
 # %% [markdown]
 # ## Training
 #
@@ -190,6 +219,21 @@ class Trainer(trl.SFTTrainer):
     def _get_train_sampler(self, train_dataset=None) -> Order:
         return Order(self)
 
+    # %% + when base_kl
+    held = -1  # the step in which the divergence was last computed
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        step = self.state.global_step
+        numbers = range(step * BATCH_SIZE // 16, (step + 1) * BATCH_SIZE // 16)
+        if step != self.held and numbers:
+            self.held = step
+            rows = [known[number % len(known)] for number in numbers]
+            with self.compute_loss_context_manager():
+                weighed = BASE_KL * torch.stack([divergence(row) for row in rows]).mean()
+            weighed.backward()
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    # %% +
     def create_scheduler(self, num_training_steps, optimizer=None):
         schedule = super().create_scheduler(num_training_steps, optimizer)
         warm, after = self.args.get_warmup_steps(num_training_steps), schedule.lr_lambdas[0]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import models
 from finetune.data.prepare import cut_to, learnable, prepare, used_length
+from finetune.errors import ConfigError, ModelError
 from finetune.export.script.recipe import Recipe, recipe, settings
 from finetune.export.subject import Choices, Say, Subject
 from finetune.files import aside
@@ -105,6 +106,7 @@ def write_script(subject: Subject, out: Path) -> Path:
     """Write script, notebook, rows, requirements and settings to the zip `out`.
 
     Raises:
+        ConfigError: it was trained on preferences.
         DataError: the run's rows are gone, or none of them can be learned.
         RunError: it continues a run whose adapter stayed on the machine where it was trained.
         ModelError: the base is not here, so that its template cannot render the rows.
@@ -113,6 +115,13 @@ def write_script(subject: Subject, out: Path) -> Path:
         >>> zipfile.ZipFile(write_script(subject, Path("to-go.zip"))).namelist()[:3]
         ['train.py', 'train.ipynb', 'train.jsonl']
     """
+    if subject.record.facts.kind != "answers":
+        raise ConfigError(
+            "A notebook repeats runs on single answers only, not on preferences.",
+            where=subject.run.name,
+            fix="Take the bundle: another installation of this app can repeat it.",
+            code="format_unfit",
+        )
     start = start_of(subject.run) if subject.run.lineage else None
     files = _files(subject)
     with aside(out) as place, zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -167,7 +176,8 @@ def _files(subject: Subject) -> dict[str, str]:
     learned, held, length = rendered(*subject.rows, tokenizer, subject.config)
     evaluated = measured(held, subject.config)
     steps, order = _order(subject.config, learned, length)
-    about = recipe(subject, steps, length, models.end_of_turn(tokenizer))
+    known = _known(tokenizer, subject.config)
+    about = recipe(subject, steps, length, models.end_of_turn(tokenizer), held=bool(known))
     settings = subject.config.model_copy(update={"model": about.model}).to_yaml("train.jsonl")
     return {
         "train.py": script(about),
@@ -176,10 +186,21 @@ def _files(subject: Subject) -> dict[str, str]:
         "validation.jsonl": _lines(example.as_row() for example in _once(held)),
         "train.tokens.jsonl": _lines(tokens for _, tokens in learned),
         "validation.tokens.jsonl": _lines(tokens for _, tokens in evaluated),
+        **({"known.tokens.jsonl": _lines(known)} if known else {}),
         "order.json": json.dumps(order) + "\n",
         "requirements.txt": requirements(subject.config),
         "settings.yaml": settings + ("validation: validation.jsonl\n" if held else ""),
     }
+
+
+def _known(tokenizer: "PreTrainedTokenizerBase", config: TrainConfig) -> list[dict[str, list[int]]]:
+    """The general questions that the run read, none if it read none."""
+    from finetune.train.known import in_order
+
+    try:
+        return in_order(tokenizer, config.seed) if config.base_kl else []
+    except ModelError:  # the run did without them, too
+        return []
 
 
 def rendered(

@@ -1,5 +1,6 @@
 """The blind test: two answers to one held-out prompt, sides shuffled, unlabelled until the end."""
 
+import contextlib
 import json
 import random
 import secrets
@@ -15,10 +16,11 @@ from anyio.to_thread import run_sync
 from markupsafe import Markup
 
 from finetune.chat import Reply, Sampling
+from finetune.chat.learn import train_on_votes
 from finetune.chat.talk import Talk
 from finetune.chat.votes import Vote, preferences, score
 from finetune.errors import FinetuneError, RunError
-from finetune.services import Browser, Services, owner
+from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
 from finetune.ui import answers
 from finetune.ui.chat import columns
@@ -27,6 +29,7 @@ from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
 from finetune.ui.events import QUIET
 from finetune.ui.html import macros, text
+from finetune.ui.train.live import offered
 
 HERE = "blind"
 """This place, among those of a page where answers are given."""
@@ -43,9 +46,10 @@ KEYS = """document.addEventListener('keydown', event => {
   const button = document.querySelectorAll('.ba-vote')[place];
   if (button && button.offsetParent && !button.disabled) button.click();
 });"""
+AGAINST_BASE = ("The base model", "")
 INTRO = (
-    "<p class='ba-masked'>The base and the tuned model answer the same prompts; which one is on the left is random and "
-    "stays hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
+    "<p class='ba-masked'>The base (or another run) and the tuned model answer the same prompts; which one is on the "
+    "left is random and stays hidden until the end. Keys: 1 left, 2 right, 3 tie, 4 both bad.</p>"
 )
 
 DRAWING = "<div class='ba-card'><span class='ba-busy'></span> Picking held-out prompts …</div>"
@@ -63,6 +67,12 @@ class Blind:
     ballot: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
+    def against(self) -> str | None:
+        """The id of the run in the base's place, if there is one."""
+        other = self.talk.columns[0].run
+        return other.id if other else None
+
+    @property
     def prompt(self) -> str:
         """The prompt in question."""
         return self.prompts[len(self.votes)]
@@ -77,8 +87,8 @@ class Blind:
         choice = {"left": self.left, "right": right}.get(side, side)  # or "tie", "neither"
         texts = {self.left: self.replies[0].text, right: self.replies[1].text}
         messages = list(self.talk.asks(self.prompt)[0].messages)
-        said = {"messages": messages, "base": texts["base"], "tuned": texts["tuned"]}
-        vote = Vote.model_validate({"choice": choice, "left": self.left, **said, "at": time.time()})
+        said = {"messages": messages, **texts, "at": time.time(), "against": self.against}
+        vote = Vote.model_validate({"choice": choice, "left": self.left, **said})
         return replace(self, votes=(*self.votes, vote)).next()
 
     def next(self) -> "Blind":
@@ -113,6 +123,9 @@ class BlindTest:
         self.blind = gr.State(None)
         with gr.Row(elem_classes="ba-controls"):
             self.count = gr.Slider(1, MOST_PROMPTS, value=10, step=1, label="Held-out prompts", elem_id="blind-count")
+            self.against = gr.Dropdown(
+                [AGAINST_BASE], value="", label="Against", scale=1, min_width=160, elem_id="blind-against"
+            )
             self.own = gr.Textbox(
                 label="Or your own prompts", info="One per line.", lines=1, max_lines=6, scale=2, elem_id="blind-own"
             )
@@ -127,29 +140,33 @@ class BlindTest:
         with gr.Row(elem_classes="ba-controls"):
             self.votes = Download("Download all votes", "blind-votes", 200)
             self.pairs = Download("Preference pairs (DPO)", "blind-pairs", 200)
+            self.learn = gr.Button("Train on these votes", size="sm", scale=0, min_width=200, elem_id="blind-learn")
 
     def _listen(self) -> None:
         drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
         streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": None, **QUIET}
         self.begin.click(
-            self._begin, [self.tab.run, self.tab.system, self.count, self.own, self.browser], drawn, **streaming
+            self._begin,
+            [self.tab.run, self.tab.system, self.count, self.against, self.own, self.browser],
+            drawn,
+            **streaming,
         )
         # "once" would drop a key pressed before the last event has quite ended; a ballot counts once anyway
         streaming["trigger_mode"] = "multiple"
         for side, button in self.sides.items():
             button.click(self._voter(side), [self.blind, self.browser], drawn, **streaming)
         self.end.click(self._end, [self.blind], drawn, **QUIET)
-        self.tab.run.change(self._leave, None, [self.blind, self.view, self.ballot], **QUIET)
         here = [self.tab.run, self.browser]
+        self.tab.run.change(self._leave, here, [self.blind, self.view, self.ballot, self.against], **QUIET)
         self.votes.listen(self._votes, here)
         self.pairs.listen(self._pairs, here)
 
     async def _begin(
-        self, run_id: str | None, system: str, count: float, own: str, state: Browser, request: gr.Request
+        self, run_id: str | None, system: str, count: float, against: str, own: str, state: Browser, request: gr.Request
     ) -> AsyncGenerator[dict[Any, Any]]:
         yield {self.view: DRAWING}
         try:
-            blind = await run_sync(self._new, run_id, system, count, own, state)
+            blind = await run_sync(self._new, run_id, system, count, against, own, state)
         except FinetuneError as error:
             yield {self.view: INTRO}
             raise notice(error) from error
@@ -157,11 +174,14 @@ class BlindTest:
             async for change in changes:
                 yield change
 
-    def _new(self, run_id: str | None, system: str, count: float, own: str, state: Browser) -> Blind:
+    def _new(self, run_id: str | None, system: str, count: float, against: str, own: str, state: Browser) -> Blind:
         if not run_id:
             raise RunError("There is no tuned model to compare yet.", fix="Train one on the Train tab first.")
         run = self.services.run(run_id, state)
-        talk = columns.begin(self.services, run, state, [], 1.0, system)
+        other = [against] if (against or "").startswith("run:") else []
+        talk = columns.begin(self.services, run, state, other, 1.0, system)
+        if other:
+            talk = replace(talk, columns=(talk.columns[2], talk.columns[1]))
         prompts = _prompts(own) or self._drawn(run, int(count), state)
         if not prompts:
             raise RunError("This run has no held-out prompts.", where=run.id, fix="Type your own.")
@@ -237,7 +257,7 @@ class BlindTest:
 
     def _reveal(self, blind: Blind) -> dict[Any, Any]:
         before = self.services.store.votes(blind.talk.run.id, blind.talk.run.owner)
-        ever = [Vote(**vote) for vote in before]
+        ever = [vote for vote in (Vote(**kept) for kept in before) if vote.against == blind.against]
         scores = revealed(blind.votes, "This blind test")
         scores += revealed(ever, "All your votes on this run") if len(ever) > len(blind.votes) else ""
         return {self.blind: None, self.view: scores, self.ballot: gr.update(visible=False), **self._votable(False)}
@@ -245,10 +265,23 @@ class BlindTest:
     def _votable(self, yes: bool) -> dict[Any, Any]:
         return {button: gr.update(interactive=yes) for button in (*self.sides.values(), self.end)}
 
-    def _leave(self, request: gr.Request) -> dict[Any, Any]:
-        """Another run was chosen: this test is over, whatever was still to come."""
+    def _leave(self, run_id: str | None, state: Browser, request: gr.Request) -> dict[Any, Any]:
+        """Another run was chosen: this test is over, whatever was still to come, and other runs can be compared."""
         answers.drop(request, HERE)
-        return {self.blind: None, self.view: INTRO, self.ballot: gr.update(visible=False)}
+        others: list[tuple[str, str]] = []
+        with contextlib.suppress(FinetuneError):  # deleted just now
+            run = self.services.run(run_id, state) if run_id else None
+            others = columns.possible(self.services, run, state) if run else []
+        offered = [AGAINST_BASE, *(one for one in others if one[1].startswith("run:"))]
+        against = gr.update(choices=offered, value="")
+        return {self.blind: None, self.view: INTRO, self.ballot: gr.update(visible=False), self.against: against}
+
+    def train(self, run_id: str | None, state: Browser) -> tuple:
+        """Queue a run that learns what was preferred: the run in view on the Train tab, and in the browser's state."""
+        with noticed():
+            run = train_on_votes(self.services.store, self.services.run(run_id, state), owner(state))
+        gr.Info(text(f"A new run learns from your votes; it continues {run.lineage[0].name}."))
+        return gr.update(choices=offered(self.services, state), value=run.id), known(state) | {"run": run.id}
 
     def _votes(self, run_id: str | None, state: Browser) -> tuple[str, str]:
         """All votes about the run, to take away."""

@@ -144,6 +144,8 @@ class Editor:
         if what in ("delete", "restore"):
             data.add_step(record, data.Delete(place=place, was=was, gone=what == "delete"))
             return place
+        if what == "add" and row.kind != "answers":
+            raise data.one_answer(record.name)
         messages = list(data.checked(typed(row, asked.get("turns")), row.tools).messages)
         if what == "add":
             data.add_step(record, data.Add(messages=messages, tools=list(row.tools)))

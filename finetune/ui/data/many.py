@@ -192,7 +192,7 @@ def _step(find: str, put: str, where: str, case: bool) -> data.Replace:
 def _shown(row: data.Example, step: data.Replace, after: bool = False) -> str:
     """The turns of a row in which something is replaced, as text."""
     said = step.put if after else step.find
-    turns: list[Json] = [m for m in row.messages if said and said.casefold() in m["content"].casefold()]
+    turns: list[Json] = [m for m in row.told if said and said.casefold() in m["content"].casefold()]
     lines = [f"{m['role']}: {_around(m['content'], said)}" for m in turns or row.messages[-1:]]
     return cut("\n".join(lines), SHOWN)
 

@@ -18,33 +18,57 @@ from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.html import cut, macros, masked, render
 
 TEMPLATES = macros("data/rows.html")
+PAIR_TITLES = ("As trained: the better answer", "As trained: the worse answer")
 LINE = re.compile(r"\s*line\s+(\d{1,12})\s*", re.IGNORECASE)
 
 
 def as_chat(example: data.Example, state: str = "") -> Markup:
     """One example as chat bubbles: what is read is slate, what is learned orange; `state` says how it was edited."""
     tools = ", ".join(str(tool.get("function", tool).get("name", "?")) for tool in example.tools)
-    return TEMPLATES.as_chat(example.line, tools, list(map(_message, example.messages)), state)
+    messages = [_message(example, message) for message in example.messages]
+    if example.worse:
+        messages.append(_message(example, example.worse))
+    return TEMPLATES.as_chat(example.line, tools, messages, state)
 
 
-def _message(message: Json) -> tuple[str, bool, str, str]:
-    """Role, whether it is learned, text, tool calls."""
-    learned = message["role"] == "assistant" and message.get("weight") != 0
+def _message(example: data.Example, message: Json) -> tuple[str, bool, str, str, str]:
+    """Role, whether it is learned, what is said of an answer, text, tool calls."""
     calls = message.get("tool_calls")
-    return message["role"], learned, message["content"], json.dumps(calls, ensure_ascii=False) if calls else ""
+    text, called = message["content"], json.dumps(calls, ensure_ascii=False) if calls else ""
+    if message["role"] != "assistant":
+        return message["role"], False, "", text, called
+    note = ""
+    if message is example.worse:
+        note = "the worse answer"
+    elif message.get("weight") == 0:
+        note = "read, not learned"
+    elif example.worse:
+        note = "the better answer"
+    elif example.good is not None:
+        note = "marked as good" if example.good else "marked as bad"
+    learned = note not in ("the worse answer", "read, not learned", "marked as bad")
+    return message["role"], learned, note, text, called
 
 
 def as_trained(example: data.Example, model: str, max_length: int | None = None) -> Markup:
     """One example as the trainer will get it: every token in place, coloured by what becomes of it.
 
+    Of a pair, both conversations: what is coloured in them is compared.
+
     Raises:
         ModelError: the model cannot be had, or its template refuses the example.
     """
-    segments = data.preview(example, models.load_tokenizer(models.find(model)), max_length)
+    tokenizer = models.load_tokenizer(models.find(model))
+    titles = PAIR_TITLES if example.worse else ("As trained",)
+    sides = zip(example.sides, titles, strict=True)
+    return Markup("").join(_side(data.preview(one, tokenizer, max_length), title) for one, title in sides)
+
+
+def _side(segments: Sequence[data.Segment], title: str) -> Markup:
     counts = Counter[str]()
     for segment in segments:
         counts["cut" if segment.kind == "cut" else "trained" if segment.trained else "read"] += len(segment.ids)
-    return TEMPLATES.as_trained(segments, counts["trained"], counts["read"], counts["cut"])
+    return TEMPLATES.as_trained(segments, counts["trained"], counts["read"], counts["cut"], title)
 
 
 def found(examples: Sequence[data.Example] | data.Edited, query: str, after: int) -> int | None:
@@ -64,7 +88,7 @@ def found(examples: Sequence[data.Example] | data.Edited, query: str, after: int
 
 
 def _holds(example: data.Example, wanted: str) -> bool:
-    return any(wanted in message["content"].casefold() for message in example.messages)
+    return any(wanted in message["content"].casefold() for message in example.told)
 
 
 class RowView:

@@ -163,7 +163,7 @@ def _line(one: data.Difference) -> tuple[str, int, str, str]:
     """Kind, line, and the turns before and after that are not the same."""
     row = one.after or one.before
     assert row
-    before, after = (list(part.messages) if part else [] for part in (one.before, one.after))
+    before, after = (list(part.told) if part else [] for part in (one.before, one.after))
     if one.kind == "changed" and len(before) == len(after):
         places = [i for i in range(len(before)) if before[i] != after[i]]
         before, after = [before[i] for i in places], [after[i] for i in places]

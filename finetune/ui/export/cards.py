@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from finetune.export.formats import Format, format_of, size
 from finetune.export.make import Exported
+from finetune.export.strength import word
 from finetune.store import Run
 from finetune.ui import html
 from finetune.ui.html import card, macros, render
@@ -47,7 +48,7 @@ def failed(sentence: str, what: str = "Failed.", run: str = "") -> Markup:
 def done(made: Exported) -> Markup:
     """What was made, and how it answered when it was loaded again."""
     badge = _badge(format_of(made.format), made.parity.as_dict() if made.parity else None)
-    return TEMPLATES.done(made, size(made.bytes), badge)
+    return TEMPLATES.done(made, size(made.bytes), badge, word(made.strength))
 
 
 def pushed(url: str) -> Markup:

@@ -13,12 +13,13 @@ from typing import Any
 import gradio as gr
 
 from finetune.errors import ConfigError, FinetuneError
-from finetune.export import hub, make
+from finetune.export import hub, make, strength
 from finetune.export.bundle import read_bundle
 from finetune.export.formats import FORMATS, PUSHABLE, Format
 from finetune.export.hub import checks
 from finetune.services import Browser, Services, known, owner
 from finetune.store import Run
+from finetune.ui import html
 from finetune.ui.download import made_for
 from finetune.ui.events import QUIET, STATUS
 from finetune.ui.export import cards
@@ -70,7 +71,16 @@ class ExportTab:
         self._listen()
 
     def _draw(self) -> None:
-        self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="export-run")
+        with gr.Row(elem_classes="ba-controls"):
+            self.run = gr.Dropdown([], label="Run", info="A run with an adapter.", elem_id="export-run", scale=3)
+            self.strength = gr.Number(
+                strength.AS_TRAINED,
+                label="Adapter strength",
+                info="1 is as trained; below 1 it keeps more of the base.",
+                step=0.05,
+                elem_id="export-strength",
+                min_width=200,
+            )
         self.progress = gr.HTML(js_on_load=STATUS, elem_id="export-progress")
         self.files = gr.File(
             label="Download", visible=False, interactive=False, file_count="multiple", elem_id="export-files"
@@ -119,7 +129,12 @@ class ExportTab:
                 self.push = gr.Button("Push", variant="primary", scale=0, min_width=90, elem_id="push")
 
     def _listen(self) -> None:
-        chosen: set[Any] = {self.run, *self.options.values(), self.browser}
+        about: dict[str, Any] = {"inputs": [self.run, self.browser], "outputs": self.strength, **QUIET}
+        self.strengthened: dict[str, Any] = {"fn": self._strength, **about}
+        self.run.change(**self.strengthened)
+        for left in (self.strength.submit, self.strength.blur):
+            left(self._choose, [self.strength, *about["inputs"]], self.strength, **QUIET)
+        chosen: set[Any] = {self.run, self.strength, *self.options.values(), self.browser}
         rows: dict[str, Any] = {"fn": self._rows, "inputs": [self.run, self.browser], "outputs": [*self.rows.values()]}
         working: dict[str, Any] = {"outputs": [self.progress, self.files], "show_progress": "hidden", **ONE_AT_A_TIME}
         pushing = {*chosen, self.repo, self.what, self.public, self.replace}
@@ -148,6 +163,21 @@ class ExportTab:
             kept = {}
         return {self.rows[one.key]: cards.row(one, kept.get(one.key)) for one in FORMATS}
 
+    def _strength(self, run_id: str | None, state: Browser) -> float:
+        """The strength at which this run is exported."""
+        try:
+            return strength.chosen(self.services.run(run_id, state))
+        except FinetuneError:
+            return strength.AS_TRAINED
+
+    def _choose(self, wanted: float | None, run_id: str | None, state: Browser) -> float:
+        """Export this run at the strength in the field from now on; one that is none gives way to what was chosen."""
+        try:
+            return strength.choose(self.services.run(run_id, state), wanted)
+        except FinetuneError as error:
+            gr.Warning(str(html.text(str(error))))
+            return self._strength(run_id, state)
+
     def _maker(self, key: str) -> Callable[..., Generator[tuple]]:
         def made(values: dict[Any, Any]) -> Generator[tuple]:
             who = ""
@@ -168,7 +198,8 @@ class ExportTab:
 
     def _chosen(self, values: dict[Any, Any]) -> tuple[Run, make.Choices]:
         run = self.services.run(values[self.run], values[self.browser])
-        return run, make.Choices(**{name: values[component] for name, component in self.options.items()})
+        options = {name: values[component] for name, component in self.options.items()}
+        return run, make.Choices(**options, strength=values[self.strength])
 
     def _push(self, values: dict[Any, Any], oauth: gr.OAuthToken | None = None) -> Generator[tuple]:
         token, repo, who = oauth.token if oauth else None, (values[self.repo] or "").strip(), ""

@@ -21,6 +21,7 @@ from finetune.ui.events import QUIET, STATUS
 from finetune.ui.html import card, masked
 from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
+from finetune.ui.results.strength import StrengthPart
 from finetune.ui.tuned import Place
 
 TO_ROWS = "() => document.querySelector('#judged-rows').scrollIntoView({block: 'start'})"
@@ -89,6 +90,7 @@ class ResultsTab:
             self.bring = gr.Button("Bring more examples", elem_id="results-to-data", **ways)
         self.arms = gr.HTML(elem_id="arms")
         self.forgotten = gr.HTML(elem_id="forgetting")
+        self.strength = StrengthPart(self.services, self.browser, self.run)
         self.filter = gr.Radio(
             verdict.choices("label"),
             value="all",

@@ -40,7 +40,7 @@ def label(preset: train.Preset, foreseen: str) -> str:
 
     Example:
         >>> label(train.preset("balanced"), "3 min, 1.9 GB of memory")
-        'Balanced\\n3 min, 1.9 GB of memory\\nThree passes over the data: right for most datasets.'
+        'Balanced\\n3 min, 1.9 GB of memory\\nTwo passes over the data: right for most datasets.'
     """
     return f"{preset.title}\n{foreseen}\n{preset.sentence}"
 

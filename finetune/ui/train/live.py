@@ -17,7 +17,7 @@ from finetune.ui.download import Download
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
 from finetune.ui.html import render
-from finetune.ui.train import measured
+from finetune.ui.train import measured, swept
 
 MOST = 64
 """Runs whose measurements stay in memory, whoever looks at them."""
@@ -100,8 +100,9 @@ def legal(run: Run) -> dict[str, bool]:
         >>> legal(store.run(run.id))
         {'stop': True, 'pause': True, 'resume': False}
     """
-    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running")}
-    return states | {"resume": train.can_resume(run)}
+    states = {"stop": run.state not in ENDED, "pause": run.state in ("queued", "running") and run.sweep is None}
+    again = run.sweep is None or run.state == "paused"  # a sweep begins again, which a new one does as well
+    return states | {"resume": train.can_resume(run) and again}
 
 
 def offer(run: Run) -> str:
@@ -111,16 +112,22 @@ def offer(run: Run) -> str:
         >>> offer(failed_for_memory)
         'Try again with micro-batch 4'
     """
-    change = train.remedy(run) if run.state == "failed" else {}
+    change = train.remedy(run) if run.state == "failed" and run.sweep is None else {}
     titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
     settings = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
     return f"Try again with {settings}" if settings else ""
 
 
+def _seen(drawn: str) -> Any:
+    """An update of HTML that is hidden while there is nothing to see."""
+    return gr.update(value=drawn, visible=bool(drawn))
+
+
 class RunView:
     """Draws the view where it is made, and keeps it fresh.
 
-    `run` names the run in view; without one there is nothing to see. `go` leads on to the chat, `judge` to the verdict.
+    `run` names the run in view; without one there is nothing to see. `go` leads on to the chat, `judge` to the verdict,
+    and `use` is for the settings that a sweep found.
     """
 
     def __init__(self, services: Services, browser: gr.BrowserState):
@@ -135,6 +142,7 @@ class RunView:
             with gr.Row(visible=False, elem_id="run-next") as self.next:
                 self.go = gr.Button("Compare before and after", variant="primary", elem_id="to-chat")
                 self.judge = gr.Button("Did it help? Get the verdict", elem_id="to-results")
+            self.use = gr.Button("Use these settings", variant="primary", visible=False, elem_id="use-settings")
             self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
             with gr.Row(visible=False, elem_id="run-actions") as self.actions:
                 said = {"pause": "Pause", "stop": "Stop", "resume": "Resume"}
@@ -174,6 +182,7 @@ class RunView:
             self.column,
             self.card,
             self.next,
+            self.use,
             self.retry,
             self.actions,
             *self.asks.values(),
@@ -207,8 +216,11 @@ class RunView:
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
         who, (ahead, held) = self.services.whose(run, state), self._ahead(run)
-        card = measured.card(run, progress, data, ahead, held)
-        mark, card = [run.id, run.name, run.state, seq, ahead, held], watching(who) + card if who else card
+        found = train.look(self.services.store, run) if run.sweep else None
+        of = (run, progress, data, ahead, held)
+        mark = [run.id, run.name, run.state, seq, ahead, held]
+        card = swept.card(*of, found) if found else measured.card(*of)
+        card = watching(who) + card if who else card
         if mark == last:
             return {self.card: card} if run.state == "running" else gr.skip()
         mine, rows = not who, self.services.shows_rows(run, state)
@@ -218,11 +230,12 @@ class RunView:
             self.column: gr.update(visible=True),
             self.card: card,
             self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
+            self.use: gr.update(visible=mine and bool(found and found.config)),
             self.retry: gr.update(value=offer(run), visible=mine and bool(offer(run))),
             self.actions: gr.update(visible=any(may.values())),
             **{button: gr.update(visible=may[name]) for name, button in self.asks.items()},
-            self.notes: gr.update(value=measured.notes(progress), visible=bool(progress.notes)),
-            self.loss: gr.update(value=measured.loss(progress), visible=bool(progress.train or progress.held_out)),
+            self.notes: _seen(swept.table(found) if found else measured.notes(progress)),
+            self.loss: _seen(swept.plot(found) if found else measured.loss(progress)),
             self.more: gr.update(visible=bool(progress.train)),
             self.beside: measured.beside(progress),
             self.asked_of: gr.update(visible=rows and bool(progress.answers)),

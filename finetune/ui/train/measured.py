@@ -16,7 +16,15 @@ from finetune.ui.html import macros, render
 from finetune.ui.theme import INK, SOFT
 
 TEMPLATES = macros("train/run.html")
-LOSS_UNIT = "nats per token"
+LOSSES = {
+    "answers": ("Loss (lower is better)", "nats per token"),
+    "pairs": ("Preference loss, DPO (lower is better; it begins at 0.693)", "nats per pair"),
+    "ratings": ("Preference loss, KTO (lower is better; it begins at 0.5)", "per answer"),
+}
+RANKED = {
+    "pairs": "Held-out pairs ranked right (50 % at the start)",
+    "ratings": "Held-out answers ranked right (50 % at the start)",
+}
 COLUMNS = ("step", "train_loss", "held_out_loss", "learning_rate", "gradient_norm")
 FIRST_ANSWERS = 3
 """Sample prompts that are shown at once; the others are folded."""
@@ -30,11 +38,15 @@ def card(run: Run, progress: Progress, data: str, ahead: int = 0, held: bool = F
         share = 100 * done / progress.phase.of
     elif run.steps:
         share = 100 * progress.step / run.steps
-    model = str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
-    of = [data, model]
+    of = [data, short(run)]
     said = phase(run, progress, ahead, held)
     figures, saved = _figures(run, progress), _saved(progress)
     return TEMPLATES.card(run, state_word(run), of, said, f"{share:.1f}", bool(evaluates_base), figures, saved)
+
+
+def short(run: Run) -> str:
+    """The name of a run's model without its owner or folder."""
+    return str(run.config.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
 
 
 def phase(run: Run, progress: Progress, ahead: int = 0, held: bool = False) -> str:
@@ -66,6 +78,12 @@ def phase(run: Run, progress: Progress, ahead: int = 0, held: bool = False) -> s
             return "Asking the base model the sample prompts"
         case "publishing":
             return "Saving the adapter"
+    return _stepping(run, progress)
+
+
+def _stepping(run: Run, progress: Progress) -> str:
+    if run.sweep:
+        return f"Trying settings: step {min(run.step + 1, run.steps):,} of {run.steps:,}"
     return f"Training: step {min(progress.step + 1, run.steps or progress.step + 1):,} of {run.steps:,}"
 
 
@@ -92,6 +110,9 @@ def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
         else:
             said = "held-out loss at the start" if progress.continues else "held-out loss of the base"
             cells.append((f"{now[1]:.3f}", said if now[0] == 0 else "held-out loss"))
+    if progress.ranked:
+        said = "held-out pairs ranked right" if progress.teach == "pairs" else "held-out answers ranked right"
+        cells.append((f"{progress.ranked[-1][1]:.0%}", said))
     if progress.best and progress.best != progress.held_out[-1]:
         cells.append((f"{progress.best[1]:.3f}", f"best, at step {progress.best[0]:,}"))
     return cells
@@ -105,6 +126,11 @@ def _saved(progress: Progress) -> str:
     return f"Checkpoints: the latest at step {last:,}" + (f", the best at step {best:,}." if best else ".")
 
 
+def unit(teach: str) -> str:
+    """What the loss of runs on rows of a kind is measured in."""
+    return LOSSES[teach][1]
+
+
 def notes(progress: Progress) -> str:
     """What the curves say, newest last, each with the step at which it was seen."""
     return TEMPLATES.notes(progress.notes) if progress.notes else ""
@@ -116,7 +142,10 @@ def loss(progress: Progress) -> str:
         Line("train", progress.train, SOFT, faint=True),
         Line("held-out", progress.held_out, INK, dots=True),
     ]
-    drawn = draw("Loss (lower is better)", lines, 150, progress.steps, unit=LOSS_UNIT)
+    title, unit = LOSSES[progress.teach]
+    drawn = draw(title, lines, 150, progress.steps, unit=unit)
+    ranked = [Line("", [(step, 100 * share) for step, share in progress.ranked], INK, dots=True)]
+    drawn += draw(RANKED.get(progress.teach, ""), ranked, 120, progress.steps, unit="%")
     return framed(drawn) if drawn else ""
 
 

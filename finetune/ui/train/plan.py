@@ -65,7 +65,7 @@ class Plan:
         """Measure if need be, and say it. A given number of steps is the most a budget may take."""
         state, given = known(values[self.browser]), {name: values[part] for name, part in self.inputs.items()}
         try:
-            config, minutes = train.TrainConfig.parse(given), _minutes(values[self.minutes])
+            config, minutes = train.TrainConfig.parse(given), minutes_of(values[self.minutes], "Finish within")
             measured, note = self._tried(config, self._chosen(state))
             whole = train.plan(config, measured)
             if minutes is None:
@@ -122,8 +122,8 @@ def _key(config: train.TrainConfig, record: DatasetRecord, busy: bool) -> str:
     return json.dumps([record.folder, busy, costly])
 
 
-def _minutes(text: str | None) -> float | None:
-    """Minutes as typed; None when nothing was.
+def minutes_of(text: str | None, where: str) -> float | None:
+    """Minutes as typed in a field; None when nothing was.
 
     Raises:
         ConfigError: it is no number above 0.
@@ -135,5 +135,5 @@ def _minutes(text: str | None) -> float | None:
     except ValueError:
         minutes = 0.0
     if not 0 < minutes < 1e6:
-        raise ConfigError(f"{text!r} is not a number of minutes.", where="Finish within", fix="For example: 10.")
+        raise ConfigError(f"{text!r} is not a number of minutes.", where=where, fix="For example: 10.")
     return minutes

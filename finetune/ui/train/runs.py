@@ -17,12 +17,10 @@ from finetune.ui.chart import Line, draw
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
 from finetune.ui.html import card, masked, render, text
+from finetune.ui.theme import COLOURS
 from finetune.ui.train import measured
 from finetune.ui.train.live import names, offered
 from finetune.ui.train.tab import TrainTab
-
-COLOURS = ("#3b82f6", "#16a34a", "#a855f7", "#db2777", "#0891b2", "#b7791f", "#5b9310", "#8b5cf6")
-"""Of the picked runs, in the order in which they were picked. No orange, which is the tuned model, and no slate."""
 
 MOST = len(COLOURS)
 EMPTY = (
@@ -222,7 +220,8 @@ class RunsTab:
         lines = [
             Line(called[run.id], self._held_out(run)[0], COLOURS[list(runs).index(run)], dots=True) for run in group
         ]
-        return draw("Held-out loss (lower is better)", lines, unit=measured.LOSS_UNIT)
+        kind = self.services.store.dataset(group[0].dataset).facts.kind
+        return draw("Held-out loss (lower is better)", lines, unit=measured.unit(kind))
 
     def _differences(self, runs: Sequence[Run]) -> str:
         """The settings that are not the same in all of these runs, and how each run did, as a table."""
@@ -269,7 +268,7 @@ class RunsTab:
     def _clone(self, picked: list[str], state: Browser) -> dict[Any, Any]:
         with noticed():
             run = self._only(picked, state)
-            config = train.TrainConfig.parse(run.config)
+            config = train.settings_of(self.services.store, run)
         gr.Info(text(f"The form now has the settings of {run.name}."))
         state = known(state)
         data = state if self.services.chosen(state) else state | {"dataset": run.dataset}

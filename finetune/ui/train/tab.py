@@ -8,14 +8,15 @@ from finetune import train
 from finetune.errors import ConfigError, FinetuneError
 from finetune.records import Json
 from finetune.services import Browser, Services, known, owner
-from finetune.store import ENDED, Run
+from finetune.store import ENDED, DatasetRecord, Run
 from finetune.ui.errors import noticed
 from finetune.ui.events import FILLED, FILLING, QUIET, once_settled
 from finetune.ui.html import failed, render
 from finetune.ui.train import cards, form
 from finetune.ui.train.chosen import FOLDED, Chosen
+from finetune.ui.train.find import Find
 from finetune.ui.train.live import RunView, offered
-from finetune.ui.train.plan import Plan
+from finetune.ui.train.plan import Plan, minutes_of
 
 CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b><br>
 <span class='ba-masked'>The new run begins with its adapter. Data and settings may differ, but not the model, rank,
@@ -59,6 +60,7 @@ class TrainTab:
                     with gr.Row():
                         self.basic = form.build(advanced=False)
                     self.plan = Plan(self.services, self.browser)
+                    self.find = Find()
                     with gr.Accordion("Advanced", open=False):
                         self.advanced = form.build(advanced=True)
                     self.elsewhere = form.Elsewhere()
@@ -70,6 +72,15 @@ class TrainTab:
             [self.run, self.browser, self.refused, *self.lineage],
             **QUIET,
         ).success(None, None, None, js=TO_TOP, **QUIET)
+        once_settled(self.find.ask.click, self.find.minutes.submit).then(
+            self._look_for,
+            {*self.inputs.values(), self.find.minutes, self.parent, self.browser},
+            [self.run, self.browser, self.find.answer],
+            **QUIET,
+        )
+        self.view.use.click(
+            self._use, [self.run, self.browser], [*self.inputs.values(), self.run, *self.lineage], **QUIET
+        )
         self.afresh.click(lambda: self.continues(None), None, self.lineage, **QUIET)
         self.elsewhere.listen(self.inputs, self.parent)
         self.plan.listen(self.inputs)
@@ -154,19 +165,43 @@ class TrainTab:
         """Queue a run; why none is queued stays beside the button."""
         state = known(values[self.browser])
         try:
-            config = self._config(values)
-            if (record := self.services.chosen(state)) is None:
-                raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+            config, record = self._config(values), self._record(state)
             parent = self.services.run(values[self.parent], state) if values[self.parent] else None
             run = train.start(self.services.store, config, record, owner(state), parent)
         except FinetuneError as error:
             return {self.refused: failed(str(error), "Not started.")}
-        return {
-            self.run: gr.update(choices=offered(self.services, state), value=run.id),
-            self.browser: state | {"run": run.id},
-            self.refused: "",
-            **self.continues(None),
-        }
+        return self._in_view(run, state) | {self.refused: "", **self.continues(None)}
+
+    def _look_for(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Queue a sweep around the settings in the form."""
+        state = known(values[self.browser])
+        try:
+            config, record = self._config(values), self._record(state)
+            minutes = minutes_of(values[self.find.minutes], "Look for at most") or train.MINUTES
+            if values[self.parent]:
+                raise ConfigError("Settings are tried on the base model.", fix="Begin with the base instead.")
+            run = train.start_sweep(self.services.store, config, record, minutes, owner(state))
+        except FinetuneError as error:
+            return {self.find.answer: failed(str(error), "Not started.")}
+        return self._in_view(run, state) | {self.find.answer: ""}
+
+    def _record(self, state: Browser) -> DatasetRecord:
+        if (record := self.services.chosen(state)) is None:
+            raise ConfigError("There is no data yet.", fix="Choose a sample or upload a file on the Data tab.")
+        return record
+
+    def _in_view(self, run: Run, state: Json) -> dict[Any, Any]:
+        shown = gr.update(choices=offered(self.services, state), value=run.id)
+        return {self.run: shown, self.browser: state | {"run": run.id}}
+
+    def _use(self, run_id: str | None, state: Browser) -> Any:
+        """What a sweep found, in the form, which comes into view again."""
+        with noticed():
+            found = train.look(self.services.store, self.services.run(run_id, state)).config
+        if found is None:
+            return gr.skip()
+        gr.Info("The form now has the settings that were found.")
+        return self.fill(found) | {self.run: None} | self.continues(None)
 
     def fill(self, config: train.TrainConfig) -> dict[Any, Any]:
         """These settings in the form: updates by component, with `inputs` (and `model`) as the event's outputs."""
