@@ -1,37 +1,12 @@
 """The verbs of whoever runs a server: `queue` and `clean`. They need no server, and work beside one that runs."""
 
 import argparse
-from typing import Any
 
 from finetune import limits, owners, quota, settings, train
 from finetune.cli.check import Answer
 from finetune.records import Json
 from finetune.store import Store
 from finetune.train.retention import Keep, kept_here, old_things, remove
-
-
-def queue_arguments(parser: argparse.ArgumentParser, action: Any) -> None:
-    """Add what `queue` takes; `action` adds a subcommand."""
-    parser.set_defaults(verb=queue)
-    can = "pause, resume, list; default: list the queue, and what each visitor uses"
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=type(parser), help=can)
-    action(actions, "list", queue, "List the queue, and what each visitor uses.")
-    action(actions, "pause", pause, "Let no run begin; those that run go on.")
-    action(actions, "resume", resume, "Let runs begin again.")
-
-
-def clean_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `clean` takes."""
-    parser.set_defaults(verb=clean)
-    parser.add_argument("--yes", action="store_true", help="delete it; without this, it is only listed")
-    parser.add_argument(
-        "--runs-hours", type=_hours, help="runs that ended this many hours ago; default: FINETUNE_KEEP_RUNS_HOURS"
-    )
-    parser.add_argument(
-        "--data-hours",
-        type=_hours,
-        help="data that no run uses and that is this many hours old; default: FINETUNE_KEEP_DATA_HOURS",
-    )
 
 
 def queue(options: argparse.Namespace) -> Answer:
@@ -91,16 +66,6 @@ def _said(rows: list[Json], total: int, keep: Keep, deleted: bool) -> str:
     if not rows:
         return "There is nothing to delete."
     return f"{len(rows)} things, {total / quota.MB:,.1f} MB: {'deleted.' if deleted else 'add --yes to delete them.'}"
-
-
-def _hours(text: str) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = -1.0
-    if not 0 <= hours < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours")
-    return hours
 
 
 def _store() -> Store:

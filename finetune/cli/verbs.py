@@ -239,20 +239,6 @@ def import_verb(options: argparse.Namespace) -> Answer:
     return 0, outcome(run)
 
 
-def serve_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `serve` takes."""
-    parser.set_defaults(verb=serve)
-    parser.add_argument("--host", help="address to listen on; default 127.0.0.1, in a workshop 0.0.0.0")
-    parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
-    parser.add_argument("--share", action="store_true", help="also open a public link, through Gradio's tunnel")
-    parser.add_argument(
-        "--workshop", action="store_true", help="for a room full of people: see docs/workshop.md; shares the server"
-    )
-    parser.add_argument("--sample", help="with --workshop: the data to begin with, a sample's name or a file; tickets")
-    parser.add_argument("--preset", help="with --workshop: the settings to begin with; quick")
-    parser.add_argument("--people", type=int, help="with --workshop: how many are expected; 20")
-
-
 def serve(options: argparse.Namespace) -> Answer:
     """`serve`: run the server until interrupted."""
     from finetune.ui.stubs import skip_stubs
