@@ -60,7 +60,8 @@ class Row:
 class Board:
     """The room: `people` in the order in which they came; `rows` train, then wait in their order, then have ended.
 
-    `empty_in` are the seconds until nothing waits or trains any more, None where they are not known.
+    `empty_in` are the seconds until nothing waits or trains any more, None where they are not known, or while the
+    queue is paused.
     """
 
     people: list[Person]
@@ -93,13 +94,13 @@ def look(store: Store, workshop: Workshop, progress: Callable[[Run], train.Progr
         ),
     )
     seen = {run.id: progress(run) for run in ranked if run.state == "running"}
-    waits, empty_in = _waits(ranked, line, seen, workshop)
+    held = limits.held(store)
+    waits, empty_in = ({}, None) if held else _waits(ranked, line, seen, workshop.usual())
     called[OPERATOR] = "Teacher"
     rows = [
         _row(run, called.get(run.owner, ""), seen.get(run.id), waits.get(run.id), run.id in shown) for run in ranked
     ]
-    where = settings.read()
-    return Board(everybody, rows, empty_in, limits.held(store), where.max_minutes, workshop.closed)
+    return Board(everybody, rows, empty_in, held, settings.read().max_minutes, workshop.closed)
 
 
 def _is_here(run: Run, workshop: Workshop) -> bool:
@@ -109,11 +110,11 @@ def _is_here(run: Run, workshop: Workshop) -> bool:
 
 
 def _waits(
-    runs: list[Run], line: list[str], seen: dict[str, train.Progress], workshop: Workshop
+    runs: list[Run], line: list[str], seen: dict[str, train.Progress], usual: Callable[[Run], float | None]
 ) -> tuple[dict[str, float | None], float | None]:
     """Seconds until each run that waits begins, and until all have ended: of as many at a time as there are workers."""
     by_id = {run.id: run for run in runs}
-    free: list[float | None] = [_left(run, seen[run.id], workshop) for run in runs if run.state == "running"]
+    free: list[float | None] = [_left(run, seen[run.id], usual(run)) for run in runs if run.state == "running"]
     free += [0.0] * (settings.read().workers - len(free))
     found: dict[str, float | None] = {}
     for run_id in line:
@@ -121,16 +122,15 @@ def _waits(
             return found | dict.fromkeys(line[len(found) :]), None
         place = min(range(len(free)), key=lambda one: free[one] or 0.0)
         found[run_id] = free[place]
-        takes = workshop.usual_seconds(by_id[run_id])
+        takes = usual(by_id[run_id])
         free[place] = None if takes is None else (free[place] or 0.0) + takes
     return found, None if any(one is None for one in free) else max(one or 0.0 for one in free)
 
 
-def _left(run: Run, progress: train.Progress, workshop: Workshop) -> float | None:
-    """Seconds a run still trains: as it measures itself, before it can, as long as others like it."""
+def _left(run: Run, progress: train.Progress, usual: float | None) -> float | None:
+    """Seconds a run still trains: as it measures itself; until it can, as long as others like it, `usual`."""
     if progress.eta is not None:
         return progress.eta
-    usual = workshop.usual_seconds(run)
     return None if usual is None else max(0.0, usual - train.duration(run))
 
 

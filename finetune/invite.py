@@ -14,6 +14,8 @@ EVERYWHERE = ("0.0.0.0", "::")
 NOWHERE = ("192.0.2.1", 9)
 """An address that is kept for examples: connecting a datagram socket to it sends nothing, and tells the way out."""
 
+ALONE = "Only this computer can open this address. Connect it to a network and leave out --host, or add --share."
+
 
 def address(host: str, port: int, tunnel: str | None = None) -> str:
     """The address to join, as far as this machine knows it: that of a tunnel, else its own in the local network.
@@ -44,9 +46,5 @@ def printed(place: str) -> str:
 
     drawn = io.StringIO()
     segno.make(place, error="m").terminal(out=drawn, compact=True)
-    alone = "\nOnly this machine can open it: it is not connected to a network." if _is_alone(place) else ""
+    alone = f"\n{ALONE}" if is_loopback(place.partition("://")[2]) else ""
     return f"To join, open {place} or scan this code:{alone}\n\n{drawn.getvalue()}"
-
-
-def _is_alone(place: str) -> bool:
-    return is_loopback(place.partition("://")[2])

@@ -69,6 +69,7 @@ def launch(
     where = settings.read()
     _more_files()
     store = Store(where.home)
+    limits.reopen(store)  # the last workshop here was closed
     room = Workshop(store, workshop) if workshop else None
     services = Services(
         store, Engine(chat_engine.of_settings(store)), _admin_key() if where.shared else "", workshop=room
@@ -90,7 +91,7 @@ def launch(
         # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
         threading.Thread(target=_warm, name="warm", daemon=True).start()
         if room:
-            limits.hold(store, False)  # the last workshop may have been closed
+            limits.hold(store, False)  # its example is trained now
             room.address = invite.address(host, urlsplit(served.local_url).port or 0, served.share_url)
             print(invite.printed(room.address), f"Key of the teacher's board: {services.admin}", sep="\n", flush=True)
             room.begin(services.trials, lambda sentence: print(sentence, flush=True))

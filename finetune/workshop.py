@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from finetune import data, evaluate, models, people, train
+from finetune import data, evaluate, limits, models, people, train
 from finetune.durations import roughly
 from finetune.errors import ConfigError, FinetuneError, RunError
 from finetune.people import OPERATOR
@@ -33,6 +34,8 @@ TRAINING = 25.0
 """Minutes of the session plan (docs/workshop.md) in which people train."""
 
 LIMIT = "FINETUNE_MAX_MINUTES"
+
+STOPPED = "Preparing the example was stopped: it goes on when the workshop is started again."
 
 Say = Callable[[str], None]
 
@@ -69,12 +72,14 @@ class Workshop:
         self.config = train.TrainConfig.parse({**self.preset.values, "model": wanted.model})
         people.forget_absent(store)  # of an earlier workshop that was not closed
         self.record = self.keep_sample(OPERATOR)
-        self.split = data.choose_split(data.rows_of(self.record), self.config.held_out, self.config.seed)
+        split = data.choose_split(data.rows_of(self.record), self.config.held_out, self.config.seed)
+        self._rows = split.train_sha256, split.held_out_sha256
         self.plans: dict[str, train.Plan] = {}
         self.trouble = ""
         self.address = ""
         self.began = time.time()
         self.closed = False
+        self._prepared = False
         self._example = ""
 
     def keep_sample(self, owner: str) -> DatasetRecord:
@@ -111,7 +116,7 @@ class Workshop:
 
     def has_rows_of(self, run: Run) -> bool:
         """Whether a run was trained and is judged on the rows of the sample, which everybody here has."""
-        return _rows(run) == (self.split.train_sha256, self.split.held_out_sha256)
+        return _rows(run) == self._rows
 
     # Before the people come
 
@@ -133,13 +138,14 @@ class Workshop:
         except FinetuneError as error:
             self.trouble = str(error)
             say(self.trouble)
+        self._prepared = True
 
     def _measure(self, say: Say) -> None:
         if self.store.runs(states=("running",)):
             say("A run is training here: measured beside it, everything takes longer than it would alone.")
         try:
             self.plans = {preset.name: self._measured(preset) for preset in train.PRESETS}
-        except RunError as error:
+        except FinetuneError as error:
             say(str(error))
         for sentence in self.arithmetic:
             say(sentence)
@@ -153,10 +159,19 @@ class Workshop:
         status = trials.look_at(self.record)
         return self.example() is not None if status is None else status.report is not None
 
-    def phase(self, trials: Trials) -> Phase | None:
-        """What is being done for the example just now; None when nothing is."""
+    def preparing(self, trials: Trials) -> tuple[Phase | None, str]:
+        """What is being done for the example just now (None when nothing is), and why it was given up ("": it was not).
+
+        Example:
+            >>> workshop.preparing(trials)[0].words
+            'Step 12 of 87, about 1 min left'
+        """
         status = trials.look_at(self.record)
-        return next((one for one in status.phases if one.state == "now"), None) if status and status.going else None
+        if status and status.going:
+            return next((one for one in status.phases if one.state == "now"), None), ""
+        if not self._prepared or self.trouble or status is None or status.report:
+            return None, self.trouble
+        return None, status.trial.error or STOPPED
 
     # How long it takes
 
@@ -187,18 +202,20 @@ class Workshop:
             return f"{chosen} fits in the {minutes} minutes there are for training."
         return f"{chosen} does not fit in the {minutes} minutes there are for training: choose {fits[-1]}."
 
-    def usual_seconds(self, run: Run) -> float | None:
-        """How long runs with the settings of this one take: as those that have ended did, else as was measured."""
-        like = _rows(run), train.preset_of(train.TrainConfig(**run.config))
-        ended = self.store.runs(states=("succeeded",))
-        done = [
-            train.duration(one)
-            for one in ended
-            if (_rows(one), train.preset_of(train.TrainConfig(**one.config))) == like and one.seconds
-        ]
-        if None in like:
-            return None
-        return statistics.median(done) if done else self._seconds(like[1] or "") if self.has_rows_of(run) else None
+    def usual(self) -> Callable[[Run], float | None]:
+        """How many seconds a run takes: as those like it that have ended by now, else as was measured at the start.
+
+        Example:
+            >>> workshop.usual()(queued)
+            118.0
+        """
+        took: dict[Any, list[float]] = {}
+        for run in self.store.runs(states=("succeeded",)):
+            if run.seconds and (kind := _kind(run)):
+                took.setdefault(kind, []).append(train.duration(run))
+        measured = {(*self._rows, self.config.model, name): plan.seconds for name, plan in self.plans.items()}
+        usual: dict[Any, float] = measured | {kind: statistics.median(seconds) for kind, seconds in took.items()}
+        return lambda run: 60 * run.sweep if run.sweep else usual.get(_kind(run))
 
     # While they are here
 
@@ -214,11 +231,22 @@ class Workshop:
         os.environ[LIMIT] = f"{minutes:g}"
 
     def close(self) -> None:
-        """Stop every run, let none begin and nobody join any more, and forget nicknames and what was shown."""
+        """Stop every run of the workshop, let none begin and nobody join any more, forget nicknames and what was shown.
+
+        The operator's runs on other data are no part of it. A run that waits begins after the next start.
+        """
         self.closed = True
+        limits.close(self.store)
         for run in self.store.runs(states=(*ACTIVE, "paused")):
-            train.stop(self.store, run.id)
+            if run.owner != OPERATOR or (run.state != "paused" and self.has_rows_of(run)):
+                train.stop(self.store, run.id)
         people.forget(self.store)
+
+
+def _kind(run: Run) -> tuple[str, ...] | None:
+    """The same for runs that take the same time: on the same rows, of one model, with the same preset."""
+    rows, preset = _rows(run), train.preset_of(train.TrainConfig(**run.config))
+    return (*rows, run.config["model"], preset) if rows and preset and not run.sweep else None
 
 
 def _rows(run: Run) -> tuple[str, str] | None:

@@ -31,7 +31,7 @@ def test_without_a_network_it_is_said_that_nobody_can(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(socket.socket, "connect", unreachable)
     assert invite.own_address() == "127.0.0.1"
-    assert "Only this machine can open it" in invite.printed(invite.address("0.0.0.0", 7860))
+    assert "Only this computer can open this address." in invite.printed(invite.address("0.0.0.0", 7860))
 
 
 def test_the_code_stands_under_the_address() -> None:

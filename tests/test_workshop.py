@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from finetune import data, people, schema, train, trial
+from finetune import data, limits, people, schema, train, trial
 from finetune.chat import Engine
 from finetune.errors import ConfigError, DataError, NotAllowed, RunError
 from finetune.services import Services, known
 from finetune.store import Run, Store
-from finetune.workshop import LIMIT, TRAINING, Wanted, Workshop
+from finetune.workshop import LIMIT, STOPPED, TRAINING, Wanted, Workshop
 from tests.conftest import train_tiny
 from tests.test_trial import _until
 from tests.zygote import ForkingSupervisor
@@ -155,7 +155,7 @@ def test_the_example_is_made_once_judged_and_the_only_run_of_the_operators_to_be
     monkeypatch.setenv("FINETUNE_SHARED", "0")  # the tiny model is a folder
     room.prepare(services.trials, said.append)
     assert room.trouble == ""
-    assert room.phase(services.trials)
+    assert room.preparing(services.trials)[0]
     assert said[-1].startswith("Training the example")
     _until(lambda: not services.trials._going, ForkingSupervisor(store))
     monkeypatch.setenv("FINETUNE_SHARED", "1")
@@ -192,6 +192,46 @@ def test_the_queue_is_counted_from_what_was_measured(services: Services) -> None
     room.preset = train.preset("thorough")
     room.plans = {name: train.Plan(10, value / 2, 0.0, 1, 2) for name, value in seconds.items()}
     assert room.arithmetic[-2].endswith("choose Balanced.")
+
+
+def test_runs_take_as_long_as_those_like_them_took(services: Services, store: Store) -> None:
+    room = services.workshop
+    assert room
+
+    def run(state: str = "queued", **settings: object) -> Run:
+        split = {"train_sha256": room._rows[0], "held_out_sha256": room._rows[1]}
+        config = train.TrainConfig.parse({**room.config.model_dump(), **settings}).model_dump()
+        made = store.add_run(owner="local", name="n", dataset=room.record.id, config=config, split=split)
+        store.update(made.id, state=state)
+        return store.run(made.id)
+
+    assert room.usual()(run()) is None, "nobody has measured it"
+    room.plans = {one.name: train.Plan(10, 60.0, 0.0, 1, 2) for one in train.PRESETS}
+    assert room.usual()(run()) == 60
+    for seconds in (90.0, 100.0, 200.0):
+        store.update(run("succeeded").id, seconds=seconds)
+    store.update(run("succeeded", model="another").id, seconds=5000.0)
+    usual = room.usual()
+    assert usual(run()) == 100
+    assert usual(run(model="another")) == 5000
+    assert usual(run(epochs=7)) is None
+    assert usual(replace(run(), sweep=5.0)) == 300, "minutes that are used up"
+    assert usual(replace(run(), split=None)) is None
+
+
+def test_why_there_is_no_example_any_more_is_said(services: Services, store: Store) -> None:
+    """Else the page says for ever that it is being prepared."""
+    room, trials = services.workshop, services.trials
+    assert room
+    assert room.preparing(trials) == (None, "")
+    trials._write(room.record, trial.Trial(model="m", began=1.0, error="The training failed."))
+    assert room.preparing(trials) == (None, ""), "left by an earlier try: it is still to begin"
+    room._prepared = True
+    assert room.preparing(trials) == (None, "The training failed.")
+    trials._write(room.record, trial.Trial(model="m", began=1.0))
+    assert room.preparing(trials) == (None, STOPPED)
+    room.trouble = "The disk is full."
+    assert room.preparing(trials) == (None, "The disk is full.")
 
 
 def test_the_plans_are_measured_here(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +292,24 @@ def test_closing_stops_what_runs_and_forgets_who_was_there(
     people.show(store, run)
     room.close()
     assert store.run(run.id).state == "cancelled"
+    assert limits.held(store)
     assert people.everybody(store) == []
     assert services.runs(me)[0].id == run.id, "its owner still has it"
     assert services.seen_runs(known(None)) == []
+
+
+def test_closing_leaves_the_operators_own_work_alone(
+    services: Services, store: Store, tmp_path: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paused run on the same home could be resumed next week; a stopped one could not."""
+    room = services.workshop
+    assert room
+    monkeypatch.setenv("FINETUNE_SHARED", "0")
+    paused, example = (train.start(store, room.config, room.record) for _ in range(2))
+    store.update(paused.id, state="paused")
+    other = tmp_path / "other.jsonl"
+    other.write_text(small_dataset.path.read_text(encoding="utf-8").replace("plus", "and"), encoding="utf-8")
+    private = train.start(store, room.config, data.save_dataset(store, data.load(other)))
+    room.close()
+    states = [store.run(run.id).state for run in (paused, example, private)]
+    assert states == ["paused", "cancelled", "queued"]

@@ -52,9 +52,22 @@ def test_the_board_opens_with_the_key_alone(page: Page, services: Services, thei
     assert OTHER["owner"] not in html
 
 
-def test_the_queue_is_paused_and_the_minutes_extended(page: Page, services: Services) -> None:
+def test_the_queue_is_paused_and_the_minutes_extended(
+    page: Page, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     room = page.teacher
-    assert "The queue is paused" in room._hold(KEY, True)[1]
+    sample = services.workshop
+    assert sample
+    sample.plans = {one.name: train.Plan(10, 60.0, 0.0, 1, 2) for one in train.PRESETS}
+    with monkeypatch.context() as home:
+        home.setenv("FINETUNE_SHARED", "0")  # the tiny model is a folder
+        train.start(services.store, sample.config, sample.record)
+    assert "is next" in room._look(KEY)[1]
+    paused = room._hold(KEY, True)[1]
+    assert "The queue is paused" in paused
+    assert "is next" not in paused
+    assert "will have ended" not in paused
+    assert "is not known" not in paused
     assert limits.held(services.store)
     assert "The queue is paused" not in room._hold(KEY, False)[1]
     assert "Each run may train for 12.5 minutes at most." in room._extend(KEY, " 12,5 ")[1]

@@ -16,6 +16,7 @@ from finetune.services import Services, known
 from finetune.store import Run, Store
 from finetune.ui.chat import columns
 from finetune.ui.page import Page
+from finetune.ui.workshop.tab import SECONDS, SELDOM
 from finetune.workshop import LIMIT, Wanted, Workshop
 from tests.conftest import said
 from tests.test_workshop import run_of, trained  # noqa: F401
@@ -111,14 +112,18 @@ def test_the_tab_says_what_there_is_and_is_not_drawn_twice(page: Page, services:
     assert "The example is being prepared." in seen[tab.example]
     assert seen[tab.chat]["interactive"] is False
     assert seen[tab.mine]["visible"] is False
-    assert seen[tab.timer].active
+    assert (seen[tab.timer].value, seen[tab.timer].active) == (SECONDS, True)
     assert tab._look(seen[tab.last], ME) == gr.skip()
     services.workshop.address = "http://192.0.2.7:7860"  # type: ignore[union-attr]
     invited = tab._look(seen[tab.last], ME)[tab.invitation]
     assert "http://192.0.2.7:7860" in invited
     assert "<svg" in invited
     services.workshop.trouble = "The disk is full."  # type: ignore[union-attr]
-    assert "The disk is full." in tab._look(None, ME)[tab.example]
+    seen = tab._look(None, ME)
+    assert "The disk is full." in seen[tab.example]
+    assert (seen[tab.timer].value, seen[tab.timer].active) == (SELDOM, True), "what others will show is seen, too"
+    services.workshop.closed = True  # type: ignore[union-attr]
+    assert tab._look(None, ME)[tab.timer].active is False
 
 
 def test_one_shows_ones_own_runs_and_nobody_elses(page: Page, services: Services, store: Store, theirs: Run) -> None:
@@ -201,6 +206,23 @@ def test_one_reads_the_verdict_without_its_labels_and_changes_nothing(page: Page
     assert [file.name for file in kept.parents[1].iterdir()] == [kept.parent.name]
 
 
+def test_a_blind_test_against_it_ends_when_it_is_hidden(
+    page: Page,
+    store: Store,
+    trained: Callable[..., Run],  # noqa: F811
+    theirs: Run,
+    small_dataset: data.Dataset,
+) -> None:
+    mine = run_of(store, trained(small_dataset), ME["owner"])
+    against = f"run:{theirs.id}"
+    assert against in [key for _, key in page.blind._leave(mine.id, ME, REQUEST)[page.blind.against]["choices"]]
+    held = list(said(page.blind._begin(mine.id, "", 3, against, "one\ntwo", ME, REQUEST)))[-1][page.blind.blind]
+    people.show(store, theirs, shown=False)
+    with pytest.raises(gr.Error, match="There is no such run"):
+        list(said(page.blind._voter("left")(held, ME, REQUEST)))
+    assert len(store.votes(mine.id, ME["owner"])) == 1, "the vote counts: both answers were there"
+
+
 # Nothing more
 
 
@@ -217,7 +239,12 @@ def everything(page: Page, run: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "clone", lambda: runs._clone([run], ME)
     yield "continue", lambda: runs._continue([run], ME)
     yield "evaluate", lambda: list(said(page.results._evaluate(run, 100, "", "", "all", ME, REQUEST)))
-    yield "blind test", lambda: list(said(blind._begin(run, "", 3, "", ME, REQUEST)))
+    strength = page.results.strength
+    yield "measure strengths", lambda: list(said(strength._measure(run, ME, REQUEST)))
+    yield "use a strength", lambda: strength._use(run, ME)
+    yield "use what a sweep found", lambda: page.train._use(run, ME)
+    yield "blind test", lambda: list(said(blind._begin(run, "", 3, "", "", ME, REQUEST)))
+    yield "train on votes", lambda: blind.train(run, ME)
     yield "votes", lambda: blind._votes(run, ME)
     yield "pairs", lambda: blind._pairs(run, ME)
     values = {page.export.run: run, page.export.browser: ME} | {part: None for part in page.export.options.values()}
@@ -234,7 +261,7 @@ def test_nothing_else_can_be_done_with_a_run_that_is_shown(page: Page, store: St
         with pytest.raises((gr.Error, PermissionError)):
             act()
         tried.append(name)
-    assert len(tried) == 17
+    assert len(tried) == 21
     assert (store.run(theirs.id), store.events(theirs.id)) == before
     assert store.votes(theirs.id, ME["owner"]) == []
     assert page._remember(ME, "")[page.export.run]["choices"] == []

@@ -240,6 +240,8 @@ class BlindTest:
             elif blind.over:
                 yield await run_sync(self._reveal, blind)
             else:
+                with noticed():  # the other run may be somebody's who shows it no longer
+                    await run_sync(columns.refuse_hidden, self.services, blind.talk, state)
                 async with aclosing(self._answers(blind, request)) as changes:
                     async for change in changes:
                         yield change

@@ -49,9 +49,9 @@ def drawn(found: board.Board, arithmetic: list[str]) -> str:
         (str(sum(bool(row.verdict) for row in found.rows)), "verdicts"),
     ]
     notes = ["This workshop is closed: nobody can join or train."] if found.closed else []
-    if found.held:
+    if found.held and not found.closed:
         notes.append("The queue is paused: no run begins.")
-    if found.count("running", "queued"):
+    if found.count("running", "queued") and not found.held:
         known = found.empty_in is not None
         notes.append(
             f"All of these runs will have ended in about {roughly(found.empty_in or 0)}."
@@ -167,7 +167,6 @@ class TeachersBoard:
 
         def close(place: Path) -> None:
             write(place)
-            limits.hold(self.services.store, True)
             self.workshop.close()
 
         return name, close

@@ -12,14 +12,15 @@ from finetune.errors import ConfigError, NotAllowed
 from finetune.evaluate.finished import headline
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ACTIVE, Run
+from finetune.trial import Phase
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET, once_settled
 from finetune.ui.html import macros
 from finetune.ui.train.live import offered
 
 TEMPLATES = macros("workshop/workshop.html")
-SECONDS = 5.0
-"""Between two looks, while the example is prepared or a run that is shown goes on."""
+SECONDS, SELDOM = 5.0, 20.0
+"""Between two looks: while the example is prepared or a run that is shown goes on, and otherwise."""
 
 OPEN = """element.addEventListener('click', event => {
   const button = event.target.closest('[data-run]');
@@ -31,6 +32,7 @@ TABS = ("train", "chat", "results")
 MINE = "Runs of mine that everybody may see"
 CONSENT = (
     "Everybody here can then follow its curves, read its verdict and chat with it, under its name and your nickname. "
+    "They see its system prompt, too. "
     "Rows of your own data stay yours, but a model can repeat what it was trained on. Untick it to hide it again."
 )
 
@@ -97,8 +99,10 @@ class WorkshopTab:
         example, nickname = self.workshop.example(), people.nickname(self.services.store, owner(state))
         sample, preset = self.workshop.record.name, self.workshop.preset.title
         welcome = TEMPLATES.welcome(nickname, sample, preset, self.workshop.closed)
-        said, shown = self._example(example), TEMPLATES.shown([self._row(run) for run in others])
-        moving = example is None or any(run.state in ACTIVE for run in others)
+        phase, trouble = self.workshop.preparing(self.services.trials)
+        said = self._example(example, phase, trouble)
+        shown = TEMPLATES.shown([self._row(run) for run in others])
+        moving = bool(phase) or not (example or trouble) or any(run.state in ACTIVE for run in others)
         ids = [run.id for run in others if run.owner == owner(state)]
         mark = [*map(str, (welcome, said, shown, self.workshop.address)), [[run.id, run.name] for run in mine], ids]
         if mark == last:
@@ -112,17 +116,16 @@ class WorkshopTab:
             self.table: shown,
             self.mine: gr.update(choices=choices, value=ids, visible=bool(mine)),
             self.invitation: invitation(self.workshop.address),
-            self.timer: gr.Timer(active=moving),
+            self.timer: gr.Timer(SECONDS if moving else SELDOM, active=not self.workshop.closed),
             self.last: mark,
         }
 
-    def _example(self, example: Run | None) -> str:
+    def _example(self, example: Run | None, phase: Phase | None, trouble: str) -> str:
         found = board.verdict_of(example) if example else None
         verdict = headline(found) if found and found.verdict else ""
-        phase = self.workshop.phase(self.services.trials)
         doing = f"{phase.title}: {phase.words}" if phase else "How long runs take is measured first."
         share = f"{100 * phase.share:.0f}" if phase else "0"
-        return str(TEMPLATES.example(example is not None, verdict, doing, share, self.workshop.trouble))
+        return str(TEMPLATES.example(example is not None, verdict, doing, share, trouble))
 
     def _row(self, run: Run) -> dict[str, Any]:
         """A line of the template's table."""
