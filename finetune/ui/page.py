@@ -33,7 +33,7 @@ HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
 
 TERMS = {
     "workshop": ("fine-tuning", "adapter", "held-out", "loss"),
-    address.FIRST: ("fine-tuning", "loss", "interval"),
+    "start": ("fine-tuning", "loss", "interval"),
     "data": ("token", "held-out"),
     "train": ("LoRA", "adapter", "epoch", "held-out", "loss", "overfitting"),
     "runs": ("held-out", "loss", "overfitting"),
@@ -104,7 +104,7 @@ class Page:
                 with gr.Tab("Workshop", id="workshop") as self.workshop_place:
                     self.workshop = WorkshopTab(services, browser)
                     self.teacher = TeachersBoard(services, lambda key: self.admin.check(key))
-            with gr.Tab("Start", id=address.FIRST) as self.start_place:
+            with gr.Tab("Start", id="start") as self.start_place:
                 self.start = start.StartTab(services, browser)
                 fold = gr.Accordion("Should I fine-tune? A worksheet for your own data", open=False)
                 with fold as self.worksheet_place:
@@ -190,10 +190,13 @@ class Page:
         there = {self.train.run: gr.update(choices=offered(self.services, state), value=run)} if tab == "train" else {}
         return {self.tabs: gr.Tabs(selected=tab), **self._looked(state, run), **there}
 
+    def _names(self) -> list[str]:
+        return [str(place.id) for place in self.tabs.children]
+
     def _load(self, page: gr.Blocks) -> None:
         """The page as this visitor left it, on the tab that the address names."""
         search, follow = gr.Textbox(visible=False), gr.Button(visible="hidden", elem_id="follow-address")
-        followed: dict[str, Any] = {"js": address.follow([str(place.id) for place in self.tabs.children]), **PRIVATE}
+        followed: dict[str, Any] = {"js": address.follow(self._names()), **PRIVATE}
         form = [*self.train.inputs.values(), self.train.cards.preset]
         remembered = [self.browser, self.train.run, self.data.dataset, *self.start.shown]
         remembered += [part for place in self.tuned for part in place.shown]
@@ -243,7 +246,7 @@ class Page:
         awake = AWAKE.replace("TABS", json.dumps([*timers])).replace("SELECTED", address.SELECTED)
         moving, outputs = self.status.moving, [*timers.values()]
         selected = [place.select for place in self.tabs.children]
-        gr.on(selected, None, moving, outputs, js=awake.replace("NOTE", address.note()), **PRIVATE)
+        gr.on(selected, None, moving, outputs, js=awake.replace("NOTE", address.note(self._names())), **PRIVATE)
         moving.change(None, moving, outputs, js=awake.replace("NOTE", ""), **PRIVATE)
 
     def _lead_on(self) -> None:

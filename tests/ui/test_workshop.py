@@ -284,4 +284,5 @@ def test_outside_a_workshop_there_is_no_such_tab(store: Store) -> None:
 
 def test_the_tab_comes_first_and_nobody_can_take_the_machine_for_minutes(page: Page) -> None:
     assert [place.id for place in page.tabs.children][0] == "workshop"
+    assert page._names()[0] == "workshop", "the address without a tab names this one"
     assert page.start.begin.visible is False
