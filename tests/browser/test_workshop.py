@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from finetune import data
 from finetune.store import Store
+from tests.browser.test_data_tab import fill, shot, tab
 from tests.serving import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.timeout(900)]
@@ -62,19 +63,28 @@ def watched(context: BrowserContext, errors: list[str]) -> Iterator[BrowserConte
     assert errors == []
 
 
-def join(page: Page, address: str, nickname: str) -> None:
-    page.goto(address)
-    page.fill("#nickname input, #nickname textarea", nickname)
+def join(page: Page, nickname: str) -> None:
+    fill(page, "#nickname", nickname)
     page.click("#join")
 
 
-def to(page: Page, tab: str) -> None:
+def told(page: Page, text: str) -> None:
+    """A notice says this, among others perhaps."""
+    expect(page.locator(".toast-body").filter(has_text=text).first).to_be_visible()
+
+
+def ask(page: Page, prompt: str) -> None:
+    fill(page, "#prompt", prompt)
+    page.click("#send")
+
+
+def to(page: Page, name: str) -> None:
     """The tab, also where it has only room in the menu."""
-    if (seen := page.get_by_role("tab", name=tab, exact=True)).is_visible():
-        seen.click()
+    if page.get_by_role("tab", name=name, exact=True).is_visible():
+        tab(page, name)
         return
     page.locator("#tabs > .tab-wrapper .overflow-menu > button").click()
-    page.locator("#tabs > .tab-wrapper .overflow-dropdown").get_by_text(tab, exact=True).click()
+    page.locator("#tabs > .tab-wrapper .overflow-dropdown").get_by_text(name, exact=True).click()
 
 
 def printed(log: Path, what: re.Pattern[str]) -> str:
@@ -95,21 +105,39 @@ def test_a_teacher_and_two_students(
     tmp_path: Path,
 ) -> None:
     kiwi, plum, teacher = phone.new_page(), laptop.new_page(), desk.new_page()
-    join(kiwi, room, "Kiwi")
+    for page in (kiwi, plum, teacher):
+        page.goto(room)
+        expect(page.locator("#workshop-welcome")).to_contain_text("Choose a nickname")
+        assert "tab=" not in page.url
+    shot(kiwi, "workshop-first-phone")
+    shot(plum, "workshop-first")
+    join(kiwi, "Kiwi")
     expect(kiwi.locator("#workshop-welcome")).to_contain_text("Kiwi")
     assert kiwi.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    join(plum, room, "KIWI")
-    expect(plum.locator(".toast-body")).to_contain_text("already has this nickname")
-    join(plum, room, "Plum")
+    join(plum, "KIWI")
+    told(plum, "already has this nickname")
+    join(plum, "Plum")
     expect(plum.locator("#workshop-welcome")).to_contain_text("Plum")
     assert "so 3 people need about" in printed(log, re.compile("(Quick look: .*)"))
 
+    # The board
+    teacher.get_by_text("For the teacher").click()
+    fill(teacher, "#teacher-key", "wrong")
+    teacher.click("#teacher-open")
+    told(teacher, "not the key")
+    expect(teacher.locator("#teacher-board")).to_be_hidden()
+    fill(teacher, "#teacher-key", printed(log, KEY))
+    teacher.click("#teacher-open")
+    board = teacher.locator("#teacher-board")
+    for name in ("Kiwi", "Plum"):
+        expect(board).to_contain_text(name)
+
     # The example, as soon as it is there
     expect(kiwi.locator("#workshop-example")).to_contain_text("The example is ready", timeout=6 * MINUTE)
+    shot(kiwi, "workshop-ready-phone")
     kiwi.click("#workshop-chat")
     kiwi.locator("#chat-examples button").first.wait_for()
-    kiwi.fill("#prompt textarea", "What is 2 plus 2?")
-    kiwi.click("#send")
+    ask(kiwi, "What is 2 plus 2?")
     expect(kiwi.locator("#past .ba-turn")).to_have_count(1, timeout=3 * MINUTE)
     to(kiwi, "Results")
     expect(kiwi.locator("#evaluation-progress")).to_contain_text("Only the owner of this run can evaluate it")
@@ -119,48 +147,42 @@ def test_a_teacher_and_two_students(
     plum.click("#workshop-train")
     expect(plum.locator("#preset label.selected")).to_contain_text("Quick look")
     plum.click("#train")
+    expect(board.locator("tr").filter(has_text="Plum")).to_contain_text("running", timeout=2 * MINUTE)
+    shot(teacher, "workshop-board")
     expect(plum.locator("#run-card")).to_contain_text("succeeded", timeout=4 * MINUTE)
     to(plum, "Workshop")
     plum.locator("#workshop-mine input").check()
     expect(plum.locator("#workshop-shown")).to_contain_text("Plum")
+    shot(plum, "workshop-shown")
     to(kiwi, "Workshop")
     row = kiwi.locator("#workshop-shown tr").filter(has_text="Plum")
     row.get_by_role("button", name="Watch").click()
     expect(kiwi.locator("#run-card")).to_contain_text("You are watching this run")
     expect(kiwi.locator("#stop-run")).to_be_hidden()
     to(kiwi, "Workshop")
+    shot(kiwi, "workshop-shown-phone")
     row.get_by_role("button", name="Chat").click()
-    kiwi.fill("#prompt textarea", "And 3 plus 3?")
-    kiwi.click("#send")
+    ask(kiwi, "And 3 plus 3?")
     expect(kiwi.locator("#past")).to_contain_text("And 3 plus 3?", timeout=3 * MINUTE)
     plum.locator("#workshop-mine input").uncheck()
     expect(plum.locator("#workshop-shown")).not_to_contain_text("Plum")
-    kiwi.fill("#prompt textarea", "And now?")
-    kiwi.click("#send")
-    expect(kiwi.locator(".toast-body")).to_contain_text("There is no such run")
+    ask(kiwi, "And now?")
+    told(kiwi, "There is no such run")
 
-    # The board
-    teacher.goto(room)
-    teacher.get_by_text("For the teacher").click()
-    teacher.fill("#teacher-key input", "wrong")
-    teacher.click("#teacher-open")
-    expect(teacher.locator(".toast-body")).to_contain_text("not the key")
-    expect(teacher.locator("#teacher-board")).to_be_hidden()
-    teacher.fill("#teacher-key input", printed(log, KEY))
-    teacher.click("#teacher-open")
-    for name in ("Kiwi", "Plum", "succeeded", "Teacher"):
-        expect(teacher.locator("#teacher-board")).to_contain_text(name)
+    # The end
+    expect(board).to_contain_text("Teacher")
     teacher.get_by_text("Invite others").click()
     expect(teacher.locator("#invitation svg")).to_be_visible()
     teacher.click("#teacher-hold")
-    expect(teacher.locator("#teacher-board")).to_contain_text("The queue is paused")
+    expect(board).to_contain_text("The queue is paused")
+    shot(teacher, "workshop-invitation")
     teacher.check("#teacher-sure input")
     with teacher.expect_download() as download:
         teacher.click("#teacher-close")
     download.value.save_as(tmp_path / "workshop.zip")
     with zipfile.ZipFile(tmp_path / "workshop.zip") as archive:
         assert "Plum" in archive.read("runs.csv").decode()
-    expect(teacher.locator("#teacher-board")).to_contain_text("This workshop is closed")
+    expect(board).to_contain_text("This workshop is closed")
     to(plum, "Runs")
     expect(plum.locator("#runs-table")).to_contain_text("succeeded")
     assert {run.state for run in store.runs()} == {"succeeded"}
