@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from finetune.store import Store
 
 HELD = "held"
-"""The row of the table `server` that says that no run begins."""
+"""The row of the table `server` that says that no run begins until the queue is resumed."""
+
+CLOSED = "closed"
+"""The one that says so until the server starts again: a workshop was closed."""
 
 TURNS = "turns"
 """The one that counts the turns given so far."""
@@ -117,7 +120,19 @@ def hold(store: "Store", held: bool) -> None:
         if held:
             db.execute("INSERT OR IGNORE INTO server VALUES (?, 1)", (HELD,))
         else:
-            db.execute("DELETE FROM server WHERE name=?", (HELD,))
+            db.execute("DELETE FROM server WHERE name IN (?, ?)", (HELD, CLOSED))
+
+
+def close(store: "Store") -> None:
+    """Let no run begin until the server starts again, or the queue is resumed."""
+    with store.writing() as db:
+        db.execute("INSERT OR IGNORE INTO server VALUES (?, 1)", (CLOSED,))
+
+
+def reopen(store: "Store") -> None:
+    """What `close` closed is open again; a queue that was paused stays paused."""
+    with store.writing() as db:
+        db.execute("DELETE FROM server WHERE name=?", (CLOSED,))
 
 
 def held(store: "Store") -> bool:
@@ -127,4 +142,4 @@ def held(store: "Store") -> bool:
 
 
 def _is_held(db: sqlite3.Connection) -> bool:
-    return db.execute("SELECT 1 FROM server WHERE name=?", (HELD,)).fetchone() is not None
+    return db.execute("SELECT 1 FROM server WHERE name IN (?, ?)", (HELD, CLOSED)).fetchone() is not None

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 
-from finetune import jobs, limits, quota, settings, train
+from finetune import jobs, limits, people, quota, settings, train
 from finetune.errors import RunError
 from finetune.jobs.follow import abandon
 from finetune.ledger import Ledger
@@ -32,7 +32,8 @@ def tag(owner: str) -> str:
 def every(store: Store) -> set[str]:
     """All who have anything here."""
     with store.reading() as db:
-        tables = " UNION ".join(f"SELECT owner FROM {name}" for name in ("datasets", "runs", "uploads", "jobs"))
+        names = ("datasets", "runs", "uploads", "jobs", "people")
+        tables = " UNION ".join(f"SELECT owner FROM {name}" for name in names)
         return {row["owner"] for row in db.execute(tables)}
 
 
@@ -78,7 +79,7 @@ def overview(store: Store) -> Json:
 
 
 def forget(services: Services, owner: str) -> None:
-    """Stop and delete everything of an owner: runs with votes and evaluations, data, files, jobs and keys.
+    """Stop and delete everything of an owner: runs with votes and evaluations, data, files, jobs, keys, the nickname.
 
     Raises:
         RunError: a worker did not end in time, or a run began meanwhile (code ``run_not_over``); the rest is gone.
@@ -94,6 +95,7 @@ def forget(services: Services, owner: str) -> None:
         train.delete_dataset(store, record.id, with_runs=True)
     for run in store.runs(owner=owner):
         train.delete(store, run.id)
+    people.forget(store, owner)
 
 
 def _stop(store: Store, owner: str) -> None:

@@ -5,11 +5,12 @@ import resource
 import secrets
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from finetune import models, settings, train
+from finetune import invite, limits, models, settings, train
 from finetune.chat import Engine, zero
 from finetune.errors import ConfigError, FinetuneError
 from finetune.export import chat_engine
@@ -17,6 +18,7 @@ from finetune.guard import Guard, is_loopback, sweep
 from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page, theme, tools
+from finetune.workshop import Wanted, Workshop
 
 SHARED_NOTICE = (
     "Others can reach this address, so the server is shared: each browser sees only its own data and runs, the API "
@@ -32,6 +34,9 @@ SESSIONS = 500
 THREADS = 64
 """Threads for the page's functions. Setting this gives them a pool separate from that of Gradio's routes."""
 
+REQUESTS = 600
+"""Requests a minute that one person of a workshop makes at most: a page that follows a run asks one or two a second."""
+
 FILES = 10_240
 """Most open files; macOS does not allow more."""
 
@@ -39,25 +44,35 @@ UPLOAD_FRAME = 2**20
 """Bytes of an upload in addition to its files: boundaries and names."""
 
 
-def launch(host: str | None = None, port: int | None = None) -> None:
+def launch(
+    host: str | None = None, port: int | None = None, *, share: bool = False, workshop: Wanted | None = None
+) -> None:
     """Serve until interrupted. Gradio's own variables (``GRADIO_SERVER_PORT`` …) are honoured.
 
+    With `share`, Gradio opens a public link. A `workshop` is a shared server that people in a room find and join.
+
     Raises:
-        ConfigError: the port is taken, or the address is public while ``FINETUNE_SHARED=0``.
+        ConfigError: the port is taken, the address is public while ``FINETUNE_SHARED=0``, or the workshop cannot be.
 
     Example:
         >>> launch(port=7861)
     """
-    host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if workshop else "127.0.0.1")
     named = "--port" if port else settings.PORT
     port = port or settings.port()
-    share_if_public(host)
+    if share:
+        os.environ["GRADIO_SHARE"] = "true"
+    share_if_public(host, anyway=workshop is not None)
+    if workshop:
+        _make_room(workshop.people)
     models.hub.forget_token()
     where = settings.read()
     _more_files()
     store = Store(where.home)
+    limits.reopen(store)  # the last workshop here was closed
+    room = Workshop(store, workshop) if workshop else None
     engine = Engine(chat_engine.of_settings(store), zero.on_gpu())
-    services = Services(store, engine, _admin_key() if where.shared else "")
+    services = Services(store, engine, _admin_key() if where.shared else "", workshop=room)
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
@@ -74,6 +89,11 @@ def launch(host: str | None = None, port: int | None = None) -> None:
         )
         # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
         threading.Thread(target=_warm, name="warm", daemon=True).start()
+        if room:
+            limits.hold(store, False)  # its example is trained now
+            room.address = invite.address(host, urlsplit(served.local_url).port or 0, served.share_url)
+            print(invite.printed(room.address), f"Key of the teacher's board: {services.admin}", sep="\n", flush=True)
+            room.begin(services.trials, lambda sentence: print(sentence, flush=True))
         served.block_thread()
     except (OSError, OverflowError) as error:
         raise _cannot_listen(named) from error
@@ -121,8 +141,8 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
     }
 
 
-def share_if_public(host: str) -> None:
-    """Make the server a shared one if others can reach it, and print that.
+def share_if_public(host: str, *, anyway: bool = False) -> None:
+    """Make the server a shared one if others can reach it, or `anyway`, and print that.
 
     Raises:
         ConfigError: ``FINETUNE_SHARED=0`` forbids it.
@@ -130,17 +150,27 @@ def share_if_public(host: str) -> None:
     tunnel = (
         os.environ.get("GRADIO_SHARE", "").lower() == "true" or gr.utils.colab_check() or gr.utils.is_hosted_notebook()
     )  # Gradio opens one in notebooks
-    if settings.read().shared or ((is_loopback(host) or host == "::1") and not tunnel):
+    alone = (is_loopback(host) or host == "::1") and not tunnel and not anyway
+    if settings.read().shared or alone:
         return
     if os.environ.get("FINETUNE_SHARED", "").strip():
         raise ConfigError(
             "Others could reach this address and use your data, runs and Hub login.",
-            where="GRADIO_SHARE" if tunnel else host,
+            where="GRADIO_SHARE" if tunnel else "--workshop" if anyway else host,
             fix="Unset FINETUNE_SHARED=0 to share the server, or listen on 127.0.0.1.",
             code="public_not_shared",
         )
     os.environ["FINETUNE_SHARED"] = "1"
     print(SHARED_NOTICE)
+
+
+def _make_room(people: int) -> None:
+    """A class shares one network address, or a tunnel's: what one address may do is what so many people may.
+
+    What is set already stays.
+    """
+    os.environ.setdefault("FINETUNE_RUNS_PER_ADDRESS", str((train.most_active().of_owner or 1) * people))
+    os.environ.setdefault("FINETUNE_REQUESTS_PER_MINUTE", str(REQUESTS * people))
 
 
 def _more_files() -> None:

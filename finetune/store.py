@@ -34,7 +34,6 @@ from finetune.schema import (
     ENDED,
     RESUMABLE,
     STATES,
-    VERSIONS,
     DatasetRecord,
     Event,
     EventData,
@@ -45,6 +44,7 @@ from finetune.schema import (
     State,
     new_id,
 )
+from finetune.versions import VERSIONS
 
 __all__ = [
     "ACTIVE",

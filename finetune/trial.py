@@ -58,6 +58,7 @@ class Trial(Record):
 
     model: str
     began: Moment
+    preset: str = PRESET
     run: str | None = None
     error: str | None = None
 
@@ -102,8 +103,10 @@ class Trials:
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(AT_ONCE)
 
-    def begin(self, model: str, owner: str) -> DatasetRecord:
+    def begin(self, model: str, owner: str, dataset: data.Dataset | None = None, preset: str = PRESET) -> DatasetRecord:
         """Begin a try, or go on with one that was interrupted; the dataset it is about. One that is going on stays.
+
+        It is about the usual sample unless another `dataset` is given.
 
         Raises:
             NotAllowed: too many are waiting, or nothing is trained here.
@@ -111,15 +114,15 @@ class Trials:
         """
         train.refuse_zero_gpu()
         sample = next(one for one in data.samples() if one.name == SAMPLE)
-        record = data.save_dataset(self.store, data.load(sample.path), owner)
+        record = data.save_dataset(self.store, dataset or data.load(sample.path), owner)
         with self._lock:  # also around the writing: a second click must not begin beside the first
             if record.id not in self._going:
                 if len(self._going) >= MOST:
                     raise NotAllowed(f"{MOST} trials are running or waiting here.", fix="Try again in a few minutes.")
                 before = self._read(record)
-                goes_on = before is not None and before.model == model and not self._report(self._run(before))
-                run = before.run if before and goes_on else None
-                self._write(record, Trial(model=model, began=time.time(), run=run))
+                same = before is not None and (before.model, before.preset) == (model, preset)
+                run = before.run if before and same and not self._report(self._run(before)) else None
+                self._write(record, Trial(model=model, began=time.time(), preset=preset, run=run))
                 going = self._going[record.id] = _Going(threading.Event())
                 work, given = copy_context().run, (self._work, record, owner, going)  # for the visitor's address
                 threading.Thread(target=work, args=given, daemon=True, name="trial").start()
@@ -139,9 +142,13 @@ class Trials:
 
     def look(self, owner: str) -> Status | None:
         """How far a visitor's try is; None if there is none."""
-        if (found := self._find(owner)) is None:
+        found = self._find(owner)
+        return self.look_at(found[0]) if found else None
+
+    def look_at(self, record: DatasetRecord) -> Status | None:
+        """How far the try on this dataset is; None if there is none."""
+        if (trial := self._read(record)) is None:
             return None
-        record, trial = found
         going, run = self._going.get(record.id), self._run(trial)
         report = self._report(run)
         return Status(record, trial, self._phases(record, trial, going, run, report), going is not None, run, report)
@@ -235,7 +242,7 @@ class Trials:
         if run and run.state in ("failed", "cancelled"):
             run = None
         if run is None:
-            config = train.TrainConfig.parse({**train.preset(PRESET).values, "model": trial.model})
+            config = train.TrainConfig.parse({**train.preset(trial.preset).values, "model": trial.model})
             run = train.start(self.store, config, record, owner)
             self._write(record, trial.model_copy(update={"run": run.id, "error": None}))
         for words, share in self._wait(run, going):

@@ -114,7 +114,7 @@ def belongings(store: Store, who: Stranger) -> Any:
     with store.reading() as db:
         tables = {
             name: [tuple(row) for row in db.execute(f"SELECT * FROM {name} WHERE owner=? ORDER BY 1", (who.owner,))]
-            for name in ("datasets", "runs", "votes", "uploads", "jobs", "keys", "recovery")
+            for name in ("datasets", "runs", "votes", "uploads", "jobs", "keys", "recovery", "people")
         }
     folders = [Path(store.dataset(one).folder) for one in (who.dataset, who.version)]
     folders += [train.run_folder(who.run.id), *(settings.read().home / "files").glob(f"**/*{who.owner[:24]}")]
@@ -128,7 +128,7 @@ def belongings(store: Store, who: Stranger) -> Any:
 TYPED = (gr.Textbox, gr.HTML, gr.Markdown, gr.Button, gr.DownloadButton)
 """What a visitor's browser may send any text for."""
 
-PLAIN = (gr.Radio, gr.Number, gr.Slider, gr.Checkbox, gr.Timer, gr.JSON, gr.CheckboxGroup, gr.Image, gr.Code)
+PLAIN = (gr.Radio, gr.Number, gr.Slider, gr.Checkbox, gr.Timer, gr.JSON, gr.Image, gr.Code)
 """What holds no id."""
 
 DOES = ("open", "compare", "later", "delete", "next", "add", "restore")
@@ -143,7 +143,7 @@ def holds_ids(component: Component) -> bool:
     """Whether one of a run, a dataset or the like may be in it, and is when the page works as it should."""
     if isinstance(component, gr.State):
         return component.value is None or isinstance(component.value, str | list)
-    return isinstance(component, gr.Dropdown) and not component.choices
+    return isinstance(component, gr.Dropdown | gr.CheckboxGroup) and not component.choices
 
 
 def fed(component: Component, given: str | None, own: Stranger, browser: Any, file: Path) -> Any:
@@ -154,9 +154,10 @@ def fed(component: Component, given: str | None, own: Stranger, browser: Any, fi
         if not holds_ids(component) or given is None:
             return own.dataset if component.value == "" else component.value
         return [given] if isinstance(component.value, list) else given
-    if isinstance(component, gr.Dropdown):
+    if isinstance(component, gr.Dropdown | gr.CheckboxGroup):
         chosen = given or (component.value if component.choices else own.run.id)
-        return [chosen] if component.multiselect and isinstance(chosen, str) else chosen
+        several = isinstance(component, gr.CheckboxGroup) or component.multiselect
+        return [chosen] if several and isinstance(chosen, str) else chosen
     return _sent(component, given, file)
 
 

@@ -7,7 +7,7 @@ thing is. See `tests.matrix` for what each is given.
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from fastapi.routing import APIRoute, _IncludedRouter
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
 
-from finetune import models, server, settings, train, trial
+from finetune import models, people, server, settings, train, trial
 from finetune.api.app import Under
 from finetune.services import Services
 from finetune.store import Store
 from finetune.ui import page as whole
+from finetune.workshop import Wanted, Workshop
 from tests.matrix import CANARY, Stranger, Unknown, answer, belongings, calls, rows, shared, stranger
 
 MINE = "my own words"
@@ -85,6 +86,25 @@ def test_no_function_of_the_page_gives_or_changes_what_is_anothers(two: Two) -> 
             before = now
     assert not leaks, "\n\n".join(leaks)
     assert count > 2000
+
+
+def test_in_a_workshop_what_nobody_shows_is_as_hidden(two: Two) -> None:
+    """A class may look at the example and at what is shown to it (`Services.seen`), and at nothing besides."""
+    store = two.services.store
+    room = Workshop(store, Wanted(sample=str(two.file), people=2))
+    for who, nickname in ((two.me, "Plum"), (two.other, CANARY)):
+        people.join(store, who.owner, nickname)
+    page, before = whole.build(replace(two.services, workshop=room)), belongings(store, two.other)
+    count, leaks = 0, []
+    for function in functions(page):
+        for how, said in asked(page, function, two, two.other.ids[:1], {"run": two.other.run.id}):
+            count += 1
+            if CANARY in said:
+                leaks.append(f"{how}: {said[:2000]}")
+    assert not leaks, "\n\n".join(leaks)
+    assert belongings(store, two.other) == before
+    assert not people.is_shown(store, two.other.run.id)
+    assert count > 300
 
 
 GIVING = {"_look", "_open", "_remember", "_show", "_tick", "status", "made"}

@@ -11,9 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from finetune.errors import ConfigError, RunError
-from finetune.schema import CHANGES, RESUMABLE, STATES, VERSIONS, Ancestor
+from finetune.schema import CHANGES, RESUMABLE, STATES, Ancestor
 from finetune.store import Event, Facts, Log, Result, Run, Store
 from finetune.train.events import Resumed, typed
+from finetune.versions import VERSIONS
 from tests.train.events import evaluation, step
 
 

@@ -94,6 +94,24 @@ def test_while_the_queue_is_held_none_begins(store: Store, queue: Queue) -> None
     assert store.claim(9, 7, 1.5).id == run  # type: ignore[union-attr]
 
 
+def test_a_closed_queue_is_open_again_after_the_next_start_a_paused_one_is_not(store: Store, queue: Queue) -> None:
+    """Whoever closed a workshop yesterday and starts the app today finds a queue that goes on."""
+    run = queue("a")
+    limits.close(store)
+    assert limits.held(store)
+    assert store.claim(9, 7, 1.5) is None
+    limits.hold(store, True)
+    limits.reopen(store)
+    assert limits.held(store), "the operator paused it"
+    limits.hold(store, False)
+    limits.close(store)
+    limits.reopen(store)
+    assert not limits.held(store)
+    limits.close(store)
+    limits.hold(store, False)
+    assert store.claim(9, 7, 1.5).id == run, "resumed by hand"  # type: ignore[union-attr]
+
+
 # Addresses
 
 

@@ -235,8 +235,15 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     from finetune.cli import verbs
 
     parser.set_defaults(verb=verbs.serve)
-    parser.add_argument("--host", help="address to listen on; default 127.0.0.1")
+    parser.add_argument("--host", help="address to listen on; default 127.0.0.1, in a workshop 0.0.0.0")
     parser.add_argument("--port", type=int, help="port; default GRADIO_SERVER_PORT or 7860")
+    parser.add_argument("--share", action="store_true", help="also open a public link, through Gradio's tunnel")
+    parser.add_argument(
+        "--workshop", action="store_true", help="for a room full of people: see docs/workshop.md; shares the server"
+    )
+    parser.add_argument("--sample", help="with --workshop: the data to begin with, a sample's name or a file; tickets")
+    parser.add_argument("--preset", help="with --workshop: the settings to begin with; quick")
+    parser.add_argument("--people", type=int, help="with --workshop: how many are expected; 20")
 
 
 def _queue_arguments(parser: argparse.ArgumentParser) -> None:

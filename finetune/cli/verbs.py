@@ -254,9 +254,13 @@ def serve(options: argparse.Namespace) -> Answer:
     from finetune.ui.stubs import skip_stubs
 
     settings.port()  # before Gradio, which fails on a wrong one when it is imported
+    wanted = {name: given for name in ("sample", "preset", "people") if (given := getattr(options, name)) is not None}
+    if wanted and not options.workshop:
+        raise ConfigError("This only applies to a workshop.", where=f"--{[*wanted][0]}", fix="Add --workshop.")
     skip_stubs()  # before anything imports Gradio
     zero.prepare()
     from finetune.server import launch
+    from finetune.workshop import Wanted
 
-    launch(options.host, options.port)
+    launch(options.host, options.port, share=options.share, workshop=Wanted(**wanted) if options.workshop else None)
     return 0, {}

@@ -86,15 +86,15 @@ def _gap(judged: Verdict, kind: str) -> Gap:
     )
 
 
-def conclude(task: Task, source: str) -> Report:
+def conclude(task: Task, source: str, *, only_look: bool = False) -> Report:
     """The report of what was answered, as `report`, with `source` (a name) as its ``data``.
 
     It is kept when every arm there can be was asked, and answers are judged as the data tells: a look at
-    fewer arms, or at answers as another kind, changes nothing that worksheet and card say.
+    fewer arms, or at answers as another kind, changes nothing that worksheet and card say. With `only_look` it is not.
     """
     origin = {"origin": "bundle"} if task.brought else {}
     found = report(task, answered(task)).model_copy(update={"data": source, **origin})
-    if task.usual and set(found.arms) == set(task.arms):
+    if not only_look and task.usual and set(found.arms) == set(task.arms):
         keep(found, task.adapter, task.make_folder())
     return found
 

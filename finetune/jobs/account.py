@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from finetune import settings
 from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.models import hub
+from finetune.schema import LOCAL
 from finetune.store import Run
 
 if TYPE_CHECKING:

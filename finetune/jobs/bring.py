@@ -26,7 +26,7 @@ from finetune.files import aside, disk_errors, sha256, sync
 from finetune.jobs import left
 from finetune.jobs.account import scrubbed, told
 from finetune.jobs.record import Job, add, job_of
-from finetune.schema import Log, Result
+from finetune.schema import LOCAL, Log, Result
 from finetune.store import Run, Store
 from finetune.train import TrainConfig
 from finetune.train.checkpoints import MANIFEST, TRAINING_ONLY

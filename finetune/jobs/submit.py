@@ -22,6 +22,7 @@ from finetune.jobs.hardware import Flavor, Offer, choose, flavors
 from finetune.jobs.payload import ARCHIVE, SCRIPT, pack
 from finetune.jobs.record import Job
 from finetune.records import Json
+from finetune.schema import LOCAL
 from finetune.store import DatasetRecord, Log, Run, Store, no_run
 from finetune.train.process import started
 

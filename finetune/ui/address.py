@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 RUN = re.compile("r[0-9a-f]{8}")
-FIRST = "start"
-"""The tab of an address that names none."""
-
 SEARCH = "(state) => [state, window.location.search]"
 """Adds what the address asks for to the browser's state."""
 
@@ -47,14 +44,14 @@ FOLLOW = """() => {
 chosen another), and when the visitor goes back."""
 
 
-def note() -> str:
-    """The script that writes the selected tab into the address; it finds it as `selected`."""
-    return NOTE.replace("FIRST", json.dumps(FIRST))
+def note(tabs: Sequence[str]) -> str:
+    """The script that writes the selected one of these tabs into the address; it finds it as `selected`."""
+    return NOTE.replace("FIRST", json.dumps(tabs[0]))
 
 
 def follow(tabs: Sequence[str]) -> str:
-    """The script that selects the tab of the address, if it is one of these."""
-    script = FOLLOW.replace("SELECTED", SELECTED).replace("FIRST", json.dumps(FIRST))
+    """The script that selects the tab of the address, if it is one of these; without a name, the first."""
+    script = FOLLOW.replace("SELECTED", SELECTED).replace("FIRST", json.dumps(tabs[0]))
     return script.replace("TABS", json.dumps([*tabs]))
 
 

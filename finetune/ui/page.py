@@ -20,8 +20,10 @@ from finetune.ui.start import tab as start
 from finetune.ui.status import Status
 from finetune.ui.train import runs
 from finetune.ui.train import tab as train
-from finetune.ui.train.live import choices
+from finetune.ui.train.live import offered
 from finetune.ui.worksheet import tab as worksheet
+from finetune.ui.workshop.board import TeachersBoard
+from finetune.ui.workshop.tab import WorkshopTab
 from finetune.visitor import browser_secret
 
 HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
@@ -30,7 +32,8 @@ HEADER = """<h1 class='ba-title' dir='ltr' translate='no'>
 
 
 TERMS = {
-    address.FIRST: ("fine-tuning", "loss", "interval"),
+    "workshop": ("fine-tuning", "adapter", "held-out", "loss"),
+    "start": ("fine-tuning", "loss", "interval"),
     "data": ("token", "held-out"),
     "train": ("LoRA", "adapter", "epoch", "held-out", "loss", "overfitting"),
     "runs": ("held-out", "loss", "overfitting"),
@@ -85,6 +88,11 @@ class Page:
             gr.HTML(said, elem_id="notices")
         self.status = Status(services, self.browser)
         self._draw()
+        self.to_training = (
+            lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
+            [self.browser, self.train.run],
+            [self.tabs, self.train.run],
+        )
         self._keep_fresh()
         self._listen()
         self._load(page)
@@ -94,7 +102,11 @@ class Page:
     def _draw(self) -> None:
         services, browser = self.services, self.browser
         with gr.Tabs(elem_id="tabs") as self.tabs:
-            with gr.Tab("Start", id=address.FIRST) as self.start_place:
+            if services.workshop:
+                with gr.Tab("Workshop", id="workshop") as self.workshop_place:
+                    self.workshop = WorkshopTab(services, browser)
+                    self.teacher = TeachersBoard(services, lambda key: self.admin.check(key))
+            with gr.Tab("Start", id="start") as self.start_place:
                 self.start = start.StartTab(services, browser)
                 fold = gr.Accordion("Should I fine-tune? A worksheet for your own data", open=False)
                 with fold as self.worksheet_place:
@@ -116,7 +128,7 @@ class Page:
             with data_column:
                 self.data = data.DataTab(services, browser, self.train.model)
         self.mine = mine.Mine(services, browser)
-        admin.Admin(services)
+        self.admin = admin.Admin(services)
         self.tuned = self.chat.place, self.results.place, self.export.place
         for place in self.tabs.children:
             with place:
@@ -147,6 +159,8 @@ class Page:
             )
         self.data.dataset.change(**self.train.chosen.drawn).then(**self.status.look)
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
+        if self.services.workshop:
+            self._listen_to_workshop()
         for ask in self.train.view.asked:
             ask.then(**self.status.look)
         self.results.strength.used.then(**self.export.strengthened)
@@ -156,10 +170,35 @@ class Page:
             )
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
 
+    def _listen_to_workshop(self) -> None:
+        """Joining gives everybody the sample; the example, and a run that is shown, open on the tabs about runs."""
+        room, looked = self.workshop, [part for place in self.tuned for part in place.shown]
+        shown = [self.tabs, self.train.run, *looked]
+        room.listen(self.data.dataset)
+        gr.on([self.workshop_place.select, self.status.ended.change, self.train.run.change], **room.look)
+        room.table.select(self._open_shown, self.browser, shown, **PRIVATE)
+        room.chat.click(self._open_example, self.browser, shown, **PRIVATE)
+        room.begin.click(*self.to_training, **PRIVATE)
+
+    def _open_example(self, state: Browser) -> dict[Any, Any]:
+        example = self.services.workshop.example() if self.services.workshop else None
+        return self._opened(state, example.id, "chat") if example else gr.skip()
+
+    def _open_shown(self, state: Browser, event: gr.EventData) -> dict[Any, Any]:
+        return self._opened(state, *self.workshop.asked(event, state))
+
+    def _opened(self, state: Browser, run: str, tab: str) -> dict[Any, Any]:
+        """The tab with this run; the Train tab keeps its own unless it is that one."""
+        there = {self.train.run: gr.update(choices=offered(self.services, state), value=run)} if tab == "train" else {}
+        return {self.tabs: gr.Tabs(selected=tab), **self._looked(state, run), **there}
+
+    def _names(self) -> list[str]:
+        return [str(place.id) for place in self.tabs.children]
+
     def _load(self, page: gr.Blocks) -> None:
         """The page as this visitor left it, on the tab that the address names."""
         search, follow = gr.Textbox(visible=False), gr.Button(visible="hidden", elem_id="follow-address")
-        followed: dict[str, Any] = {"js": address.follow([str(place.id) for place in self.tabs.children]), **PRIVATE}
+        followed: dict[str, Any] = {"js": address.follow(self._names()), **PRIVATE}
         form = [*self.train.inputs.values(), self.train.cards.preset]
         remembered = [self.browser, self.train.run, self.data.dataset, *self.start.shown]
         remembered += [part for place in self.tuned for part in place.shown]
@@ -172,18 +211,20 @@ class Page:
         if settings.read().shared:
             loaded.then(**self.mine.look)
             gr.on([self.data.dataset.change, self.status.ended.change], **self.mine.look)
+        if self.services.workshop:
+            loaded.then(**self.workshop.look)
         follow.click(None, None, self.tabs, **followed)
 
     def _remember(self, state: Browser, search: str | None, oauth: gr.OAuthToken | None = None) -> dict[Any, Any]:
         state, asked = known(state), address.run_in(search)
         jobs.remember(owner(state), oauth.token if oauth else None)
         mine = self.services.runs(state)
-        ids = [run.id for run in mine]
-        if asked in ids:
+        seen = [run.id for run in self.services.seen_runs(state)]
+        if asked in seen:
             state |= {"run": asked}
         elif asked:  # in the same words, whether it is another visitor's or nobody's
             gr.Info(f"The run in the address, {asked}, is not among yours.")
-        chosen = state["run"] if state["run"] in ids else next(iter(ids), None)
+        chosen = state["run"] if state["run"] in seen else next((run.id for run in mine), None)
         of_run = [run.dataset for run in mine if run.id == chosen]
         # A new browser has chosen no data, and what one has chosen may have been deleted in another.
         for dataset in (state["dataset"], *of_run, None):
@@ -192,7 +233,7 @@ class Page:
                 break
         return {
             self.browser: state,
-            self.train.run: gr.update(choices=choices(mine), value=chosen),
+            self.train.run: gr.update(choices=offered(self.services, state), value=chosen),
             self.data.dataset: state["dataset"],
             **self.start.look(False, state),
             **self._looked(state, chosen),
@@ -208,7 +249,7 @@ class Page:
         awake = AWAKE.replace("TABS", json.dumps([*timers])).replace("SELECTED", address.SELECTED)
         moving, outputs = self.status.moving, [*timers.values()]
         selected = [place.select for place in self.tabs.children]
-        gr.on(selected, None, moving, outputs, js=awake.replace("NOTE", address.note()), **PRIVATE)
+        gr.on(selected, None, moving, outputs, js=awake.replace("NOTE", address.note(self._names())), **PRIVATE)
         moving.change(None, moving, outputs, js=awake.replace("NOTE", ""), **PRIVATE)
 
     def _lead_on(self) -> None:
@@ -244,12 +285,7 @@ class Page:
         self.blind.learn.click(
             self.blind.train, [self.chat.run, self.browser], [self.train.run, self.browser], **PRIVATE
         ).success(lambda: gr.Tabs(selected="train"), None, self.tabs, **PRIVATE)
-        self.data.go.click(
-            lambda state, run: (gr.Tabs(selected="train"), self.train.make_room(run, state)),
-            [self.browser, self.train.run],
-            [self.tabs, self.train.run],
-            **PRIVATE,
-        )
+        self.data.go.click(*self.to_training, **PRIVATE)
         shown = [self.train.run, *(part for place in self.tuned for part in place.shown)]
         for tab, button in self.start.ways.items():
             button.click(self._show_tried, self.browser, shown, **PRIVATE).then(
@@ -260,7 +296,7 @@ class Page:
         """The run of a visitor's try, on every tab that shows one."""
         tried = self.start.run(state)
         return self._looked(state, tried) | {
-            self.train.run: gr.update(choices=choices(self.services.runs(state)), value=tried)
+            self.train.run: gr.update(choices=offered(self.services, state), value=tried)
         }
 
 

@@ -100,9 +100,18 @@ class Status:
         called = names(runs)[run.id] if run else ""
         line = TEMPLATES.line(record, name, run, called, said, len(runs))
         mark = [run.id, run.state, str(line)] if run else [None, None, str(line)]
-        moving = any(one.state in ACTIVE for one in runs)
+        moving = any(one.state in ACTIVE for one in runs) or self._watches(in_view, runs, state)
         ended = run.id if run and run.state in ENDED else None
         return gr.skip() if mark == last and moving else (line, gr.update(active=moving), mark, ended, moving)
+
+    def _watches(self, in_view: str | None, mine: list[Run], state: Browser) -> bool:
+        """Whether the run in view is somebody else's and goes on."""
+        if not in_view or in_view in [run.id for run in mine]:
+            return False
+        try:
+            return self.services.seen(in_view, state).state in ACTIVE
+        except FinetuneError:  # deleted, or hidden again
+            return False
 
 
 def _selected(event: gr.EventData) -> Any:

@@ -135,11 +135,11 @@ def test_held_out_questions_are_drawn_when_none_is_typed(page: Page, run: Run) -
 def test_an_answer_that_comes_late_changes_nothing(page: Page, run: Run) -> None:
     talk = page.chat._choose(run.id, STATE, page.request)[page.chat.talk]
     sampling = (64, 0, 0, 1, 1)
-    last = list(said(page.chat._reply("Hi", talk, None, "", page.request, *sampling)))[-1]
+    last = list(said(page.chat._reply("Hi", talk, None, "", STATE, page.request, *sampling)))[-1]
     assert len(last[page.chat.talk].turns) == 1
     assert "base verified" in last[page.chat.verified]
     page.engine.meanwhile = lambda: page.chat._undo(talk, page.request)
-    late = list(said(page.chat._reply("Hi", talk, None, "", page.request, *sampling)))
+    late = list(said(page.chat._reply("Hi", talk, None, "", STATE, page.request, *sampling)))
     assert late[-1] == {page.chat.now: ""}
 
 
@@ -148,7 +148,7 @@ def test_an_answer_that_never_began_leaves_no_turn(page: Page, run: Run, monkeyp
     monkeypatch.setattr(
         page.engine, "_answers", lambda *arguments: (replies for replies in [[Reply(stop="stopped")] * 2])
     )
-    last = list(said(page.chat._reply("Hi", talk, None, "", page.request, 64, 0, 0, 1, 1)))[-1]
+    last = list(said(page.chat._reply("Hi", talk, None, "", STATE, page.request, 64, 0, 0, 1, 1)))[-1]
     assert page.chat.talk not in last
     assert last[page.chat.prompt] == "Hi", "the prompt is back where it was typed"
 
@@ -160,7 +160,7 @@ def test_sampling_that_is_no_number_is_a_sentence(page: Page, run: Run, wrong: A
         values: list[Any] = [64, 0, 0, 1, 1]
         values[place] = wrong
         with pytest.raises(gr.Error, match="must be a number"):
-            list(said(page.chat._reply("Hi", talk, None, "", page.request, *values)))
+            list(said(page.chat._reply("Hi", talk, None, "", STATE, page.request, *values)))
 
 
 def test_places_are_ended_apart_and_a_closed_page_ends_all(page: Page) -> None:

@@ -12,7 +12,8 @@ from finetune.chat import Engine, Reply
 from finetune.export.bundle import read_bundle
 from finetune.services import Services
 from finetune.store import Store
-from finetune.ui.chat.tab import ChatTab, verified
+from finetune.ui.chat.compare import verified
+from finetune.ui.chat.tab import ChatTab
 from tests.conftest import said as said_by
 from tests.conftest import train_tiny
 from tests.export.trained import world
@@ -54,7 +55,7 @@ def test_what_was_sent_shows_at_once(tab: ChatTab, store: Store, tiny: Path) -> 
     """Before the rows are read, the model is loaded or a turn has come."""
     run = read_bundle(store, world(tiny).bare)
     talk = tab._choose(run.id, STATE, REQUEST)[tab.talk]
-    first = next(iter(said_by(tab._reply("Hello?", talk, None, talk.system, REQUEST, 16, 0, 0, 1, 1))))
+    first = next(iter(said_by(tab._reply("Hello?", talk, None, talk.system, STATE, REQUEST, 16, 0, 0, 1, 1))))
     assert "Hello?" in first[tab.now]
     assert first[tab.now].count("Thinking …") == 2
     assert first[tab.prompt] == ""
@@ -65,9 +66,9 @@ def test_what_is_typed_while_an_answer_comes_stays(
 ) -> None:
     """The field is emptied when its text is sent, never later."""
     talk = tab._choose(train_tiny(store, tiny, small_dataset).id, STATE, REQUEST)[tab.talk]
-    sent, *later = said_by(tab._reply("Hello?", talk, None, talk.system, REQUEST, 4, 0, 0, 1, 1))
+    sent, *later = said_by(tab._reply("Hello?", talk, None, talk.system, STATE, REQUEST, 4, 0, 0, 1, 1))
     assert sent[tab.prompt] == ""
     assert not any(tab.prompt in change for change in later)
-    again = [*said_by(tab._again(later[-1][tab.talk], talk.system, REQUEST, 4, 0, 0, 1, 1))]
+    again = [*said_by(tab._again(later[-1][tab.talk], talk.system, STATE, REQUEST, 4, 0, 0, 1, 1))]
     assert len(again[-1][tab.talk].turns) == 1
     assert not any(tab.prompt in change for change in again)

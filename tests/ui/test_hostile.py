@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from finetune import data, models
+from finetune.board import Board, Row
 from finetune.chat import Reply
 from finetune.chat.talk import Column, Talk, Turn
 from finetune.chat.votes import Vote
@@ -22,6 +23,7 @@ from finetune.evaluate.worksheet import Advice, Item, Sheet
 from finetune.export import parity
 from finetune.export.formats import FORMATS
 from finetune.export.make import Exported
+from finetune.people import Person
 from finetune.store import DatasetRecord, Facts, Run
 from finetune.train import Progress, progress
 from finetune.train.events import Answer, Noted, Samples
@@ -30,15 +32,17 @@ from finetune.ui.chat import blind, compare
 from finetune.ui.data import edit, library, mapping, report, rows, versions
 from finetune.ui.export import cards
 from finetune.ui.results import verdict
-from finetune.ui.train import chosen, measured, runs
+from finetune.ui.train import chosen, live, measured, runs
 from finetune.ui.worksheet import view
+from finetune.ui.workshop import board as room
+from finetune.ui.workshop import tab as workshop
 from tests.train.events import RUN, evaluation, series, step
 from tests.ui.payloads import PAYLOADS
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>\'"=HYPERLINK("x")\u202etxt.exe\x00'
 
 TAGS = """
-a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark nav option p
+a article b bdi br button code dd del details div dl dt em figcaption figure h4 h5 header i ins li mark nav ol option p
 path pre section select small span strong summary svg table tbody td th thead title tr u ul
 """
 ATTRIBUTES = """
@@ -137,6 +141,15 @@ def an_evaluation(evil: str) -> Report:
 def an_export(evil: str) -> Exported:
     found = parity.compare([("a", True)] * 9, [("b", True)] * 9, ["a"] * 9, [evil] * 9, "label")
     return Exported("adapter", Path(evil.replace("/", "|")), 1, "0", replace(found, problem=evil))
+
+
+def a_row_of_the_room(evil: str) -> dict[str, object]:
+    return {"run": "r1", "who": evil, "name": evil, "state": "running", "word": evil, "verdict": evil, "ready": True}
+
+
+def a_board(evil: str) -> Board:
+    line = Row(evil, "r1", evil, "running", evil, 1, 2, 3.0, None, 4.0, (1.0, 0.5), evil, "helped", True)
+    return Board([Person("0" * 32, evil, 0.0)], [line], 9.0, True, 30.0, False)
 
 
 def a_row(evil: str) -> Judged:
@@ -246,6 +259,10 @@ DRAWN: dict[str, Drawing] = {
     "chosen.chip": lambda evil: chosen.TEMPLATES.chip("Data", evil, [evil, evil], evil),
     "status.line": lambda evil: status.TEMPLATES.line(a_record(evil), evil, a_run(evil), evil, evil, 3),
     "run.differences": lambda evil: measured.TEMPLATES.differences([evil, evil], [(evil, [evil, evil])]),
+    "workshop.welcome": lambda evil: workshop.TEMPLATES.welcome(evil, evil, evil, True),
+    "workshop.shown": lambda evil: workshop.TEMPLATES.shown([a_row_of_the_room(evil)]),
+    "workshop.board": lambda evil: room.drawn(a_board(evil), [evil]),
+    "live.watching": live.watching,
     "runs.table": lambda evil: runs.table([(a_run(evil), evil, (1, 1.0)), (a_run(evil), evil, None)], ["r1"], 100.0),
 }
 

@@ -29,7 +29,7 @@ UNSHOWN = {
     "cli": "the command line is in English",
     "api": "the API is",
     "ui/languages": "says the words of Gradio's, tested below",
-    "schema.py": "SQL",
+    "versions.py": "SQL",
     "ui/address.py": "JavaScript",
     "ui/theme.py": "fonts",
     "ui/events.py": "JavaScript",
@@ -50,6 +50,8 @@ UNSHOWN = {
     "notebook.py": "in English, as the command line is",
     "ui/tools.py": "read by programs",
     "ui/admin.py": "read by whoever runs the server, as the command line is",
+    "invite.py": "printed by whoever starts the server",
+    "board.py": "written into files",
     "__main__.py": "the command line",
     "__init__.py": "the library",
     "chat/checked.py": "asked by the command line, the library and programs",
@@ -127,6 +129,8 @@ WORDS = {
     *("Pause", "Resume", "Tie", "{0} fix", "{0} fixes", "lines {0}", "yes", "no"),
     *("system", "user", "assistant", "tool", "packaged copy, 4-bit weights dequantised"),
     *("local folder", "the Hub's files, from the local cache", "fetched from the Hub"),
+    *("Example", "Teacher", "Somebody", "people", "waiting", "waits", "finished", "verdicts"),
+    *("verdict", "run", "whose", "time"),
     *("Copied", "Language", "min", "Info", "Error", "Delete", "Complete"),
 }
 """Single words and short shapes that the code says; which of its words are read cannot be told from the code."""

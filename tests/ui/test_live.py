@@ -175,7 +175,7 @@ def test_a_deleted_run_makes_way_for_the_newest(store: Store, view: live.RunView
     gone = view._look(made.id, first[view.seen], None)
     assert gone[view.card] == ""
     assert gone[view.column] == gr.update(visible=False)
-    assert gone[view.run] == gr.update(choices=live.choices([other]), value=other.id)
+    assert gone[view.run] == gr.update(choices=[(other.name, other.id)], value=other.id)
     assert view._look(made.id, gone[view.seen], None) == gr.skip()
     second = view._look(other.id, None, None)
     store.delete_run(other.id)

@@ -11,7 +11,7 @@ from finetune.chat import Engine
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
 from finetune.ui.train import measured, runs
-from finetune.ui.train.live import choices, names
+from finetune.ui.train.live import names
 from finetune.ui.train.tab import TrainTab
 from tests.conftest import train_tiny
 from tests.train.events import evaluation
@@ -123,7 +123,7 @@ def test_deleting_several(tab: runs.RunsTab, store: Store) -> None:
     assert first.id not in question
     shown = tab._delete([first.id, second.id], None)
     assert [run.id for run in store.runs()] == [kept.id]
-    assert shown[tab.train_tab.run]["choices"] == choices([kept])
+    assert shown[tab.train_tab.run]["choices"] == [(kept.name, kept.id)]
     assert shown[tab.picked] == []
 
 

@@ -194,5 +194,5 @@ def test_an_address_opens_no_run_of_another(
 def test_the_address_knows_every_tab() -> None:
     script = address.follow(["start", "data"])
     assert '["start", "data"]' in script
-    assert "FIRST" not in script + address.note()
+    assert "FIRST" not in script + address.note(["start", "data"])
     assert "SELECTED" not in script

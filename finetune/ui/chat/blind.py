@@ -29,7 +29,7 @@ from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
 from finetune.ui.events import QUIET
 from finetune.ui.html import macros, text
-from finetune.ui.train.live import choices
+from finetune.ui.train.live import offered
 
 HERE = "blind"
 """This place, among those of a page where answers are given."""
@@ -182,14 +182,14 @@ class BlindTest:
         talk = columns.begin(self.services, run, state, other, 1.0, system)
         if other:
             talk = replace(talk, columns=(talk.columns[2], talk.columns[1]))
-        prompts = _prompts(own) or self._drawn(run, int(count))
+        prompts = _prompts(own) or self._drawn(run, int(count), state)
         if not prompts:
             raise RunError("This run has no held-out prompts.", where=run.id, fix="Type your own.")
         return Blind(talk, prompts, random.choice(("base", "tuned")))
 
-    def _drawn(self, run: Run, count: int) -> tuple[str, ...]:
+    def _drawn(self, run: Run, count: int, state: Browser) -> tuple[str, ...]:
         """Held-out prompts, others than those voted on before as long as there are any."""
-        rows = [row.asked for row in columns.askable(self.services, run)]
+        rows = [row.asked for row in columns.askable(self.services, run, state)]
         seen = {vote["messages"][-1]["content"] for vote in self.services.store.votes(run.id, run.owner)}
         random.shuffle(rows)
         return tuple(sorted(rows, key=lambda text: text in seen)[:count])
@@ -240,6 +240,8 @@ class BlindTest:
             elif blind.over:
                 yield await run_sync(self._reveal, blind)
             else:
+                with noticed():  # the other run may be somebody's who shows it no longer
+                    await run_sync(columns.refuse_hidden, self.services, blind.talk, state)
                 async with aclosing(self._answers(blind, request)) as changes:
                     async for change in changes:
                         yield change
@@ -281,7 +283,7 @@ class BlindTest:
         with noticed():
             run = train_on_votes(self.services.store, self.services.run(run_id, state), owner(state))
         gr.Info(text(f"A new run learns from your votes; it continues {run.lineage[0].name}."))
-        return gr.update(choices=choices(self.services.runs(state)), value=run.id), known(state) | {"run": run.id}
+        return gr.update(choices=offered(self.services, state), value=run.id), known(state) | {"run": run.id}
 
     def _votes(self, run_id: str | None, state: Browser) -> tuple[str, str]:
         """All votes about the run, to take away."""

@@ -6,6 +6,7 @@ from functools import lru_cache
 from finetune import data, train
 from finetune.chat import talk
 from finetune.chat.talk import Column, Talk
+from finetune.errors import NotAllowed
 from finetune.services import Browser, Services
 from finetune.store import Run, Store
 
@@ -19,14 +20,15 @@ def possible(services: Services, run: Run, state: Browser) -> list[tuple[str, st
         >>> possible(services, run, state)[:2]
         [('Base + 3 examples', 'shots'), ('Tuned, other strength', 'strength')]
     """
-    found = [(f"Base + {talk.SHOTS} examples", "shots"), ("Tuned, other strength", "strength")]
+    found = [(f"Base + {talk.SHOTS} examples", "shots")] if services.shows_rows(run, state) else []
+    found.append(("Tuned, other strength", "strength"))
     shown = run.result.adapter_step
     found += [(f"Checkpoint, step {step}", f"step:{step}") for step in train.checkpoint_steps(run.id) if step != shown]
-    for other in services.runs(state):
+    for other in services.seen_runs(state):
         same = other.config["model"] == run.config["model"] and other.id != run.id
         same = same and other.result.source == run.result.source
         if same and train.adapter_folder(other.id).is_dir():
-            found.append((f"{other.name} · {other.id}", f"run:{other.id}"))
+            found.append((f"{other.name} · {services.whose(other, state) or other.id}", f"run:{other.id}"))
     return found
 
 
@@ -36,7 +38,8 @@ def begin(
     """An empty conversation with these columns; `system` None takes the one the run was trained with.
 
     Raises:
-        RunError: another run is not the visitor's, or the dataset is gone.
+        RunError: another run may not be seen by the visitor, or the dataset is gone.
+        NotAllowed: examples are asked for, and the rows of the run are somebody else's.
     """
     facts = services.store.dataset(run.dataset).facts
     system = (facts.system or "") if system is None else system
@@ -48,14 +51,27 @@ def begin(
 def _column(services: Services, run: Run, state: Browser, key: str, strength: float) -> Column:
     kind, _, which = key.partition(":")
     if kind == "shots":
+        if not services.shows_rows(run, state):
+            raise NotAllowed("The examples of this run belong to somebody else.", where=run.id, code="only_shown")
         drawn = talk.shots(examples(services, run)[0], run.config["seed"])
         return Column(key, f"Base + {len(drawn)} examples", shots=drawn)
     if kind == "strength":
         return Column(key, f"Tuned, strength {strength:g}", run, strength=strength)
     if kind == "step":
         return Column(key, f"Tuned, step {which}", run, step=int(which))
-    other = services.run(which, state)
+    other = services.seen(which, state)
     return Column(key, other.name, other)
+
+
+def refuse_hidden(services: Services, talk: Talk, state: Browser) -> None:
+    """Who shows a run to others may hide it again, also from those who talk to it just then.
+
+    Raises:
+        RunError: the visitor may not see one of these runs any more.
+    """
+    for column in talk.columns:
+        if column.run:
+            services.seen(column.run.id, state)
 
 
 def examples(services: Services, run: Run) -> tuple[Sequence[data.Example], Sequence[data.Example]]:
@@ -73,7 +89,9 @@ def _opened(store: Store, run_id: str) -> tuple[Sequence[data.Example], Sequence
     return train.rows_of_run(store, store.run(run_id))
 
 
-def askable(services: Services, run: Run) -> list[data.Example]:
-    """Held-out rows that are one question and one answer, each question once."""
+def askable(services: Services, run: Run, state: Browser) -> list[data.Example]:
+    """Held-out rows that are one question and one answer, each question once; none where they are somebody else's."""
+    if not services.shows_rows(run, state):
+        return []
     rows = talk.single(examples(services, run)[1])
     return list({row.asked: row for row in reversed(rows)}.values())[::-1]

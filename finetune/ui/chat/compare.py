@@ -19,6 +19,11 @@ from finetune.ui.html import macros, render
 TEMPLATES = macros("chat/compare.html")
 EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
 NOT_COMPARED = "<span class='ba-masked'>{{ why }}</span>"
+VERIFIED = (
+    "<p class='ba-stats ba-verified' title='Checked on three fixed prompts after each adapter was loaded. Largest "
+    "difference of a logit from those of the original model: {{ difference }}.'>✓ base verified: with the adapter off, "
+    "it is the original model</p>"
+)
 THINKING = "Thinking …"
 WHY = {"end_of_turn": "ended by itself", "length": "cut at max tokens", "stopped": "stopped"}
 LONGEST = 4000
@@ -30,7 +35,16 @@ MOST_ALIKE = 40_000
 COPY = """element.addEventListener('click', event => {
   const button = event.target.closest('.ba-copy');
   if (!button) return;
-  navigator.clipboard.writeText(button.closest('.ba-answer').querySelector('.ba-said').dataset.text);
+  const text = button.closest('.ba-answer').querySelector('.ba-said').dataset.text;
+  if (navigator.clipboard) navigator.clipboard.writeText(text);
+  else {  // a browser gives pages that came without TLS from another machine none
+    const box = document.createElement('textarea');
+    box.value = text;
+    document.body.append(box);
+    box.select();
+    document.execCommand('copy');
+    box.remove();
+  }
   const { textContent, dataset } = button;
   if (textContent === dataset.label) return;
   button.textContent = dataset.label;
@@ -149,3 +163,10 @@ def difference(base: str, text: str) -> Markup:
     return TEMPLATES.changed(
         (what == "equal", "".join(before[i:j]), "".join(after[k:m])) for what, i, j, k, m in changes
     )
+
+
+def verified(reply: Reply) -> str:
+    """The proof that this answer's base was the base; nothing where it was not measured."""
+    if reply.difference is None:
+        return ""
+    return render(VERIFIED, difference=f"{reply.difference:.0e}" if reply.difference else "0")

@@ -21,15 +21,10 @@ from finetune.ui.chat import columns, compare
 from finetune.ui.download import Download
 from finetune.ui.errors import notice, noticed
 from finetune.ui.events import FILLED, FILLING, PRIVATE, QUIET, STATUS, once_settled
-from finetune.ui.html import render, text
+from finetune.ui.html import text
 from finetune.ui.tuned import Place
 
 EXAMPLES = 5
-VERIFIED = (
-    "<p class='ba-stats ba-verified' title='Checked on three fixed prompts after each adapter was loaded. Largest "
-    "difference of a logit from those of the original model: {{ difference }}.'>✓ base verified: with the adapter off, "
-    "it is the original model</p>"
-)
 ANSWERING, ANSWERED = "The models are answering.", "All answers are complete."
 
 WAITS = "Train a model first: then you ask it and the base the same here, side by side, and compare in a blind test."
@@ -42,7 +37,7 @@ class ChatTab:
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
-        self.place = Place(services, "No tuned model yet.", WAITS, HERE)
+        self.place = Place(services, "No tuned model yet.", WAITS, HERE, shown_too=True)
         with self.place.body:
             self._choose_run()
             with gr.Tabs():
@@ -152,10 +147,12 @@ class ChatTab:
             **QUIET,
         }  # the engine has a queue
         conversation = [self.talk, self.past, self.now, self.prompt, self.verified, self.said]
-        inputs = [self.talk, self.expected, self.system, *self.sampling]
+        inputs = [self.talk, self.expected, self.system, self.browser, *self.sampling]
         asked = once_settled(self.prompt.submit, self.send.click)
         asked.then(self._reply, [self.prompt, *inputs], conversation, **streaming)
-        self.again.click(self._again, [self.talk, self.system, *self.sampling], [*conversation, self.seed], **streaming)
+        self.again.click(
+            self._again, [self.talk, self.system, self.browser, *self.sampling], [*conversation, self.seed], **streaming
+        )
         self.edit.click(self._edit, [self.talk], conversation, **QUIET)
         self.undo.click(self._undo, [self.talk], conversation, **QUIET)
         fresh = [self.run, self.beside, self.strength, self.system, self.browser]
@@ -175,7 +172,7 @@ class ChatTab:
     def _choose(self, run_id: str | None, state: Browser, request: gr.Request) -> dict[Any, Any]:
         answers.drop(request, HERE)
         try:
-            run = self.services.run(run_id, state) if run_id else None
+            run = self.services.seen(run_id, state) if run_id else None
             talk = columns.begin(self.services, run, state, [], 1.0) if run else None
             beside = columns.possible(self.services, run, state) if run else []
         except FinetuneError as error:  # the run was deleted: nothing of another one stays under its name
@@ -183,7 +180,7 @@ class ChatTab:
             run, talk, beside = None, None, []
         rows: list[list[str]] = []
         with contextlib.suppress(FinetuneError):  # its rows did not come along, or are gone: it can be talked to
-            rows = [[example.asked] for example in columns.askable(self.services, run)[:EXAMPLES]] if run else []
+            rows = [[example.asked] for example in columns.askable(self.services, run, state)[:EXAMPLES]] if run else []
         changes = {
             self.system: talk.system if talk else "",
             self.examples: gr.update(samples=rows),
@@ -207,7 +204,7 @@ class ChatTab:
         if not run_id:
             return None
         with noticed():
-            return columns.begin(self.services, self.services.run(run_id, state), state, keys, strength, system)
+            return columns.begin(self.services, self.services.seen(run_id, state), state, keys, strength, system)
 
     def _columns(
         self,
@@ -231,13 +228,20 @@ class ChatTab:
 
     def _use_example(self, index: int, run_id: str, state: Browser) -> tuple:
         with noticed():
-            example = columns.askable(self.services, self.services.run(run_id, state))[index]
+            example = columns.askable(self.services, self.services.seen(run_id, state), state)[index]
         return example.asked, example
 
     # What is said
 
     async def _reply(
-        self, prompt: str, talk: Talk | None, expected: Any, system: str, request: gr.Request, *sampling: Any
+        self,
+        prompt: str,
+        talk: Talk | None,
+        expected: Any,
+        system: str,
+        state: Browser,
+        request: gr.Request,
+        *sampling: Any,
     ) -> AsyncGenerator[dict[Any, Any]]:
         if not prompt.strip():
             yield gr.skip()
@@ -247,6 +251,7 @@ class ChatTab:
         try:
             if talk is None:
                 raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
+            await run_sync(columns.refuse_hidden, self.services, talk, state)
             if talk.system != system:
                 talk = replace(talk, system=system, turns=())
             thinking = compare.thinking(prompt, talk.columns)
@@ -267,7 +272,7 @@ class ChatTab:
             else:
                 talk = talk.answered(prompt, replies, answer, chosen)
                 past = await run_sync(compare.talk, talk, kind)
-                done = {self.talk: talk, self.past: past, self.now: "", self.verified: verified(replies[0])}
+                done = {self.talk: talk, self.past: past, self.now: "", self.verified: compare.verified(replies[0])}
                 yield done | {self.said: ANSWERED}
         except FinetuneError as error:
             empty = {} if talk and talk.turns else {self.past: compare.EMPTY}
@@ -281,7 +286,7 @@ class ChatTab:
             raise notice(error) from error
 
     async def _again(
-        self, talk: Talk | None, system: str, request: gr.Request, *sampling: Any
+        self, talk: Talk | None, system: str, state: Browser, request: gr.Request, *sampling: Any
     ) -> AsyncGenerator[dict[Any, Any]]:
         """Ask the last prompt once more; with a temperature, with the next seed. What is typed meanwhile stays."""
         if talk is None or not talk.turns:
@@ -293,7 +298,8 @@ class ChatTab:
         past = await run_sync(lambda: compare.talk(before, self._kind(talk)))
         yield {self.talk: before, self.past: past, self.seed: seed}
         rest = (tokens, heat, seed, *others)
-        async with aclosing(self._reply(last.prompt, before, _Expected(last), system, request, *rest)) as changes:
+        asked = self._reply(last.prompt, before, _Expected(last), system, state, request, *rest)
+        async with aclosing(asked) as changes:
             async for change in changes:
                 yield {what: new for what, new in change.items() if what is not self.prompt or new}
 
@@ -333,13 +339,6 @@ class _Expected:
 
 def _halt(request: gr.Request) -> None:
     answers.halt(request, HERE)
-
-
-def verified(reply: Reply) -> str:
-    """The proof that this answer's base was the base; nothing where it was not measured."""
-    if reply.difference is None:
-        return ""
-    return render(VERIFIED, difference=f"{reply.difference:.0e}" if reply.difference else "0")
 
 
 def _sampling(values: Sequence[Any]) -> Sampling:

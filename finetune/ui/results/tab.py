@@ -12,12 +12,13 @@ from anyio.to_thread import run_sync
 from finetune import evaluate, settings
 from finetune.errors import ConfigError, FinetuneError, NotAllowed
 from finetune.evaluate.stats import FEWEST
-from finetune.services import Browser, Services
+from finetune.services import Browser, Services, owner
 from finetune.store import Run
+from finetune.trial import ROWS
 from finetune.ui import answers
 from finetune.ui.errors import notice, noticed
 from finetune.ui.events import QUIET, STATUS
-from finetune.ui.html import card
+from finetune.ui.html import card, masked
 from finetune.ui.progress import measuring
 from finetune.ui.results import verdict
 from finetune.ui.results.strength import StrengthPart
@@ -28,6 +29,7 @@ WAITS = (
     "Train a model first: then it answers held-out rows beside the base and the alternatives, and you are told whether "
     "training helped."
 )
+READ = "Only the owner of this run can evaluate it. You can read what was found."
 HERE = "results"
 """This place, among those of a page where answers are given."""
 
@@ -37,7 +39,7 @@ class ResultsTab:
 
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser = services, browser
-        self.place = Place(services, "Nothing to judge yet.", WAITS, HERE)
+        self.place = Place(services, "Nothing to judge yet.", WAITS, HERE, shown_too=True)
         with self.place.body:
             self._draw()
         self.place.run = self.run
@@ -51,7 +53,7 @@ class ResultsTab:
             self.limit = gr.Slider(
                 FEWEST,
                 200,
-                value=evaluate.MOST_ROWS,
+                value=ROWS if self.services.workshop else evaluate.MOST_ROWS,
                 step=10,
                 label="Maximum rows",
                 info="Drawn at random, the same ones each time.",
@@ -121,6 +123,9 @@ class ResultsTab:
         self, run_id: str | None, limit: float, kind: str, schema: str | None, chosen: str, state: Browser
     ) -> dict[Any, Any]:
         """What was found of this run before; nothing is asked."""
+        if run_id and (run := self._others(run_id, state)):
+            reading = {self.begin: gr.update(interactive=False), self.take: gr.update(visible=False)}
+            return self._recorded(run, chosen, state) | reading
         try:
             if run_id and (task := self._task(run_id, limit, kind, schema, state)).folder.is_dir():
                 return self._found(task, chosen)
@@ -128,27 +133,42 @@ class ResultsTab:
             return self._nothing(card(f"✕ {error}"), "")
         except FinetuneError:  # pressing the button says what is wrong
             pass
-        return self._recorded(run_id, chosen, state)
+        with contextlib.suppress(FinetuneError):
+            if run_id:
+                return self._recorded(self.services.run(run_id, state), chosen, state)
+        return self._nothing()
+
+    def _others(self, run_id: str, state: Browser) -> Run | None:
+        """A run that the visitor may only look at; None for an own one, and for one that is not there."""
+        with contextlib.suppress(FinetuneError):
+            run = self.services.seen(run_id, state)
+            return run if run.owner != owner(state) else None
+        return None
 
     def _nothing(self, progress: str = "", verdict: str = verdict.NOTHING) -> dict[Any, Any]:
         cleared = dict.fromkeys((self.arms, self.forgotten, self.rows), "")
         hidden = dict.fromkeys((self.next, self.filter, self.pages), gr.update(visible=False))
-        first = {self.first: 0, self.begin: gr.update(variant="primary")}
+        first = {self.first: 0, self.begin: gr.update(variant="primary", interactive=True)}
         return {self.progress: progress, self.verdict: verdict, **first, **hidden, **cleared}
 
-    def _recorded(self, run_id: str | None, chosen: str, state: Browser) -> dict[Any, Any]:
-        """What was found of another number of rows than is chosen now, or came in a bundle without its rows."""
-        with contextlib.suppress(FinetuneError):
-            if run_id and (found := evaluate.known(run := self.services.run(run_id, state))):
-                rows = self._rows_of(found, run, chosen)
-                return rows or self._nothing() | self._drawn(found, run)
-        return self._nothing()
+    def _recorded(self, run: Run, chosen: str, state: Browser) -> dict[Any, Any]:
+        """What was found of another number of rows than is chosen now, or came in a bundle without its rows; and what
+        was found of somebody else's run, without its rows unless the visitor may read them.
+        """
+        mine = run.owner == owner(state)
+        if (found := evaluate.known(run)) is None:
+            return self._nothing(masked(READ) if not mine else "")
+        if not self.services.shows_rows(run, state):
+            return self._nothing(masked(READ)) | self._drawn(_without_rows(found), None)
+        rows = self._rows_of(found, run, chosen, only_look=not mine)
+        shown = rows or self._nothing() | self._drawn(found, run)
+        return shown if mine else shown | {self.progress: masked(READ)}
 
-    def _rows_of(self, found: evaluate.Report, run: Run, chosen: str) -> dict[Any, Any]:
+    def _rows_of(self, found: evaluate.Report, run: Run, chosen: str, only_look: bool) -> dict[Any, Any]:
         """The report with its rows, and the field with their number; nothing if the rows are not here."""
         with contextlib.suppress(FinetuneError):
             task = evaluate.of_run(run, self.services.store, limit=found.n)
-            if task.folder.is_dir() and (shown := self._found(task, chosen)).get(self.rows):
+            if task.folder.is_dir() and (shown := self._found(task, chosen, only_look)).get(self.rows):
                 return shown | {self.limit: max(FEWEST, found.n)}
         return {}
 
@@ -156,9 +176,9 @@ class ResultsTab:
         good = bool(found.verdict and found.verdict.code in ("helped", "alternative_as_good"))
         return {
             self.verdict: verdict.verdict(found, self._ratio(run) if run else None),
-            self.begin: gr.update(variant="secondary"),  # one primary button: what to do next
+            self.begin: gr.update(variant="secondary", interactive=True),  # one primary button: what to do next
             self.next: gr.update(visible=True),
-            self.take: gr.update(variant="primary" if good else "secondary"),
+            self.take: gr.update(variant="primary" if good else "secondary", visible=True),
             self.bring: gr.update(variant="secondary" if good else "primary"),
             self.arms: verdict.arms(found),
             self.forgotten: verdict.forgetting(found),
@@ -206,9 +226,19 @@ class ResultsTab:
             ) from error
         return evaluate.of_run(run, self.services.store, limit=int(limit), kind=kind or None, schema=wanted)
 
-    def _found(self, task: evaluate.Task, chosen: str) -> dict[Any, Any]:
+    def _task_in_view(self, run_id: str | None, *asked: Any) -> evaluate.Task:
+        """The task whose rows are shown; of somebody else's run the one that was kept, if its rows may be read."""
+        run = self._others(run_id, asked[-1]) if run_id else None
+        if run is None:
+            return self._task(run_id, *asked)
+        found = evaluate.known(run)
+        if found is None or not self.services.shows_rows(run, asked[-1]):
+            raise NotAllowed(READ, where=run.id, code="only_shown")
+        return evaluate.of_run(run, self.services.store, limit=found.n)
+
+    def _found(self, task: evaluate.Task, chosen: str, only_look: bool = False) -> dict[Any, Any]:
         record = self.services.store.dataset(task.run.dataset) if task.run else None
-        found = evaluate.conclude(task, record.title if record else "")
+        found = evaluate.conclude(task, record.title if record else "", only_look=only_look)
         if not found.verdict:
             return self._nothing()
         judged = evaluate.judged(task, evaluate.answered(task))
@@ -233,7 +263,7 @@ class ResultsTab:
         ) -> dict[Any, Any]:
             """Another page of the rows in view; the last one stays the last."""
             with noticed():
-                task = self._task(run_id, limit, kind, schema, state)
+                task = self._task_in_view(run_id, limit, kind, schema, state)
                 judged = evaluate.judged(task, evaluate.answered(task))
             count = len(verdict.fits(judged, chosen))
             place = max(0, min(first + step, (count - 1) // verdict.MOST_ROWS * verdict.MOST_ROWS))
@@ -249,6 +279,12 @@ class ResultsTab:
             self.back: gr.update(interactive=first > 0),
             self.ahead: gr.update(interactive=first + verdict.MOST_ROWS < count),
         }
+
+
+def _without_rows(found: evaluate.Report) -> evaluate.Report:
+    """The report without what it quotes of the rows: the labels in its table of mix-ups."""
+    arms = {name: arm.model_copy(update={"confusion": None}) for name, arm in found.arms.items()}
+    return found.model_copy(update={"arms": arms, "data": None})
 
 
 def _drop(request: gr.Request) -> None:

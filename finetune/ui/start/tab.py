@@ -99,8 +99,9 @@ class StartTab:
 
     def _draw_ways_on(self) -> None:
         with gr.Column(elem_id="ways-on", elem_classes="ba-card"):
-            self.begin = gr.Button(TRY, variant="primary", size="lg", elem_id="try")
-            gr.HTML(WHAT, elem_id="try-what")
+            alone = self.services.workshop is None  # in a room full of people, each would keep the machine for minutes
+            self.begin = gr.Button(TRY, variant="primary", size="lg", visible=alone, elem_id="try")
+            gr.HTML(WHAT, visible=alone, elem_id="try-what")
             gr.HTML(FORMATS, elem_id="upload-head")
             self.upload = gr.File(
                 label="Use my data", show_label=False, file_types=list(data.ENDINGS), elem_id="start-upload", height=150

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from finetune import limits, train
 from finetune.errors import FinetuneError
@@ -16,6 +17,7 @@ from finetune.ui import space
 from finetune.ui.download import Download
 from finetune.ui.errors import noticed
 from finetune.ui.events import QUIET
+from finetune.ui.html import render
 from finetune.ui.train import measured, swept
 
 MOST = 64
@@ -29,6 +31,10 @@ LOG_LINES = 300
 
 TAKE = "Download it before a restart deletes it"
 """The button of a run that has ended, on a Space that keeps nothing."""
+WATCHING = (
+    "<p class='ba-stats'><b dir='auto'>{{ who }}</b> · You are watching this run; only its owner can change it.</p>"
+)
+OTHERS_LOG = "Only the owner of this run reads its log."
 
 ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
     "stop": (train.stop, "Stopping at the next step; progress so far is kept."),
@@ -73,9 +79,21 @@ def names(runs: Sequence[Run]) -> dict[str, str]:
     return called
 
 
-def choices(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Runs as dropdown choices."""
-    return [(name, run_id) for run_id, name in names(runs).items()]
+def offered(services: Services, state: Browser, runs: Sequence[Run] | None = None) -> list[tuple[str, str]]:
+    """Runs that the visitor may see (all of them unless some are given) as dropdown choices; of others' it says whose.
+
+    Example:
+        >>> offered(services, state)
+        [('tickets · SmolLM2', 'r1'), ('Kiwi · tickets · SmolLM2', 'r2')]
+    """
+    runs = services.seen_runs(state) if runs is None else runs
+    called = names(runs)
+    return [(" · ".join(filter(None, (services.whose(run, state), called[run.id]))), run.id) for run in runs]
+
+
+def watching(who: str) -> Markup:
+    """Said above a run of somebody else, who lets the visitor look at it."""
+    return render(WATCHING, who=who)
 
 
 def legal(run: Run) -> dict[str, bool]:
@@ -198,35 +216,37 @@ class RunView:
         if not run_id:
             return gr.skip() if last is None else self._nothing()
         try:
-            run = self.services.run(run_id, state)
+            run = self.services.seen(run_id, state)
             data = self.services.store.dataset(run.dataset).title
         except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
-        ahead, held = self._ahead(run)
+        who, (ahead, held) = self.services.whose(run, state), self._ahead(run)
         found = train.look(self.services.store, run) if run.sweep else None
         of = (run, progress, data, ahead, held)
         mark = [run.id, run.name, run.state, run.reason, seq, ahead, held]
         card = swept.card(*of, found) if found else measured.card(*of)
+        card = watching(who) + card if who else card
         if mark == last:
             return {self.card: card} if run.state == "running" else gr.skip()
-        may = legal(run)
+        mine, rows = not who, self.services.shows_rows(run, state)
+        may = legal(run) if mine else dict.fromkeys(ASKS, False)
         return {
             self.seen: mark,
             self.column: gr.update(visible=True),
             self.card: card,
             self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
-            self.use: gr.update(visible=bool(found and found.config)),
-            self.retry: gr.update(value=offer(run), visible=bool(offer(run))),
+            self.use: gr.update(visible=mine and bool(found and found.config)),
+            self.retry: gr.update(value=offer(run), visible=mine and bool(offer(run))),
             self.actions: gr.update(visible=any(may.values())),
             **{button: gr.update(visible=may[name]) for name, button in self.asks.items()},
             self.notes: _seen(swept.table(found) if found else measured.notes(progress)),
             self.loss: _seen(swept.plot(found) if found else measured.loss(progress)),
             self.more: gr.update(visible=bool(progress.train)),
             self.beside: measured.beside(progress),
-            self.asked_of: gr.update(visible=bool(progress.answers)),
-            self.answers: measured.answers(progress),
-            self.log: "\n".join(progress.lines[-LOG_LINES:]),
+            self.asked_of: gr.update(visible=rows and bool(progress.answers)),
+            self.answers: measured.answers(progress) if rows else "",
+            self.log: "\n".join(progress.lines[-LOG_LINES:]) if mine else OTHERS_LOG,
             self.timer: gr.update(value=RESTING if run.state in ENDED else MOVING),
         }
 
@@ -247,7 +267,7 @@ class RunView:
         """The run in view was deleted, here or on another page: the newest takes its place."""
         left = self.services.runs(state)
         value = left[0].id if left else None
-        return self._nothing() | {self.run: gr.update(choices=choices(left), value=value)}
+        return self._nothing() | {self.run: gr.update(choices=offered(self.services, state), value=value)}
 
     def _ask(self, name: str, run_id: str | None, state: Browser) -> None:
         ask, answer = ASKS[name]
@@ -257,7 +277,7 @@ class RunView:
         gr.Info("Cancelling the job…" if name == "stop" and run.job else answer)
 
     def _curves(self, run_id: str, state: Browser) -> tuple[str, str]:
-        run = self.services.run(run_id, state)
+        run = self.services.seen(run_id, state)
         return f"curves-{run.id}.csv", measured.table(self.services.store.events_of(run.id, "step", "eval"))
 
     def _retry(self, run_id: str | None, state: Any) -> tuple:
@@ -268,4 +288,4 @@ class RunView:
             record = self.services.store.dataset(failed.dataset)
             parent = failed if failed.lineage else None
             run = train.start(self.services.store, config, record, owner(state), parent, again=True)
-        return gr.update(choices=choices(self.services.runs(state)), value=run.id), state | {"run": run.id}
+        return gr.update(choices=offered(self.services, state), value=run.id), state | {"run": run.id}

@@ -19,7 +19,7 @@ from finetune.ui.events import QUIET
 from finetune.ui.html import card, masked, render, text
 from finetune.ui.theme import COLOURS
 from finetune.ui.train import measured
-from finetune.ui.train.live import choices, names
+from finetune.ui.train.live import names, offered
 from finetune.ui.train.tab import TrainTab
 
 MOST = len(COLOURS)
@@ -200,7 +200,7 @@ class RunsTab:
             self.name: gr.update(visible=chosen is not None, value=chosen.name if chosen else ""),
             self.delete: gr.update(visible=bool(picked), value="Delete…" if chosen else f"Delete {len(picked)} runs…"),
             self.confirm: gr.update(visible=False),
-            self.train_tab.run: gr.update(choices=choices(runs)),
+            self.train_tab.run: gr.update(choices=offered(self.services, state)),
         }
 
     def _chart(self, runs: Sequence[Run]) -> str:
@@ -263,7 +263,7 @@ class RunsTab:
     def _open(self, picked: list[str], state: Browser) -> tuple:
         with noticed():
             run = self._only(picked, state)
-        return gr.update(choices=choices(self.services.runs(state)), value=run.id), known(state) | {"run": run.id}
+        return gr.update(choices=offered(self.services, state), value=run.id), known(state) | {"run": run.id}
 
     def _clone(self, picked: list[str], state: Browser) -> dict[Any, Any]:
         with noticed():

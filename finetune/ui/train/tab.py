@@ -17,7 +17,7 @@ from finetune.ui.progress import in_steps
 from finetune.ui.train import cards, form, where
 from finetune.ui.train.chosen import FOLDED, Chosen
 from finetune.ui.train.find import Find
-from finetune.ui.train.live import RunView, choices
+from finetune.ui.train.live import RunView, offered
 from finetune.ui.train.plan import Plan, minutes_of
 
 CONTINUES = """<div class='ba-card'>Continues <b dir='auto'>{{ name|cut(120) }}</b><br>
@@ -145,13 +145,17 @@ class TrainTab:
         return chosen | {self.refused: "", self.where.price: self.where.said(values)}
 
     def restore(self, kept: Json | None) -> Any:
-        """The form as this browser left it: an event's function, from `kept` to `inputs` and the preset."""
+        """The form as this browser left it, in a workshop at first with its settings: an event's function, from `kept`
+        to `inputs` and the preset."""
         if not kept:
-            return gr.skip()
+            return self._filled(self.services.workshop.config) if self.services.workshop else gr.skip()
         try:
             config = train.TrainConfig.parse(kept)
         except FinetuneError:  # of another version, or tampered with
             return gr.skip()
+        return self._filled(config)
+
+    def _filled(self, config: train.TrainConfig) -> dict[Any, Any]:
         return {**self.fill(config), self.cards.preset: self.cards.chosen(config)}
 
     def make_room(self, run_id: str | None, state: Browser) -> Any:
@@ -225,7 +229,7 @@ class TrainTab:
         return record
 
     def _in_view(self, run: Run, state: Json) -> dict[Any, Any]:
-        shown = gr.update(choices=choices(self.services.runs(state)), value=run.id)
+        shown = gr.update(choices=offered(self.services, state), value=run.id)
         return {self.run: shown, self.browser: state | {"run": run.id}}
 
     def _use(self, run_id: str | None, state: Browser) -> Any:
