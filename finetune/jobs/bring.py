@@ -66,9 +66,11 @@ class Repository:
 
     def sizes(self, names: list[str]) -> dict[str, int]:
         """The sizes of those of these files that are there, in bytes."""
+        from huggingface_hub import RepoFile
+
         with told(self.token, self.name):
             found = self.api.get_paths_info(self.name, names, revision=self.commit)
-        return {one.path: one.size for one in found if getattr(one, "size", None) is not None}
+        return {one.path: one.size for one in found if isinstance(one, RepoFile)}
 
     def fetch(self, name: str, folder: Path) -> Path:
         """Download one file into a folder, under its own name."""

@@ -203,8 +203,9 @@ def submitted(store: Store, run: Run, job: Job, info: "JobInfo") -> bool:
     False if the run has gone meanwhile.
     """
     job = job.model_copy(update={"id": info.id, "url": info.url, "submitted": time.time()})
-    free = {"claimer": None, "claimer_started": None}
-    if not store.move(run.id, "queued", only_from=("validating",), job=job.model_dump(), **free):
+    if not store.move(
+        run.id, "queued", only_from=("validating",), job=job.model_dump(), claimer=None, claimer_started=None
+    ):
         return False
     text = f"On Hugging Face Jobs, {job.flavor}, for {clock(job.seconds)} at most: {job.url}"
     store.add_event(run.id, Log(text=text))

@@ -169,4 +169,4 @@ class WorkshopTab:
         given = event._data or {}
         with noticed():
             run = self.services.seen(str(given.get("run") or ""), state)
-        return run.id, given.get("tab") if given.get("tab") in TABS else "train"
+        return run.id, next((tab for tab in TABS if tab == given.get("tab")), "train")
