@@ -156,7 +156,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 
 
 def test_the_list_of_runs_is_as_it_was(queued: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = {"run", "name", "state", "step", "steps", "model", "created", "seconds", "best_eval_loss", "parent"}
+    keys = {"run", "name", "state", "step", "steps", "model", "created", "seconds", "best_eval_loss", "parent", "job"}
     for arguments in (["runs", "--json"],):
         code, text = said(capsys, *arguments)
         assert code == 0

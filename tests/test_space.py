@@ -47,7 +47,7 @@ def shown(store: Store) -> tuple[str, bool]:
     built = page.build(Services(store, Engine()))
     blocks = list(built.blocks.values())
     notices = [block.value for block in blocks if block.elem_id == "notices"]
-    [take] = [block for block in blocks if isinstance(block, gr.Button) and block.elem_id == "to-export"]
+    [take] = [block for block in blocks if isinstance(block, gr.Button) and block.elem_id == "take-run"]
     assert take.value == TAKE
     return "".join(notices), take.visible
 
@@ -112,9 +112,10 @@ def test_zero_gpu_does_not_train_what_waited_in_storage_from_before(
 
 
 def test_zero_gpu_refuses_nothing_to_a_run_that_is_trained_elsewhere(
-    store: Store, tiny: Path, small_dataset: data.Dataset, on_zero_gpu: None
+    store: Store, tiny: Path, small_dataset: data.Dataset, on_zero_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Settings and rows are judged as on any machine: only what would train here is refused."""
+    monkeypatch.delenv("SPACE_ID")  # a Space takes no model from a folder
     refuse_impossible(train.TrainConfig(model=str(tiny)), Path(data.save_dataset(store, small_dataset).folder))
 
 

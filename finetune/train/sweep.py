@@ -30,6 +30,7 @@ from finetune import data, settings
 from finetune.errors import ConfigError, DataError
 from finetune.records import Json
 from finetune.store import DatasetRecord, Run, Store
+from finetune.train.check import refuse_zero_gpu
 from finetune.train.config import TrainConfig
 from finetune.train.curve import Point
 from finetune.train.events import Found, Planned, Tried, typed
@@ -103,10 +104,12 @@ def start_sweep(
     """Record a sweep around these settings and queue it, as `train.start` does a run.
 
     Raises:
+        NotAllowed: nothing is trained here.
         ConfigError: the minutes are none, or more than this server gives a run.
         DataError: there are too few rows to set some apart (code ``too_few_rows``), or they are preferences.
         FinetuneError: what `train.start` raises.
     """
+    refuse_zero_gpu()
     refuse_minutes(minutes)
     if record.facts.kind != "answers":
         raise DataError(

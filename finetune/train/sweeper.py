@@ -74,12 +74,11 @@ class Sweeper(Worker):
         self.store.add_event(self.run.id, Phase(what="loading"), step=0, steps=0)
         try:
             tries = self._tries()
-            if planned := self._planned(tries):
-                self._end(*self._search(tries, planned))
-            else:
-                self._end(0, {})
+            planned = self._planned(tries)
+            found = self._search(tries, planned) if planned else (0, {})
         finally:
             shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
+        self._end(*found)
 
     def _tries(self) -> "Tries":
         """The model and the rows, read."""

@@ -236,10 +236,10 @@ def main(run_id: str, attempt: int | None = None) -> int:
             logging.warning("Run %s is not waiting for this worker", run_id)
             return 1
         worker = _worker(store, store.run(run_id))
-        refuse_zero_gpu()  # it waited in storage that the Space had before
         if FIRST:
             _reserve(worker.folder)
             with worker.heart:
+                refuse_zero_gpu()  # it waited in storage that the Space had before
                 worker.work()
         else:
             worker.work()

@@ -1,5 +1,6 @@
 """Whose login it is, that it is kept nowhere, and what is refused before a job begins."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_who_deletes_everything_waits_for_no_job(
 def test_what_was_deleted_while_it_was_sent_is_no_job(
     send: Callable[..., Run], hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetune.jobs import submit
+    submit = importlib.import_module("finetune.jobs.submit")  # the package has a function of this name
 
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     hub.machine.clear()

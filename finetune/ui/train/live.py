@@ -147,7 +147,7 @@ class RunView:
             with gr.Row(visible=False, elem_id="run-next") as self.next:
                 self.go = gr.Button("Compare before and after", variant="primary", elem_id="to-chat")
                 self.judge = gr.Button("Did it help? Get the verdict", elem_id="to-results")
-                self.take = gr.Button(TAKE, visible=space.forgets(), elem_id="to-export")
+                self.take = gr.Button(TAKE, visible=space.forgets(), elem_id="take-run")
             self.use = gr.Button("Use these settings", variant="primary", visible=False, elem_id="use-settings")
             self.retry = gr.Button(variant="primary", visible=False, elem_id="retry-run")
             with gr.Row(visible=False, elem_id="run-actions") as self.actions:

@@ -61,7 +61,7 @@ class Where:
             lambda place: (gr.update(visible=place == JOBS), ASKING), self.place, [self.details, self.price], **QUIET
         ).then(self._open, asked, shown, **QUIET)
         gr.on(
-            [self.flavor.input, self.limit.submit, self.limit.blur],
+            [self.flavor.select, self.limit.submit, self.limit.blur],
             self.said,
             asked,
             self.price,
