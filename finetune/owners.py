@@ -11,7 +11,8 @@ from finetune.errors import RunError
 from finetune.jobs.follow import abandon
 from finetune.ledger import Ledger
 from finetune.records import Json
-from finetune.services import LOCAL, Services
+from finetune.schema import LOCAL
+from finetune.services import Services
 from finetune.store import ACTIVE, ENDED, Store
 
 LONGEST = 20.0

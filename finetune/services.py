@@ -9,10 +9,10 @@ from finetune import settings
 from finetune.chat import Engine
 from finetune.errors import RunError
 from finetune.records import Json
+from finetune.schema import LOCAL
 from finetune.store import DatasetRecord, Run, Store, no_dataset, no_run
 from finetune.trial import Trials
 
-LOCAL = "local"
 OWNER = re.compile("[0-9a-f]{32}")
 """The secret that identifies a browser as owner of its data: 128 random bits."""
 

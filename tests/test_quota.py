@@ -69,6 +69,14 @@ def test_without_room_no_run_begins(store: Store, small_dataset: data.Dataset) -
     assert store.runs() == []
 
 
+def test_the_operator_has_the_whole_disk(store: Store, small_dataset: data.Dataset) -> None:
+    """Else a workshop could train no example on a home with much of the operator's own."""
+    quota.refuse_full(store, "local", 2 * (quota.limit() or 0))
+    data.save_dataset(store, small_dataset)
+    with pytest.raises(NotAllowed):
+        quota.refuse_full(store, OWNER, 2 * (quota.limit() or 0))
+
+
 def test_a_disk_that_is_nearly_full_keeps_nothing_of_anybody(
     store: Store, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

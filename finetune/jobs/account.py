@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from finetune import settings
 from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.models import hub
+from finetune.schema import LOCAL
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def login(owner: str, token: str | None = None) -> str:
 
 def login_of(run: Run) -> str | None:
     """The token to follow a run with: its visitor's, or at home that of this machine; None if there is none."""
-    if settings.read().shared or run.owner != "local":
+    if settings.read().shared or run.owner != LOCAL:
         with _lock:
             return _logins.get(run.owner)
     found = _of_this_machine()

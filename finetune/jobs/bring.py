@@ -26,7 +26,7 @@ from finetune.files import aside, disk_errors, sha256, sync
 from finetune.jobs import left
 from finetune.jobs.account import scrubbed, told
 from finetune.jobs.record import Job, add, job_of
-from finetune.schema import Log, Result
+from finetune.schema import LOCAL, Log, Result
 from finetune.store import Run, Store
 from finetune.train import TrainConfig
 from finetune.train.checkpoints import MANIFEST, TRAINING_ONLY
@@ -223,7 +223,7 @@ def _fetch_checkpoint(store: Store, run: Run, there: Repository, name: str, scra
         files = {file: (int(entry["bytes"]), str(entry["sha256"])) for file, entry in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _odd(f"{inside}/{MANIFEST}") from error
-    stranger = run.owner != "local"
+    stranger = run.owner != LOCAL
     files = {file: told for file, told in files.items() if not (stranger and file.startswith(TRAINING_ONLY))}
     paths = {f"{inside}/{file}": told for file, told in files.items()}
     sizes = there.sizes(list(paths))

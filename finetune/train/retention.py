@@ -17,6 +17,7 @@ from pathlib import Path
 
 from finetune import quota, settings
 from finetune.errors import FinetuneError
+from finetune.schema import LOCAL
 from finetune.store import DELETABLE, DatasetRecord, Run, Store
 from finetune.train.manage import delete, delete_dataset
 from finetune.train.start import run_folder
@@ -112,17 +113,20 @@ def remove(store: Store, old: Old) -> None:
 
 
 def sweep(store: Store) -> list[Old]:
-    """Delete what this server keeps no longer, and the jobs of which nothing is left; what was deleted."""
+    """Delete what this server keeps no longer, and the jobs of which nothing is left; what was deleted.
+
+    What the operator made, before or beside the server, is no visitor's: nothing of it goes by itself.
+    """
     keep = kept_here()
-    found = old_things(store, keep)
+    found = [old for old in old_things(store, keep) if old.owner != LOCAL]
     for old in found:
         remove(store, old)
     if keep.data_hours is not None:
         before = time.time() - HOUR * keep.data_hours
         with store.writing() as db:
             db.execute(
-                "DELETE FROM jobs WHERE ended < ?1"
-                " OR created < ?1 AND run IS NOT NULL AND run NOT IN (SELECT id FROM runs)",
-                (before,),
+                "DELETE FROM jobs WHERE owner <> ?2 AND (ended < ?1"
+                " OR created < ?1 AND run IS NOT NULL AND run NOT IN (SELECT id FROM runs))",
+                (before, LOCAL),
             )
     return found

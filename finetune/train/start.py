@@ -11,6 +11,7 @@ from finetune import data, models, quota, settings, visitor
 from finetune.errors import DataError, RunError
 from finetune.limits import Most
 from finetune.records import Json
+from finetune.schema import LOCAL
 from finetune.store import ACTIVE, RESUMABLE, DatasetRecord, Result, Run, Store, no_run
 from finetune.train.check import refuse_impossible
 from finetune.train.checkpoints import Checkpoints, adopt
@@ -230,7 +231,7 @@ def resume(store: Store, run_id: str) -> None:
         'queued'
     """
     run = store.run(run_id)
-    if run.job and run.owner != "local":
+    if run.job and run.owner != LOCAL:
         raise RunError(
             "A run on Hugging Face Jobs is not resumed on a shared server.",
             where=run_id,
@@ -305,7 +306,7 @@ def limits_of_server() -> str:
 
 def can_resume(run: Run) -> bool:
     """Whether `resume` would take it, but for other runs that wait."""
-    return run.state in RESUMABLE and not used_up(run) and (run.job is None or run.owner == "local")
+    return run.state in RESUMABLE and not used_up(run) and (run.job is None or run.owner == LOCAL)
 
 
 def _elsewhere(run: Run) -> bool:

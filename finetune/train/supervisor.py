@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import settings
 from finetune.errors import FinetuneError
 from finetune.models import hub
+from finetune.schema import LOCAL
 from finetune.store import ACTIVE, Log, Result, Run, Store
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.failures import left_word, out_of_memory, translate
@@ -143,7 +144,7 @@ class Supervisor:
             return subprocess.Popen(
                 [sys.executable, *SWITCHES, "-m", self.worker, run.id, str(run.attempt)],
                 cwd=Path(__file__).parents[2],
-                env=hub.environment(stranger=run.owner != "local"),
+                env=hub.environment(stranger=run.owner != LOCAL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -49,6 +49,18 @@ def grow_old(store: Store, hours: float) -> None:
         os.utime(file, (then, then))
 
 
+def test_what_the_operator_made_at_home_outlives_a_shared_evening(store: Store, small_dataset: data.Dataset) -> None:
+    """Whoever holds a workshop on a home with months of own work finds all of it again."""
+    record = data.save_dataset(store, small_dataset)
+    run = train.start(store, train.TrainConfig(), record)
+    store.update(run.id, state="succeeded", ended=time.time())
+    unused = data.save_dataset(store, data.load(data.samples()[0].path))
+    grow_old(store, 10_000)
+    assert sweep(store) == []
+    assert store.run(run.id).state == "succeeded"
+    assert {one.id for one in store.datasets()} == {record.id, unused.id}
+
+
 def test_data_goes_after_a_day_and_a_run_after_three(store: Store, record: DatasetRecord) -> None:
     run = begun(store, record, "succeeded")
     grow_old(store, 71)
