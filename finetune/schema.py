@@ -210,7 +210,7 @@ class Run:
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
     `sweep` are the minutes of one that looks for good settings (`train.sweep`); None for one that trains an adapter.
-    `job` is the `jobs.Job` that trains it elsewhere; of such a run `claimer` follows the job, `reason` says how it goes.
+    `job` is the `jobs.Job` that trains it elsewhere; `claimer` then follows the job, and `reason` says how it goes.
     """
 
     id: str
