@@ -145,8 +145,7 @@ class Run:
     `split` is the `data.RowSplit` it was started with; None for one started before splits were recorded.
     `lineage` are the runs it continues, the nearest first; () for one that began with the base alone.
     `sweep` are the minutes of one that looks for good settings (`train.sweep`); None for one that trains an adapter.
-    `job` is the `jobs.Job` that trains it elsewhere; None for one that is trained here. Of such a run `claimer` is the
-    process that follows it, and while it goes on `reason` says what there is to say of it.
+    `job` is the `jobs.Job` that trains it elsewhere; `claimer` then follows the job, and `reason` says how it goes.
     """
 
     id: str

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from finetune import settings
 from finetune.errors import FinetuneError, NotAllowed, RunError
 from finetune.jobs import left
 from finetune.jobs.account import Unreachable, client, login_of, told
@@ -22,6 +23,7 @@ from finetune.jobs.bring import finish, take
 from finetune.jobs.lines import Reader
 from finetune.jobs.record import beat, begin, follow_alone, job_of, say
 from finetune.jobs.submit import find, submitted
+from finetune.schema import LOCAL
 from finetune.store import ACTIVE, Run, Store
 from finetune.train.process import alive
 from finetune.train.start import CANCELS
@@ -79,7 +81,8 @@ class Followers:
             elif self._is_others(run):
                 continue
             elif login_of(run) is None:
-                self._wait_for_login(run)
+                if not (run.owner == LOCAL and settings.read().shared):  # the operator's, with a login not known here
+                    self._wait_for_login(run)
             elif follow_alone(self.store, run, self.me):
                 _following[run.id] = Follower(self.store, run.id)
                 _following[run.id].start()

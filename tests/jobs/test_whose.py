@@ -77,6 +77,21 @@ def test_a_visitor_pays_for_their_own_job(
         train.resume(store, run.id)
 
 
+def test_a_shared_server_leaves_its_operators_job_to_the_command_line(
+    send: Callable[..., Run], hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has forgotten the login of its machine; the command line beside it has not."""
+    hub.machine.clear()
+    run = send()
+    monkeypatch.setattr(follow, "FORGOTTEN", -1e6)
+    with monkeypatch.context() as served:
+        served.setenv("FINETUNE_SHARED", "1")
+        train.Supervisor(store).tick()
+        assert store.run(run.id) == run
+    hub.machine.set()
+    assert to_end(store, run, hub).state == "succeeded"
+
+
 def test_only_so_many_logins_are_remembered(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Visitors can be made up, each with a login that is theirs."""
     monkeypatch.setattr(account, "MOST_LOGINS", 2)
