@@ -89,12 +89,12 @@ def trained(store: Store, dataset: data.Dataset, config: train.TrainConfig, pare
     return run
 
 
-def pairs_of(votes: Sequence[Vote]) -> data.Dataset:
-    """The decided votes as a dataset, read as anybody's file is."""
+def learned(store: Store, votes: Sequence[Vote], config: train.TrainConfig, parent: Run) -> Run:
+    """A run on the decided votes, read as anybody's file is, that continues another."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "votes.jsonl"
         file.write_text("".join(f"{json.dumps(pair)}\n" for pair in preferences(votes)), encoding="utf-8")
-        return replace(data.load(file), name="votes on voice")
+        return trained(store, replace(data.load(file), name="votes on voice"), config, parent)
 
 
 def kept_or(kept: dict[str, Any], file: Path | None, name: str, make: Any) -> Any:
@@ -147,12 +147,12 @@ def main() -> None:
         return options.parent or trained(store, voice, usual).id
 
     parent = store.run(kept_or(kept, file, "parent", parent_run))
-    learned, unseen = train.rows_of_run(store, parent)
-    said = kept_or(kept, file, "votes", lambda: [vote.model_dump() for vote in collect(parent, learned, options.votes)])
+    read, unseen = train.rows_of_run(store, parent)
+    said = kept_or(kept, file, "votes", lambda: [vote.model_dump() for vote in collect(parent, read, options.votes)])
     votes = [Vote.model_validate(vote) for vote in said]
     given = {**train.shape(parent), **SETTINGS, "seed": options.seed, "samples": 0}
     config = train.TrainConfig.parse(given | dict(one.split("=", 1) for one in options.given))
-    run = store.run(kept_or(kept, file, "run", lambda: trained(store, pairs_of(votes), config, parent).id))
+    run = store.run(kept_or(kept, file, "run", lambda: learned(store, votes, config, parent).id))
     before, after = (
         kept_or(kept, file, name, lambda one=one: answers(one, unseen, 0.0, 0))  # type: ignore[misc]
         for name, one in (("before", parent), ("after", run))

@@ -19,8 +19,9 @@ from typing import Any
 
 from finetune import evaluate, limits, people, settings, train
 from finetune.evaluate.finished import headline
-from finetune.people import OPERATOR, Person
+from finetune.people import Person
 from finetune.records import Json
+from finetune.schema import LOCAL
 from finetune.store import ACTIVE, Run, Store
 from finetune.workshop import Workshop
 
@@ -96,7 +97,7 @@ def look(store: Store, workshop: Workshop, progress: Callable[[Run], train.Progr
     seen = {run.id: progress(run) for run in ranked if run.state == "running"}
     held = limits.held(store)
     waits, empty_in = ({}, None) if held else _waits(ranked, line, seen, workshop.usual())
-    called[OPERATOR] = "Teacher"
+    called[LOCAL] = "Teacher"
     rows = [
         _row(run, called.get(run.owner, ""), seen.get(run.id), waits.get(run.id), run.id in shown) for run in ranked
     ]
@@ -105,8 +106,8 @@ def look(store: Store, workshop: Workshop, progress: Callable[[Run], train.Progr
 
 def _is_here(run: Run, workshop: Workshop) -> bool:
     """Whether a run of somebody without a nickname is about this workshop, or stands in its queue."""
-    new = run.owner != OPERATOR and run.created >= workshop.began
-    return new or run.state in ACTIVE or (run.owner == OPERATOR and workshop.has_rows_of(run))
+    new = run.owner != LOCAL and run.created >= workshop.began
+    return new or run.state in ACTIVE or (run.owner == LOCAL and workshop.has_rows_of(run))
 
 
 def _waits(

@@ -10,7 +10,8 @@ from finetune import limits, people, quota, settings, train
 from finetune.errors import RunError
 from finetune.ledger import Ledger
 from finetune.records import Json
-from finetune.services import LOCAL, Services
+from finetune.schema import LOCAL
+from finetune.services import Services
 from finetune.store import ACTIVE, ENDED, Store
 
 LONGEST = 20.0

@@ -20,9 +20,6 @@ from itertools import groupby
 from finetune.errors import ConfigError, NotAllowed
 from finetune.store import Run, Store
 
-OPERATOR = "local"
-"""The owner of what was made without a browser's secret: by whoever runs the server."""
-
 LONGEST = 30
 """Characters of a nickname."""
 

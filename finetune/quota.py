@@ -16,7 +16,7 @@ from pathlib import Path
 
 from finetune import settings
 from finetune.errors import NotAllowed
-from finetune.people import OPERATOR
+from finetune.schema import LOCAL
 from finetune.store import Store
 
 MB = 1e6
@@ -82,7 +82,7 @@ def refuse_full(store: Store, owner: str, more: int = 0) -> None:
         return
     if shutil.disk_usage(settings.read().home).free < more + SPARE:  # owners can be made up, a disk cannot
         raise NotAllowed("The server's disk is nearly full.", fix="Try again later.", code="no_room")
-    if owner == OPERATOR:  # whose disk it is
+    if owner == LOCAL:  # whose disk it is
         return
     used = usage(store, owner)
     if used.bytes + max(more, 1) > most:

@@ -32,6 +32,9 @@ DELETABLE = (*ENDED, "paused")
 ACTIVE = ("validating", "queued", "running")
 """States of runs that have a worker, or wait for one."""
 
+LOCAL = "local"
+"""The owner of what is no visitor's: of everything at home, and of what the operator of a shared server made."""
+
 VERSIONS = (
     """
 CREATE TABLE IF NOT EXISTS datasets (

@@ -9,11 +9,11 @@ from finetune import people, settings
 from finetune.chat import Engine
 from finetune.errors import NotAllowed, RunError
 from finetune.records import Json
+from finetune.schema import LOCAL
 from finetune.store import DatasetRecord, Run, Store, no_dataset, no_run
 from finetune.trial import Trials
 from finetune.workshop import Workshop
 
-LOCAL = people.OPERATOR
 OWNER = re.compile("[0-9a-f]{32}")
 """The secret that identifies a browser as owner of its data: 128 random bits."""
 

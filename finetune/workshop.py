@@ -23,7 +23,7 @@ from typing import Any
 from finetune import data, evaluate, limits, models, people, train
 from finetune.durations import roughly
 from finetune.errors import ConfigError, FinetuneError, RunError
-from finetune.people import OPERATOR
+from finetune.schema import LOCAL
 from finetune.store import ACTIVE, DatasetRecord, Run, Store
 from finetune.trial import PRESET, SAMPLE, Phase, Trials
 
@@ -71,7 +71,7 @@ class Workshop:
         self.dataset = data.load(_path(wanted.sample))
         self.config = train.TrainConfig.parse({**self.preset.values, "model": wanted.model})
         people.forget_absent(store)  # of an earlier workshop that was not closed
-        self.record = self.keep_sample(OPERATOR)
+        self.record = self.keep_sample(LOCAL)
         split = data.choose_split(data.rows_of(self.record), self.config.held_out, self.config.seed)
         self._rows = split.train_sha256, split.held_out_sha256
         self.plans: dict[str, train.Plan] = {}
@@ -93,14 +93,14 @@ class Workshop:
         is one. It stays the same as long as it is there.
         """
         if not (self._example and train.adapter_folder(self._example).is_dir()):
-            runs = self.store.runs(owner=OPERATOR, states=("succeeded",))
+            runs = self.store.runs(owner=LOCAL, states=("succeeded",))
             fits = [run for run in runs if self.has_rows_of(run) and train.adapter_folder(run.id).is_dir()]
             self._example = next((run.id for run in fits if evaluate.known(run)), fits[0].id if fits else "")
         return self.store.run(self._example) if self._example else None
 
     def shows(self, run: Run) -> bool:
         """Whether everybody may look at a run: it is the example, or its owner shows it."""
-        if run.owner == OPERATOR:
+        if run.owner == LOCAL:
             example = self.example()
             return example is not None and example.id == run.id
         return people.is_shown(self.store, run.id)
@@ -134,7 +134,7 @@ class Workshop:
             self._measure(say)
             if not self._is_ready(trials):
                 say("Training the example that everybody can chat with …")
-                trials.begin(self.config.model, OPERATOR, self.dataset, self.wanted.preset)
+                trials.begin(self.config.model, LOCAL, self.dataset, self.wanted.preset)
         except FinetuneError as error:
             self.trouble = str(error)
             say(self.trouble)
@@ -238,7 +238,7 @@ class Workshop:
         self.closed = True
         limits.close(self.store)
         for run in self.store.runs(states=(*ACTIVE, "paused")):
-            if run.owner != OPERATOR or (run.state != "paused" and self.has_rows_of(run)):
+            if run.owner != LOCAL or (run.state != "paused" and self.has_rows_of(run)):
                 train.stop(self.store, run.id)
         people.forget(self.store)
 

@@ -10,13 +10,12 @@ from finetune.api.errors import ApiError
 from finetune.api.pace import counted
 from finetune.ledger import Ledger, key_in
 from finetune.pace import Pace
+from finetune.schema import LOCAL
 
 if TYPE_CHECKING:
     from finetune.api.validate import Validator
     from finetune.api.verdict import Verdicts
     from finetune.services import Services
-
-LOCAL = "local"
 
 SHOWN = 4
 """Last characters of a wrong key that are named."""

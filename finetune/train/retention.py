@@ -17,7 +17,7 @@ from pathlib import Path
 
 from finetune import quota, settings
 from finetune.errors import FinetuneError
-from finetune.people import OPERATOR
+from finetune.schema import LOCAL
 from finetune.store import DELETABLE, DatasetRecord, Run, Store
 from finetune.train.manage import delete, delete_dataset
 from finetune.train.start import run_folder
@@ -118,7 +118,7 @@ def sweep(store: Store) -> list[Old]:
     What the operator made, before or beside the server, is no visitor's: nothing of it goes by itself.
     """
     keep = kept_here()
-    found = [old for old in old_things(store, keep) if old.owner != OPERATOR]
+    found = [old for old in old_things(store, keep) if old.owner != LOCAL]
     for old in found:
         remove(store, old)
     if keep.data_hours is not None:
@@ -127,6 +127,6 @@ def sweep(store: Store) -> list[Old]:
             db.execute(
                 "DELETE FROM jobs WHERE owner <> ?2 AND (ended < ?1"
                 " OR created < ?1 AND run IS NOT NULL AND run NOT IN (SELECT id FROM runs))",
-                (before, OPERATOR),
+                (before, LOCAL),
             )
     return found

@@ -21,6 +21,7 @@ from typing import Any
 from finetune import settings
 from finetune.errors import FinetuneError
 from finetune.models import hub
+from finetune.schema import LOCAL
 from finetune.store import Log, Result, Run, Store
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.failures import left_word, out_of_memory, translate
@@ -126,7 +127,7 @@ class Supervisor:
             return subprocess.Popen(
                 [sys.executable, *SWITCHES, "-m", self.worker, run.id, str(run.attempt)],
                 cwd=Path(__file__).parents[2],
-                env=hub.environment(stranger=run.owner != "local"),
+                env=hub.environment(stranger=run.owner != LOCAL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -33,7 +33,8 @@ from finetune.chat import checked, talk
 from finetune.errors import ConfigError, DataError, FinetuneError, NotAllowed
 from finetune.ledger import Ledger, key_in
 from finetune.records import Json
-from finetune.services import LOCAL, Services
+from finetune.schema import LOCAL
+from finetune.services import Services
 from finetune.store import DatasetRecord, Run
 
 DATASET = re.compile("d[0-9a-f]{8}")

@@ -57,6 +57,7 @@ def test_what_a_sweep_finds_is_one_click_from_the_form(page: Page, store: Store,
     page.click("#use-settings")
     expect(page.locator("#run-view")).to_be_hidden()
     expect(page.locator("#new-run")).to_be_visible()
+    page.get_by_text("More settings", exact=True).click()
     expect(page.locator("#setting-epochs input").first).to_have_value("1")
     expect(page.locator("#setting-learning_rate input, #setting-learning_rate textarea").first).to_have_value("0.002")
     tab(page, "Runs")
