@@ -4,14 +4,15 @@ import threading
 
 import gradio as gr
 
-_going: dict[tuple[str, str], threading.Event] = {}
-"""By page and place on it ("chat", "blind"): set to end the answer."""
+_going: dict[tuple[str, str], tuple[threading.Event, str]] = {}
+"""By page and place on it ("chat", "blind"): set to end the answer; and the run that it is about."""
 
 
-def begin(request: gr.Request, place: str) -> threading.Event:
-    """What ends the answer that is about to be given here; one that was still going on is dropped."""
+def begin(request: gr.Request, place: str, about: str = "") -> threading.Event:
+    """What ends the answer (`about` a run) that is about to be given here; one that was still going on is dropped."""
     drop(request, place)
-    event = _going[request.session_hash or "", place] = threading.Event()
+    event = threading.Event()
+    _going[request.session_hash or "", place] = event, about
     return event
 
 
@@ -21,15 +22,16 @@ def halt(request: gr.Request, place: str) -> None:
         event.set()
 
 
-def drop(request: gr.Request, place: str) -> None:
-    """End the answer, and let it change nothing any more: the page has moved on."""
-    if event := _going.pop((request.session_hash or "", place), None):
-        event.set()
+def drop(request: gr.Request, place: str, unless: str | None = None) -> None:
+    """End the answer, and let it change nothing any more: the page has moved on. Not one about the run `unless`."""
+    key = request.session_hash or "", place
+    if key in _going and (unless is None or _going[key][1] != unless):
+        _going.pop(key)[0].set()
 
 
 def current(request: gr.Request, place: str) -> threading.Event | None:
     """What ends the answer that was begun last, unless it was dropped."""
-    return _going.get((request.session_hash or "", place))
+    return _going.get((request.session_hash or "", place), (None, ""))[0]
 
 
 def counts(request: gr.Request, place: str, event: threading.Event) -> bool:

@@ -27,12 +27,12 @@ VISIBLE = """() => {
 """Every text that shows, but what people and models wrote, code, and Gradio's footer."""
 
 NAMES = re.compile(
-    r"SmolLM2\S*|Hugging Face|Hub|Gradio|JSON\w*|CSV|TSV|Parquet|Excel|GGUF|Q?LoRA|rsLoRA|PEFT|TRL|NEFTune|alpha|min"
-    r"|dropout|YAML|Markdown|Modelfile|Ollama|LM Studio|llama\.cpp|vLLM|transformers|safetensors|SQL|Few-shot|Retrieval"
-    r"|retrieval|few-shot|zero-shot|trackio|NVIDIA GPU|GPU|tickets|recipes|voice|processing|Enter|Shift|Intel|AMD|EPYC"
-    r"|Processor|Core|Python|OpenAI|Top-p|DPO|macro|nats|line|sha256|owner|name|zip|all-linear|q_proj|v_proj|none|linear"
-    r"|cosine|constant|lora|owner/name|CPU|Xeon|billing|cancellation|login|shipping|refund|bug|feature_request|praise"
-    r"|chat jsonl"
+    r"SmolLM2\S*|Hugging Face|Jobs|Hub|Gradio|JSON\w*|CSV|TSV|Parquet|Excel|GGUF|Q?LoRA|rsLoRA|PEFT|TRL|NEFTune|alpha"
+    r"|min|dropout|YAML|Markdown|Modelfile|Ollama|LM Studio|llama\.cpp|vLLM|transformers|safetensors|SQL|Few-shot"
+    r"|Retrieval|retrieval|few-shot|zero-shot|trackio|NVIDIA GPU|GPU|tickets|recipes|voice|processing|Enter|Shift|Intel"
+    r"|AMD|EPYC|Processor|Core|Python|OpenAI|Top-p|DPO|macro|nats|line|sha256|owner|name|zip|all-linear|q_proj|v_proj"
+    r"|none|linear|cosine|constant|lora|owner/name|CPU|Xeon|billing|cancellation|login|shipping|refund|bug"
+    r"|feature_request|praise|chat jsonl"
     r"|[a-z]+\.[a-z]+|\.[a-z]+|id|key|value|GHz|@|\(R\)|\(TM\)|November|Qwen\S*|Llama\S*|Gemma\S*|LFM\S*|Apache\S*|MIT"
 )
 """Names of products and formats, loanwords, settings' values, and the sample's labels."""

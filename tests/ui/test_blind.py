@@ -37,6 +37,9 @@ class Scripted(Engine):
     ) -> Generator[list[Reply]]:
         if asks[0].messages[-1]["content"] == "refuse":
             raise ModelError("The message is too long.")
+        if stop.is_set():  # as the engine does with answers that nobody waits for
+            yield [Reply(stop="stopped") for _ in asks]
+            return
         names = ["tuned" if ask.run else "base" for ask in asks]
         yield [Reply(text[:1], 1, (1,), 0.1, 0.1) for text in names]
         self.meanwhile()
@@ -91,6 +94,7 @@ def test_a_prompt_that_cannot_be_asked_is_passed_over(page: Page, run: Run, stor
     held = begin(page, run, "one\nrefuse\ntwo")
     after = vote(page, held, "tie")[-1][page.blind.blind]
     assert (after.prompt, len(after.prompts)) == ("two", 2)
+    assert [reply.stop for reply in after.replies] == ["end_of_turn"] * 2, "it is answered whole"
     last = vote(page, after, "neither")[-1]
     assert last[page.blind.blind] is None
     assert "No decided votes yet." in last[page.blind.view]

@@ -160,3 +160,13 @@ def test_a_short_prompt_is_no_comfort_where_nothing_is_right() -> None:
     assert "needs 58 prompt tokens, few-shot 163." in _more(found(arms=arms))
     arms["tuned"] = arm.model_copy(update={"score": 0.0, "correct": 0})
     assert "prompt tokens" not in _more(found(arms=arms))
+
+
+def test_who_presses_before_the_page_has_heard_of_its_own_choice_is_judged() -> None:
+    request: Any = SimpleNamespace(session_hash="quick")
+    stop = answers.begin(request, results.HERE, "r1")
+    results._drop("r1", request)
+    assert answers.counts(request, results.HERE, stop)
+    results._drop("r2", request)
+    assert stop.is_set()
+    assert not answers.counts(request, results.HERE, stop)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import gradio as gr
 import pytest
 
 from finetune import data, evaluate, people, train
-from finetune.chat import Engine
+from finetune.chat import Engine, Reply
 from finetune.evaluate.findings import Arm, Conclusion, Report
 from finetune.services import Services, known
 from finetune.store import Run, Store
@@ -216,7 +217,8 @@ def test_a_blind_test_against_it_ends_when_it_is_hidden(
     mine = run_of(store, trained(small_dataset), ME["owner"])
     against = f"run:{theirs.id}"
     assert against in [key for _, key in page.blind._leave(mine.id, ME, REQUEST)[page.blind.against]["choices"]]
-    held = list(said(page.blind._begin(mine.id, "", 3, against, "one\ntwo", ME, REQUEST)))[-1][page.blind.blind]
+    blind = page.blind._new(mine.id, "", 3, against, "one\ntwo", ME).next()
+    held = replace(blind, replies=(Reply("left"), Reply("right")))
     people.show(store, theirs, shown=False)
     with pytest.raises(gr.Error, match="There is no such run"):
         list(said(page.blind._voter("left")(held, ME, REQUEST)))

@@ -209,7 +209,9 @@ class BlindTest:
                 if error.code == "busy":  # so will the next prompt be
                     raise notice(error) from error
                 gr.Warning(text(f"A prompt was skipped: {error}"))
-                blind = blind.skipped()
+                if not answers.counts(request, HERE, stop):
+                    return
+                blind, stop = blind.skipped(), answers.begin(request, HERE)  # the one before ended with its answers
         yield await run_sync(self._reveal, blind)
 
     async def _stream(self, blind: Blind, request: gr.Request, stop: threading.Event) -> AsyncGenerator[dict[Any, Any]]:

@@ -111,7 +111,8 @@ class ResultsTab:
         inputs = [self.run, self.limit, self.kind, self.schema, self.filter, self.browser]
         self.begin.click(self._evaluate, inputs, drawn, trigger_mode="once", concurrency_limit=8, **QUIET)
         self.halt.click(_halt, None, None, queue=False, **QUIET)
-        self.run.change(_drop, None, None, queue=False, **QUIET)  # not input: a dropdown sends that whenever it is left
+        # not input: a dropdown sends that whenever it is left
+        self.run.change(_drop, self.run, None, queue=False, **QUIET)
         for part in (self.run, self.kind, self.filter):
             part.change(self._choose, inputs, drawn, **QUIET)
         self.schema.submit(self._choose, inputs, drawn, **QUIET)
@@ -202,7 +203,7 @@ class ResultsTab:
         state: Browser,
         request: gr.Request,
     ) -> AsyncGenerator[dict[Any, Any]]:
-        stop = answers.begin(request, HERE)
+        stop = answers.begin(request, HERE, run_id or "")
         try:
             task = await run_sync(self._task, run_id, limit, kind, schema, state)
             async with aclosing(measuring(task, self.services.engine, stop)) as bars:
@@ -287,8 +288,9 @@ def _without_rows(found: evaluate.Report) -> evaluate.Report:
     return found.model_copy(update={"arms": arms, "data": None})
 
 
-def _drop(request: gr.Request) -> None:
-    answers.drop(request, HERE)
+def _drop(run_id: str | None, request: gr.Request) -> None:
+    """Another run is in view. Who presses the button at once is judged before the page hears of its own choice."""
+    answers.drop(request, HERE, unless=run_id or "")
 
 
 def _halt(request: gr.Request) -> None:
