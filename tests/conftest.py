@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -167,6 +168,19 @@ def run_to_end(store: Store, run: Run, seconds: float = 180, supervisor: train.S
         supervisor.tick()
         time.sleep(0.1)
     return run
+
+
+def killed_once(store: Store, run: Run, at: int, seen: str = "step") -> Run:
+    """Kill a run's worker (-9) at a step, once there is an event `seen`, and see its next try to the end."""
+    supervisor, give_up = ForkingSupervisor(store), time.monotonic() + 120
+    while not store.events_of(run.id, seen) or store.run(run.id).step < at:
+        supervisor.tick()
+        time.sleep(0.02)
+        assert time.monotonic() < give_up
+    pid = store.run(run.id).pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    return run_to_end(store, run, supervisor=supervisor)
 
 
 def train_tiny(store: Store, tiny: Path, dataset: data.Dataset, **settings: object) -> Run:

@@ -116,7 +116,10 @@ def test_zero_gpu_refuses_nothing_to_a_run_that_is_trained_elsewhere(
 ) -> None:
     """Settings and rows are judged as on any machine: only what would train here is refused."""
     monkeypatch.delenv("SPACE_ID")  # a Space takes no model from a folder
-    refuse_impossible(train.TrainConfig(model=str(tiny)), Path(data.save_dataset(store, small_dataset).folder))
+    record, config = data.save_dataset(store, small_dataset), train.TrainConfig(model=str(tiny))
+    refuse_impossible(config, Path(record.folder))
+    run = train.start(store, config, record, elsewhere={"job": {"flavor": "t4-small"}})
+    assert [one.id for one in store.runs()] == [run.id]
 
 
 def test_zero_gpu_has_no_gpu_for_what_is_not_lent_one(monkeypatch: pytest.MonkeyPatch, on_zero_gpu: None) -> None:
@@ -130,6 +133,7 @@ def test_zero_gpu_has_no_gpu_for_what_is_not_lent_one(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("value", ["", "false", "0"])
 def test_other_spaces_train(monkeypatch: pytest.MonkeyPatch, value: str, on_a_space: None) -> None:
     monkeypatch.setenv("SPACES_ZERO_GPU", value)
+    assert not settings.zero_gpu()
     train.refuse_zero_gpu()
 
 

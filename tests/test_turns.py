@@ -147,6 +147,7 @@ def test_what_the_server_starts_itself_counts_for_no_address(
 ) -> None:
     for number in range(6):
         start(store, small_dataset, f"owner{number}", "")
+    assert [run.address for run in store.runs()] == [""] * 6
 
 
 def test_the_address_itself_is_kept_nowhere(

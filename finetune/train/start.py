@@ -106,7 +106,7 @@ def start(
         run_folder(run.id).mkdir(parents=True)
         if kept:
             kept.rename(run_folder(run.id) / kept.name)
-    if not elsewhere:
+    if elsewhere is None:
         store.move(run.id, "queued", only_from=("validating",))
     return store.run(run.id)
 

@@ -1,10 +1,7 @@
 """A run that goes on from another's adapter: the loss goes on, the base stays the base, no row is taken for unseen."""
 
 import json
-import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +16,7 @@ from finetune.export.bundle import read_bundle, write_bundle
 from finetune.export.subject import gather
 from finetune.store import Run, Store
 from finetune.train import lineage
-from tests.conftest import conversation, run_to_end, train_tiny
-from tests.zygote import ForkingSupervisor
+from tests.conftest import conversation, killed_once, run_to_end, train_tiny
 
 RATE = 0.01
 
@@ -200,16 +196,7 @@ def test_killed_in_the_middle_it_ends_as_if_nothing_had_happened(store: Store, p
     settings = {"max_steps": 40, "eval_every": 10, "dropout": 0.2}
     whole = run_to_end(store, going_on(store, parent, **settings))
     for step in (0, 15):  # before its first checkpoint it begins again with the parent's adapter
-        run, supervisor = going_on(store, parent, **settings), ForkingSupervisor(store)
-        give_up = time.monotonic() + 120
-        while not store.events_of(run.id, "eval") or store.run(run.id).step < step:
-            supervisor.tick()
-            time.sleep(0.02)
-            assert time.monotonic() < give_up
-        pid = store.run(run.id).pid
-        assert pid
-        os.kill(pid, signal.SIGKILL)
-        ended = run_to_end(store, run, supervisor=supervisor)
+        ended = killed_once(store, going_on(store, parent, **settings), at=step, seen="eval")
         assert (ended.state, ended.attempt) == ("succeeded", 2)
         for figure in ("eval_loss", "train_loss", "start_eval_loss"):
             assert getattr(ended.result, figure) == pytest.approx(getattr(whole.result, figure), abs=1e-4)

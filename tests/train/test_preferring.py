@@ -1,9 +1,6 @@
 """Runs on preferences: TRL's losses, the right reference, and an end that no kill changes."""
 
 import json
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +22,7 @@ from finetune.train.config import TrainConfig
 from finetune.train.make import make_trainer
 from finetune.train.preferring import START, Pairs, Rated, split
 from finetune.train.tokenized import Rows, render_rows
-from tests.conftest import run_to_end, train_tiny
-from tests.zygote import ForkingSupervisor
+from tests.conftest import killed_once, run_to_end, train_tiny
 
 RATE = 0.01
 CHANCE = 0.6931
@@ -228,16 +224,7 @@ def test_killed_in_the_middle_it_ends_as_if_nothing_had_happened(
     whole = run_to_end(store, going_on(store, parent, dataset, **settings))
     assert whole.state == "succeeded", whole.reason
     for step in (0, 15):  # before its first checkpoint it begins again with the parent's adapter
-        run, supervisor = going_on(store, parent, dataset, **settings), ForkingSupervisor(store)
-        give_up = time.monotonic() + 120
-        while not store.events_of(run.id, "step") or store.run(run.id).step < step:
-            supervisor.tick()
-            time.sleep(0.02)
-            assert time.monotonic() < give_up
-        pid = store.run(run.id).pid
-        assert pid
-        os.kill(pid, signal.SIGKILL)
-        ended = run_to_end(store, run, supervisor=supervisor)
+        ended = killed_once(store, going_on(store, parent, dataset, **settings), at=step, seen="step")
         assert (ended.state, ended.attempt) == ("succeeded", 2)
         for figure in ("eval_loss", "train_loss", "start_eval_loss"):
             assert getattr(ended.result, figure) == pytest.approx(getattr(whole.result, figure), abs=1e-4)
