@@ -277,9 +277,9 @@ def append(db: sqlite3.Connection, run_id: str, data: EventData) -> int:
 def delete_run(db: sqlite3.Connection, run_id: str) -> None:
     """Delete a run with its events and votes. What its owner has waiting is not owed a turn the sooner for that."""
     db.execute(
-        "UPDATE runs SET turn=MAX(turn, (SELECT turn FROM runs WHERE id=?1))"
-        " WHERE state='queued' AND owner=(SELECT owner FROM runs WHERE id=?1)",
-        (run_id,),
+        "UPDATE runs SET turn=MAX(turn, (SELECT turn FROM runs WHERE id=:id))"
+        " WHERE state='queued' AND owner=(SELECT owner FROM runs WHERE id=:id)",
+        {"id": run_id},
     )
     for table, key in (("events", "run"), ("votes", "run"), ("shown", "run"), ("runs", "id")):
         db.execute(f"DELETE FROM {table} WHERE {key}=?", (run_id,))

@@ -273,7 +273,7 @@ class Store:
     def forget(self, run_id: str) -> None:
         """Delete the events of a run that was never recorded: an import that was cut short."""
         with self._write() as db:
-            db.execute("DELETE FROM events WHERE run=?1 AND ?1 NOT IN (SELECT id FROM runs)", (run_id,))
+            db.execute("DELETE FROM events WHERE run=:id AND :id NOT IN (SELECT id FROM runs)", {"id": run_id})
 
     def run(self, run_id: str) -> Run:
         """The run with this id. Raises `RunError` when there is none."""

@@ -125,8 +125,8 @@ def sweep(store: Store) -> list[Old]:
         before = time.time() - HOUR * keep.data_hours
         with store.writing() as db:
             db.execute(
-                "DELETE FROM jobs WHERE owner <> ?2 AND (ended < ?1"
-                " OR created < ?1 AND run IS NOT NULL AND run NOT IN (SELECT id FROM runs))",
-                (before, LOCAL),
+                "DELETE FROM jobs WHERE owner <> :owner AND (ended < :before"
+                " OR created < :before AND run IS NOT NULL AND run NOT IN (SELECT id FROM runs))",
+                {"before": before, "owner": LOCAL},
             )
     return found
