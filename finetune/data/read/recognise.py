@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from finetune.data.read.cells import STRUCTURED
@@ -52,7 +53,8 @@ def recognise(head: str, whole: bool, ending: str, name: str) -> Layout:
     if first == "{":
         layout = _objects(head, whole, lines, ending, name)
         return replace(layout, numbered=layout.kind == "json" and "\n" not in head.strip())
-    if 2 * sum(line.lstrip().startswith("{") for line in lines[:10]) >= len(lines[:10]):
+    begun = lines[:10] if ending in LINES + JSON else _outside_quotes(lines[:10])
+    if 2 * sum(line.lstrip().startswith("{") for line in begun) >= len(begun):
         return Layout("jsonl")
     cells = recognise_cells(head, whole, ending)
     scalars = ending in LINES + JSON and all(map(_complete_json, lines[:5]))
@@ -79,6 +81,12 @@ def _objects(head: str, whole: bool, lines: list[str], ending: str, name: str) -
         return layout
     next_opens = len(lines) < 2 or lines[1].startswith("{")
     return Layout("jsonl" if ending in LINES and next_opens and not several else "json")
+
+
+def _outside_quotes(lines: list[str]) -> list[str]:
+    """The lines that do not begin within a quoted cell: JSON there is a cell's text, and no row of the file."""
+    quotes = accumulate((line.count('"') for line in lines), initial=0)
+    return [line for line, before in zip(lines, quotes, strict=False) if before % 2 == 0]
 
 
 def _spans_lines(head: str) -> bool:

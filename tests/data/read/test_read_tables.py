@@ -36,6 +36,24 @@ def test_csv_with_any_line_end(taken, end: str) -> None:
     assert errors(rows) == {5: "ragged_row"}
 
 
+@pytest.mark.parametrize(
+    "cell", ["x<\n{", '{\n  "a": 1\n}', "{\n{\n{\n{", "so:\n{}\n", 'js:\n{"a": 1}\n{"a": 2}\n{"a": 3}']
+)
+@pytest.mark.parametrize("name", ["rows.csv", "rows.txt"])
+def test_a_csv_whose_cells_hold_lines_of_json_is_still_a_csv(taken, cell: str, name: str) -> None:
+    quoted = cell.replace('"', '""')
+    table, rows = taken(f'prompt,completion\n"{quoted}",b\n', name)
+    assert (table.kind, values(rows)) == ("csv", [{"prompt": cell, "completion": "b"}])
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.txt", "rows.jsonl"])
+def test_lines_of_json_below_a_line_that_is_none_are_still_jsonl(taken, name: str) -> None:
+    said = json.dumps({"prompt": 'Say "hi", then', "completion": 'a "b" c"'})
+    table, rows = taken(f"exported, today\n{said}\n{said}\n{said}\n", name)
+    assert table.kind == "jsonl"
+    assert len(rows) == 4 and rows[3].value == json.loads(said)
+
+
 @pytest.mark.parametrize(("sign", "kind"), [(",", "csv"), ("\t", "tsv"), (";", "csv"), ("|", "csv")])
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.txt", "rows.jsonl"])
 def test_the_separator_is_found(taken, sign: str, kind: str, name: str) -> None:
