@@ -51,7 +51,8 @@ def test_lines_of_json_below_a_line_that_is_none_are_still_jsonl(taken, name: st
     said = json.dumps({"prompt": 'Say "hi", then', "completion": 'a "b" c"'})
     table, rows = taken(f"exported, today\n{said}\n{said}\n{said}\n", name)
     assert table.kind == "jsonl"
-    assert len(rows) == 4 and rows[3].value == json.loads(said)
+    assert rows[0].error is not None
+    assert values(rows)[-3:] == [json.loads(said)] * 3
 
 
 @pytest.mark.parametrize(("sign", "kind"), [(",", "csv"), ("\t", "tsv"), (";", "csv"), ("|", "csv")])
