@@ -72,7 +72,10 @@ def launch(
     limits.reopen(store)  # the last workshop here was closed
     room = Workshop(store, workshop) if workshop else None
     engine = Engine(chat_engine.of_settings(store), zero.on_gpu())
-    services = Services(store, engine, _admin_key() if where.shared else "", workshop=room)
+    key = secrets.token_urlsafe(18) if where.shared else ""  # each start has another
+    services = Services(store, engine, key, workshop=room)
+    if key and not room:
+        print(f"Key of the operator's view, at the end of the page: {key}", flush=True)
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
@@ -92,7 +95,8 @@ def launch(
         if room:
             limits.hold(store, False)  # its example is trained now
             room.address = invite.address(host, urlsplit(served.local_url).port or 0, served.share_url)
-            print(invite.printed(room.address), f"Key of the teacher's board: {services.admin}", sep="\n", flush=True)
+            opens = f"Key of the teacher's board: {key} (and of the operator's view, at the end of the page)"
+            print(invite.printed(room.address), opens, sep="\n", flush=True)
             room.begin(services.trials, lambda sentence: print(sentence, flush=True))
         served.block_thread()
     except (OSError, OverflowError) as error:
@@ -102,13 +106,6 @@ def launch(
         services.trials.close()
         services.engine.close()
         gr.close_all(verbose=False)
-
-
-def _admin_key() -> str:
-    """A key for the operator's view, printed for whoever starts the server; each start has another."""
-    key = secrets.token_urlsafe(18)
-    print(f"Key of the operator's view, at the end of the page: {key}", flush=True)
-    return key
 
 
 def _cannot_listen(named: str) -> ConfigError:

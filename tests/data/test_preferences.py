@@ -12,6 +12,7 @@ from finetune import data
 from finetune.chat.votes import Message, Vote, preferences
 from finetune.data import Dataset, Example, apply, fixes, keep_dataset, load, load_mix, reopen, with_validation
 from finetune.data.prepare import prepare
+from finetune.data.shapes.not_sft import UNDECIDED
 from finetune.errors import DataError
 from finetune.models import IGNORED
 from finetune.store import Store
@@ -63,6 +64,8 @@ PAIRS: list[dict[str, Any]] = [
         "rejected": {"from": "gpt", "value": BAD},
     },
     {"instruction": "Where do puffins", "input": "nest?", "chosen": GOOD, "rejected": BAD},
+    {"instruction": ASKED["content"], "chosen_response": GOOD, "rejected_response": BAD},
+    {"question": ASKED["content"], "response_j": GOOD, "response_k": BAD},
 ]
 
 
@@ -74,6 +77,14 @@ def test_a_pair_is_read_in_every_layout(tmp_path: Path, row: dict) -> None:
     assert " ".join(example.asked.split()) == ASKED["content"]
     assert (example.answer, example.worse) == (GOOD, says(BAD))
     assert codes(dataset) == {"preference_pairs": "note"}
+
+
+@pytest.mark.parametrize("names", UNDECIDED, ids="-".join)
+def test_two_answers_of_which_none_is_named_the_better_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    row = {"prompt": ASKED["content"], names[0]: GOOD, names[1]: BAD, "winner": "model_b"}
+    [problem] = [one for one in load(jsonl(tmp_path, [row])).problems if one.code == "preference_pairs"]
+    assert (problem.severity, " and ".join(names) in problem.message) == ("error", True)
+    assert "'chosen'" in problem.hint
 
 
 @pytest.mark.parametrize("row", PAIRS)

@@ -14,14 +14,18 @@ from finetune.data.shapes.content import bad, is_missing
 from finetune.errors import DataError
 from finetune.records import Json
 
-PREFERENCE = (
+PAIRS = (
     ("chosen", "rejected"),
     ("preferred_output", "non_preferred_output"),
-    ("response_a", "response_b"),
+    ("chosen_response", "rejected_response"),
     ("response_j", "response_k"),
-    ("response_0", "response_1"),
-    ("answer_a", "answer_b"),
 )
+"""Columns with the better and the worse answer, as in TRL, OpenAI, and TRL's StackLLaMA."""
+
+UNDECIDED = (("response_a", "response_b"), ("response_0", "response_1"), ("answer_a", "answer_b"))
+"""Columns with two answers, of which another column perhaps says which is better."""
+
+PREFERENCE = PAIRS + UNDECIDED
 RETRIEVAL = (
     ("anchor", "positive"),
     ("query", "positive"),
@@ -62,7 +66,14 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
     """
     if NAMES.isdisjoint(fields):
         return None
-    if not COMPARED.isdisjoint(fields) and any(_all(fields, pair) for pair in PREFERENCE):
+    if not COMPARED.isdisjoint(fields) and (pair := next((one for one in PREFERENCE if _all(fields, one)), None)):
+        if pair in UNDECIDED:
+            return bad(
+                "preference_pairs",
+                f"The row has two answers ({' and '.join(pair)}), and its columns do not say which one to learn.",
+                "Name the better one 'chosen' and the worse one 'rejected' to learn from both (DPO), or name the "
+                "better one 'completion' and drop the other.",
+            )
         return bad(
             "preference_pairs",
             "This is a preference pair (a better and a worse answer) for DPO, not for supervised fine-tuning.",

@@ -22,15 +22,13 @@ from finetune.data.example import Example, answer_place
 from finetune.data.shapes.chat import SPEAKERS, SPOKEN_BY, Message, conversation
 from finetune.data.shapes.columns import SYSTEMS, first_of
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
+from finetune.data.shapes.not_sft import PAIRS
 from finetune.data.shapes.pairs import system_of
 from finetune.errors import DataError
 from finetune.records import Json
 
 SHAPE = "preference"
 """The format of pairs, among those of `finetune.data.shapes`."""
-
-PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
-"""Columns with the better and the worse answer."""
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input")
 
