@@ -111,7 +111,8 @@ def new_run(store: Store, sample: data.Dataset, steps: int) -> Run:
 def page(address: str, run: Run, others: list[str], seen: Seen, over: threading.Event) -> None:
     """An open page: loaded, then asked for the state of its run as its timer does, and loaded again now and then."""
     session, loaded = secrets.token_hex(6), 0.0
-    with httpx2.Client(base_url=address, timeout=60) as client:
+    limits = httpx2.Limits(keepalive_expiry=2)  # the server closes a connection that is silent for 5 s
+    with httpx2.Client(base_url=address, timeout=60, limits=limits) as client:
         config = client.get("/config").json()
         kinds = {one["id"]: one["type"] for one in config["components"]}
         look = next(one for one in config["dependencies"] if any(event == "tick" for _, event in one["targets"]))

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from finetune import invite, limits, models, settings, train
 from finetune.chat import Engine, zero
+from finetune.drawn import Drawn
 from finetune.errors import ConfigError, FinetuneError
 from finetune.export import chat_engine
 from finetune.guard import Guard, is_loopback, sweep
@@ -79,6 +80,7 @@ def launch(
     train.clean(services.store)
     sweep(gr.utils.get_upload_folder())
     supervisor = train.Supervisor(services.store)
+    engine.beside = lambda: supervisor.training
     supervisor.start_thread()
     served = page.build(services).queue(default_concurrency_limit=16, max_size=MAX_EVENTS, api_open=False)
     try:
@@ -126,7 +128,7 @@ def options(services: Services, where: settings.Settings) -> dict[str, Any]:
     return {
         "blocked_paths": [str(where.home)],
         "max_file_size": most,
-        "app_kwargs": {"routes": routes(services), "middleware": [guard]},
+        "app_kwargs": {"routes": routes(services), "middleware": [guard, Middleware(Drawn)]},
         "max_threads": THREADS,
         "state_session_capacity": SESSIONS,
         "run_history": False,

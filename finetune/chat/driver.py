@@ -25,6 +25,13 @@ SWAP = 4
 READ = 16
 """Rows of an evaluation whose prompts are read at once: a visitor who comes meanwhile waits for all of them."""
 
+REST = 0.5
+"""Rest beside a run that trains, as a share of the time a token took: with it a run beside five people who chat without
+a pause keeps more than 60 % of its speed on two cores (`benchmarks.load`)."""
+
+LONGEST_REST = 0.5
+"""Seconds."""
+
 CACHE_BYTES = 2**30
 """Keys and values of the rows of a batch, at their longest; a request that is larger is answered alone."""
 
@@ -67,16 +74,21 @@ class Job:
 class Driver:
     """Runs jobs until there are none; then its thread ends.
 
+    While a run trains `beside` it, it computes with half of the threads, and rests between two tokens: the pieces of
+    work are so small that two processes with a thread for each processor wait for each other most of the time.
+
     Example:
         >>> for _ in Driver().run(job): print([line.reply().text for line in job.lines])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Callable[[], bool] = lambda: False) -> None:
+        self._beside = beside
         self.resident: Resident | None = None
         self.batch: Batch | PlainBatch | None = None
         self._jobs: list[Job] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._most = 0
         atexit.register(_close, weakref.ref(self))
 
     def close(self) -> None:
@@ -131,6 +143,8 @@ class Driver:
         """Let rows in, choose a token for each, let those that end go, and read the tokens."""
         import torch
 
+        beside, came = self._beside(), time.monotonic()
+        self._use_threads(half=beside)
         with torch.inference_mode():
             for job in filter(Job.asked, jobs):
                 self._end(job, job)
@@ -150,6 +164,16 @@ class Driver:
             rows = [row for row in self._rows() if not row.stop]
             for row in rows:
                 row.share += (time.monotonic() - began) / len(rows)
+        if beside:
+            time.sleep(min(LONGEST_REST, REST * (time.monotonic() - came)))
+
+    def _use_threads(self, half: bool) -> None:
+        import torch
+
+        self._most = self._most or torch.get_num_threads()
+        wanted = max(1, self._most // 2) if half else self._most
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
 
     def _choose(self, job: Job) -> None:
         """The next token of each of a job's rows; an error in one ends this job alone."""

@@ -61,6 +61,8 @@ class Engine:
     def __init__(self, second: "LlamaCpp | None" = None, lent: "Answers | None" = None) -> None:
         self._turns, self._second, self._lent = Turns(TOGETHER), second, lent
         self._driver: Driver | None = None
+        self.beside: Callable[[], bool] = lambda: False
+        """Whether a run trains on this machine now."""
         self._lock = threading.Lock()
 
     def stream(
@@ -226,7 +228,7 @@ class Engine:
         from finetune.chat.driver import Driver
 
         with self._lock:
-            self._driver = self._driver or Driver()
+            self._driver = self._driver or Driver(lambda: self.beside())
         return self._driver.run(job)
 
 

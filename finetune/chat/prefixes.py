@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from finetune.chat.cache import RoomyCache
 
-REMEMBERED = 2**28
+REMEMBERED = 100 * 2**20
 """Bytes of keys and values that are kept for later prompts."""
 
 

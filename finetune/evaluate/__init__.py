@@ -13,7 +13,17 @@ from finetune.evaluate.kinds import KINDS, Look, kind_of, look
 from finetune.evaluate.measure import answered, carry, longest, measure, paced
 from finetune.evaluate.power import Foreseen, foresee
 from finetune.evaluate.report import conclude, judged, keep, kept, known, known_before, report
-from finetune.evaluate.task import ARMS, LEFT_OUT, MOST_ROWS, Task, of_data, of_dataset, of_run
+from finetune.evaluate.task import (
+    ARMS,
+    LEFT_OUT,
+    MOST_ROWS,
+    NOTHING_HELD_OUT,
+    Task,
+    of_data,
+    of_dataset,
+    of_learned,
+    of_run,
+)
 
 __all__ = [
     "ARMS",
@@ -21,6 +31,7 @@ __all__ = [
     "LEFT_OUT",
     "MODELS",
     "MOST_ROWS",
+    "NOTHING_HELD_OUT",
     "Foreseen",
     "Look",
     "Report",
@@ -40,6 +51,7 @@ __all__ = [
     "measure",
     "of_data",
     "of_dataset",
+    "of_learned",
     "of_run",
     "paced",
     "report",

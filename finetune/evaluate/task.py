@@ -38,6 +38,9 @@ BROUGHT = "brought"
 LEFT_OUT = "are unreadable, are duplicates, use tools, or have no good text answer"
 """Of held-out rows: why such are not asked."""
 
+NOTHING_HELD_OUT = "nothing_held_out"
+"""Code of the error where no row is left that was not trained on."""
+
 NEED_EXAMPLES = ("few_shot", "retrieval", "nearest")
 """Arms that are no arms of their own without training rows of one question and one answer."""
 
@@ -163,6 +166,17 @@ def of_run(
     return _settled(draft, limit, kind, train.learned_before(train.run_folder(run.id)))
 
 
+def of_learned(run: Run, store: Store, *, limit: int = MOST_ROWS) -> Task:
+    """The rows a run was trained on: evidence of whether an export answers as the run does, never of how well it does.
+
+    Raises:
+        DataError: there is no row to ask, or they are not here.
+    """
+    config, (learned, _) = train.TrainConfig(**run.config), train.rows_of_run(store, run)
+    place, thinking = train.run_folder(run.id) / "learned-rows", store.dataset(run.dataset).facts.thinks
+    return _settled(Task(config.model, run, [], learned, 0, "", ("tuned",), config.seed, place, thinking), limit, None)
+
+
 def of_data(
     model: str,
     path: Path,
@@ -216,7 +230,7 @@ def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Ex
             "No held-out row is left to evaluate." if draft.rows else "Nothing is held out.",
             where=draft.run.id if draft.run else draft.model,
             fix="Give rows that were not used in training.",
-            code="nothing_held_out",
+            code=NOTHING_HELD_OUT,
         )
     rows = drawn(fresh, limit, draft.seed)
     learned = draft.train

@@ -110,7 +110,8 @@ def _checked(
         replay = format.make(subject, folder, replace(choices, check=asked is not None), say)
         found = None
         if asked and replay:
-            say(f"Loading it again with {format.loads} and asking held-out prompts.")
+            which = "prompts that it was trained on, since nothing is held out" if asked.learned else "held-out prompts"
+            say(f"Loading it again with {format.loads} and asking {which}.")
             found = _asked_again(subject.run, asked, replay, engine, say)
         names = sorted(file.name for file in folder.iterdir())
         (folder / "README.md").write_text(card(subject, format, names, found), encoding="utf-8")
@@ -135,7 +136,7 @@ def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Ques
         say(f"Not checked: {error}")
         return None
     if asked.skipped:
-        say(f"Skipped {asked.skipped} held-out rows that are plain text without a prompt: there is nothing to ask.")
+        say(f"Skipped {asked.skipped} rows that are plain text without a prompt: there is nothing to ask.")
     return asked
 
 

@@ -48,13 +48,15 @@ Returns each answer, and whether it ended by itself.
 class Question:
     """The rows of an evaluation that are asked, by their `places` in it. `skipped` counts those without a question.
 
-    They are asked of the adapter at a `strength`; only at 1 are the evaluation's answers of use.
+    They are asked of the adapter at a `strength`; only at 1 are the evaluation's answers of use. `learned`: the run was
+    trained on them, since nothing is held out.
     """
 
     task: Task
     places: tuple[int, ...]
     skipped: int
     strength: float = AS_TRAINED
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,20 +102,26 @@ class Parity:
 def question(store: Store, run: Run, rows: int = ROWS, strength: float = AS_TRAINED) -> Question:
     """The first of the evaluation's rows, without whole texts, which hold no question.
 
+    Where nothing is held out, the rows that were learned: whether two models answer alike can be seen on them too.
+
     Raises:
-        DataError: there is none: the rows are not here, or none is held out.
+        DataError: there is none, or the rows are not here.
 
     Example:
         >>> len(question(store, run).places)
         40
     """
-    task = evaluate.of_run(run, store)
+    learned = False
+    try:
+        task = evaluate.of_run(run, store)
+    except DataError as error:
+        if error.code != evaluate.NOTHING_HELD_OUT:
+            raise
+        task, learned = evaluate.of_learned(run, store), True
     places = [place for place, row in enumerate(task.rows) if row.prompt]
     if not places:
-        raise DataError(
-            "The held-out rows are plain text without a prompt: there is nothing to ask.", code="no_question"
-        )
-    return Question(task, tuple(places[:rows]), len(task.rows) - len(places), strength)
+        raise DataError("The rows are plain text without a prompt: there is nothing to ask.", code="no_question")
+    return Question(task, tuple(places[:rows]), len(task.rows) - len(places), strength, learned)
 
 
 def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Parity:

@@ -70,6 +70,8 @@ class Supervisor:
         self._since: dict[tuple, float] = {}
         self._followers: Followers | None = None
         self._over = threading.Event()
+        self.training = False
+        """Whether a run trained on this machine when it looked last."""
 
     def start_thread(self) -> None:
         """Call `tick` twice a second until `close`, and delete what is kept no longer every `SWEEP` seconds."""
@@ -107,6 +109,7 @@ class Supervisor:
         active = self.store.runs(states=ACTIVE)
         self._follow([run for run in active if run.job])
         running = [run for run in active if run.state == "running" and not run.job]
+        self.training = bool(running)
         for run in running:
             try:
                 self._watch(run)

@@ -33,8 +33,9 @@ def test_a_run_with_nothing_held_out(store: Store, tiny: Path, small_dataset: da
     run = train_tiny(store, tiny, replace(small_dataset, examples=small_dataset.examples[:1]), max_steps=1)
     said: list[str] = []
     made = make.export(store, run, "adapter", tmp_path, engine=Engine(), say=said.append)
-    assert made.parity is None
-    assert "Nothing is held out" in said[0]
+    assert made.parity
+    assert (made.parity.n, made.parity.status) == (1, "green")
+    assert said[0].endswith("asking prompts that it was trained on, since nothing is held out.")
 
 
 def test_whole_texts_are_not_asked(store: Store, tiny: Path, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_whole_texts_are_not_asked(store: Store, tiny: Path, tmp_path: Path) -> 
     said: list[str] = []
     made = make.export(store, run, "merged", tmp_path / "out", engine=Engine(), say=said.append)
     assert made.parity is None
-    assert "plain text without a prompt" in said[0]
+    assert "The rows are plain text without a prompt" in said[0]
 
 
 def test_whole_texts_are_left_out(
@@ -63,7 +64,7 @@ def test_whole_texts_are_left_out(
     made = make.export(store, run, "adapter", tmp_path / "out", engine=Engine(), say=said.append)
     assert made.parity
     assert (made.parity.n, made.parity.status) == (7, "green")
-    assert said[0].startswith("Skipped 1 held-out rows that are plain text without a prompt")
+    assert said[0].startswith("Skipped 1 rows that are plain text without a prompt")
 
 
 def test_answers_that_came_in_a_bundle_are_not_believed(tiny: Path, store: Store, tmp_path: Path) -> None:
