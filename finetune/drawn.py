@@ -49,7 +49,7 @@ class Drawn:
             said: list[Message] = []
 
             async def listening(message: Message) -> None:
-                said.append(message)
+                said.append(_copy(message))
                 await send(message)
 
             await self.app(scope, receive, listening)
@@ -57,7 +57,7 @@ class Drawn:
             return
         self._kept.move_to_end(key)
         for message in found:
-            await send(message)
+            await send(_copy(message))
 
     def _keep(self, key: Key, said: list[Message]) -> None:
         """Only a whole page that sets no cookie."""
@@ -67,6 +67,11 @@ class Drawn:
         self._kept[key] = said
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
+
+
+def _copy(message: Message) -> Message:
+    """Whoever passes a message on may add headers to its list."""
+    return {**message, "headers": list(message["headers"])} if "headers" in message else message
 
 
 def _asks(scope: Scope) -> bool:

@@ -27,6 +27,8 @@ def get(app: Drawn, path: str = "/", query: bytes = b"", method: str = "GET", **
     said: list[Any] = []
 
     async def send(message: Any) -> None:
+        if "headers" in message:
+            message["headers"].append((b"x-passed-on", b"1"))  # as a middleware around it may
         said.append(message)
 
     async def receive() -> Any:
@@ -35,6 +37,7 @@ def get(app: Drawn, path: str = "/", query: bytes = b"", method: str = "GET", **
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in {"host": "here", **headers}.items()]
     scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": raw, "scheme": "http"}
     asyncio.run(app(scope, receive, send))
+    assert said[0]["headers"].count((b"x-passed-on", b"1")) == 1
     assert [one["type"] for one in said] == ["http.response.start", "http.response.body", "http.response.body"]
     return b"".join(one.get("body", b"") for one in said).decode()
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from finetune import models, train
-from finetune.chat import Ask, Engine, Sampling
+from finetune.chat import Ask, Engine, Sampling, driver
 from finetune.chat.batch import Batch
 from finetune.errors import RunError
 from finetune.store import Store
@@ -61,6 +62,29 @@ def test_five_visitors_are_answered_together(store: Store, tiny: Path, slow: Non
     assert [said[place] for place in range(5)] == alone
     assert max(rows) > 2, "they were in one batch"
     assert sum(rows) < 2.5 * len(rows) * 5
+
+
+def test_a_run_that_trains_beside_it_is_left_processors_and_time(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, threads, rests, step = Engine(), [], [], Batch.step
+    usual = torch.get_num_threads()
+
+    def watched(self: Batch) -> None:
+        threads.append(torch.get_num_threads())
+        step(self)
+
+    monkeypatch.setattr(Batch, "step", watched)
+    monkeypatch.setattr(driver, "REST", 0.0)
+    said = [reply.text for reply in engine.answer([Ask(ASKED)], str(tiny), SHORT)]
+    assert set(threads) == {usual}
+    monkeypatch.setattr(time, "sleep", rests.append)
+    engine.beside = lambda: True
+    threads.clear()
+    assert [reply.text for reply in engine.answer([Ask(ASKED)], str(tiny), SHORT)] == said
+    assert set(threads) == {max(1, usual // 2)}
+    assert len(rests) >= len(threads)
+    engine.beside = lambda: False
+    engine.answer([Ask(ASKED)], str(tiny), SHORT)
+    assert threads[-1] == torch.get_num_threads() == usual
 
 
 def test_who_wants_another_base_waits_for_an_empty_batch_and_is_not_passed(
