@@ -110,8 +110,7 @@ def _checked(
         replay = format.make(subject, folder, replace(choices, check=asked is not None), say)
         found = None
         if asked and replay:
-            which = "prompts that it was trained on, since nothing is held out" if asked.learned else "held-out prompts"
-            say(f"Loading it again with {format.loads} and asking {which}.")
+            say(f"Loading it again with {format.loads} and asking prompts.")
             found = _asked_again(subject.run, asked, replay, engine, say)
         names = sorted(file.name for file in folder.iterdir())
         (folder / "README.md").write_text(card(subject, format, names, found), encoding="utf-8")
@@ -135,6 +134,8 @@ def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Ques
     except DataError as error:
         say(f"Not checked: {error}")
         return None
+    if asked.learned:
+        say("Nothing is held out, so it is asked prompts that it was trained on.")
     if asked.skipped:
         say(f"Skipped {asked.skipped} rows that are plain text without a prompt: there is nothing to ask.")
     return asked
