@@ -42,3 +42,13 @@ def test_no_dropdown_acts_when_it_is_only_left(page: gr.Blocks) -> None:
     for fn in page.fns.values():
         for block, event in fn.targets:
             assert not (isinstance(page.blocks.get(block), gr.Dropdown) and event == "input"), fn.name
+
+
+def test_gradio_does_not_sort_out_all_events_after_each() -> None:
+    with gr.Blocks() as blocks:
+        gr.HTML()
+    queue = blocks.queue()._queue
+    queue.events_recorded = 1_000
+    events = [{"function": "look", "status": "success", "process_time": 0.1}] * 1_000
+    assert queue.compute_analytics_summary(events) == {"functions": {}}
+    assert queue.ANALYTICS_MAX_EVENTS == 100
