@@ -150,13 +150,10 @@ class Page:
             self.status.moving.change(**look)
         places = (self.chat_place, self.chat), (self.results_place, self.results), (self.export_place, self.export)
         for place, part in places:
-            gr.on(
-                [place.select, self.status.ended.change],
-                _refresh(part),
-                [self.browser, part.run],
-                part.place.shown,
-                **PRIVATE,
-            )
+            shown: dict[str, Any] = {"inputs": [self.browser, part.run], "outputs": part.place.shown, **PRIVATE}
+            place.select(_refresh(part), **shown)
+            # Once it has ended one's own run takes the place of another's, but not amid a conversation with that.
+            self.status.ended.change(_refresh(part) if part is self.chat else self._own_first(part), **shown)
         self.data.dataset.change(**self.train.chosen.drawn).then(**self.status.look)
         self.train.chosen.listen_to_data(self.data.sources.opened, self.data.dataset, self.tabs, self.train.entered)
         if self.services.workshop:
@@ -169,6 +166,13 @@ class Page:
                 **self.train.entered
             )
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
+
+    def _own_first(self, part: Any) -> Any:
+        def look(state: Browser, run: str | None) -> Any:
+            own = run in [one.id for one in self.services.runs(state)]
+            return part.place.look(state, run if own else known(state)["run"] or run)
+
+        return look
 
     def _listen_to_workshop(self) -> None:
         """Joining gives everybody the sample; the example, and a run that is shown, open on the tabs about runs."""

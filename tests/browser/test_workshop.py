@@ -150,6 +150,8 @@ def test_a_teacher_and_two_students(
     expect(board.locator("tr").filter(has_text="Plum")).to_contain_text("running", timeout=2 * MINUTE)
     shot(teacher, "workshop-board")
     expect(plum.locator("#run-card")).to_contain_text("succeeded", timeout=4 * MINUTE)
+    to(plum, "Results")  # of the example, until one's own has ended
+    expect(plum.locator("#evaluate")).to_be_enabled()
     to(plum, "Workshop")
     plum.locator("#workshop-mine input").check()
     expect(plum.locator("#workshop-shown")).to_contain_text("Plum")
