@@ -43,8 +43,8 @@ class Drawn:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        key = (scope["path"], scope["scheme"], scope.get("root_path", ""), language())
-        key += tuple(headers.get(name, "") for name in DECIDE)
+        asked = scope["path"], scope["scheme"], scope.get("root_path", ""), language()
+        key: Key = (*asked, *(headers.get(name, "") for name in DECIDE))
         if (found := self._kept.get(key)) is None:
             said: list[Message] = []
 
