@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -36,7 +37,10 @@ def address(place: Path) -> Iterator[str]:
 def disk(place: Path) -> tuple[int, int]:
     """Files, and their bytes, that uploads can have left; the record of the server is its own."""
     files = [file for name in ("uploads", "home/files", "home/datasets") for file in (place / name).rglob("*")]
-    sizes = [file.stat().st_size for file in files if file.is_file()]
+    sizes = []
+    for file in files:
+        with suppress(FileNotFoundError):  # it goes while it is counted
+            sizes += [file.stat().st_size] if file.is_file() else []
     return len(sizes), sum(sizes)
 
 

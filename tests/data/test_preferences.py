@@ -83,7 +83,7 @@ def test_a_pair_is_read_in_every_layout(tmp_path: Path, row: dict) -> None:
 def test_two_answers_of_which_none_is_named_the_better_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     row = {"prompt": ASKED["content"], names[0]: GOOD, names[1]: BAD, "winner": "model_b"}
     [problem] = [one for one in load(jsonl(tmp_path, [row])).problems if one.code == "preference_pairs"]
-    assert (problem.severity, " and ".join(names) in problem.message) == ("error", True)
+    assert (problem.severity, ", ".join(names) in problem.message) == ("error", True)
     assert "'chosen'" in problem.hint
 
 

@@ -70,7 +70,7 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
         if pair in UNDECIDED:
             return bad(
                 "preference_pairs",
-                f"The row has two answers ({' and '.join(pair)}), and its columns do not say which one to learn.",
+                f"The row has two answers ({', '.join(pair)}), and its columns do not say which one to learn.",
                 "Name the better one 'chosen' and the worse one 'rejected' to learn from both (DPO), or name the "
                 "better one 'completion' and drop the other.",
             )
