@@ -23,7 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 # After each event of the page, Gradio would sort out the last ten thousand with pandas, for a view that is closed here:
-# a third of what the server computed when three pages had been open for five minutes, and growing.
+# a quarter of what the server computed when three pages had been open for some minutes.
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 

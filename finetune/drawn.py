@@ -62,7 +62,8 @@ class Drawn:
     def _keep(self, key: Key, said: list[Message]) -> None:
         """Only a whole page that sets no cookie."""
         first, last = (said[0], said[-1]) if said else ({}, {})
-        if first.get("status") != 200 or "set-cookie" in Headers(raw=first["headers"]) or last.get("more_body"):
+        whole = last.get("type") == "http.response.body" and not last.get("more_body")
+        if not whole or first.get("status") != 200 or "set-cookie" in Headers(raw=first["headers"]):
             return
         self._kept[key] = said
         while len(self._kept) > KEPT:

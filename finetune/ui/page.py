@@ -168,6 +168,8 @@ class Page:
         self.data.length.change(lambda length: length, self.data.length, self.train.inputs["max_length"], **PRIVATE)
 
     def _own_first(self, part: Any) -> Any:
+        """As `_refresh`, but of the visitor's runs: where another's was shown, the one of theirs in hand."""
+
         def look(state: Browser, run: str | None) -> Any:
             own = run in [one.id for one in self.services.runs(state)]
             return part.place.look(state, run if own else known(state)["run"] or run)
