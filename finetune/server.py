@@ -69,38 +69,13 @@ def launch(
     models.hub.forget_token()
     where = settings.read()
     _more_files()
-    store = Store(where.home)
-    limits.reopen(store)  # the last workshop here was closed
-    room = Workshop(store, workshop) if workshop else None
-    engine = Engine(chat_engine.of_settings(store), zero.on_gpu())
-    key = secrets.token_urlsafe(18) if where.shared else ""  # each start has another
-    services = Services(store, engine, key, workshop=room)
-    if key and not room:
-        print(f"Key of the operator's view, at the end of the page: {key}", flush=True)
-    train.clean(services.store)
-    sweep(gr.utils.get_upload_folder())
+    services = _services(where, workshop)
     supervisor = train.Supervisor(services.store)
-    engine.beside = lambda: supervisor.training
+    services.engine.beside = lambda: supervisor.training
     supervisor.start_thread()
     served = page.build(services).queue(default_concurrency_limit=16, max_size=MAX_EVENTS, api_open=False)
     try:
-        served.launch(
-            server_name=host,
-            server_port=port,
-            theme=theme.THEME,
-            css_paths=theme.CSS,
-            prevent_thread_lock=True,
-            **options(services, where),
-        )
-        # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
-        threading.Thread(target=_warm, name="warm", daemon=True).start()
-        if room:
-            limits.hold(store, False)  # its example is trained now
-            room.address = invite.address(host, urlsplit(served.local_url).port or 0, served.share_url)
-            opens = f"Key of the teacher's board: {key} (and of the operator's view, at the end of the page)"
-            print(invite.printed(room.address), opens, sep="\n", flush=True)
-            room.begin(services.trials, lambda sentence: print(sentence, flush=True))
-        served.block_thread()
+        _serve(served, services, where, host, port)
     except (OSError, OverflowError) as error:
         raise _cannot_listen(named) from error
     finally:
@@ -108,6 +83,41 @@ def launch(
         services.trials.close()
         services.engine.close()
         gr.close_all(verbose=False)
+
+
+def _services(where: settings.Settings, workshop: Wanted | None) -> Services:
+    """What the page and the API work with; what an earlier server left unfinished is cleared away."""
+    store = Store(where.home)
+    limits.reopen(store)  # the last workshop here was closed
+    room = Workshop(store, workshop) if workshop else None
+    engine = Engine(chat_engine.of_settings(store), zero.on_gpu())
+    key = secrets.token_urlsafe(18) if where.shared else ""  # each start has another
+    if key and not room:
+        print(f"Key of the operator's view, at the end of the page: {key}", flush=True)
+    train.clean(store)
+    sweep(gr.utils.get_upload_folder())
+    return Services(store, engine, key, workshop=room)
+
+
+def _serve(served: gr.Blocks, services: Services, where: settings.Settings, host: str, port: int | None) -> None:
+    """Until interrupted; a workshop tells how to join it once somebody can."""
+    served.launch(
+        server_name=host,
+        server_port=port,
+        theme=theme.THEME,
+        css_paths=theme.CSS,
+        prevent_thread_lock=True,
+        **options(services, where),
+    )
+    # Not before somebody can open the page: importing PyTorch at the same time would hold it up for seconds.
+    threading.Thread(target=_warm, name="warm", daemon=True).start()
+    if room := services.workshop:
+        limits.hold(services.store, False)  # its example is trained now
+        room.address = invite.address(host, urlsplit(served.local_url).port or 0, served.share_url)
+        opens = f"Key of the teacher's board: {services.admin} (and of the operator's view, at the end of the page)"
+        print(invite.printed(room.address), opens, sep="\n", flush=True)
+        room.begin(services.trials, lambda sentence: print(sentence, flush=True))
+    served.block_thread()
 
 
 def _cannot_listen(named: str) -> ConfigError:
