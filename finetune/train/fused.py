@@ -100,12 +100,13 @@ class Fused:
         back = self._weight(base) if rounded else weight
         if base is module:
             return lambda x: _by_rows(_Frozen.apply, x, base.bias, weight, back)
-        (name,), usual = module.active_adapters, type(module).forward
-        a, b, scale = module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
+        usual = type(module).forward
 
         def forward(x: torch.Tensor, **more: Any) -> torch.Tensor:
             if module.disable_adapters or more:  # the base alone; rows with adapters of their own
                 return usual(module, x, **more)
+            (name,) = module.active_adapters  # asked now: TRL changes over to its copy of the adapter and back
+            a, b, scale = module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
             return _by_rows(_Adapted.apply, x, base.bias, weight, back, a, b, scale)
 
         return forward

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 from trl import DPOTrainer, KTOTrainer
+from trl.trainer import utils
 from trl.trainer.utils import use_adapter
 
 from finetune.models import IGNORED
@@ -23,6 +24,10 @@ from finetune.train.watched import Watched
 
 START = "ref"
 """What TRL calls its copy of the adapter that the run began with."""
+
+# Whether only the answers' tokens are scored, as TRL does on a GPU. Elsewhere it scores the prompts as well, for the
+# sake of compilers that want one shape; nothing is compiled here.
+utils._use_triton = lambda device: True
 
 Batch = dict[str, Any]
 Sequenced = tuple[list[int], list[int]]
@@ -104,31 +109,33 @@ class Preferring(Watched):
         """TRL's loss."""
         if model.training:
             self.tokens_read += int(inputs["attention_mask"].sum())
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        with self._fused(_read(inputs)):
+            return super().compute_loss(model, inputs, *args, **kwargs)
 
     def accuracy(self) -> None:
         """Of single tokens nothing is known."""
 
     def _ratios(self, inputs: Batch, of: str = "") -> torch.Tensor:
         """How much likelier each answer is than when the run began: the logarithm, one for each row."""
-        ids = inputs[f"{of}input_ids"]
-        read = {
-            "input_ids": ids,
-            "attention_mask": inputs[f"{of}attention_mask"],
-            "labels": ids.masked_fill(inputs[f"{of}completion_mask"] == 0, IGNORED),
-            "use_cache": False,
-            "fused_lm_head": True,
-        }
+        read = _read(inputs, of) | {"fused_lm_head": True}
         model: Any = self.model
-        now = model(**read).log_probs.sum(1)
-        with use_adapter(model, START):
-            before = model(**read).log_probs.sum(1)
+        with self._fused(_read(inputs)):
+            now = model(**read).log_probs.sum(1)
+            with use_adapter(model, START):
+                before = model(**read).log_probs.sum(1)
         return now - before
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter alone: where the run began is known, so TRL's copy of it is not kept with each checkpoint."""
         super()._save(output_dir, state_dict)
         shutil.rmtree(Path(output_dir or str(self.args.output_dir)) / START, ignore_errors=True)
+
+
+def _read(inputs: Batch, of: str = "") -> Batch:
+    """What the model is given of a batch, with the answers' tokens as labels."""
+    ids, learned = inputs[f"{of}input_ids"], inputs[f"{of}completion_mask"]
+    labels = ids.masked_fill(learned == 0, IGNORED)
+    return {"input_ids": ids, "attention_mask": inputs[f"{of}attention_mask"], "labels": labels, "use_cache": False}
 
 
 class PairTrainer(Preferring, DPOTrainer):

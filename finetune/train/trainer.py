@@ -7,7 +7,7 @@ gradients: the tests compare them with TRL's.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import nn
 from trl import SFTTrainer
 
 from finetune.errors import ModelError
-from finetune.train import frozen, fused, prefix
+from finetune.train import frozen, prefix
 from finetune.train.known import Known, beside
 from finetune.train.parts import MOST_TOKENS, parts
 from finetune.train.watched import Watched
@@ -83,8 +83,6 @@ class SupervisedTrainer(Watched, SFTTrainer):
         super().__init__(*args, **kwargs)
         self.shares: bool | None = None  # whether a shared prefix is read once; None until a batch has one
         self.lower = frozen.Lower(self.model)
-        self.fused = fused.Fused(self.model)
-        self.fuses: bool | None = None  # whether layers are fused; None until a batch was seen
         self.known: Known | None = None  # what is held on to, weighed with `base_kl`
         self.base_kl = 0.0
         self._held = -1  # the step in which that was done
@@ -148,21 +146,6 @@ class SupervisedTrainer(Watched, SFTTrainer):
         below = self.lower.states(inputs, shared) if skips else None
         with self._fused(inputs):
             return summed_loss(model, inputs, shared, below)
-
-    def _fused(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
-        """The layers fused, where that was seen to be exact."""
-        if self.fuses is None:
-            able = not self._plain and self.args.device.type == "cpu"
-            self.fuses = able and fused.exact(self.model, self.fused, inputs)
-        return self._fusing()
-
-    def _fusing(self) -> AbstractContextManager[None]:
-        return self.fused.at_work(rounded=self.rounds) if self.fuses else nullcontext()
-
-    @property
-    def _plain(self) -> bool:
-        """Whether everything is computed as PEFT does: with several processes, or to save memory."""
-        return self.accelerator.num_processes > 1 or bool(self.args.gradient_checkpointing)
 
     @property
     def _draws(self) -> bool:

@@ -7,6 +7,7 @@ stopped, and what is saved is published whole.
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_model_param_count
 
+from finetune.train import fused
 from finetune.train.checkpoints import Checkpoint, Checkpoints
 from finetune.train.sampler import Order
 
@@ -47,6 +49,8 @@ class Watched(Trainer):
         super().__init__(*args, **kwargs)
         self.checkpoints = checkpoints
         self.say = say
+        self.fused = fused.Fused(self.model)
+        self.fuses: bool | None = None  # whether layers are fused; None until a batch was seen
         self.rounds = False  # whether gradients are rounded to bf16: `precision.rounds`
         self.tokens_read = 0
         self.measured: tuple[int, float] | None = None  # step and held-out loss of the latest evaluation
@@ -66,6 +70,21 @@ class Watched(Trainer):
     def accuracy(self) -> float | None:
         """The share that was right of what was trained on since this was last asked; None where that is unknown."""
         raise NotImplementedError
+
+    def _fused(self, batch: dict[str, Any]) -> AbstractContextManager[None]:
+        """The layers fused, where that was seen to be exact: on the first batch with ``labels`` that is read."""
+        if self.fuses is None:
+            able = not self._plain and self.args.device.type == "cpu"
+            self.fuses = able and fused.exact(self.model, self.fused, batch)
+        return self._fusing()
+
+    def _fusing(self) -> AbstractContextManager[None]:
+        return self.fused.at_work(rounded=self.rounds) if self.fuses else nullcontext()
+
+    @property
+    def _plain(self) -> bool:
+        """Whether everything is computed as PEFT does: with several processes, or to save memory."""
+        return self.accelerator.num_processes > 1 or bool(self.args.gradient_checkpointing)
 
     def _lengths(self, rows: Any) -> list[int]:
         """The tokens that training reads of each row."""

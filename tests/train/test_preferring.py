@@ -11,6 +11,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import DPOTrainer, KTOTrainer
+from trl.trainer import utils
 
 from finetune import data, evaluate, train
 from finetune.chat import Engine
@@ -116,6 +117,46 @@ def test_a_step_is_trls_own(tiny: Path, tmp_path: Path, kind: Any, trls: Any) ->
         with torch.no_grad():
             found.append(float(trainer.compute_loss(trainer.model, batch)))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fused_step_learns_what_a_plain_one_does(tiny: Path, tmp_path: Path, kind: str) -> None:
+    config = TrainConfig.parse({"r": 4, "batch_size": 4, "learning_rate": RATE})
+    rows, losses, learned = rendered(tiny, KINDS[kind](tmp_path / "rows.jsonl"), config), [], []
+    for fuses in (None, False):
+        trainer: Any = moved(make_trainer(rows, config, 4, *loaded(tiny, config), Checkpoints(tmp_path)))
+        trainer.fuses = fuses
+        trainer.model.train()
+        loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows.train[:4]))
+        loss.backward()
+        assert trainer.fuses is (fuses is None), "on a CPU layers are fused"
+        losses.append(float(loss.detach()))
+        learned.append({name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert learned[0].keys() == learned[1].keys()
+    for name, gradient in learned[1].items():
+        torch.testing.assert_close(learned[0][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_answers_are_scored(tiny: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Counted:
+        @staticmethod
+        def apply(states: torch.Tensor, *more: Any) -> Any:
+            seen.append(len(states))
+            return trls.apply(states, *more)
+
+    trls = utils._ChunkedLogProbFunction
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Counted)
+    config = TrainConfig.parse({"r": 4, "batch_size": 4, "learning_rate": RATE})
+    rows = rendered(tiny, KINDS[kind](tmp_path / "rows.jsonl"), config)
+    trainer: Any = make_trainer(rows, config, 4, *loaded(tiny, config), Checkpoints(tmp_path))
+    batch = trainer.data_collator(rows.train[:4])
+    trainer.compute_loss(trainer.model, batch)
+    wanted = {int(mask.sum()) for name, mask in batch.items() if name.endswith("completion_mask")}
+    assert set(seen) == wanted
 
 
 def test_the_reference_is_where_the_run_begins(tiny: Path, tmp_path: Path) -> None:
