@@ -190,12 +190,7 @@ class Trials:
 
     def _work(self, record: DatasetRecord, owner: str, going: _Going) -> None:
         try:
-            while not self._turns.acquire(timeout=BETWEEN):
-                going.words = WAITING
-            try:
-                self._journey(record, owner, going)
-            finally:
-                self._turns.release()
+            self._journey(record, owner, going)
         except FinetuneError as error:
             self._fail(record, str(error))
         except Exception:
@@ -230,11 +225,19 @@ class Trials:
             evaluate.conclude(task, record.name)
 
     def _ask(self, task: evaluate.Task, going: _Going) -> None:
-        going.words, going.share = "Loading the model…", 0.0
-        with closing(evaluate.paced(evaluate.measure(task, self.engine, going.stop))) as steps:
-            for done, of, left in steps:
-                going.words = f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else "")
-                going.share = done / max(1, of)
+        """Ask what is still to be asked, in turn with other tries: not while this one's run waits or is paused."""
+        while not self._turns.acquire(timeout=BETWEEN):
+            going.words = WAITING
+            if going.stop.is_set():
+                return
+        try:
+            going.words, going.share = "Loading the model…", 0.0
+            with closing(evaluate.paced(evaluate.measure(task, self.engine, going.stop))) as steps:
+                for done, of, left in steps:
+                    going.words = f"{done} of {of} answers" + (f", about {roughly(left)} left" if left else "")
+                    going.share = done / max(1, of)
+        finally:
+            self._turns.release()
 
     def _trained(self, record: DatasetRecord, trial: Trial, owner: str, going: _Going) -> Run | None:
         """The run, trained to its end; None when it was stopped."""
@@ -245,6 +248,8 @@ class Trials:
             config = train.TrainConfig.parse({**train.preset(trial.preset).values, "model": trial.model})
             run = train.start(self.store, config, record, owner)
             self._write(record, trial.model_copy(update={"run": run.id, "error": None}))
+        elif run.state == "paused":
+            train.resume(self.store, run.id)
         for words, share in self._wait(run, going):
             going.words, going.share = words, share
         run = self.store.run(run.id)
@@ -253,9 +258,9 @@ class Trials:
         return run if run.state == "succeeded" else None
 
     def _wait(self, run: Run, going: _Going) -> Generator[tuple[str, float]]:
-        """Look at a run until it ends, or nobody waits for it any more; yields how far it is."""
+        """Look at a run until it ends or is paused, or nobody waits for it any more; yields how far it is."""
         tally = train.Tally()
-        while (run := self.store.run(run.id)).state not in ENDED and not going.stop.is_set():
+        while (run := self.store.run(run.id)).state not in (*ENDED, "paused") and not going.stop.is_set():
             tally.read(self.store, run.id)
             now = tally.progress(run)
             left = f", about {roughly(now.eta)} left" if now.eta is not None else ""

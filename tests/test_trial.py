@@ -1,5 +1,6 @@
 """The whole journey on a sample, in the background: with a real worker and a real model, and never twice."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,31 @@ def test_what_was_interrupted_goes_on(trials: Trials, store: Store, tiny: Path) 
     _until(lambda: (found := trials.look(ME)) and not found.going, ForkingSupervisor(store))
     assert len(store.runs(owner=record.owner)) == 1, "the same run went on"
     assert _states(trials) == ["done"] * 4
+
+
+def test_a_run_that_is_paused_holds_up_nobody(trials: Trials, store: Store, tiny: Path) -> None:
+    trials._turns = threading.Semaphore(1)
+    trials.begin(str(tiny), ME)
+    _until(lambda: store.runs())
+    [run] = store.runs()
+    trials.begin(str(tiny), OTHER)
+    _until(lambda: len(store.runs()) == 2)  # the other was asked while the first one's run waits
+    train.pause(store, run.id)
+    _until(lambda: (found := trials.look(ME)) and not found.going)
+    trials.stop(OTHER)
+    _until(lambda: not trials._going)
+    trials.begin(str(tiny), ME)
+    _until(lambda: (found := trials.look(ME)) and not found.going, ForkingSupervisor(store))
+    assert store.run(run.id).state == "succeeded", "it was resumed"
+    assert _states(trials) == ["done"] * 4
+
+
+def test_who_waits_for_a_turn_can_stop(trials: Trials, tiny: Path) -> None:
+    trials._turns = threading.Semaphore(0)
+    trials.begin(str(tiny), ME)
+    _until(lambda: (found := trials.look(ME)) and any(one.words == trial.WAITING for one in found.phases))
+    trials.stop(ME)
+    _until(lambda: not trials._going)
 
 
 def test_nobody_sees_anothers(trials: Trials, tiny: Path) -> None:

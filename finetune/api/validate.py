@@ -148,7 +148,7 @@ def config_of(asked: JobRequest) -> train.TrainConfig:
         given["batch_size"] = chosen.batch_size
     times = chosen.learning_rate_multiplier
     if times != "auto" and times != 1:
-        kind: Kind = "pairs" if isinstance(chosen, PreferenceHyperparameters) else "answers"
+        kind: Kind = "pairs" if asked.method and asked.method.type == "dpo" else "answers"
         given["learning_rate"] = times * train.fitting_model(str(given["model"]), kind)
     if isinstance(chosen, PreferenceHyperparameters) and chosen.beta != "auto":
         given["beta"] = chosen.beta

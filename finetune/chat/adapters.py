@@ -47,7 +47,8 @@ class Adapter:
     @property
     def name(self) -> str:
         """Its name in PEFT, which is used as a module name and so must not contain dots."""
-        return f"{self.run.id}-{'end' if self.step is None else self.step}-{round(100 * self.strength)}"
+        strength = str(float(self.strength)).replace(".", "_")
+        return f"{self.run.id}-{'end' if self.step is None else self.step}-{strength}"
 
     @property
     def stamp(self) -> tuple[int, int]:

@@ -136,7 +136,8 @@ class Driver:
             except BaseException as error:
                 logging.exception("The batch failed")
                 self.batch = None
-                for job in jobs:
+                came = [job for job in self._jobs if job.lines and job not in jobs]  # let into that batch meanwhile
+                for job in [*jobs, *came]:
                     self._end(job, error)
 
     def _round(self, jobs: list[Job]) -> None:

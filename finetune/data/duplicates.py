@@ -9,7 +9,7 @@ Example:
     >>> prints = fingerprint(examples)
     >>> prints.repeats()        # indices of rows that repeat an earlier row exactly
     array([7])
-    >>> near_groups(prints.signatures, prints.answers, examples)   # {index: the first row it nearly repeats}
+    >>> near_groups(prints.signatures, prints.answers, examples)[0]   # {index: the first row it nearly repeats}
     {9: 2}
 """
 
@@ -50,7 +50,7 @@ AT_ONCE = 100
 class Fingerprints:
     """One entry per example in each array. A prompt hash of 0 means that there is no prompt.
 
-    `signatures` cover the first `NEAR_ROWS` rows; `near` is what `near_groups` found among them.
+    `signatures` cover the first `NEAR_ROWS` rows; `near` and `joins` are what `near_groups` found among them.
     """
 
     prompts: Numbers
@@ -58,15 +58,17 @@ class Fingerprints:
     wholes: Numbers
     signatures: Numbers
     near: dict[int, int]
+    joins: tuple[tuple[int, int], ...] = ()
 
     def take(self, indices: Sequence[int]) -> "Fingerprints":
         """The fingerprints of some rows, given in ascending order."""
         chosen = np.asarray(indices, dtype=np.int64)
         place = {int(old): new for new, old in enumerate(chosen)}
         near = {place[a]: place[b] for a, b in self.near.items() if a in place and b in place}
+        joins = tuple((place[a], place[b]) for a, b in self.joins if a in place and b in place)
         signed = chosen[chosen < len(self.signatures)]
         return Fingerprints(
-            self.prompts[chosen], self.answers[chosen], self.wholes[chosen], self.signatures[signed], near
+            self.prompts[chosen], self.answers[chosen], self.wholes[chosen], self.signatures[signed], near, joins
         )
 
     def repeats(self) -> Numbers:
@@ -138,7 +140,7 @@ class Fingerprinter:
         said = np.frombuffer(b"".join([marks.answers for marks in self._marks]), np.uint64)
         signed = np.frombuffer(b"".join([marks.signatures for marks in self._marks]), np.uint32).reshape(-1, HASHES)
         self._marks.clear()
-        return Fingerprints(asked, said, asked * SPREAD + said, signed, near_groups(signed, said, examples))
+        return Fingerprints(asked, said, asked * SPREAD + said, signed, *near_groups(signed, said, examples))
 
 
 def fingerprint(examples: Sequence[Example]) -> Fingerprints:
@@ -174,9 +176,15 @@ def nearly_same(a: Example, b: Example) -> bool:
     return overlap(words_of(a), words_of(b)) >= SAME
 
 
-def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Example]) -> dict[int, int]:
-    """``{row: earlier row it nearly (or exactly) repeats}``; chains are resolved to the first row of the group."""
+def near_groups(
+    signatures: Numbers, answers: Numbers, examples: Sequence[Example]
+) -> tuple[dict[int, int], tuple[tuple[int, int], ...]]:
+    """``{row: earlier row it nearly (or exactly) repeats}``; chains are resolved to the first row of the group.
+
+    And the pairs that join two such groups: a row may repeat two others that do not repeat each other.
+    """
     first: dict[int, int] = {}
+    joins: list[tuple[int, int]] = []
     compared: set[tuple[int, int]] = set()
     for keys in _buckets(signatures, answers):
         order = np.argsort(keys, kind="stable")
@@ -190,12 +198,16 @@ def near_groups(signatures: Numbers, answers: Numbers, examples: Sequence[Exampl
         for partners in (heads, before):
             two = partners != order
             for row, other in _candidates(signatures, order[two], signatures, partners[two]):
-                if row in first or (row, other) in compared:
+                if first.get(row, row) == first.get(other, other) or (row, other) in compared:
                     continue
                 compared.add((row, other))
-                if nearly_same(examples[row], examples[other]):
+                if not nearly_same(examples[row], examples[other]):
+                    continue
+                if row in first:
+                    joins.append((row, other))
+                else:
                     first[row] = first.get(other, other)
-    return first
+    return first, tuple(joins)
 
 
 def near_matches(

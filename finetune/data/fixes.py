@@ -118,6 +118,8 @@ def fixes(dataset: Dataset, length: Length | None = None, system: str | None = N
             continue
         if code in HEADERS and dataset.parts:
             continue  # said for a file, not for all of them
+        if code in CHOICES and dataset.edits:
+            continue  # the file would be read again, without the edits
         if code in CHOICES:
             found += _read_otherwise(dataset, code)
             continue
@@ -138,7 +140,7 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
 
     Raises:
         DataError: ``fix_unknown`` for an unknown code, or two that exclude each other; ``fix_needs_length`` when the
-            length is missing.
+            length is missing; ``fix_after_edits`` where the file would be read again without its edits.
     """
     wanted = set(codes)
     if unknown := wanted - set(TITLES):
@@ -147,6 +149,9 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
     if wanted >= {FIRST, SECOND}:
         what = "Either the first speaker is learned, or the second."
         raise DataError(what, where=SECOND, fix="Choose one of the two.", code="fix_unknown")
+    if dataset.edits and (choices := sorted(wanted & set(CHOICES))):
+        what = "Rows were edited, and this reads the file again without the edits."
+        raise DataError(what, where=choices[0], fix="Open the version before the edits.", code="fix_after_edits")
     if "drop_too_long" in wanted and length is None:
         raise DataError("This fix needs a maximum length.", fix="Choose a model and a length.", code="fix_needs_length")
     for code in TITLES:

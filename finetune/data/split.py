@@ -105,6 +105,10 @@ def groups_of(prints: Fingerprints) -> list[list[int]]:
             row = roots[row]
         return row
 
+    def join(row: int, partner: int) -> None:
+        a, b = root(row), root(partner)
+        roots[max(a, b)] = min(a, b)
+
     rows = np.arange(len(roots))
     asks = (often[first_prompt] <= most) & (prints.prompts != 0) & (first_prompt != rows)
     paired = np.flatnonzero(asks | (first_whole != rows)).tolist()
@@ -113,8 +117,9 @@ def groups_of(prints: Fingerprints) -> list[list[int]]:
         if asks[row]:
             partners.append(int(first_prompt[row]))
         for partner in partners:
-            a, b = root(row), root(partner)
-            roots[max(a, b)] = min(a, b)
+            join(row, partner)
+    for row, partner in prints.joins:
+        join(row, partner)
     groups: dict[int, list[int]] = defaultdict(list)
     for row in range(len(roots)):
         groups[root(row)].append(row)

@@ -53,7 +53,7 @@ def answered(task: Task) -> list[Answered]:
     """What has been answered so far, each once; a line torn by a crash does not count."""
     found: dict[tuple[str, int], Answered] = {}
     try:
-        lines = (task.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (task.folder / "answers.jsonl").read_bytes().splitlines()  # text would be split at U+2028, too
     except FileNotFoundError:
         return []
     for line in lines:
@@ -230,7 +230,7 @@ def _waves(seconds: Sequence[float]) -> list[float]:
 
 
 def cost(answers: Sequence[Answered]) -> Json:
-    """What an arm's answers cost, on average over those that were asked, and how many went wrong in form.
+    """What an arm's answers, in the order they were given, cost on average, and how many went wrong in form.
 
     ``seconds_ci`` is an interval over waves of answers, ``too_long`` counts questions that do not fit the context, and
     ``fewer_examples`` those before which not all examples (or earlier turns) did.

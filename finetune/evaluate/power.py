@@ -5,6 +5,7 @@ Example:
     'Judged on 54 held-out rows: the smallest gain that can be told from chance is 6 more right answers (11 points).'
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,8 +40,7 @@ class Foreseen:
             return 0
         if not self.ratio:
             return FEWEST - self.held
-        rows = self.train + self.held
-        return next(more for more in range(1, 100_000) if round((rows + more) * self.ratio) >= FEWEST)
+        return max(1, math.ceil((FEWEST - 0.5) / self.ratio) - self.train - self.held)
 
     @property
     def sentence(self) -> str:

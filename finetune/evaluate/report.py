@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune import train
@@ -50,7 +50,8 @@ def report(task: Task, answers: Sequence[Answered]) -> Report:
     by_arm: dict[str, list[Answered]] = defaultdict(list)
     for one in sorted(answers, key=lambda one: one.row):
         by_arm[one.arm].append(one)
-    arms = {arm: _arm(task, arm, said[arm], by_arm.get(arm, [])) for arm in task.arms if arm in said}
+    costs = {arm: cost([one for one in answers if one.arm == arm]) for arm in by_arm}  # in the order they were given
+    arms = {arm: _arm(task, arm, said[arm], by_arm.get(arm, []), costs) for arm in task.arms if arm in said}
     found = Report(
         run=task.run.id if task.run else None,
         model=task.model,
@@ -188,7 +189,7 @@ def _scored(task: Task, texts: Sequence[str]) -> list[Scored]:
     return [scored(text, row.answer, task.kind, task.schema) for text, row in zip(texts, task.rows, strict=True)]
 
 
-def _arm(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered]) -> Arm:
+def _arm(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered], costs: Mapping[str, Json]) -> Arm:
     scores = _scored(task, texts)
     parts = summed(scores)
     found: Json = {}
@@ -210,7 +211,7 @@ def _arm(task: Task, arm: str, texts: Sequence[str], answers: Sequence[Answered]
     total, tokens = sum(one.loss for one in answers), sum(one.loss_tokens for one in answers)
     found["loss"] = total / tokens if tokens else None
     found["perplexity"] = math.exp(min(50.0, total / tokens)) if tokens else None
-    return Arm(**found, **(cost(answers) if answers else {"prompt_tokens": 0, "seconds": 0.0}))
+    return Arm(**found, **costs.get(arm, {"prompt_tokens": 0, "seconds": 0.0}))
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -13,6 +13,9 @@ import numpy as np
 
 SURE = 0.95
 RESAMPLES = 5000
+AT_ONCE = 4_000_000
+"""Rows drawn at once, of all resamples together."""
+
 SEED = 0
 
 FEWEST = 20
@@ -73,9 +76,10 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 def _bootstrap(rows: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
     """Percentile interval of a statistic of the rows that are drawn, (resamples, rows); as scipy.stats.bootstrap's."""
-    drawn = np.random.default_rng(SEED).integers(0, rows, (RESAMPLES, rows))
-    tail = (1 - SURE) / 2
-    low, high = np.quantile(statistic(drawn), [tail, 1 - tail])
+    draw, block, tail = np.random.default_rng(SEED), max(1, AT_ONCE // rows), (1 - SURE) / 2
+    starts = range(0, RESAMPLES, block)  # of 20,000 rows, all resamples at once would take 1.6 GB
+    found = [statistic(draw.integers(0, rows, (min(block, RESAMPLES - start), rows))) for start in starts]
+    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
     return float(low), float(high)
 
 

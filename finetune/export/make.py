@@ -110,7 +110,7 @@ def _checked(
         replay = format.make(subject, folder, replace(choices, check=asked is not None), say)
         found = None
         if asked and replay:
-            say(f"Loading it again with {format.loads} and asking prompts.")
+            say(f"Reloading it with {format.loads} and running prompts.")
             found = _asked_again(subject.run, asked, replay, engine, say)
         names = sorted(file.name for file in folder.iterdir())
         (folder / "README.md").write_text(card(subject, format, names, found), encoding="utf-8")
@@ -135,7 +135,7 @@ def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Ques
         say(f"Not checked: {error}")
         return None
     if asked.learned:
-        say("Nothing is held out, so it is asked prompts that it was trained on.")
+        say("Nothing is held out, so it is checked on prompts it was trained on.")
     if asked.skipped:
         say(f"Skipped {asked.skipped} rows that are plain text without a prompt: there is nothing to ask.")
     return asked
@@ -144,11 +144,11 @@ def _question(store: Store, run: Run, choices: Choices, say: Say) -> parity.Ques
 def _asked_again(
     run: Run, asked: parity.Question, replay: parity.Replay, engine: chat.Engine, say: Say
 ) -> Parity | None:
-    """Without xllamacpp a GGUF is exported all the same, marked as unchecked."""
+    """Without xllamacpp, or a prompt that fits, it is exported all the same, marked as unchecked."""
     try:
         found = parity.check(run, asked, replay, engine)
-    except ModelError as error:
-        if error.code != "llamacpp_missing":
+    except (ModelError, DataError) as error:
+        if error.code not in ("llamacpp_missing", parity.NO_QUESTION):
             raise
         say(f"Not checked: {error}")
         return None

@@ -6,7 +6,9 @@ red     the score left its interval, too many answers differ, or answers no long
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from threading import Event
 
 from finetune import chat, evaluate, train
 from finetune.errors import DataError, ModelError
@@ -33,6 +35,9 @@ RUNS_ON = " … (it does not end)"
 
 ENDLESS = 0.05
 """Largest share of the answers that ended before which may now run on to the limit."""
+
+NO_QUESTION = "no_question"
+"""Code of the error that no row can be asked."""
 
 UNUSABLE = ("reload_failed", "llamacpp_failed")
 """Codes of errors that mean the export itself is broken: its check is red."""
@@ -120,7 +125,7 @@ def question(store: Store, run: Run, rows: int = ROWS, strength: float = AS_TRAI
         task, learned = evaluate.of_learned(run, store), True
     places = [place for place, row in enumerate(task.rows) if row.prompt]
     if not places:
-        raise DataError("The rows are plain text without a prompt: there is nothing to ask.", code="no_question")
+        raise DataError("The rows are plain text without a prompt: there is nothing to ask.", code=NO_QUESTION)
     return Question(task, tuple(places[:rows]), len(task.rows) - len(places), strength, learned)
 
 
@@ -138,9 +143,9 @@ def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Par
     """
     task = asked.task
     most = evaluate.longest(task)
-    chosen = [task.rows[place] for place in asked.places]
+    known = _before(run, asked, most, engine)
+    chosen, before = [task.rows[place] for place in known], list(known.values())
     prompts = [[dict(message) for message in row.prompt] for row in chosen]
-    before = _before(run, asked, prompts, most, engine)
     texts, questions = [row.answer for row in chosen], [row.asked for row in chosen]
     try:
         after = replay(prompts, most, task.thinking)
@@ -154,20 +159,28 @@ def check(run: Run, asked: Question, replay: Replay, engine: chat.Engine) -> Par
     return compare(before, after, texts, questions, task.kind)
 
 
-def _before(
-    run: Run, asked: Question, prompts: Sequence[Messages], most: int, engine: chat.Engine
-) -> list[tuple[str, bool]]:
-    """The adapter's own answers. Those that an imported run brought along cannot be trusted, and are asked again."""
+def _before(run: Run, asked: Question, most: int, engine: chat.Engine) -> dict[int, tuple[str, bool]]:
+    """The adapter's own answers by their rows' places, without prompts that do not fit.
+
+    Those that an imported run brought along cannot be trusted, and are asked again.
+
+    Raises:
+        DataError: no prompt fits.
+    """
     task = asked.task
     answered = [] if train.imported(run) or asked.strength != AS_TRAINED else evaluate.answered(task)
-    known = {one.row: (one.text, one.stop == ENDED) for one in answered if one.arm == "tuned"}
-    missing = [number for number, place in enumerate(asked.places) if place not in known]
-    for start in range(0, len(missing), 8):
-        numbers = missing[start : start + 8]
-        asks = [chat.Ask(prompts[number], run, task.thinking, strength=asked.strength) for number in numbers]
-        replies = engine.answer(asks, task.model, chat.Sampling(max_tokens=most))
-        known |= {asked.places[n]: (reply.text, reply.stop == ENDED) for n, reply in zip(numbers, replies, strict=True)}
-    return [known[place] for place in asked.places]
+    known = {one.row: (one.text, one.stop) for one in answered if one.arm == "tuned"}
+    missing = [place for place in asked.places if place not in known]
+    prompts = [[dict(message) for message in task.rows[place].prompt] for place in missing]
+    asks = [chat.Ask(prompt, run, task.thinking, strength=asked.strength) for prompt in prompts]
+    expected, sampling = [task.rows[place].answer for place in missing], chat.Sampling(max_tokens=most)
+    if missing:
+        with closing(engine.judge(asks, expected, task.model, [sampling] * len(asks), Event(), task.source)) as judged:
+            known |= {missing[number]: (reply.text, reply.stop) for number, reply, _ in judged}
+    fitting = [place for place in asked.places if known[place][1] != "too_long"]
+    if not fitting:
+        raise DataError("None of the prompts fits into the model's context: there is nothing to ask.", code=NO_QUESTION)
+    return {place: (known[place][0], known[place][1] == ENDED) for place in fitting}
 
 
 def compare(

@@ -143,7 +143,7 @@ def _ended(end: left.End, job: Job) -> tuple[str, str | None, str | None]:
     """State, code and sentence of a run that ended as runs do."""
     reason = end.reason
     if end.state == "cancelled" and end.code == CANCELS["timeout"]:
-        reason = f"Stopped at step {end.step:,}, before the job's time limit of {clock(job.seconds)} was over."
+        reason = f"Stopped at step {end.step:,}, just before the job's time limit of {clock(job.seconds)}."
     elif end.state == "cancelled":
         reason = f"Stopped at step {end.step:,}."
     return end.state, end.code, reason
@@ -183,7 +183,7 @@ def _fetch(store: Store, run: Run, there: Repository, scratch: Path) -> left.Lef
     store.update(run.id, result=found.result)
     with aside(train.run_folder(run.id) / train.TRAINED_ON) as place:
         place.write_text(found.environment.model_dump_json(), encoding="utf-8")
-    for line in (there.text(left.EVENTS, LARGE, scratch) or "").splitlines():
+    for line in (there.text(left.EVENTS, LARGE, scratch) or "").split("\n"):  # splitlines would at U+2028, too
         with contextlib.suppress(ValidationError):
             take(store, run, left.Told.model_validate_json(line))
     for name in found.checkpoints:

@@ -157,6 +157,7 @@ def arguments(config: TrainConfig, steps: int, folder: Path, kind: "Kind" = "ans
         max_length=None,
         train_sampling_strategy="sequential" if kind == "ratings" else "group_by_length",
         bf16=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),  # Apple's GPU knows no float64, and models are loaded for the CPU
         neftune_noise_alpha=config.neftune_alpha,
         gradient_checkpointing=config.gradient_checkpointing,
         dataloader_pin_memory=False,

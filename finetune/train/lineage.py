@@ -209,17 +209,19 @@ def learned_before(run_folder: Path) -> Sequence[data.Example]:
         ) from error
 
 
-def find_base(name: str, lineage: Sequence[Ancestor], say: Callable[[str], None]) -> models.Found:
-    """The base of a run: of one that continues another, the copy that the other was trained on.
+def find_base(name: str, run: Run, say: Callable[[str], None]) -> models.Found:
+    """The base of a run: of one that was resumed or continues another, the copy that was trained on before.
 
     Raises:
         ModelError: that one is not here.
     """
-    source = lineage[0].source if lineage else None
+    source = run.lineage[0].source if run.lineage else run.result.source
     found = models.find(name, say, source=source)
     if source and (source == "packaged") != (found.source == "packaged"):
+        continued = f"The run it continues was trained on another copy of this model ({source}, not {found.source})."
+        resumed = f"The run was trained on another copy of this model ({source}, not {found.source})."
         raise ModelError(
-            f"The run it continues was trained on another copy of this model ({source}, not {found.source}).",
+            continued if run.lineage else resumed,
             where=name,
             fix="Fetch that copy, or train a new run.",
         )

@@ -253,7 +253,7 @@ def resume(store: Store, run_id: str) -> None:
         reason=None,
         ended=None,
         job=None,
-        result=Result(bf16=run.result.bf16),
+        result=Result(source=run.result.source, bf16=run.result.bf16),
     )
     if not again:
         state = store.run(run_id).state

@@ -45,8 +45,10 @@ RESERVE = 2**20
 """Bytes kept back on the disk, so that a run that fills it can still record that it did."""
 
 HOW = {
-    "pairs": "Preferences (DPO): it learns to find the better answer of a pair likelier, and the worse one less so.",
-    "ratings": "Preferences (KTO): it learns to find good answers likelier, and bad ones less so.",
+    "pairs": (
+        "Preferences (DPO): it learns to make the better answer of a pair more likely, and the worse one less likely."
+    ),
+    "ratings": "Preferences (KTO): it learns to make good answers more likely, and bad ones less likely.",
 }
 """What a run on rows of a kind does, where that is not plain."""
 
@@ -82,7 +84,7 @@ class Worker:
             self.store.add_event(self.run.id, Phase(what="loading"))
         train, held_out = rows_of_run(self.store, self.run)
         refuse_kind(self.config, train[0].kind if len(train) else "answers")
-        found = find_base(self.config.model, self.run.lineage, self.say)
+        found = find_base(self.config.model, self.run, self.say)
         self.say(f"Model: {found.name} ({found.sentence}).")
         if FIRST:
             self.store.update(self.run.id, result=Result(source=found.source, bf16=self.run.result.bf16))
@@ -237,8 +239,8 @@ def main(run_id: str, attempt: int | None = None) -> int:
             return 1
         worker = _worker(store, store.run(run_id))
         if FIRST:
-            _reserve(worker.folder)
             with worker.heart:
+                _reserve(worker.folder)
                 refuse_zero_gpu()  # it waited in storage that the Space had before
                 worker.work()
         else:

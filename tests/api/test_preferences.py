@@ -1,10 +1,14 @@
 """Preference jobs as Azure and OpenAI write them, with OpenAI's own client."""
 
 import json
+from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from finetune import train
+from finetune.api.schemas import JobRequest
+from finetune.api.validate import config_of
 from tests.api.conftest import ended, lines
 
 
@@ -48,6 +52,19 @@ def test_a_preference_job_is_trained(client: OpenAI) -> None:
     assert said.choices
     figures = [event.data for event in client.fine_tuning.jobs.list_events(job.id, limit=100).data if event.data]
     assert figures
+
+
+def test_a_multiplier_in_the_older_place_is_of_the_rate_for_preferences(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_API_MODEL", str(tiny))
+    given = {"model": "gpt-4o-mini", "training_file": "file-1", "hyperparameters": {"learning_rate_multiplier": 2}}
+    rates = {
+        method: config_of(JobRequest.model_validate({**given, "method": {"type": method}})).learning_rate
+        for method in ("dpo", "supervised")
+    }
+    assert rates["dpo"] == pytest.approx(2 * train.fitting_model(str(tiny), "pairs"))
+    assert rates["supervised"] == pytest.approx(2 * train.fitting_model(str(tiny), "answers"))
 
 
 @pytest.mark.parametrize(

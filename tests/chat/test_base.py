@@ -83,6 +83,8 @@ def test_strength_is_how_much_of_the_adapter_acts(store: Store, tiny: Path) -> N
     run = drawn(store, tiny)
     resident = Resident(models.find(str(tiny)))
     resident.load([Adapter(run, strength=one) for one in (0.0, 0.5, 1.0)])
+    assert Adapter(run, strength=1.004).name != Adapter(run).name == Adapter(run, strength=1).name, "each has a name"
+    assert "." not in Adapter(run, strength=0.123).name
     ids = torch.tensor([[5, 6, 7, 8]])
 
     def logits(name: str) -> torch.Tensor:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from finetune import models, train
 from finetune.chat import Ask, Engine, Sampling, driver
 from finetune.chat.batch import Batch
+from finetune.chat.driver import Driver, Job
 from finetune.errors import RunError
 from finetune.store import Store
 from tests.chat.test_base import ASKED, drawn
@@ -169,6 +170,18 @@ def test_an_error_in_a_step_reaches_everybody_and_the_next_one_is_answered(
             engine.answer([Ask(ASKED)], str(tiny), SHORT)
     monkeypatch.setattr(Batch, "step", step)
     assert engine.answer([Ask(ASKED)], str(tiny), SHORT)[0].tokens
+
+
+def test_who_came_in_during_a_step_that_fails_is_told_as_well(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def came_later(driver: Driver, jobs: list[Job]) -> None:
+        jobs.clear()  # as if all had come after the round had begun
+        one_round(driver, jobs)
+
+    one_round = Driver._round
+    monkeypatch.setattr(Driver, "_round", came_later)
+    monkeypatch.setattr(Batch, "step", lambda self: (_ for _ in ()).throw(MemoryError("no room")))
+    with pytest.raises(MemoryError):
+        Engine().answer([Ask(ASKED)], str(tiny), SHORT)
 
 
 def test_nothing_runs_when_nobody_asks(tiny: Path) -> None:

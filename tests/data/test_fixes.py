@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.data import Dataset, Length, apply, fixes, load
-from finetune.data.fixes import TITLES
+from finetune.data import Dataset, Delete, Length, apply, apply_edits, fixes, load, mark
+from finetune.data.fixes import CHOICES, TITLES
 from finetune.errors import DataError
 from tests.models.families import FAMILIES, tokenizer_of
 
@@ -81,6 +81,23 @@ def test_rows_that_are_too_long_are_dropped(dataset: Dataset) -> None:
 def test_a_system_prompt_can_be_given(dataset: Dataset) -> None:
     fixed = apply(dataset, ["fill_system_prompt"], system="Be kind.")
     assert [e.system for e in fixed.examples].count("Be kind.") == 1
+
+
+@pytest.mark.parametrize("name", ["no_header.csv", "pairs.jsonl"])
+def test_after_edits_a_file_is_not_read_again(tmp_path: Path, name: str) -> None:
+    pair = json.dumps({"prompt": "Where?", "chosen": "Here.", "rejected": "There."})
+    path = tmp_path / name
+    path.write_text("1,one\n2,two\n3,three\n" if name == "no_header.csv" else f"{pair}\n" * 3, encoding="utf-8")
+    loaded = load(path)
+    choices = {fix.code for fix in fixes(loaded)} & set(CHOICES)
+    assert choices, "it can be read otherwise"
+    edited = apply_edits(loaded, [Delete(place=0, was=mark(loaded.examples[0]))])
+    assert edited.edits
+    assert not {fix.code for fix in fixes(edited)} & set(CHOICES)
+    for code in choices:
+        with pytest.raises(DataError, match="without the edits") as caught:
+            apply(edited, [code])
+        assert caught.value.code == "fix_after_edits"
 
 
 def test_an_unknown_fix_is_named(dataset: Dataset) -> None:

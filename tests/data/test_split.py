@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 from finetune.data import Dataset, held_out, label_rows, load
+from finetune.data.duplicates import nearly_same
 from finetune.data.samples import FOLDER
-from finetune.data.split import leaks
+from finetune.data.split import fingerprints_of, groups_of, leaks
 
 LONG = "The long walk from the harbour to the old lighthouse number {} takes about forty minutes when the tide is low"
 
@@ -41,6 +42,22 @@ def test_rows_that_belong_together_stay_together(tmp_path: Path) -> None:
         assert leaks(split, split.validation) == {}
         assert split.split is not None
         assert split.split.groups > 0
+
+
+def test_a_row_near_two_others_keeps_all_three_together(tmp_path: Path) -> None:
+    middle = (
+        "The ferry to the island leaves at nine from the second pier behind the old fish market. "
+        "Bring a coat, for it is cold and windy out there even on days in June."
+    )
+    one, other = middle.replace("The ferry to the", "A boat for this"), middle.replace("days in June.", "nights.")
+    rows = [("When?", one), ("What time?", other), ("At what hour?", middle)]
+    rows += [(f"Who is {n}?", f"Somebody {n * n}") for n in range(20)]
+    dataset = pairs(tmp_path, rows)
+    first, second, both = dataset.examples[:3]
+    assert nearly_same(both, first)
+    assert nearly_same(both, second)
+    assert not nearly_same(first, second)
+    assert [0, 1, 2] in groups_of(fingerprints_of(dataset))
 
 
 def test_rows_that_are_known_are_never_held_out(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ def test_it_says_how_many_rows_to_bring() -> None:
     assert "bring 11 more held-out rows" in file.sentence
 
 
+def test_a_tiny_share_needs_many_rows_and_one_can_say_how_many() -> None:
+    assert Foreseen(train=224, held=1, ratio=0.0001, kind="label").missing == 195_000 - 225
+
+
 def test_enough_rows_say_what_can_be_told() -> None:
     assert "6 more right answers (11 points)" in Foreseen(306, 54, 0.15, "label").sentence
     assert "on 100 held-out rows" in Foreseen(2000, 200, 0.15, "json").sentence, "no more than 100 are asked"

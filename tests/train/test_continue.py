@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from finetune import data, evaluate, train
 from finetune.chat import Engine
-from finetune.errors import ConfigError, RunError
+from finetune.errors import ConfigError, ModelError, RunError
 from finetune.evaluate.report import UNSURE
 from finetune.export.bundle import read_bundle, write_bundle
 from finetune.export.subject import gather
-from finetune.store import Run, Store
+from finetune.store import Result, Run, Store
 from finetune.train import lineage
 from tests.conftest import conversation, killed_once, run_to_end, train_tiny
 
@@ -40,6 +41,15 @@ def sums(path: Path, first: int, count: int) -> data.Dataset:
     ]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return data.load(path)
+
+
+def test_a_run_goes_on_with_the_copy_of_the_base_that_it_began_with(store: Store, parent: Run) -> None:
+    with pytest.raises(ModelError, match="The run was trained on another copy of this model .packaged, not local."):
+        lineage.find_base(str(parent.config["model"]), replace(parent, result=Result(source="packaged")), print)
+    assert lineage.find_base(str(parent.config["model"]), parent, print).source == parent.result.source == "local"
+    store.move(parent.id, "paused", only_from=("succeeded",))
+    train.resume(store, parent.id)
+    assert store.run(parent.id).result.source == "local"
 
 
 def asked(rows: object) -> set[str]:

@@ -156,9 +156,9 @@ class WorkshopTab:
         with noticed():
             if chosen and not people.nickname(store, owner(known(state))):
                 raise ConfigError("Nobody would know whose run it is.", fix="Choose a nickname first.")
-            ticked = [self.services.run(run_id, state) for run_id in chosen]
+            ticked = {self.services.run(run_id, state).id for run_id in chosen}
             for run in self.services.runs(state):
-                people.show(store, run, run in ticked)
+                people.show(store, run, run.id in ticked)
 
     def asked(self, event: gr.EventData, state: Browser) -> tuple[str, str]:
         """The run that was clicked, and the tab on which it is to be opened.
