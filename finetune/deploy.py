@@ -122,7 +122,7 @@ class Deployment:
             return None
         if self.private and not there.private:
             raise RunError(
-                "This Space is public, and stays so.",
+                "This Space is public, and --private does not change that.",
                 where=self.repo,
                 fix="Make it private in its settings first, choose another name, or leave --private out.",
                 code="hub_public",

@@ -14,7 +14,7 @@
 | `FINETUNE_KEEP_DATA_HOURS` | hours after which data that no run uses is deleted            | none, shared: 24    |
 | `FINETUNE_KEEP_RUNS_HOURS` | hours after which a run that has ended is deleted             | none, shared: 72    |
 | `FINETUNE_WORKERS`       | maximum number of runs trained at the same time                 | 1                   |
-| `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp where its answers proved the same    | pytorch             |
+| `FINETUNE_CHAT_ENGINE`   | pytorch, or auto: llama.cpp unless its check is red             | pytorch             |
 | `FINETUNE_API_PER_MINUTE` | maximum number of requests to the API per key and minute       | none, shared: 120   |
 | `FINETUNE_PRECISION`     | fp32, or auto: gradients in bf16 on CPUs that are fast at it      | auto                |
 | `FINETUNE_API_MODEL`     | the model that names such as gpt-4o-mini stand for; off: none    | the default model   |

@@ -35,7 +35,7 @@ TRAINING = 25.0
 
 LIMIT = "FINETUNE_MAX_MINUTES"
 
-STOPPED = "Preparing the example was stopped: it goes on when the workshop is started again."
+STOPPED = "Preparing the example was stopped: it resumes when the workshop is started again."
 
 Say = Callable[[str], None]
 
@@ -142,7 +142,7 @@ class Workshop:
 
     def _measure(self, say: Say) -> None:
         if self.store.runs(states=("running",)):
-            say("A run is training here: measured beside it, everything takes longer than it would alone.")
+            say("A run is training here, so everything measured now takes longer than it would alone.")
         try:
             self.plans = {preset.name: self._measured(preset) for preset in train.PRESETS}
         except FinetuneError as error:
@@ -185,7 +185,7 @@ class Workshop:
             for preset in train.PRESETS
             if (seconds := self._seconds(preset.name)) is not None
         ]
-        return [*said, self._advice(), "The time for verdicts comes on top of this."] if said else []
+        return [*said, self._advice(), "Verdicts take extra time."] if said else []
 
     def _seconds(self, preset: str) -> float | None:
         return self.plans[preset].seconds if preset in self.plans else None

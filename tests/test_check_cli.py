@@ -171,7 +171,7 @@ def test_columns_that_are_no_format_get_the_command_that_names_them(
     if code == 0:  # it may be clear enough to be used at once
         assert answer["accepted"] == 31
         return
-    assert any("Perhaps: python -m finetune check" in line for line in lines)
+    assert any("Try: python -m finetune check" in line for line in lines)
     code, answer, _ = check(capsys, *shlex.split(answer["command"])[4:])
     assert (code, answer["accepted"]) == (0, 31)
 

@@ -216,7 +216,7 @@ def test_columns_that_are_not_clear_are_asked_for(
     path.write_text("\n".join([header, *map(row, range(1, 31))]))
     code, told, lines = check(capsys, str(path), "--model", "none/none")
     assert (code, told["accepted"], told["mapping"]) == (1, 0, None)
-    assert any("Perhaps: python -m finetune check" in line for line in lines) == bool(told["command"])
+    assert any("Try: python -m finetune check" in line for line in lines) == bool(told["command"])
 
 
 def test_a_named_mapping_goes_before_a_clear_one(tmp_path: Path) -> None:

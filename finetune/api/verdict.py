@@ -166,7 +166,7 @@ class Verdicts:
 def begin_verdict(
     here: Here, owner: Owner, response: Response, job_id: str, asked: Annotated[VerdictRequest | None, Body()] = None
 ) -> VerdictObject:
-    """Ask every arm (base, few-shot, retrieval, tuned) the same held-out rows, in the background. 200: it was done."""
+    """Ask every arm (base, few-shot, retrieval, tuned) the same held-out rows, in the background. 200: already done."""
     job, run = _tuned(here, owner, job_id)
     file_id = asked.file_id if asked else None
     task = _task(here, owner, run, file_id)
@@ -181,7 +181,7 @@ def begin_verdict(
 def cancel_verdict(
     here: Here, owner: Owner, job_id: str, asked: Annotated[VerdictRequest | None, Body()] = None
 ) -> VerdictObject:
-    """End a verdict that is being measured; what was answered is kept. Of one that is not, nothing changes."""
+    """End a verdict that is being measured; what was answered is kept. If none is, nothing changes."""
     job, run = _tuned(here, owner, job_id)
     file_id = asked.file_id if asked else None
     here.verdicts.cancel((run.id, file_id))
@@ -190,7 +190,7 @@ def cancel_verdict(
 
 @router.get("/{job_id}/verdict", response_model=VerdictObject)
 def retrieve_verdict(here: Here, owner: Owner, job_id: str, file_id: str | None = None) -> VerdictObject:
-    """How far the verdict is, and what it says. Of a verdict from the page too; nothing is asked by this call."""
+    """How far the verdict has got, and what it says, even if it was started on the page. Asks the models nothing."""
     job, run = _tuned(here, owner, job_id)
     return _shown(here, owner, job, run, file_id)
 

@@ -1,9 +1,9 @@
 """The command line: the same functions as the page, for scripts and terminals.
 
-With ``--json``, stdout is exactly one JSON object; everything else goes to stderr. What goes wrong is always
-``{"error": {"code", "message", "where", "fix"}}``; a run that failed has its figures beside it. Exit codes: 0 success,
-1 a negative result (data not trainable, run failed), 2 wrong usage or unreadable input. Installed with
-``pip install .``, the command is ``before-after`` instead of ``python -m finetune``.
+With ``--json``, stdout is exactly one JSON object; everything else goes to stderr. Errors are always
+``{"error": {"code", "message", "where", "fix"}}``; a failed run also reports its figures. Exit codes: 0 success, 1 a
+negative result (data not trainable, run failed), 2 wrong usage or unreadable input. Installed with ``pip install .``,
+the command is ``before-after`` instead of ``python -m finetune``.
 """
 
 import argparse

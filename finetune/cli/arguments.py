@@ -56,7 +56,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="parent",
         metavar="RUN",
-        help="go on from the adapter of this run; its model and the shape of its adapter stay",
+        help="continue from this run's adapter, with its model and adapter shape",
     )
     parser.add_argument(
         "--on",
@@ -241,9 +241,11 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workshop", action="store_true", help="for a room full of people: see docs/workshop.md; shares the server"
     )
-    parser.add_argument("--sample", help="with --workshop: the data to begin with, a sample's name or a file; tickets")
-    parser.add_argument("--preset", help="with --workshop: the settings to begin with; quick")
-    parser.add_argument("--people", type=int, help="with --workshop: how many are expected; 20")
+    parser.add_argument(
+        "--sample", help="with --workshop: the data to begin with, a sample's name or a file; default: tickets"
+    )
+    parser.add_argument("--preset", help="with --workshop: the settings to begin with; default: quick")
+    parser.add_argument("--people", type=int, help="with --workshop: how many are expected; default: 20")
 
 
 def _queue_arguments(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +255,7 @@ def _queue_arguments(parser: argparse.ArgumentParser) -> None:
     can = "pause, resume, list; default: list the queue, and what each visitor uses"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser, help=can)
     _action(actions, "list", operator.queue, "List the queue, and what each visitor uses.")
-    _action(actions, "pause", operator.pause, "Let no run begin; those that run go on.")
+    _action(actions, "pause", operator.pause, "Let no run start; running ones continue.")
     _action(actions, "resume", operator.resume, "Let runs begin again.")
 
 
@@ -336,7 +338,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         _import_arguments,
     ),
     "queue": ("List the queue and what each visitor uses; pause or resume the queue.", _queue_arguments),
-    "clean": ("Delete runs and data that are kept no longer.", _clean_arguments),
+    "clean": ("List runs and data past their keeping time; with --yes, delete them.", _clean_arguments),
     "serve": ("Start the web app and the OpenAI-compatible API.", _serve_arguments),
     "deploy": ("Make or update a Hugging Face Space of your own from this checkout.", _deploy_arguments),
 }

@@ -61,7 +61,7 @@ def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
     if answer["trainable"]:
         print(f"  To train: {answer['command']}")
     elif answer["command"]:
-        print(f"  Perhaps: {answer['command']}")
+        print(f"  Try: {answer['command']}")
 
 
 def _rows(count: int) -> str:

@@ -12,7 +12,7 @@ from finetune.train.retention import Keep, kept_here, old_things, remove
 def queue(options: argparse.Namespace) -> Answer:
     """`queue`: the runs that train or wait, in their order, and how much of the disk each visitor uses."""
     found = owners.overview(_store())
-    print("Paused: no run begins." if found["held"] else "The queue goes on.")
+    print("Paused: no run begins." if found["held"] else "The queue is running.")
     for one in found["queue"]:
         where = " (on Hugging Face Jobs)" if one["elsewhere"] else ""
         print(f"{one['run']}  {one['state']:<10} {one['step']:>5}/{one['steps']:<5} visitor {one['owner']}{where}")
@@ -27,12 +27,12 @@ def queue(options: argparse.Namespace) -> Answer:
 
 def pause(options: argparse.Namespace) -> Answer:
     """`queue pause`: no run begins until `queue resume`."""
-    return _hold(True, "Paused: no run begins until `queue resume`. Those that run go on.")
+    return _hold(True, "Paused: no run starts until `queue resume`. Running ones continue.")
 
 
 def resume(options: argparse.Namespace) -> Answer:
     """`queue resume`: runs begin again."""
-    return _hold(False, "The queue goes on.")
+    return _hold(False, "The queue is running.")
 
 
 def _hold(held: bool, said: str) -> Answer:
@@ -63,7 +63,7 @@ def clean(options: argparse.Namespace) -> Answer:
 
 def _said(rows: list[Json], total: int, keep: Keep, deleted: bool) -> str:
     if not rows and keep == Keep():
-        return "Nothing is kept for a limited time here: say how long with --runs-hours and --data-hours."
+        return "Nothing expires here: set a limit with --runs-hours and --data-hours."
     if not rows:
         return "There is nothing to delete."
     return f"{len(rows)} things, {total / quota.MB:,.1f} MB: {'deleted.' if deleted else 'add --yes to delete them.'}"

@@ -128,7 +128,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=float,
         metavar="SHARE",
-        help="of several files, the part of the usable rows of each that is used: --share 0.7 1",
+        help="with several files: the share of each file's usable rows to use: --share 0.7 1",
     )
     parser.add_argument("--validation", help="a file of held-out examples")
     parser.add_argument(
@@ -143,7 +143,9 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="the system prompt of each row; without --answer, of the rows that have none",
     )
-    parser.add_argument("--marker", metavar="TEXT", help="the answer column is split here: before it is the prompt")
+    parser.add_argument(
+        "--marker", metavar="TEXT", help="where the answer column is split: the text before it is the prompt"
+    )
     parser.add_argument("--fix", nargs="+", default=[], action="extend", metavar="FIX", help="fixes that check offers")
 
 

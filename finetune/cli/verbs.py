@@ -210,7 +210,7 @@ def export_verb(options: argparse.Namespace) -> Answer:
     )
     if options.strength is not None and options.to in ("bundle", "notebook"):
         raise ConfigError(
-            "This export is not a model: it has the adapter, or makes it, as trained.",
+            "This export is not a model: it contains the adapter as trained, or the steps to make it.",
             where="--strength",
             fix="Leave it out; `strength RUN --use` records the choice in the bundle.",
             code="usage",

@@ -18,5 +18,5 @@ WORDS = {
     "If it includes 0, the difference may be chance.",
     "macro F1": "How well each label is given wherever it belongs and only there, averaged over the labels (1 is best)."
     " Rare labels count as much as common ones.",
-    "token": "A piece of text, often part of a word. Models read and write tokens, and are billed by them.",
+    "token": "A piece of text, often part of a word. Models read and write tokens, and are billed per token.",
 }

@@ -136,18 +136,18 @@ def _best(found: Strengths) -> tuple[str, str]:
 
 
 def _too_few(found: Strengths) -> str:
-    return f"Too few rows to tell which strength is best: {found.n} were asked, and it takes {FEWEST}."
+    return f"Too few rows to tell which strength is best: {found.n} were measured, and {FEWEST} are needed."
 
 
 def _flatters(found: Strengths) -> str:
     if found.unseen:
         return (
-            "The verdict asks none of these rows, so it stays as it is; here the best of several strengths looks a "
+            "The verdict uses none of these rows, so it is not affected; here the best of several strengths looks a "
             "little better than it is."
         )
     return (
-        "The verdict asks these rows too, for there are too few others: the best of several strengths looks better on "
-        "them than it is, and no verdict was measured at it."
+        "The verdict uses these rows too, because there are too few others. The best of several strengths looks better "
+        "on them than it is, and no verdict was measured at that strength."
     )
 
 

@@ -47,7 +47,7 @@ def verdict(values: Mapping[str, Sequence[float]], unit: str, higher: bool = Tru
     best = (unbeaten or ranked)[0]
     numbers = _numbers(values, best, gaps[best], unit)
     if len(tuned) < FEWEST:
-        none = " None of them was answered right by any arm." if higher and not any(map(any, values.values())) else ""
+        none = " No arm answered any of them correctly." if higher and not any(map(any, values.values())) else ""
         few = f"Too few rows to tell: {len(tuned)} were measured; {_more(values, best, sign)}.{none} {numbers}"
         return Verdict("too_few_rows", few, best, gaps[best])
     if to_base.clear and to_base.mean < 0:

@@ -222,7 +222,7 @@ def _data(facts: Facts) -> Item:
     if accepted < FEW:
         rows = "1 row is" if accepted == 1 else f"{accepted} rows are"
         said += f" {rows} unlikely to have a noticeable effect; "
-        said += f"OpenAI's guide reports improvements from {FEW} to 100 examples on."
+        said += f"OpenAI's guide reports improvements from about {FEW} to 100 examples upwards."
     return Item("Costs", "Data", said, mark="good" if accepted >= FEW else "bad")
 
 

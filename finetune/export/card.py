@@ -159,7 +159,7 @@ def _summary(subject: Subject, entry: CardEntry) -> str:
     terms = (
         f"The base's licence is {inline(licence)}; it also applies to models made from it."
         if licence
-        else "The base's licence is unknown: find it out before you pass this on."
+        else "The base's licence is unknown: find out what it is before you pass this on."
     )
     return f"{entry.noun}, made from {named} by {how}.{copy}\n\n{terms}"
 

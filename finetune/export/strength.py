@@ -65,7 +65,7 @@ def valid(strength: Any) -> float:
     if strength == 0:
         raise ConfigError("At strength 0 there is nothing to export but the base itself.", where="strength", fix=fix)
     if not 0 < strength <= MOST:  # false for NaN too
-        raise ConfigError(f"{strength:g} is no strength of an adapter.", where="strength", fix=fix)
+        raise ConfigError(f"{strength:g} is not a valid adapter strength.", where="strength", fix=fix)
     if round(strength, DIGITS) != strength:
         raise ConfigError(f"{strength} has more than {DIGITS} decimals.", where="strength", fix=fix)
     return float(strength)

@@ -70,8 +70,8 @@ def _named(base: Base) -> str:
         return ""
     return (
         f"\n\nThe base was a local folder named {inline(base.name)}; only that name is in `adapter_config.json`. The "
-        "code above says itself where it is. What looks for the base there (`AutoPeftModelForCausalLM`) finds it if "
-        "you start it beside that folder, or set `base_model_name_or_path` to its path."
+        "code above gives its path. Code that looks for the base by that name (`AutoPeftModelForCausalLM`) finds it if "
+        "you start it next to that folder, or set `base_model_name_or_path` to its path."
     )
 
 

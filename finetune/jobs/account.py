@@ -26,7 +26,7 @@ TOKEN = re.compile(r"[\x21-\x7e]+")
 PAY = "Add credit or a payment method at huggingface.co/settings/billing."
 
 BY_STATUS: dict[int, tuple[str, str, str]] = {
-    401: ("hub_token", "Hugging Face does not know this login any more.", "Sign in again."),
+    401: ("hub_token", "Hugging Face no longer accepts this login.", "Sign in again."),
     402: ("jobs_payment", "This account cannot pay for jobs.", PAY),
     403: (
         "jobs_forbidden",

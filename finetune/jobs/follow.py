@@ -45,7 +45,7 @@ FORGOTTEN = 24 * 3600
 """Seconds after the end of a job's time limit for which what it left waits to be fetched: until its visitor signs in,
 or there is room for it."""
 
-SIGN_IN = "Sign in with Hugging Face to go on following the job; it goes on there meanwhile."
+SIGN_IN = "Sign in with Hugging Face to keep following the job; in the meantime it keeps running there."
 OF_LOGINS = ("hub_login", "hub_token", "jobs_forbidden")
 """Codes of errors that another login may end."""
 
@@ -185,7 +185,7 @@ class Follower(threading.Thread):
     def _unreachable(self, run: Run, error: Unreachable) -> float:
         """Say so once, with the time at which it began; the seconds until the next attempt."""
         self._silent_since = self._silent_since or time.strftime("%H:%M UTC", time.gmtime())
-        text = f"Not reachable since {self._silent_since}: the job goes on there, and this is tried again."
+        text = f"Not reachable since {self._silent_since}. The job keeps running there, and this is tried again."
         say(self.store, run, f"{error.what} {text}")
         self._failed += 1
         return WAITS[min(self._failed, len(WAITS)) - 1]
@@ -219,7 +219,7 @@ class Follower(threading.Thread):
         if job.repo and (info := find(api, run, job, token)):
             submitted(self.store, run, job, info)
             return True
-        reason = "The program that was starting the job was ended before it had."
+        reason = "The program that was starting the job ended before the job had started."
         ended: dict[str, Any] = {"ended": time.time(), "asked": None, "code": "job_not_started", "reason": reason}
         self.store.move(run.id, "cancelled", only_from=("validating",), **ended)
         return False

@@ -86,8 +86,8 @@ class Offer:
             else "How long the run would take on this machine was not measured."
         )
         there = (
-            f"How long it takes on {name} is known once it runs there; installing the software comes on top. You pay "
-            f"Hugging Face for the time used, and the job is ended after {longest} at the latest."
+            f"How long it takes on {name} is known only once it runs there; installing the software takes extra time. "
+            f"You pay Hugging Face for the time used, and the job is ended after {longest} at the latest."
         )
         return " ".join([price, here, there])
 

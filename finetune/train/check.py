@@ -87,7 +87,7 @@ def refuse_kind(config: TrainConfig, kind: "Kind") -> None:
         )
     if kind == "ratings" and config.micro_and_accumulate[0] < 2:
         raise ConfigError(
-            "Rated answers are compared with others read at the same time (KTO), so at least two must be.",
+            "Rated answers are compared with others read at the same time (KTO), so a batch must hold at least two.",
             where="micro_batch" if config.micro_batch == 1 else "batch_size",
             fix="Use 2 or more; a batch size that is even.",
         )
@@ -155,7 +155,7 @@ def _refuse_unlearnable(config: TrainConfig, rows: Iterable[Example], tokenizer:
 def nothing_to_learn(length: int) -> DataError:
     """Every answer lies beyond the length that is used."""
     return DataError(
-        f"Within {length} tokens every answer is cut off: no row has anything to learn from.",
+        f"Every answer is cut off at {length} tokens, so no row has anything to learn from.",
         where="max_length",
         fix="Raise the max length.",
         code="no_trained_tokens",

@@ -133,7 +133,7 @@ class TrainConfig(BaseModel):
         ge=0,
         le=10,
         title="Keep what it knew",
-        description="How strongly the model is held to what its base says: the weight of a KL term. 0: not at all.",
+        description="How closely the model is kept to its base: the weight of a KL term. 0 turns it off.",
         json_schema_extra=ADVANCED,
     )
     neftune_alpha: float | None = Field(
@@ -164,7 +164,7 @@ class TrainConfig(BaseModel):
         False,
         title="Every answer",
         description="Where the chat template rewrites earlier answers (Qwen3), train each answer as a row of its own. "
-        "If off, only the last one of a conversation is learned.",
+        "If off, only the last answer of a conversation is learned.",
         json_schema_extra=ADVANCED,
     )
     packing: bool = Field(
@@ -200,7 +200,7 @@ class TrainConfig(BaseModel):
         le=1_000_000,
         title="Rows per evaluation",
         description="Held-out rows used at each evaluation during training, picked once. If not set: all of them. The "
-        "verdict always uses all.",
+        "verdict uses up to 100 in any case, or as many as you choose.",
         json_schema_extra=ADVANCED,
     )
     save_every: int | None = Field(

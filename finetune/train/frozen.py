@@ -75,9 +75,9 @@ class Lower:
         size, number = tokens * self.token_bytes, lowest(self.model)
         begin = f"The lower {number} of {len(blocks(self.model))} layers do not learn."
         if size <= self.room:
-            return f"{begin} They read each row once, and what they make of it is kept ({size / 1e6:.0f} MB)."
+            return f"{begin} They process each row once, and their output is kept ({size / 1e6:.0f} MB)."
         kept = f"as many rows as fit in {self.room / 1e9:.1f} GB (all would take {size / 1e9:.1f} GB)"
-        return f"{begin} What they make of a row is kept for {kept}; the other rows are read each time."
+        return f"{begin} Their output is kept for {kept}; the other rows are processed each time."
 
     def states(self, batch: Batch, shared: int = 0) -> torch.Tensor:
         """What is kept of a batch whose first `shared` tokens are alike: (rows, length, hidden), 0 in the padding.

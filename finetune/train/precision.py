@@ -36,7 +36,7 @@ def sentence(speed: float) -> str:
         return ""
     if rounds(speed):
         return f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32, so training multiplies gradients in it."
-    return f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32, in which training computes."
+    return f"This CPU multiplies bf16 only {speed:.2g} times as fast as fp32, so training stays in fp32."
 
 
 def bf16_speed() -> float:

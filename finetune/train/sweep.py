@@ -148,7 +148,7 @@ def refuse_few(apart: int, rows: int) -> None:
     """
     if apart < FEWEST_APART:
         raise DataError(
-            f"Of {rows:,} training rows only {apart} can be set apart to compare settings on; it takes {FEWEST_APART}.",
+            f"Only {apart} of {rows:,} training rows can be set apart for comparison; {FEWEST_APART} are needed.",
             fix="Bring more rows, or choose the settings by hand.",
             code="too_few_rows",
         )

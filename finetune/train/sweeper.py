@@ -118,7 +118,7 @@ class Sweeper(Worker):
         if found is None:
             least = used + takes(*halving.cost(halving.FEWEST, min(halving.SHORTEST, whole)))
             raise RunError(
-                f"In {self.run.sweep:g} min nothing can be compared here: with loading it takes {roughly(least)}.",
+                f"Nothing can be compared here in {self.run.sweep:g} min: with loading it takes {roughly(least)}.",
                 fix="Give it more time.",
                 code="sweep_too_short",
             )
@@ -166,7 +166,7 @@ class Sweeper(Worker):
             told = Found(candidate=best, step=step, loss=losses[best], before=before)
             self.store.add_event(self.run.id, told, steps=self.steps)
         if asked == "pause":
-            self.end("paused", None, "Paused; a sweep begins again when it is resumed.")
+            self.end("paused", None, "Paused; a sweep starts over when it is resumed.")
         elif asked in CANCELS:
             after = f" {time_limit(self.store.run(self.run.id))}" if asked == "timeout" else ""
             self.end("cancelled", CANCELS[asked], f"Stopped{after}; what was measured is kept.")
@@ -176,7 +176,7 @@ class Sweeper(Worker):
             raise RunError("Training diverged with all of these settings.", fix="Lower the learning rate.")
         else:
             raise RunError(
-                f"{self.run.sweep:g} min were over before anything could be compared.",
+                f"The {self.run.sweep:g} min ran out before anything could be compared.",
                 fix="Give it more time.",
                 code="sweep_too_short",
             )

@@ -24,7 +24,7 @@ TRIES = 10.0
 """Keys that may be tried in a minute from one network address."""
 
 VIEW = """<div class='ba-card'>
-<p><b>{{ "No run begins: the queue is paused." if held else "The queue goes on." }}</b></p>
+<p><b>{{ "No run begins: the queue is paused." if held else "The queue is running." }}</b></p>
 <table class='ba-rows ba-operator'>
 <thead><tr><th>run</th><th>visitor</th><th>state</th><th>steps</th><th>training, s</th><th>since, s</th></tr></thead>
 <tbody>{% for one in queue %}<tr>
@@ -65,7 +65,7 @@ class Admin:
         small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 190}
         with gr.Row(elem_classes="ba-controls"):
             self.hold = gr.Button("Pause the queue", elem_id="admin-hold", **small)
-            self.go_on = gr.Button("Let the queue go on", elem_id="admin-go-on", **small)
+            self.go_on = gr.Button("Resume the queue", elem_id="admin-go-on", **small)
         with gr.Row(elem_classes="ba-controls"):
             self.run = gr.Textbox(label="Run", max_lines=1, max_length=20, elem_id="admin-run")
             self.stop = gr.Button("Stop this run", elem_id="admin-stop", **small)

@@ -106,7 +106,7 @@ class Mine:
             self._count()
             found = Ledger(self.services.store).recovered((given or "").strip())
             if found is None:
-                raise NotAllowed("This is no recovery key of this server, or a newer one has replaced it.")
+                raise NotAllowed("This is not a recovery key for this server, or a newer one has replaced it.")
         newest = [record.id for record in self.services.store.datasets(owner=found)[:1]]
         return known({"owner": found, "dataset": next(iter(newest), None)}), ""
 

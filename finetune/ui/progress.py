@@ -18,8 +18,8 @@ from finetune.ui.html import card, render
 
 LOADING = "<div class='ba-card'>Loading the model…</div>"
 BAR = """<div class='ba-card'>
-{{ done|commas }} of {{ of|commas }} answers{% if left %}, about {{ left }} left{% endif %}. Each is kept:
-you can stop, and continue later.<div class='ba-bar'><i style='width:{{ share }}%'></i></div></div>"""
+{{ done|commas }} of {{ of|commas }} answers{% if left %}, about {{ left }} left{% endif %}. Each answer is saved,
+so you can stop and continue later.<div class='ba-bar'><i style='width:{{ share }}%'></i></div></div>"""
 
 AT_ONCE = 3
 """Evaluations under way at a time. Each holds one of the server's threads, also while others are answered."""

@@ -132,7 +132,7 @@ class Tools:
 
     @told
     def plan(self, dataset: str, request: gr.Request, preset: str = "balanced", settings: dict | None = None) -> str:
-        """Measure a few batches on this machine, and foresee the time and memory of a training run.
+        """Measure a few batches on this machine, and estimate the time and memory of a training run.
 
         Args:
             dataset: the id that check_data gave

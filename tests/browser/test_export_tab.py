@@ -127,5 +127,5 @@ def test_the_best_trade_off_is_exported_with_one_click(
     expect(page.locator("#export-strength input")).to_have_value("0.4")
     field.fill("7")
     field.press("Enter")
-    expect(page.get_by_text("7 is no strength of an adapter.")).to_be_visible()
+    expect(page.get_by_text("7 is not a valid adapter strength.")).to_be_visible()
     expect(field).to_have_value("0.4")

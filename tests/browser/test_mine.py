@@ -78,9 +78,9 @@ def test_the_operator_pauses_the_queue_with_the_printed_key(shared: tuple[str, P
     expect(page.get_by_text("This is not the key").first).to_be_visible()
     page.fill("#admin-key input", printed[1])
     page.click("#admin-open")
-    expect(page.locator("#admin-view")).to_contain_text("The queue goes on.")
+    expect(page.locator("#admin-view")).to_contain_text("The queue is running.")
     page.click("#admin-hold")
     expect(page.locator("#admin-view")).to_contain_text("the queue is paused")
     page.click("#admin-go-on")
-    expect(page.locator("#admin-view")).to_contain_text("The queue goes on.")
+    expect(page.locator("#admin-view")).to_contain_text("The queue is running.")
     assert printed[1] not in page.url

@@ -96,7 +96,7 @@ def test_the_sentences_have_the_figures_and_say_what_flatters() -> None:
 def test_a_few_rows_tell_nothing() -> None:
     found = table({0.0: row(0, 19), 0.75: row(19, 19), 1.0: row(19, 19)})
     assert found.best is None
-    assert found.sentences == ["Too few rows to tell which strength is best: 19 were asked, and it takes 20."]
+    assert found.sentences == ["Too few rows to tell which strength is best: 19 were measured, and 20 are needed."]
     assert found.as_json()["best"] is None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
+from finetune.evaluate import stats
 from finetune.evaluate.stats import batched_interval, difference, mean_interval, rows_needed, share_interval, sign_test
 from finetune.evaluate.verdict import verdict
 
@@ -22,6 +23,13 @@ def test_mcnemar_by_hand() -> None:
     assert found.p == pytest.approx(16 / 128)
     assert found.mean == pytest.approx(5 / 12)
     assert found.low <= found.mean <= found.high
+
+
+def test_drawing_a_part_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(5).normal(size=41)
+    whole = mean_interval(values)
+    monkeypatch.setattr(stats, "AT_ONCE", 41 * 7)
+    assert mean_interval(values) == whole
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 40, 101])
@@ -148,7 +156,7 @@ def test_where_nothing_is_right_nothing_is_praised() -> None:
     assert "Tuned is right on 0 of 20" in said.sentence
     few = verdict({name: values[:8] for name, values in arms.items()}, "right")
     assert few.code == "too_few_rows"
-    assert "None of them was answered right by any arm." in few.sentence
+    assert "No arm answered any of them correctly." in few.sentence
     assert "Neither" not in verdict(arms | {"nearest": share(1, 20)}, "right").sentence
     assert "Neither" not in verdict({"tuned": share(0, 40), "base": share(0, 40)}, "nats", higher=False).sentence
 

@@ -35,7 +35,7 @@ def test_a_run_with_nothing_held_out(store: Store, tiny: Path, small_dataset: da
     made = make.export(store, run, "adapter", tmp_path, engine=Engine(), say=said.append)
     assert made.parity
     assert (made.parity.n, made.parity.status) == (1, "green")
-    assert said[0] == "Nothing is held out, so it is asked prompts that it was trained on."
+    assert said[0] == "Nothing is held out, so it is checked on prompts it was trained on."
 
 
 def test_whole_texts_are_not_asked(store: Store, tiny: Path, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_the_time_limit_ends_it_with_an_adapter(
     hub.late = 120.0
     run = to_end(store, send(an_offer(timeout="8s"), max_steps=100_000, save_every=50_000, eval_every=50_000), hub)
     assert (run.state, run.code) == ("cancelled", "timed_out")
-    assert f"Stopped at step {run.step:,}, before the job's time limit of 8 s was over." in (run.reason or "")
+    assert f"Stopped at step {run.step:,}, just before the job's time limit of 8 s." in (run.reason or "")
     assert the_job(hub).stage == "COMPLETED"
     assert run.result.adapter_step == run.step > 0
 

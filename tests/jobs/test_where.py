@@ -124,7 +124,7 @@ def test_a_job_without_a_price_that_was_seen_is_not_started(
     page: tab.TrainTab, hub: Hub, store: Store, small_dataset: data.Dataset
 ) -> None:
     [said] = page._press(form(page, data.save_dataset(store, small_dataset)))
-    assert "The price of a job was not shown yet." in said[page.refused]
+    assert "The price of the job has not been shown yet." in said[page.refused]
     assert (hub.jobs, store.runs()) == ({}, [])
 
 

@@ -37,7 +37,7 @@ def test_a_plan_adds_up() -> None:
 def test_what_the_processor_multiplies_is_measured_and_said() -> None:
     assert precision.bf16_speed() > 0
     slow = plan(CONFIG, Measured(**{**FOUND.__dict__, "bf16": 0.071}))
-    assert slow.precision == "This CPU multiplies bf16 0.071 times as fast as fp32, in which training computes."
+    assert slow.precision == "This CPU multiplies bf16 only 0.071 times as fast as fp32, so training stays in fp32."
     assert "bf16 5.2 times" in plan(CONFIG, Measured(**{**FOUND.__dict__, "bf16": 5.2})).as_dict()["precision"]
     assert plan(CONFIG, FOUND).precision == "", "a GPU trains"
 

@@ -70,7 +70,7 @@ def test_a_row_is_edited_kept_undone_and_saved(tab: DataTab, record: DatasetReco
     assert "1 row edited" in html
     press(tab, record, "delete", 5)
     assert "deleted, not saved yet" in tab.rows._look(5, "", "nobody/nowhere", record.id, None)[0]
-    assert "Bring the row back" in tab.editor._open(5, "", record.id, None)[0]["value"]
+    assert "Restore the row" in tab.editor._open(5, "", record.id, None)[0]["value"]
     tab.editor._undo(record.id, None)
     assert press(tab, record, "add", 1, "New?", "Yes.")[tab.rows.row] == 31, "the new row is shown"
     assert "added, not saved yet" in tab.rows._look(31, "", "nobody/nowhere", record.id, None)[0]

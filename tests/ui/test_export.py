@@ -49,7 +49,7 @@ def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]
 
 def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:
     steps = list(tab._maker("adapter")(values(tab, run.id)))
-    assert "Loading it again with PEFT" in "".join(step[0] for step in steps)
+    assert "Reloading it with PEFT" in "".join(step[0] for step in steps)
     last, files = steps[-1]
     assert "answers the same" in last
     [file] = files["value"]

@@ -92,8 +92,8 @@ COMPOSED = {
     ),
     f"{NEAREST} model is needed.": NEAREST,
     "The tuned model needs {0} prompt tokens, {1} {2}.": "The tuned model needs {0} prompt tokens, {1}",
-    "They read each row once, and what they make of it is kept ({0} MB).": (
-        "{0} They read each row once, and what they make of it is kept ({1} MB)."
+    "They process each row once, and their output is kept ({0} MB).": (
+        "{0} They process each row once, and their output is kept ({1} MB)."
     ),
     "the model is gated, and a shared server fetches public models only": "the model is gated, and {0}",
     "Measured with a few batches on this machine.": "{0} Measured with a few batches on this machine.",

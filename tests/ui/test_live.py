@@ -85,6 +85,8 @@ def test_the_card_names_the_best_when_it_is_not_the_last() -> None:
     view = progress(RUN, series(evaluation(0, 2.0), evaluation(5, 0.5), evaluation(10, 0.75)))
     assert "best, at step 5" in measured.card(RUN, view, "d")
     assert "best, at" not in measured.card(RUN, progress(RUN, series(evaluation(0, 2.0), evaluation(5, 0.5))), "d")
+    worse = progress(RUN, series(evaluation(0, 2.0), evaluation(5, 2.5)))
+    assert "best, before the first step" in measured.card(RUN, worse, "d")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(9.4, "9 s"), (83, "1 min 23 s"), (3600, "1 h 00 min")])

@@ -70,7 +70,7 @@ def test_a_recovery_key_makes_another_browser_the_same_owner(
     assert given == ""
     assert not [file for file in home.rglob("*") if file.is_file() and key.encode() in file.read_bytes()]
     newer = place._make(MINE)
-    with pytest.raises(gr.Error, match="no recovery key of this server"):
+    with pytest.raises(gr.Error, match="not a recovery key for this server"):
         place._use(key)
     assert place._use(newer)[0]["owner"] == MINE["owner"]
 
@@ -78,7 +78,7 @@ def test_a_recovery_key_makes_another_browser_the_same_owner(
 @pytest.mark.parametrize("wrong", ["", "x", None, "recover-" + "0" * 48, "\udcff", "a" * 32])
 def test_any_other_text_makes_nobody(place: mine.Mine, wrong: Any) -> None:
     place._make(MINE)
-    with pytest.raises(gr.Error, match="no recovery key"):
+    with pytest.raises(gr.Error, match="not a recovery key"):
         place._use(wrong)
 
 
@@ -93,7 +93,7 @@ def test_keys_are_tried_only_so_often(place: mine.Mine) -> None:
     key = place._make(MINE)
     with visitor.at("203.0.113.9"):
         for _ in range(int(mine.TRIES)):
-            with pytest.raises(gr.Error, match="no recovery key"):
+            with pytest.raises(gr.Error, match="not a recovery key"):
                 place._use("wrong")
         with pytest.raises(gr.Error, match="Too many keys were tried"):
             place._use(key)
@@ -172,7 +172,7 @@ def test_the_operator_holds_the_queue_stops_runs_and_deletes_what_somebody_has(
     run, other = begun(view.services, small_dataset), begun(view.services, small_dataset, THEIRS)
     assert "the queue is paused" in view._hold("the-key", True)[0]
     assert limits.held(store)
-    assert "The queue goes on" in view._hold("the-key", False)[0]
+    assert "The queue is running" in view._hold("the-key", False)[0]
     view._stop("the-key", run)
     assert store.run(run).state == "cancelled"
     with pytest.raises(gr.Error, match="no such run"):

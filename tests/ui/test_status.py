@@ -104,6 +104,6 @@ def test_names_stay_text(line: status.Status, store: Store, run: Run) -> None:
 
 def test_it_says_that_the_queue_is_paused(line: status.Status, store: Store, run: Run) -> None:
     limits.hold(store, True)
-    assert "waiting until the queue goes on: it is paused" in look(line)[0]
+    assert "waiting: the queue is paused" in look(line)[0]
     limits.hold(store, False)
     assert "waiting for its turn" in look(line)[0]

@@ -121,7 +121,7 @@ def test_a_strength_in_the_field_is_kept_and_one_that_is_none_gives_way(
         assert export._choose(wrong, run.id, STATE) == 0.5
     assert strength.chosen(run) == 0.5
     assert len(told) == 5
-    assert "is no strength of an adapter. Use a number above 0 and up to 2" in told[1]
+    assert "is not a valid adapter strength. Use a number above 0 and up to 2" in told[1]
     assert export._choose(1, run.id, STATE) == 1.0
 
 

@@ -118,7 +118,7 @@ def test_while_it_goes_on_it_says_how_far_it_is(page: tab.TrainTab, store: Store
 
 def test_when_nothing_was_better_it_says_so(page: tab.TrainTab, store: Store, record: DatasetRecord) -> None:
     table = swept.table(train.look(store, made_up(store, record, best=0)))
-    assert "None of the others was better than the settings as they are." in table
+    assert "None of the others beat the current settings." in table
     assert swept.table(train.Sweep(CONFIG)) == swept.plot(train.Sweep(CONFIG)) == ""
 
 

@@ -143,6 +143,21 @@ def test_one_shows_ones_own_runs_and_nobody_elses(page: Page, services: Services
     assert people.shown(store) == {theirs.id}
 
 
+def test_a_run_that_makes_a_step_meanwhile_is_shown_all_the_same(
+    page: Page, services: Services, store: Store, theirs: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tab, mine, runs = page.workshop, run_of(store, theirs, ME["owner"]), services.runs
+    people.join(store, ME["owner"], "Plum")
+
+    def after_a_step(state: Any) -> list[Run]:
+        store.update(mine.id, step=mine.step + 1)
+        return runs(state)
+
+    monkeypatch.setattr(services, "runs", after_a_step)
+    tab._show([mine.id], ME)
+    assert mine.id in people.shown(store)
+
+
 def test_a_run_that_is_shown_opens_where_it_was_asked_for(page: Page, store: Store, theirs: Run) -> None:
     opened = page._open_shown(ME, event(run=theirs.id, tab="train"))
     assert opened[page.train.run]["value"] == theirs.id
@@ -169,7 +184,7 @@ def test_one_follows_it_without_its_log_and_its_rows(page: Page, theirs: Run) ->
     assert seen[view.retry]["visible"] is False
     assert seen[view.answers] == ""
     assert seen[view.asked_of]["visible"] is False
-    assert seen[view.log] == "Only the owner of this run reads its log."
+    assert seen[view.log] == "Only this run's owner can read its log."
     assert seen[view.loss]["visible"] is True
     assert view._curves(theirs.id, ME)[0] == f"curves-{theirs.id}.csv"
     own = view._look(theirs.id, None, OTHER)

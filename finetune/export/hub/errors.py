@@ -16,7 +16,7 @@ SIGNED = re.compile(r"\?[^\s'\"]*")
 AGAIN = "Nothing was uploaded to the repository. Try again."
 
 BY_STATUS = {
-    401: ("hub_token", "The Hub does not know this token.", "Log in again: it may have expired or been revoked."),
+    401: ("hub_token", "The Hub does not recognise this token.", "Log in again: it may have expired or been revoked."),
     402: ("hub_quota", "The account's storage on the Hub is used up.", "Free some there, or upgrade."),
     403: (
         "hub_forbidden",

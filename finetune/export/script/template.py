@@ -101,7 +101,7 @@ model = peft.get_peft_model(
 model.print_trainable_parameters()
 
 # %% when continues
-# The run continued another, with whose adapter it began.
+# The run continued another and began with its adapter.
 peft.set_peft_model_state_dict(model, peft.load_peft_weights(str(HERE / "start"), device="cpu"))
 
 # %% [markdown]

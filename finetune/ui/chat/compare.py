@@ -17,7 +17,7 @@ from finetune.models import split_thought
 from finetune.ui.html import macros, render
 
 TEMPLATES = macros("chat/compare.html")
-EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or take a held-out example.</p>"
+EMPTY = "<p class='ba-masked'>Every column gets the same prompt. Ask something, or pick a held-out example.</p>"
 NOT_COMPARED = "<span class='ba-masked'>{{ why }}</span>"
 VERIFIED = (
     "<p class='ba-stats ba-verified' title='Checked on three fixed prompts after each adapter was loaded. Largest "

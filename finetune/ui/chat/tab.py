@@ -27,7 +27,10 @@ from finetune.ui.tuned import Place
 EXAMPLES = 5
 ANSWERING, ANSWERED = "The models are answering.", "All answers are complete."
 
-WAITS = "Train a model first: then you ask it and the base the same here, side by side, and compare in a blind test."
+WAITS = (
+    "Train a model first. Then ask it and the base the same question here, side by side, or compare them in a blind "
+    "test."
+)
 HERE = "chat"
 """This place, among those of a page where answers are given."""
 

@@ -17,8 +17,8 @@ from finetune.ui.errors import notice, noticed
 from finetune.ui.html import render
 
 NO_DATA = (
-    "<div class='ba-card'><b>No data yet.</b> <span class='ba-masked'>Press a sample, or drop a file of your own: what "
-    "is in it shows here, with every problem that was found.</span></div>"
+    "<div class='ba-card'><b>No data yet.</b> <span class='ba-masked'>Choose a sample, or drop in your own file: its "
+    "contents appear here, with every problem found.</span></div>"
 )
 LOADING = "<div class='ba-card ba-waiting' aria-busy='true'><i></i><i></i><i></i></div>"
 """Until the browser has said what was in view last: it is not known yet that there is no data."""

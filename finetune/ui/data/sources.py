@@ -65,7 +65,7 @@ class Sources:
                 "", show_label=False, lines=5, max_lines=12, placeholder="prompt,completion\nHi,Hello", elem_id="paste"
             )
             self.paste = gr.Button("Read it", size="sm", elem_id="paste-read")
-        with gr.Accordion("Take a dataset from the Hub", open=False):
+        with gr.Accordion("Load a dataset from the Hub", open=False):
             self.hub = gr.Textbox("", label="Dataset", placeholder="owner/name", max_lines=1, elem_id="hub-name")
             with gr.Row():
                 self.config = gr.Textbox("", label="Config", placeholder="automatic", max_lines=1, min_width=100)

@@ -40,7 +40,7 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "expo
 WAITING = cards.working("Waiting for its turn: exports are made one after the other.")
 """Shown when a button is pressed, before the queue lets the work begin."""
 
-WAITS = "Train a model first: then you take it away here, as an adapter, merged, as GGUF, or with all its records."
+WAITS = "Train a model first. Then export it here: as an adapter, merged, as GGUF, or with all its records."
 KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
 

@@ -124,7 +124,7 @@ def _time(run: Run) -> str:
     seconds = strengths.seconds(evaluate.known(run))
     if seconds is None:
         return ""
-    return f"The answers take up to {roughly(seconds)} at the pace of the verdict's; the general prompts come on top."
+    return f"At the verdict's pace the answers take up to {roughly(seconds)}, plus the general prompts."
 
 
 def picture(found: Strengths) -> Markup:

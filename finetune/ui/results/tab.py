@@ -26,7 +26,7 @@ from finetune.ui.tuned import Place
 
 TO_ROWS = "() => document.querySelector('#judged-rows').scrollIntoView({block: 'start'})"
 WAITS = (
-    "Train a model first: then it answers held-out rows beside the base and the alternatives, and you are told whether "
+    "Train a model first. It then answers held-out rows alongside the base and the alternatives, and you see whether "
     "training helped."
 )
 READ = "Only the owner of this run can evaluate it. You can read what was found."

@@ -11,7 +11,7 @@ from finetune.ui.results.verdict import WORDS
 TEMPLATES = macros("start/start.html")
 CUT_SHORT = (
     f"Kept short: {ROWS} held-out rows are used, and the preset {train.preset(PRESET).title} makes one pass "
-    "over the data, on the upper layers only. Results asks more rows; Train has longer presets."
+    "over the data, on the upper layers only. Results can use more rows; Train has longer presets."
 )
 LEAVE = "You can leave or close this page: your run goes on and stays here."
 

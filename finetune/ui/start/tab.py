@@ -24,8 +24,8 @@ BETWEEN = 1.5
 
 TRY, AGAIN, GO_ON = "Try it yourself", "Try it again", "Resume"
 WHAT = (
-    "<p class='ba-stats'>Does all of this here, now: measures the base model on the sample, trains it, and judges it "
-    f"on rows it never saw. On two CPU cores that took {clock(TOOK)}.</p>"
+    "<p class='ba-stats'>Do all of this here and now: measure the base model on the sample, train it, and judge it "
+    f"on rows it never saw. On two CPU cores this took {clock(TOOK)}.</p>"
 )
 FORMATS = (
     "<h4 class='ba-head'>Use my data</h4><p class='ba-stats'>JSONL, JSON, CSV, TSV, Excel or Parquet: chats, or "
@@ -109,7 +109,7 @@ class StartTab:
             self.refused = gr.HTML(elem_id="start-refusal")
 
     def listen(self, model: gr.Dropdown, opened: Opened, dataset: gr.State, tabs: gr.Tabs) -> None:
-        """Tie it to the model chosen on the Models tab, and to the data in view."""
+        """Tie it to the model chosen on the Train tab, and to the data in view."""
         self.opened = opened
         if self.made:
             browse: dict[str, Any] = {"outputs": [self.place, self.row], "concurrency_limit": None, **QUIET}

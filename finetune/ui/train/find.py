@@ -7,7 +7,7 @@ from finetune import train
 HINT = (
     "<p class='ba-stats'>Tries a few learning rates, ranks and numbers of epochs around the settings above, each for a "
     "short while, and compares them on rows set apart from the training rows. The rows held out for the verdict stay "
-    "unseen. You need not stay.</p>"
+    "unseen. You can leave the page.</p>"
 )
 
 

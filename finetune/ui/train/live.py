@@ -34,7 +34,7 @@ TAKE = "Download it before a restart deletes it"
 WATCHING = (
     "<p class='ba-stats'><b dir='auto'>{{ who }}</b> · You are watching this run; only its owner can change it.</p>"
 )
-OTHERS_LOG = "Only the owner of this run reads its log."
+OTHERS_LOG = "Only this run's owner can read its log."
 
 ASKS: dict[str, tuple[Callable[[Store, str], None], str]] = {
     "stop": (train.stop, "Stopping at the next step; progress so far is kept."),

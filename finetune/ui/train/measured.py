@@ -74,7 +74,7 @@ def phase(run: Run, progress: Progress, ahead: int = 0, held: bool = False) -> s
             if progress.step:
                 return "Asking it the sample prompts"
             if progress.continues:
-                return "Asking the adapter it continues the sample prompts"
+                return "Trying the sample prompts on the adapter it continues"
             return "Asking the base model the sample prompts"
         case "publishing":
             return "Saving the adapter"
@@ -91,7 +91,7 @@ def _waiting(run: Run, ahead: int, held: bool) -> str:
     if run.job:
         return "Waiting for a machine on Hugging Face Jobs"
     if held:
-        return "Waiting until the queue goes on: it is paused"
+        return "Waiting: the queue is paused"
     before = f": {ahead} {'run is' if ahead == 1 else 'runs are'} ahead of it" if ahead else ""
     return f"Waiting for its turn{before}"
 
@@ -116,7 +116,8 @@ def _figures(run: Run, progress: Progress) -> list[tuple[str, str]]:
         said = "held-out pairs ranked right" if progress.teach == "pairs" else "held-out answers ranked right"
         cells.append((f"{progress.ranked[-1][1]:.0%}", said))
     if progress.best and progress.best != progress.held_out[-1]:
-        cells.append((f"{progress.best[1]:.3f}", f"best, at step {progress.best[0]:,}"))
+        at, lowest = progress.best
+        cells.append((f"{lowest:.3f}", f"best, at step {at:,}" if at else "best, before the first step"))
     return cells
 
 

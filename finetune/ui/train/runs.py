@@ -24,12 +24,12 @@ from finetune.ui.train.tab import TrainTab
 
 MOST = len(COLOURS)
 EMPTY = (
-    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Each run appears here as soon as it is started, "
-    "and stays.</span></div>"
+    "<div class='ba-card'><b>No runs yet.</b> <span class='ba-masked'>Every run appears here as soon as it starts, "
+    "and stays listed.</span></div>"
 )
 HINT = (
-    "<p class='ba-stats'>Pick one run to open, copy, continue, rename or delete it; pick several to see their "
-    "curves and what is different about them.</p>"
+    "<p class='ba-stats'>Pick one run to open, copy, continue, rename or delete it; pick several to compare their "
+    "curves and settings.</p>"
 )
 APART = "The runs use different data or base models, so their losses are drawn separately."
 QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ names[run.id]|cut(120) }}</b>

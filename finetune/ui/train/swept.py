@@ -73,5 +73,5 @@ def _conclusion(sweep: Sweep) -> str:
     if not sweep.found:
         return ""
     if sweep.found.candidate == 0:
-        return "None of the others was better than the settings as they are."
+        return "None of the others beat the current settings."
     return f"Best: {named(sweep.tried_with(sweep.found.candidate))}."

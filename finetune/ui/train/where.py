@@ -118,11 +118,11 @@ class Where:
         """
         state: Browser = known(values[self.browser])
         if not self._known:
-            raise ConfigError("The price of a job was not shown yet.", fix="Choose where to train again.")
+            raise ConfigError("The price of the job has not been shown yet.", fix="Choose where to train again.")
         offer = self._offer(values)
         if oauth and time.time() + UNTIL_A_MACHINE + offer.seconds > oauth.expires_at:
             raise ConfigError(
-                "Your sign-in may expire before the job ends; it could not save its results then.",
+                "Your sign-in may expire before the job ends, and its results could not be saved.",
                 where="Time limit",
                 fix="Choose a shorter time limit, or sign out and in again.",
             )

@@ -94,7 +94,7 @@ class TeachersBoard:
         small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
         with gr.Row(elem_classes="ba-controls"):
             self.hold = gr.Button("Pause the queue", elem_id="teacher-hold", **small)
-            self.go_on = gr.Button("Let the queue go on", elem_id="teacher-go-on", **small)
+            self.go_on = gr.Button("Resume the queue", elem_id="teacher-go-on", **small)
             self.minutes = gr.Textbox(
                 label="Minutes for each run", max_lines=1, max_length=8, scale=0, min_width=170, elem_id="teacher-limit"
             )
