@@ -7,6 +7,7 @@ This is a plain ASGI middleware, like the guard before it, which has checked the
 """
 
 from collections import OrderedDict
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,10 +16,11 @@ from finetune.ui.languages import language
 
 PAGES = ("/", "/config")
 DECIDE = ("host", "x-forwarded-host", "x-forwarded-proto", "accept-encoding", "origin")
-"""Headers on which the page depends: the addresses in it, and how it is packed."""
+"""Headers on which the page depends: the addresses in it, and how it is packed. It is drawn from these alone, since
+what another header changed (``X-Gradio-Server`` names the server whose scripts are loaded) everybody would get."""
 
-ASKED = (b"deep_link", b"page", b"session")
-"""What an address can ask of Gradio; the tab and the run in it are read by the page itself."""
+READ = {"tab", "run", "view", "__theme", "__sign"}
+"""What an address may say that the page itself reads, or a Space's proxy. Whatever else it says may be for Gradio."""
 
 KEPT = 16
 """Pages of 0.9 MB that are remembered, each for a language and an address of this server."""
@@ -52,7 +54,8 @@ class Drawn:
                 said.append(_copy(message))
                 await send(message)
 
-            await self.app(scope, receive, listening)
+            alike = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in DECIDE]
+            await self.app({**scope, "headers": alike, "query_string": b""}, receive, listening)
             self._keep(key, said)
             return
         self._kept.move_to_end(key)
@@ -76,4 +79,6 @@ def _copy(message: Message) -> Message:
 
 
 def _asks(scope: Scope) -> bool:
-    return any(name in scope["query_string"] for name in ASKED)
+    """Whether the address asks for more than the page as it is."""
+    said = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return not READ.issuperset(name for name, _ in said)

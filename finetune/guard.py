@@ -46,6 +46,9 @@ PARTS = re.compile(r"/(v1|openai|openai/v1)/uploads/[^/]+/parts")
 CLOSED = ("/gradio_api/dev/reload",)
 """Routes that are disabled. This one is for developing Gradio pages, and polls files twenty times per second."""
 
+REMOTE = re.compile(r"/gradio_api/(file=|file/|proxy=)https?:")
+"""Addresses under which Gradio would fetch another server's files for anybody who asks."""
+
 HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
 AN_HOUR = 3600.0
@@ -117,7 +120,7 @@ class Guard:
         hosts = host, os.environ.get("SPACE_HOST", "")
         if cross_site(method, path, headers) if origin is None else not same_site(origin, hosts):
             return refused(403, "origin_not_allowed", "This request comes from another site's page.")
-        if path.rstrip("/") in CLOSED:
+        if path.rstrip("/") in CLOSED or REMOTE.match(path):
             return refused(404, "not_found", "There is nothing here.")
         length = headers.get("content-length", "0")
         if len(length) > DIGITS or int(length) > limit:  # the HTTP server has already checked that it is a number

@@ -54,6 +54,14 @@ def test_a_body_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         run(bodies.counted(silent, 100))
 
 
+@pytest.mark.parametrize("body", [b'"' + b'\\"' * 10**6, b'"' * (10**6 + 1), b'{"a": "' + b"\\" * (10**6 + 1)])
+def test_a_text_that_never_ends_holds_nobody_up(body: bytes) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    assert run(bodies.whole, receive, 4 * 2**20) == body
+
+
 def test_half_a_request_is_never_handed_on() -> None:
     parts: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from finetune.drawn import KEPT, Drawn
@@ -15,9 +16,13 @@ class Page:
 
     def __init__(self, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()):
         self.status, self.headers, self.drawn = status, headers, 0
+        self.asked: list[dict[str, str]] = []
+        self.queries: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.drawn += 1
+        self.asked.append(dict(Headers(scope=scope)))
+        self.queries.append(scope["query_string"])
         await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
         await send({"type": "http.response.body", "body": b"page ", "more_body": True})
         await send({"type": "http.response.body", "body": str(self.drawn).encode()})
@@ -58,6 +63,9 @@ def test_it_is_drawn_once() -> None:
         {"method": "HEAD"},
         {"query": b"deep_link=abc"},
         {"query": b"tab=x&page=other"},
+        {"query": b"%64eep_link=abc"},
+        {"query": b"all_endpoints=1"},
+        {"query": b"deep_link"},
     ],
     ids=str,
 )
@@ -70,6 +78,14 @@ def test_what_is_no_page_of_all_is_never_kept(asked: dict[str, Any]) -> None:
 def test_who_comes_another_way_gets_another_page(name: str) -> None:
     app = Drawn(Page())
     assert [get(app, **{name: value}) for value in ("a", "b", "a")] == ["page 1", "page 2", "page 1"]
+
+
+def test_nobody_draws_it_for_others() -> None:
+    """With this header Gradio would write another server into the page, and everybody would load its scripts."""
+    page = Page()
+    get(Drawn(page), query=b"tab=data", x_gradio_server="https://evil.example", cookie="a=b", accept_encoding="gzip")
+    assert page.asked == [{"host": "here", "accept-encoding": "gzip"}]
+    assert page.queries == [b""]
 
 
 def test_each_language_has_its_own() -> None:

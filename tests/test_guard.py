@@ -194,6 +194,13 @@ def test_only_uploads_may_be_as_large_as_uploads(path: str) -> None:
 
 def test_what_only_developers_of_pages_need_is_closed() -> None:
     assert client().get("/gradio_api/dev/reload").status_code == 404
+    for path in (
+        "file=https://example.com/x",
+        "file=http%3A//example.com/x",
+        "file/https://a.b/c",
+        "proxy=https://a.b",
+    ):
+        assert client().get(f"/gradio_api/{path}").status_code == 404, "another server's files are not fetched"
 
 
 def test_several_files_are_counted_together() -> None:

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from finetune import visitor
+from finetune.ui.careful import Careful
 from finetune.ui.languages import (
     COOKIE,
     ENGLISH,
@@ -111,7 +112,7 @@ class Spoken:
             await self.app(scope, receive, send)
 
 
-class Blocks(gr.Blocks):
+class Blocks(Careful):
     """Gradio's blocks, which speak the language of whoever looks at them; written in English."""
 
     _drawn: dict[str, Any]
