@@ -76,6 +76,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, shared: bool, max_upload: int, per_minute: float | None = None):
         self.app, self.shared, self.max_upload, self.per_minute = app, shared, max_upload, per_minute
         self.pace = Pace()
+        self.coming = 0  # bytes that the uploads under way may take
         ancestors = "'self' https://huggingface.co" if shared else "'self'"
         self.headers = {**HEADERS, "Content-Security-Policy": POLICY.format(ancestors)}
 
@@ -96,19 +97,24 @@ class Guard:
         path = scope["path"].rstrip("/")
         uploads = scope["method"] == "POST" and (path in UPLOADS or bool(PARTS.fullmatch(path)))
         limit = self.max_upload if uploads else BODY_BYTES
-        refusal = self._refusal(scope, headers, uploads, limit) or self._busy(scope["method"], uploads, limit)
+        refusal = self._refusal(scope, headers, uploads, limit)
+        takes = int(headers.get("content-length", limit)) if uploads and not refusal else 0
+        refusal = refusal or self._busy(scope["method"], takes)
         if not refusal and not uploads and scope["method"] not in READS:
             body = await whole(receive, limit)
             refusal, receive = (body, receive) if isinstance(body, Response) else (None, replay(body, receive))
         if refusal:
             await refusal(scope, receive, sender)
             return
+        self.coming += takes
         try:
             await self.app(scope, counted(receive, limit, boundary(headers)) if uploads else receive, sender)
         except RuntimeError as error:  # Gradio raises "404" into a stream it has begun, when its page has gone
             if not isinstance(error.__cause__, HTTPException):
                 raise
             await send({"type": "http.response.body", "body": b""})
+        finally:
+            self.coming -= takes
 
     def _refusal(self, scope: Scope, headers: Headers, uploads: bool, limit: int) -> Response | None:
         method, path = scope["method"], scope["path"]
@@ -132,14 +138,15 @@ class Guard:
             return refused(415, "wrong_content_type", f"The body must be sent as {wanted}.")
         return None
 
-    def _busy(self, method: str, uploads: bool, limit: int) -> Response | None:
-        """Refuse what a shared server has no room for: one address's loop, a file that would fill the disk."""
+    def _busy(self, method: str, takes: int) -> Response | None:
+        """Refuse what a shared server has no room for: one address's loop, an upload that would fill the disk."""
         if self.per_minute is not None and method not in READS:
             turn = self.pace.take(visitor.address(), self.per_minute)
             if not turn.allowed:
                 said = f"More than {turn.most:,} requests in a minute came from your network address. Wait a little."
                 return refused(429, "too_many_requests", said, {"Retry-After": str(math.ceil(turn.next))})
-        if self.shared and uploads and shutil.disk_usage(tempfile.gettempdir()).free < limit + SPARE:
+        free = shutil.disk_usage(tempfile.gettempdir()).free if self.shared and takes else math.inf
+        if free < self.coming + takes + SPARE:
             return refused(507, "disk_full", "The server's disk is nearly full. Try again later.")
         return None
 

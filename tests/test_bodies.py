@@ -4,16 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 from anyio import run, sleep
+from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from finetune import bodies
 from finetune.guard import Guard
+from finetune.quota import SPARE
 
 
 async def take(request: Request) -> Response:
@@ -148,3 +150,26 @@ def test_a_disk_that_is_nearly_full_takes_no_upload(monkeypatch: pytest.MonkeyPa
     answer = client(shared=True).post("/gradio_api/upload", files={"files": b"x"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
     assert client().post("/gradio_api/upload", files={"files": b"x"}).status_code == 200, "at home it is one's own disk"
+
+
+def test_uploads_that_come_together_must_all_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each saw the free space as it was before any of them had arrived."""
+    room = SPARE + 1200
+    monkeypatch.setattr("finetune.guard.shutil.disk_usage", lambda place: SimpleNamespace(free=room))
+    codes: list[int] = []
+
+    async def together(scope: Scope, receive: Receive, send: Send) -> None:
+        if len(codes) < 3:
+            codes.append(0)
+            codes.append(await asking(guard))
+        await PlainTextResponse("")(scope, receive, send)
+
+    async def asking(app: Guard) -> int:
+        transport = ASGITransport(app, client=("203.0.113.1", 1))
+        async with AsyncClient(transport=transport, base_url="http://x") as visitor:
+            return (await visitor.post("/v1/files", files={"file": b"x" * 300})).status_code
+
+    guard = Guard(together, shared=True, max_upload=10**6)
+    assert run(asking, guard) == 200
+    assert codes == [0, 0, 507, 200], "the second one came while the first was under way, and had room; the third not"
+    assert guard.coming == 0
