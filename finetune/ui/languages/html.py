@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from html import escape, unescape
 
-TAG = re.compile(r"(<[^>]*>)")
+TAG = re.compile(r"(<[^<>]*>)")
 NAME = re.compile(r"</?\s*([a-zA-Z][\w-]*)")
 SPOKEN = re.compile(r"""(\s(?:aria-label|title|data-label|placeholder)=)(['"])(.*?)\2""", re.DOTALL)
 """Attributes that are read out or shown."""
