@@ -139,6 +139,8 @@ def too_large(limit: int, uploads: bool) -> str:
 
 def refused(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     """A refusal in a format that both FastAPI's clients (the page) and OpenAI's can read."""
+    from finetune.api.errors import envelope, request_id  # importing the API takes longer than all of the guard
+
     told = said(message)
-    error = {"message": told, "type": "invalid_request_error", "param": None, "code": code}
-    return JSONResponse({"detail": told, "error": error}, status_code=status, headers=headers)
+    body = {"detail": told, **envelope(told, status=status, code=code)}
+    return JSONResponse(body, status_code=status, headers={**(headers or {}), **request_id()})

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,18 @@ MB = 1e6
 
 SPARE = 2**30
 """Bytes that stay free on the disk of a shared server, so that what runs can still write."""
+
+LIVES = 3600.0
+"""Seconds for which parts of an upload may come; so long all the bytes that were announced count as used."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of an owner's; `announced` are the bytes that will be in it, of an upload whose parts still come."""
+
+    kind: str
+    folder: Path
+    announced: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,20 +63,21 @@ class Usage:
 
 def usages(store: Store) -> dict[str, Usage]:
     """What each owner has here, by owner."""
-    places: dict[str, list[Path]] = defaultdict(list)
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(("datasets", "runs", "files"), 0))
-    for owner, kind, place in _places(store):
+    places: dict[str, list[Place]] = defaultdict(list)
+    for owner, place in _places(store):
         places[owner].append(place)
-        counts[owner][kind] += 1
-    return {owner: Usage(sum(map(size, set(found))), **counts[owner], most=limit()) for owner, found in places.items()}
+    return {owner: _usage(found) for owner, found in places.items()}
 
 
 def usage(store: Store, owner: str) -> Usage:
     """What one owner has here."""
-    mine = [(kind, place) for name, kind, place in _places(store, owner) if name == owner]
-    kinds = [kind for kind, _ in mine]
+    return _usage([place for name, place in _places(store, owner) if name == owner])
+
+
+def _usage(found: list[Place]) -> Usage:
+    kinds = [one.kind for one in found]
     counts = {kind: kinds.count(kind) for kind in ("datasets", "runs", "files")}
-    return Usage(sum(size(place) for place in {place for _, place in mine}), **counts, most=limit())
+    return Usage(sum(max(size(one.folder), one.announced) for one in set(found)), **counts, most=limit())
 
 
 def limit() -> int | None:
@@ -78,16 +92,25 @@ def refuse_full(store: Store, owner: str, more: int = 0) -> None:
     Raises:
         NotAllowed: with how much is used (code ``no_room``).
     """
-    if (most := limit()) is None:
-        return
-    if shutil.disk_usage(settings.read().home).free < more + SPARE:  # owners can be made up, a disk cannot
-        raise NotAllowed("The server's disk is nearly full.", fix="Try again later.", code="no_room")
-    if owner == LOCAL:  # whose disk it is
+    refuse_full_disk(more)
+    if (most := limit()) is None or owner == LOCAL:  # whose disk it is
         return
     used = usage(store, owner)
     if used.bytes + max(more, 1) > most:
         needs = f"This takes {_mb(more)} MB more. " if more else ""
         raise NotAllowed(f"{needs}{used.sentence}", fix="Delete data or runs that you no longer need.", code="no_room")
+
+
+def refuse_full_disk(more: int) -> None:
+    """Refuse to keep `more` bytes on the disk of a shared server that has no room for anybody's.
+
+    Raises:
+        NotAllowed: with code ``no_room``.
+    """
+    if limit() is None:
+        return
+    if shutil.disk_usage(settings.read().home).free < more + SPARE:  # owners can be made up, a disk cannot
+        raise NotAllowed("The server's disk is nearly full.", fix="Try again later.", code="no_room")
 
 
 def _mb(size: int) -> str:
@@ -107,18 +130,20 @@ def size(place: Path) -> int:
     return total
 
 
-def _places(store: Store, owner: str | None = None) -> Iterator[tuple[str, str, Path]]:
-    """Owner, kind and folder of everything that is kept; only this owner's if one is named."""
+def _places(store: Store, owner: str | None = None) -> Iterator[tuple[str, Place]]:
+    """Owner and folder of everything that is kept; only this owner's if one is named, and uploads of all."""
     where = settings.read()
     for record in store.datasets(owner=owner):
         if Path(record.folder).parent == where.datasets:  # a record may name no other place
-            yield record.owner, "datasets", Path(record.folder)
+            yield record.owner, Place("datasets", Path(record.folder))
     for run in store.runs(owner=owner):
-        yield run.owner, "runs", where.runs / run.id
+        yield run.owner, Place("runs", where.runs / run.id)
     with store.reading() as db:
         files = db.execute("SELECT owner, id FROM uploads WHERE owner=COALESCE(?, owner)", (owner,)).fetchall()
     for name, file_id in files:
-        yield name, "files", where.home / "files" / file_id
+        yield name, Place("files", where.home / "files" / file_id)
     for announced in (where.home / "files" / ".uploads").glob("*/upload.json"):
         with contextlib.suppress(OSError, ValueError):  # completed just now, or cut short by a crash
-            yield str(json.loads(announced.read_bytes())["owner"]), "files", announced.parent
+            told = json.loads(announced.read_bytes())
+            comes = told.get("bytes", 0) if time.time() - told.get("created", 0.0) <= LIVES else 0
+            yield str(told["owner"]), Place("files", announced.parent, comes)

@@ -9,14 +9,17 @@ import hmac
 import ipaddress
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from finetune import settings
+from finetune.files import aside
 
 FORWARDED = "x-forwarded-for"
 
+_making = threading.Lock()
 _address: ContextVar[str] = ContextVar("address", default="")
 
 
@@ -69,15 +72,22 @@ def mark() -> str:
     """
     if not address():
         return ""
-    return hmac.new(browser_secret().encode(), address().encode(), hashlib.sha256).hexdigest()[:16]
+    return hmac.new(_secret("address-secret").encode(), address().encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def browser_secret() -> str:
-    """The key that encrypts the browsers' state and marks addresses; stored, so that it survives a restart."""
-    path = settings.read().home / "browser-secret"
-    if not path.exists():
-        path.write_text(secrets.token_hex(16), encoding="ascii")
-        path.chmod(0o600)
+    """The key that encrypts the browsers' state. Gradio's page tells it to every visitor: mark nothing with it."""
+    return _secret("browser-secret")
+
+
+def _secret(name: str) -> str:
+    """A secret of this server; stored, so that it survives a restart."""
+    path = settings.read().home / name
+    with _making:
+        if not path.exists():
+            with aside(path) as made:  # nobody reads half of it
+                made.write_text(secrets.token_hex(16), encoding="ascii")
+                made.chmod(0o600)
     return path.read_text(encoding="ascii").strip()
 
 

@@ -1,6 +1,7 @@
 """OpenAI's API shapes, served from the engine."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from finetune import data, models
+from finetune import bodies, data, models
 from finetune.api import routes
 from finetune.api.chat import asked_of
 from finetune.api.models import Named, resolve
@@ -241,3 +242,63 @@ def test_a_full_line_is_429_with_how_many_are_before(
         response = client.post("/v1/chat/completions", json={"model": run.id, "messages": HI, "stream": stream})
         assert (response.status_code, response.json()["error"]["code"]) == (429, "busy")
         assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/none"])
+def test_an_error_of_the_server_has_an_id_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    def broken(self: Store, **asked: object) -> list[Run]:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(Store, "runs", broken)
+    app = Starlette(routes=routes(Services(store, Engine())))
+    answer = TestClient(app, raise_server_exceptions=False).get(path)
+    assert answer.headers["x-request-id"].startswith("req_")
+    if path == "/v1/models":
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+        assert answer.headers["x-request-id"] in caplog.text, "whoever runs the server finds it in the log"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(403, "permission_error"), (413, "invalid_request_error"), (429, "rate_limit_error"), (507, "server_error")],
+)
+def test_what_the_guard_refuses_is_told_as_the_api_tells_it(status: int, kind: str) -> None:
+    answer = bodies.refused(status, "a_code", "Not now.", {"Retry-After": "3"})
+    told = json.loads(bytes(answer.body))
+    assert told == {
+        "detail": "Not now.",
+        "error": {"message": "Not now.", "type": kind, "param": None, "code": "a_code"},
+    }
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["retry-after"] == "3"
+
+
+def test_a_base_that_is_not_to_be_had_is_404(
+    client: TestClient, default_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ask = {"model": "no/such", "messages": HI}
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
+    answers = [
+        client.get("/v1/models/no/such"),
+        client.post("/v1/chat/completions", json=ask),
+        client.post("/v1/chat/completions", json={**ask, "stream": True}),
+        client.post("/v1/chat/completions", json={**ask, "tools": tools}),
+        client.post("/v1/completions", json={"model": "no/such", "prompt": "Hi"}),
+        client.post("/v1/responses", json={"model": "no/such", "input": "Hi"}),
+    ]
+    for answer in answers:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model"), answer.text
+    assert "HF_HUB_OFFLINE is set" in answers[1].json()["error"]["message"], "the reason is told"
+    assert client.get("/v1/models/Qwen/Qwen3-0.6B").status_code == 200, "in the catalogue"
+
+
+def test_a_base_that_is_here_and_damaged_is_no_404(client: TestClient, tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "damaged"))
+    (folder / "model.safetensors").write_bytes(b"{")
+    assert client.get(f"/v1/models/{folder}").status_code == 200
+    answer = client.post("/v1/chat/completions", json={"model": str(folder), "messages": HI})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_unavailable")

@@ -38,7 +38,7 @@ def test_everything_on_the_disk_counts_for_its_owner(store: Store, small_dataset
     (where / "file-1" / "rows.jsonl").write_bytes(bytes(20_000))
     pending = where / ".uploads" / "upload_1"
     pending.mkdir(parents=True)
-    (pending / "upload.json").write_text(json.dumps({"owner": OWNER}))
+    (pending / "upload.json").write_text(json.dumps({"owner": OWNER, "bytes": 5000, "created": 0.0}))
     (pending / "part_1").write_bytes(bytes(10_000))
     other = data.save_dataset(store, small_dataset, "b" * 32)
     used = quota.usage(store, OWNER)

@@ -1,5 +1,7 @@
 """Which address a request comes from: never one that the visitor has written."""
 
+import hashlib
+import hmac
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +69,17 @@ def test_an_address_is_worked_for_until_the_block_ends() -> None:
         assert visitor.address() == "b"
     assert visitor.address() == ""
     assert visitor.mark() == ""
+
+
+def test_a_mark_is_made_with_a_secret_that_the_page_does_not_tell(home: Path) -> None:
+    """Whoever has the secret can try all addresses until one has the mark."""
+    told = visitor.browser_secret()
+    with visitor.at("203.0.113.9"):
+        mark = visitor.mark()
+        assert mark == visitor.mark() != hmac.new(told.encode(), b"203.0.113.9", hashlib.sha256).hexdigest()[:16]
+    assert told == visitor.browser_secret()
+    for name in ("browser-secret", "address-secret"):
+        assert (home / name).stat().st_mode & 0o777 == 0o600
 
 
 def test_an_event_of_the_page_works_for_its_visitor() -> None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from finetune.api.errors import ApiError, body_of, failed
-from finetune.api.models import Named
+from finetune.api.models import Named, not_had
 from finetune.api.tools import SaidCall, as_deltas, before_calls, read
 from finetune.chat import Ask, Engine, Reply
 from finetune.chat.reply import Mark
@@ -117,7 +117,7 @@ class Answer(Response):
 
     def blamed(self, error: FinetuneError) -> FinetuneError:
         """An error of the engine's with the key of the request that is to blame."""
-        told = blamed(error)
+        told = not_had(self.named, blamed(error))
         if isinstance(told, ApiError) and told.param in self.names:
             return ApiError(told.what, param=self.names[told.param], status=told.status, code=told.code)
         return told

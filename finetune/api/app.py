@@ -7,7 +7,6 @@ Everything that goes wrong, an unknown path too, is answered in OpenAI's envelop
 """
 
 import re
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
@@ -41,7 +40,7 @@ class Under(Mount):
 
 
 class RequestId:
-    """Gives every answer a header ``x-request-id``, which OpenAI's client shows in its errors, and those of a pace."""
+    """Gives every answer the header with its id, and those of a pace."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -54,7 +53,7 @@ class RequestId:
         async def sender(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = f"req_{secrets.token_hex(12)}"
+                headers.update(errors.request_id())
                 headers.update(state.get("pace", {}))
             await send(message)
 

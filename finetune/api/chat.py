@@ -18,11 +18,12 @@ from finetune import settings
 from finetune.api.answers import Answer, Completion
 from finetune.api.context import Here, Owner
 from finetune.api.errors import ApiError, refused
-from finetune.api.models import Named, resolve
+from finetune.api.models import Named, not_had, resolve
 from finetune.api.schemas import Asked
 from finetune.api.tools import MOST_TOOLS, Call, Tool, refuse_unreadable
 from finetune.chat import Ask, Sampling
 from finetune.chat.prompts import MOST_MESSAGES
+from finetune.errors import ModelError
 from finetune.records import Json
 from finetune.services import Services
 
@@ -278,11 +279,15 @@ async def answer(services: Services, owner: str, question: Question, form: type[
 
     Raises:
         ApiError: there is no such model.
+        ModelError: it is here, and cannot be used.
     """
     named = await run_in_threadpool(resolve, services, owner, question.model)
     ask = await run_in_threadpool(asked_of, services, named, [message.plain() for message in question.messages])
     if question.shown_tools:
-        await run_in_threadpool(refuse_unreadable, named)
+        try:
+            await run_in_threadpool(refuse_unreadable, named)
+        except ModelError as error:
+            raise not_had(named, error) from error
         ask = replace(ask, tools=tuple(tool.plain() for tool in question.shown_tools))
     return form(services.engine, question, ask, named)
 

@@ -9,6 +9,7 @@
 
 import logging
 import re
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ STATUS = {
 """The status of an error by its code; 400 for all others."""
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 500: "server_error"}
-"""The type of an error by its status; ``invalid_request_error`` for all others."""
+"""The type of an error by its status; those above 500 are the server's too, all others ``invalid_request_error``."""
 
 KINDS = {
     **{"int_type": "an integer", "int_from_float": "an integer", "int_parsing": "an integer"},
@@ -108,8 +109,13 @@ def refused(param: str, why: str = "") -> ApiError:
 
 def envelope(message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> Json:
     """The body of an error."""
-    kind = TYPES.get(status, "invalid_request_error")
+    kind = TYPES.get(min(status, 500), "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def request_id() -> dict[str, str]:
+    """A header that every answer has, an id that no other has; OpenAI's client shows it in its errors."""
+    return {"x-request-id": f"req_{secrets.token_hex(12)}"}
 
 
 def status_of(error: FinetuneError) -> int:
@@ -151,8 +157,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
-        logging.error("%s %s failed", request.method, request.url.path)
-        return JSONResponse(envelope("The server had an error; its log says more.", status=500), status_code=500)
+        headers = request_id()  # Starlette answers here from outside of all middleware, `RequestId` too
+        logging.error("%s %s failed (%s)", request.method, request.url.path, *headers.values())
+        body = envelope("The server had an error; its log says more.", status=500)
+        return JSONResponse(body, status_code=500, headers=headers)
 
 
 def _http(request: Request, error: HTTPException) -> JSONResponse:

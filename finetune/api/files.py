@@ -10,8 +10,10 @@ import io
 import re
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -42,6 +44,12 @@ LONGEST_NAME = 200
 MOST_FILES = 20
 """Files of one visitor of a shared server."""
 
+ROOM = threading.Lock()
+"""Held by whoever looks for room until it is taken: else all who come at once would take the last of it."""
+
+_coming: list[tuple[str, int]] = []
+"""Owner and bytes of the files that are being written. They count already, and copying them holds up nobody."""
+
 router = APIRouter(tags=["Files"])
 
 
@@ -54,9 +62,13 @@ async def create_file(
     refuse_purpose(purpose)
     if not file.size:
         raise ApiError("The file is empty.", param="file", code="empty_file")
-    await run_in_threadpool(refuse_more, here, owner, file.size)
     upload = new_upload(owner, file.filename or "file", purpose, file.size)
-    return shown(await run_in_threadpool(keep, here.ledger, upload, [file.file]))
+    return shown(await run_in_threadpool(_keep_if_room, here, upload, file.file))
+
+
+def _keep_if_room(here: Context, upload: Upload, file: BinaryIO) -> Upload:
+    with room(here, upload.owner, upload.bytes):
+        return keep(here.ledger, upload, [file])
 
 
 async def only_fields(request: Request, *fields: str) -> None:
@@ -87,16 +99,38 @@ def refuse_purpose(purpose: str) -> None:
         )
 
 
-def refuse_more(here: Context, owner: str, size: int = 0) -> None:
-    """Refuse a visitor of a shared server who has enough files, or no room for one of this size.
+@contextmanager
+def room(here: Context, owner: str, size: int, *, announced: bool = False) -> Iterator[None]:
+    """Room for a file of this size, taken before it is written; what was `announced` counts among the used already.
 
     Raises:
         ApiError: with status 429.
         NotAllowed: the visitor's disk space is used.
     """
-    if settings.read().shared and len(here.ledger.uploads(owner)) >= MOST_FILES:
+    mine = owner, 0 if announced else size
+    with ROOM:
+        refuse_more(here, owner, size, announced=announced)
+        _coming.append(mine)
+    try:
+        yield
+    finally:
+        _coming.remove(mine)
+
+
+def refuse_more(here: Context, owner: str, size: int, *, announced: bool = False) -> None:
+    """Refuse a visitor of a shared server who has enough files, or no room for one of this size. Hold `ROOM`.
+
+    Raises:
+        ApiError: with status 429.
+        NotAllowed: the visitor's disk space is used.
+    """
+    coming = [taken for whose, taken in _coming if whose == owner]
+    if settings.read().shared and len(here.ledger.uploads(owner)) + len(coming) >= MOST_FILES:
         raise ApiError(f"You already have {MOST_FILES} files here: delete some.", status=429, code="too_many_files")
-    quota.refuse_full(here.services.store, owner, size)
+    if announced:
+        quota.refuse_full_disk(size)
+    else:
+        quota.refuse_full(here.services.store, owner, size + sum(coming))
 
 
 @router.get("/files", response_model=Page[FileObject])

@@ -17,7 +17,7 @@ from finetune import models, settings, train
 from finetune.api.context import Here, Owner, organisation
 from finetune.api.errors import ApiError
 from finetune.api.schemas import Deleted, Model, Page, page
-from finetune.errors import FinetuneError, RunError
+from finetune.errors import FinetuneError, ModelError, RunError
 from finetune.ledger import Job, Ledger
 from finetune.services import Services
 from finetune.settings import OFF
@@ -56,9 +56,11 @@ def list_models(here: Here, owner: Owner) -> Page[Model]:
 
 @router.get("/models/{model:path}", response_model=Model)
 def retrieve_model(here: Here, owner: Owner, model: str) -> Model:
-    """One model."""
+    """One model: a tuned one, or a base that is here or in the catalogue. Others may be on the Hub; it is not asked."""
     named = resolve(here.services, owner, model)
     if named.run is None:
+        if not (model in ALIASES or models.entry(named.base) or models.here(named.base)):
+            raise no_model(model)
         return _base(named.base)
     return _tuned(here.ledger, named.run).model_copy(update={"id": named.shown})
 
@@ -119,6 +121,13 @@ def no_model(name: str, param: str = "model") -> ApiError:
     """Said of a missing model, and in the same words of somebody else's."""
     said = f"The model `{name[:100]}` does not exist or you do not have access to it."
     return ApiError(said, param=param, status=404, code="model_not_found")
+
+
+def not_had(named: Named, error: FinetuneError) -> FinetuneError:
+    """What went wrong with a model, as OpenAI says it of a base that is not here and cannot be fetched: with a 404."""
+    if error.code != ModelError.code or named.run is not None or models.here(named.base):
+        return error
+    return ApiError(str(error), param="model", status=404, code="model_not_found")
 
 
 def tuned_name(job: Job, run: Run) -> str:

@@ -23,13 +23,11 @@ from starlette.concurrency import run_in_threadpool
 from finetune import settings
 from finetune.api.context import Context, Here, Owner
 from finetune.api.errors import ApiError, refused
-from finetune.api.files import keep, new_upload, only_fields, refuse_more, refuse_purpose, shown
+from finetune.api.files import ROOM, keep, new_upload, only_fields, refuse_more, refuse_purpose, room, shown
 from finetune.api.schemas import Asked, FileObject, PartObject, UploadObject
 from finetune.files import disk_errors, sync
+from finetune.quota import LIVES
 from finetune.records import Count, Moment, Record
-
-LIVES = 3600.0
-"""Seconds for which parts may be added."""
 
 ABANDONED = 2 * LIVES
 """Seconds after which an upload is swept: nobody can be completing it any more."""
@@ -88,10 +86,6 @@ def create_upload(here: Here, owner: Owner, asked: UploadRequest) -> UploadObjec
     most = settings.read().max_upload_mb
     if asked.bytes > most * 2**20:
         raise ApiError(f"A file may have at most {most} MiB here.", param="bytes", status=413, code="too_large")
-    refuse_more(here, owner, asked.bytes)
-    if settings.read().shared and sum(one.owner == owner and not one.over for one in _all()) >= MOST_PENDING:
-        said = f"You already have {MOST_PENDING} uploads here that are not completed: complete or cancel one."
-        raise ApiError(said, status=429, code="too_many_uploads")
     name = new_upload(owner, asked.filename, asked.purpose, asked.bytes).name
     made = Announced(
         id=f"upload_{secrets.token_hex(12)}",
@@ -101,10 +95,20 @@ def create_upload(here: Here, owner: Owner, asked: UploadRequest) -> UploadObjec
         bytes=asked.bytes,
         created=time.time(),
     )
+    with ROOM:
+        refuse_more(here, owner, asked.bytes)
+        _announce(made)
+    return _shown(made, "pending")
+
+
+def _announce(made: Announced) -> None:
+    """From now on its bytes count as used: no part that comes has to look for room."""
+    if settings.read().shared and sum(one.owner == made.owner and not one.over for one in _all()) >= MOST_PENDING:
+        said = f"You already have {MOST_PENDING} uploads here that are not completed: complete or cancel one."
+        raise ApiError(said, status=429, code="too_many_uploads")
     with disk_errors("file", fix="Free some space."):
         _folder(made.id).mkdir(mode=0o700, parents=True)
         (_folder(made.id) / ANNOUNCED).write_text(made.model_dump_json(), encoding="utf-8")
-    return _shown(made, "pending")
 
 
 @router.post("/{upload_id}/parts", response_model=PartObject)
@@ -128,8 +132,8 @@ def complete_upload(here: Here, owner: Owner, upload_id: str, asked: CompleteReq
     if got != made.bytes:
         said = f"The parts have {got} bytes together; the upload was announced with {made.bytes}."
         raise ApiError(said, param="part_ids", code="wrong_size")
-    refuse_more(here, owner)
-    return _shown(made, "completed", _complete(here, made, asked))
+    with room(here, owner, made.bytes, announced=True):
+        return _shown(made, "completed", _complete(here, made, asked))
 
 
 @router.post("/{upload_id}/cancel", response_model=UploadObject)

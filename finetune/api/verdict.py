@@ -8,18 +8,21 @@
 An answer is kept as it is given, so after a restart of the server POST goes on where it stopped.
 """
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from finetune import evaluate, settings, train
+from finetune import evaluate, models, settings, train
 from finetune.api.context import Context, Here, Owner
 from finetune.api.errors import ApiError
 from finetune.api.files import found, path_of
@@ -27,7 +30,8 @@ from finetune.api.jobs import job_of
 from finetune.api.models import tuned_name
 from finetune.api.schemas import Asked, JobError
 from finetune.errors import FinetuneError, RunError
-from finetune.ledger import Job
+from finetune.evaluate.report import REPORT
+from finetune.ledger import Job, Upload
 from finetune.store import Run
 
 if TYPE_CHECKING:
@@ -44,6 +48,13 @@ LOOKING = 2.0
 
 KEPT = 100
 """Verdicts that failed and are remembered, so that somebody is told why."""
+
+LOADS = 4
+"""Datasets that are loaded at a time, as on the page. Others are refused at once: a request that waits holds one of the
+threads that all routes share, the page's too."""
+
+FOLDERS = 1000
+"""Verdicts on files whose folder is remembered."""
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
 
@@ -100,6 +111,34 @@ class Verdicts:
         self._going: dict[Key, Going] = {}
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(AT_ONCE)
+        self._loads = threading.Semaphore(LOADS)
+        self._folders: dict[Key, tuple[list[Any], Path]] = {}
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Load a dataset meanwhile.
+
+        Raises:
+            ApiError: others are loading theirs (429).
+        """
+        if not self._loads.acquire(blocking=False):
+            raise ApiError("Other data is being loaded: try again in a moment.", status=429, code="busy")
+        try:
+            yield
+        finally:
+            self._loads.release()
+
+    def remember(self, key: Key, run: Run, folder: Path) -> None:
+        """Keep in mind where the answers of this verdict are, which depends on every row."""
+        with self._lock:
+            self._folders[key] = _stamp(run), folder
+            while len(self._folders) > FOLDERS:
+                del self._folders[next(iter(self._folders))]
+
+    def folder(self, key: Key, run: Run) -> Path | None:
+        """Where they are, so that asking for the report loads no rows; None if that is not known."""
+        stamp, folder = self._folders.get(key, (None, None))
+        return folder if stamp == _stamp(run) else None
 
     def of(self, key: Key) -> Going | None:
         """The one about this, if it goes on or has failed."""
@@ -145,14 +184,15 @@ class Verdicts:
             if going.stop.is_set():
                 return
             evaluate.conclude(task, title)
-            with self._lock:
-                if self._going.get(key) is going:  # not one that was begun after this was cancelled
-                    del self._going[key]
         except FinetuneError as error:
             going.error = error
         except Exception as error:
             logging.exception("The verdict on %s ended", key[0])
             going.error = ApiError(f"The server had an error ({type(error).__name__}).", code="server_error")
+        finally:
+            with self._lock:
+                if not going.over and self._going.get(key) is going:  # not one that was begun after a cancel
+                    del self._going[key]
 
     def _measure(self, run_id: str, going: Going, task: evaluate.Task) -> None:
         with closing(evaluate.paced(evaluate.measure(task, self.services.engine, going.stop))) as steps:
@@ -209,17 +249,41 @@ def _tuned(here: Context, owner: str, job_id: str) -> tuple[Job, Run]:
     return job, run
 
 
-def _task(here: Context, owner: str, run: Run, file_id: str | None) -> evaluate.Task:
-    if file_id is None:
-        return evaluate.of_run(run, here.services.store)
+def _stamp(run: Run) -> list[Any]:
+    """What else than the rows decides where a verdict's answers are: resumed, a run has another adapter."""
+    return [run.ended, models.stamp(run.config["model"])]
+
+
+def _evals(here: Context, owner: str, file_id: str) -> Upload:
     upload = found(here.ledger, owner, file_id)
     if upload.purpose != "evals":
         said = f"The file {file_id[:100]} has the purpose '{upload.purpose}': upload it with 'evals'."
         raise ApiError(said, param="file_id", code="invalid_file")
-    try:
-        return evaluate.of_run(run, here.services.store, held_out=path_of(upload))
-    except FinetuneError as error:
-        raise ApiError(f"{upload.name}: {error}", param="file_id", code=error.code) from error
+    return upload
+
+
+def _task(here: Context, owner: str, run: Run, file_id: str | None) -> evaluate.Task:
+    if file_id is None:
+        with here.verdicts.loading():
+            return evaluate.of_run(run, here.services.store)
+    upload = _evals(here, owner, file_id)
+    with here.verdicts.loading():
+        try:
+            task = evaluate.of_run(run, here.services.store, held_out=path_of(upload))
+        except FinetuneError as error:
+            raise ApiError(f"{upload.name}: {error}", param="file_id", code=error.code) from error
+        here.verdicts.remember((run.id, file_id), run, task.folder)
+    return task
+
+
+def _report(here: Context, owner: str, run: Run, file_id: str | None) -> evaluate.Report | None:
+    if file_id is None:
+        return evaluate.known(run)
+    _evals(here, owner, file_id)
+    folder = here.verdicts.folder((run.id, file_id), run) or _task(here, owner, run, file_id).folder
+    with contextlib.suppress(OSError, ValueError):  # none, or damaged: as good as not there
+        return evaluate.Report.model_validate_json((folder / REPORT).read_bytes())
+    return None
 
 
 def _shown(here: Context, owner: str, job: Job, run: Run, file_id: str | None) -> VerdictObject:
@@ -231,7 +295,7 @@ def _shown(here: Context, owner: str, job: Job, run: Run, file_id: str | None) -
         finish = round(going.finish) if going.finish is not None else None
         more = {"answers": going.answers, "of": going.of, "estimated_finish": finish}
         return shown.model_copy(update={"status": "running", **more})
-    report = evaluate.kept(_task(here, owner, run, file_id)) if file_id else evaluate.known(run)
+    report = _report(here, owner, run, file_id)
     if report and report.verdict:
         told = {"code": report.verdict.code, "sentence": report.verdict.sentence, "report": report.as_json()}
         return shown.model_copy(update={"status": "succeeded", **told})

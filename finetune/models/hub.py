@@ -11,6 +11,7 @@ Example:
     'the model is gated, and a shared server fetches public models only'
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -20,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune import settings
+from finetune import quota, settings
 from finetune.errors import FinetuneError, ModelError
-from finetune.models.catalogue import entry
+from finetune.models.catalogue import CATALOGUE, entry
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -44,6 +45,10 @@ NO_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
 LARGE = 5 * 10**9
 """Downloads of more bytes than this come with a warning."""
+
+MOST_CACHED = 3
+"""A shared server keeps models of as many bytes as this many of the largest one that it fetches, besides those that
+always stay."""
 
 PUBLIC_ONLY = "a shared server fetches public models only"
 
@@ -161,7 +166,11 @@ def cached(name: str) -> Path | None:
 
     for place in places:
         try:
-            return Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES, cache_dir=place))
+            found = Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES, cache_dir=place))
+            if place:
+                with contextlib.suppress(OSError):  # deleted just now
+                    os.utime(place / own)  # `_make_room` begins with what was asked for longest ago
+            return found
         except LocalEntryNotFoundError:
             if known and (folder := _preloaded(name, place)):
                 return folder
@@ -222,11 +231,13 @@ def _fitting(name: str, info: "ModelInfo") -> Offer | str:
         return "the model has no safetensors weights"
     sizes = [file.size for file in files]
     total = None if None in sizes else sum(one for one in sizes if one)
-    most = settings.read().max_model_gb
+    shared, most = settings.read().shared, settings.read().max_model_gb
     if most is not None and (total is None or total > most * 1e9):
         heavy = "its size is unknown" if total is None else f"it is {size(total)}"
         return f"{heavy}, and this server fetches models of at most {most:g} GB"
     free = _free(name)
+    if shared and total is not None and total + quota.SPARE > free:
+        return f"it is {size(total)}, and the disk has {size(free)} free, of which {size(quota.SPARE)} must stay free"
     if total is not None and total > free:
         return f"it is {size(total)}, and the disk has {size(free)} free"
     return Offer(name, info.sha, total)
@@ -243,6 +254,31 @@ def _free(name: str) -> int:
     return shutil.disk_usage(there).free + sum(blob.stat().st_size for blob in blobs)
 
 
+def _make_room(offered: Offer) -> None:
+    """Delete the models of a shared server that were asked for longest ago, until this one fits beside the others.
+
+    Visitors can name any model of the Hub. The catalogue's stay, and those that a run here was trained on.
+    """
+    from huggingface_hub.file_download import repo_folder_name
+
+    from finetune.store import Store
+
+    where, cache = settings.read(), _cache()
+    if cache is None or where.max_model_gb is None:
+        return
+    stay = {*(one.name for one in CATALOGUE), *(run.config["model"] for run in Store(where.home).runs()), offered.name}
+    kept = {repo_folder_name(repo_id=str(name), repo_type="model") for name in stay}
+    others = [folder for folder in cache.glob("models--*") if folder.name not in kept]
+    others.sort(key=lambda folder: folder.stat().st_mtime)
+    sizes = [quota.size(one) for one in others]
+    over = sum(sizes) + (offered.bytes or 0) - MOST_CACHED * where.max_model_gb * 1e9
+    for folder, freed in zip(others, sizes, strict=True):
+        if over <= 0:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        over -= freed
+
+
 def fetch(offered: Offer) -> Path:
     """Download the files of a model to the cache, at the commit whose size was checked.
 
@@ -255,6 +291,7 @@ def fetch(offered: Offer) -> Path:
 
     asked: dict[str, Any] = {"allow_patterns": FILES, "cache_dir": _cache(), "token": token()}
     try:
+        _make_room(offered)
         folder = Path(snapshot_download(offered.name, revision=offered.commit, **asked))
         # A download by commit does not update refs/main, without which the cache is not found by name.
         newest = folder.parent.parent / "refs" / "main"
