@@ -22,6 +22,7 @@ from typing import Any
 from finetune import chat, data, evaluate, models, settings, train
 from finetune.chat import checked, talk
 from finetune.cli.source import Asked, quickly_asked
+from finetune.data.library import refuse_untrainable
 from finetune.durations import roughly
 from finetune.errors import ConfigError, RunError
 from finetune.evaluate import MOST_ROWS, Report
@@ -93,14 +94,15 @@ class Rows:
     """A dataset that was read and checked. Printed, it says what `check` says.
 
     `asked` is what was asked for, `dataset` what came of it: its ``examples``, ``rejected`` rows and ``problems``.
-
     """
 
     asked: Asked
     dataset: data.Dataset
 
     def __str__(self) -> str:
-        return "\n".join(data.summary(self.dataset.name, self.dataset))
+        held = self.dataset.validation
+        lines = data.summary(str(held.path), held) if held else []
+        return "\n".join([*data.summary(self.dataset.name, self.dataset), *lines])
 
     __repr__ = __str__
 
@@ -118,7 +120,7 @@ class Rows:
         """Measure a few batches on this machine, and foresee the time and memory of a run with these settings.
 
         Raises:
-            ConfigError: no such setting or preset.
+            ConfigError, DataError: no such setting or preset; no row to train on.
             RunError: it would not fit into memory.
 
         Example:
@@ -126,6 +128,7 @@ class Rows:
             'About 2 min for 24 steps, 1.4 GB of 17 GB of memory.'
         """
         config = self._config(preset, changes)
+        refuse_untrainable(self.dataset)
         models.find(config.model)
         with tempfile.TemporaryDirectory() as folder:
             data.write_examples(self.dataset, Path(folder))
@@ -168,7 +171,7 @@ class Rows:
 
     def _config(self, preset: str | None, changes: Json) -> TrainConfig:
         start = train.preset(preset).values if preset else {}
-        return TrainConfig.parse({**start, **(self.asked.changed or {}), **changes})
+        return TrainConfig.parse({**start, **(self.asked.written or {}), **changes})
 
 
 @dataclass(frozen=True)

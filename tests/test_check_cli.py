@@ -95,6 +95,22 @@ def test_marks_of_a_preview_are_no_part_of_any_answer(
     assert shown.count("⟦") == shown.count("⟧") > 0
 
 
+@pytest.mark.parametrize("words", [[], ["--max-length", "200"]])
+def test_a_preview_shows_what_training_cuts(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, words: list[str]
+) -> None:
+    """At the length that was asked for, or at the most that is trained where none was."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "Count.", "completion": "one two three four five " * 600}))
+    assert cli.main(["preview", str(path), "--model", str(tiny), *words, "--json"]) == 0
+    printed = capsys.readouterr()
+    answer, most = json.loads(printed.out), int(words[1]) if words else 2048
+    assert {part["trained"] for part in answer["segments"] if part["kind"] == "cut"} == {False}
+    assert 0 < answer["trained"] < most < answer["tokens"]
+    assert printed.err.splitlines()[-1].endswith(f" trained; the last {answer['tokens'] - most:,} are cut")
+    assert "⟦" not in printed.err.rsplit("⟧", 1)[1], "what is cut is not marked"
+
+
 def test_what_the_model_cannot_be_shown_is_said_by_the_check(
     capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +190,65 @@ def test_columns_that_are_no_format_get_the_command_that_names_them(
     assert any("Try: python -m finetune check" in line for line in lines)
     code, answer, _ = check(capsys, *shlex.split(answer["command"])[4:])
     assert (code, answer["accepted"]) == (0, 31)
+
+
+@pytest.mark.parametrize("header", [[], ["--header", "no"], ["--header", "yes"]])
+def test_other_remarks_do_not_take_the_likely_columns_away(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, header: list[str]
+) -> None:
+    """Here that no header was found, and that the encoding was guessed."""
+    path = tmp_path / "notes.csv"
+    lines = [f"Gr\xfc\xdfe {i},{'yes' if i % 2 else 'no'} {i},Something else about {i * 3}" for i in range(20)]
+    path.write_bytes("\n".join(["first,second,third", *lines] if header[1:] == ["yes"] else lines).encode("latin-1"))
+    code, answer, lines = check(capsys, str(path), *header, "--model", "none/none")
+    assert (code, answer["accepted"]) == (1, 0)
+    assert {problem["code"] for problem in answer["problems"]} > {"unknown_columns"}
+    assert any("Try: python -m finetune check" in line for line in lines)
+    code, again, _ = check(capsys, *shlex.split(answer["command"])[4:], "--model", "none/none")
+    assert (code, again["accepted"]) == (0, answer["rows"])
+
+
+# Held-out rows of their own
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    path = tmp_path / "held.csv"
+    path.write_text("prompt,completion\nWhat is 99?,It is 99.\nWhat is 98?,\n")
+    return path
+
+
+def test_what_is_wrong_with_a_validation_file_is_printed(
+    capsys: pytest.CaptureFixture[str], rows: Path, held: Path
+) -> None:
+    code, answer, lines = check(capsys, str(rows), "--validation", str(held), "--model", "none/none")
+    assert (code, answer["validation"]["rejected"]) == (0, 1)
+    place = lines.index(f"{held}: {answer['validation']['format']}, 2 rows, 1 rejected")
+    assert "error: " in lines[place + 1]
+    assert "line 3" in lines[place + 1]
+
+
+@pytest.mark.parametrize("text", ["prompt,completion\nHi,\nHo,\n", "first,second,third\na,b,c\nd,e,f\n"])
+@pytest.mark.parametrize("verb", ["check", "train", "plan"])
+def test_a_validation_file_without_a_usable_row_is_refused(
+    capsys: pytest.CaptureFixture[str], rows: Path, held: Path, verb: str, text: str
+) -> None:
+    """Other rows would be held out in their place, and nobody told."""
+    held.write_text(text)
+    assert cli.main([verb, str(rows), "--validation", str(held), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["where"]) == ("validation_unusable", "held.csv")
+    assert error["fix"].startswith("First problem: ")
+
+
+def test_a_validation_file_may_need_the_same_mapping(
+    capsys: pytest.CaptureFixture[str], table: Path, held: Path
+) -> None:
+    held.write_text("email,expected\nMail 99 about a bill,pay\n")
+    code, answer, _ = check(capsys, str(table), "--validation", str(held), "--model", "none/none")
+    if answer["mapping"] is None:
+        code, answer, _ = check(capsys, *shlex.split(answer["command"])[4:], "--model", "none/none")
+    assert (code, answer["validation"]["accepted"]) == (0, 1)
 
 
 def test_fixes_on_offer_are_named_as_options(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:

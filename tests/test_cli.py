@@ -177,6 +177,20 @@ def test_training_cannot_begin(small_dataset: data.Dataset, tmp_path: Path) -> N
     assert (code, answer["error"]["code"]) == (1, "data_not_trainable")
 
 
+def test_nothing_is_planned_without_a_row_to_train_on(
+    tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"messages": []}\n')
+    answers = []
+    for verb in ("train", "plan"):
+        code = main([verb, str(bad), "--set", f"model={tiny}", "--json"])
+        answers.append((code, json.loads(capsys.readouterr().out)["error"]))
+    assert answers[0] == answers[1]
+    code, error = answers[1]
+    assert (code, error["code"], error["where"]) == (1, "data_not_trainable", "bad.jsonl")
+
+
 def test_an_unknown_run_exits_with_2() -> None:
     code, answer, _ = call("chat", "r0", "--prompt", "Hi")
     assert (code, answer["error"]["code"]) == (2, "run_unknown")

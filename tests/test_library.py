@@ -103,6 +103,37 @@ def test_columns_and_headers_are_named(tmp_path: Path) -> None:
     assert len(finetune.load("sample_data/recipes", "sample_data/sql").dataset.parts) == 2
 
 
+def test_what_a_file_of_settings_says_goes_before_a_preset(tiny: Path, small_dataset: data.Dataset) -> None:
+    """Also where it says what is the default, as on the command line."""
+    file = small_dataset.path.with_name("settings.yaml")
+    file.write_text(f"data: {small_dataset.path.name}\nmodel: {tiny}\nr: {train.TrainConfig().r}\n")
+    rows, preset = finetune.load(file), train.preset("thorough").values
+    assert preset["r"] != train.TrainConfig().r
+    config = rows._config("thorough", {})
+    assert (config.r, config.alpha) == (train.TrainConfig().r, train.TrainConfig.parse(preset).alpha)
+    assert rows._config("thorough", {"r": 4}).r == 4
+    assert finetune.load(small_dataset.path)._config("thorough", {}) == train.TrainConfig.parse(preset)
+
+
+def test_nothing_is_planned_without_a_row_to_train_on(tmp_path: Path, tiny: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"messages": []}\n')
+    with pytest.raises(finetune.FinetuneError, match="bad.jsonl: None of the 1 rows") as told:
+        finetune.load(path).plan(model=str(tiny))
+    assert told.value.code == "data_not_trainable"
+
+
+def test_printed_it_says_what_is_wrong_with_the_validation_file(tmp_path: Path) -> None:
+    for name, answer in (("train", "Hello"), ("validation", "")):
+        (tmp_path / f"{name}.jsonl").write_text(
+            f'{{"prompt": "a", "completion": "b"}}\n{{"prompt": "Hi", "completion": "{answer}"}}\n'
+        )
+    said = str(finetune.load(tmp_path)).splitlines()
+    place = next(at for at, line in enumerate(said) if line.startswith(f"{tmp_path / 'validation.jsonl'}: "))
+    assert said[place].endswith(" 2 rows, 1 rejected")
+    assert "error: " in said[place + 1]
+
+
 def test_importing_it_is_instant() -> None:
     """Only what is used is imported; the names are there all the same, for an editor too."""
     code = """

@@ -45,14 +45,16 @@ def check(options: argparse.Namespace) -> Answer:
         answer["fixes"] += [fix.as_dict() for fix in fold]
         answer["tokens"] = stats.as_dict() | {"answers": data.different_answers(dataset)}
         answer["problems"] += answer["tokens"].pop("problems")
-    _print(" ".join(options.data), dataset, answer)
+    _print(" ".join(options.data), wanted, dataset, answer)
     if will_train:
         print(f"  {will_train.sentence}")
     return (0 if trainable else 1), answer
 
 
-def _print(name: str, dataset: data.Dataset, answer: Json) -> None:
+def _print(name: str, wanted: Asked, dataset: data.Dataset, answer: Json) -> None:
     print(*data.summary(name, dataset, answer["problems"]), sep="\n")
+    if held := dataset.validation:
+        print(*data.summary(str(wanted.validation or held.path), held), sep="\n")
     if tokens := answer["tokens"]:
         _print_tokens(tokens)
     if answer["fixes"]:
@@ -85,9 +87,9 @@ def _print_tokens(tokens: Json) -> None:
 
 def _mapped(dataset: data.Dataset, wanted: Asked) -> str | None:
     """The command that checks a file of unknown columns again, with the likely ones named."""
-    if wanted.mapping or wanted.parts or {problem.code for problem in dataset.problems} != {"unknown_columns"}:
+    if wanted.mapping or wanted.parts or {row.code for row in dataset.rejected} != {"unknown_columns"}:
         return None
-    guess = data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset.path)])
+    guess = data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset)])
     return replace(wanted, mapping=guess).command("check") if guess else None
 
 
@@ -115,7 +117,8 @@ def preview(options: argparse.Namespace) -> Answer:
         raise DataError(f"There are only {count} accepted examples.", where="--row", fix="Choose one of them.")
     tokenizer = models.load_tokenizer(models.find(wanted.model, log))
     example = dataset.examples[options.row - 1]
-    sides = [_previewed(data.preview(one, tokenizer, wanted.max_length)) for one in example.sides]
+    length = wanted.max_length or models.LONGEST
+    sides = [_previewed(data.preview(one, tokenizer, length)) for one in example.sides]
     told = {"row": options.row, **sides[0]}
     if example.good is not None:
         print(f"marked as {'good' if example.good else 'bad'}")
@@ -126,11 +129,15 @@ def preview(options: argparse.Namespace) -> Answer:
 def _previewed(segments: Sequence[data.Segment]) -> Json:
     """Print one conversation; of a pair, the one with the worse answer comes after that with the better one."""
     colour = sys.stdout.isatty()
+    trained = tokens = cut = 0
+    shown = []
     for segment in segments:
-        mark = ("\x1b[30;43m{}\x1b[0m" if colour else MARKS) if segment.trained else "{}"
+        learned = segment.trained and segment.kind != "cut"
+        mark = ("\x1b[30;43m{}\x1b[0m" if colour else MARKS) if learned else "{}"
         print(mark.format(segment.shown), end="")
-    trained = sum(len(segment.ids) for segment in segments if segment.trained and segment.kind != "cut")
-    tokens = sum(len(segment.ids) for segment in segments)
-    print(f"\n{tokens} tokens, {trained} trained")
-    shown = [{"text": s.text, "kind": s.kind, "trained": s.trained} for s in segments]
+        tokens += len(segment.ids)
+        trained += len(segment.ids) if learned else 0
+        cut += len(segment.ids) if segment.kind == "cut" else 0
+        shown.append({"text": segment.text, "kind": segment.kind, "trained": learned})
+    print(f"\n{tokens:,} tokens, {trained:,} trained" + (f"; the last {cut:,} are cut" if cut else ""))
     return {"tokens": tokens, "trained": trained, "segments": shown}

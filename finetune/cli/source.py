@@ -35,7 +35,6 @@ PARTS = {"prompt": "user", "answer": "assistant", "system": "system", "marker": 
 FILL = "fill_system_prompt"
 """The fix that a system prompt without a mapping asks for."""
 
-
 OF_A_FILE = ("path", "share", "mapping", "header")
 """What may be said of one of several files."""
 
@@ -47,7 +46,7 @@ class Asked:
     """What somebody asked for. `changed` are the settings that differ from the defaults; the rest decides the rows.
 
     `parts` are several files, `place` then the YAML file that lists them ("" if the command line does). `header` says
-    whether the first line of a table is its header; None: look at it.
+    whether the first line of a table is its header; None: look at it. `written` are the settings that were named.
     """
 
     place: str | Path
@@ -63,6 +62,7 @@ class Asked:
     held_out: float = HELD_OUT
     seed: int = 0
     changed: Json | None = None
+    written: Json | None = None
 
     @property
     def fixed_with(self) -> data.FixedWith:
@@ -92,10 +92,10 @@ class Asked:
         """The one file; a mapping that is clear from its columns is used, and said."""
         choices = () if self.header is None else (data.HEADER if self.header else data.NO_HEADER,)
         place, validation = file_of(self.place), self.validation and file_of(self.validation)
-        read = data.load(place, validation, self.mapping, choices)
+        read = replace(data.load(place, validation, self.mapping, choices), applied=choices)
         mapping = data.clear(read)
         if not mapping:
-            return replace(read, applied=choices)
+            return read
         read = data.load(place, validation, mapping, choices)
         return replace(read, applied=choices, problems=data.in_order([*read.problems, data.said_of(mapping)]))
 
@@ -248,7 +248,7 @@ def quickly_asked(options: argparse.Namespace) -> Asked:
     rows = _rows({"data": _listed(options)}, options)
     default = given.get("model") == models.DEFAULT
     changed = {key: value for key, value in given.items() if not (key == "model" and default)}
-    return Asked(**{**rows, **given, "changed": changed})
+    return Asked(**{**rows, **given, "changed": changed, "written": given})
 
 
 def _given(options: argparse.Namespace) -> Json:
@@ -258,8 +258,8 @@ def _given(options: argparse.Namespace) -> Json:
 
 
 def _with_config(rows: Json, config: "TrainConfig") -> Asked:
-    decides = ("model", "max_length", "every_answer", "held_out", "seed")
-    return Asked(**rows, **{name: getattr(config, name) for name in decides}, changed=config.changed())
+    decides = {name: getattr(config, name) for name in ("model", "max_length", "every_answer", "held_out", "seed")}
+    return Asked(**rows, **decides, changed=config.changed(), written=config.model_dump(exclude_unset=True))
 
 
 def _rows(places: Json, options: argparse.Namespace) -> Json:

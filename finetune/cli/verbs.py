@@ -17,8 +17,9 @@ from finetune.chat import checked, talk, zero
 from finetune.cli import jobs as remote
 from finetune.cli.check import Answer, log
 from finetune.cli.source import asked
+from finetune.data.library import refuse_untrainable
 from finetune.durations import roughly
-from finetune.errors import ConfigError, FinetuneError, RunError
+from finetune.errors import ConfigError, DataError, FinetuneError, RunError
 from finetune.records import Json
 from finetune.store import Run, Store
 from finetune.train.follow import follow
@@ -49,9 +50,14 @@ def train_verb(options: argparse.Namespace) -> Answer:
 
 
 def plan(options: argparse.Namespace) -> Answer:
-    """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if it cannot run here."""
+    """`plan DATA_OR_YAML`: exit 0 with the time and memory a run would need, 1 if no row can be trained on."""
     wanted, config = asked(options)
     dataset = said(wanted.dataset())
+    try:
+        refuse_untrainable(dataset)
+    except DataError as error:
+        log(f"error: {error}")
+        return 1, {"error": error.as_dict()}
     with tempfile.TemporaryDirectory() as folder:
         data.write_examples(dataset, Path(folder))
         measured = train.measure(config, Path(folder))

@@ -32,9 +32,9 @@ from finetune.data.choices import HEADERS
 from finetune.data.dataset import Dataset, Part
 from finetune.data.edits import apply_edits, misfit
 from finetune.data.fixes import Length, apply
-from finetune.data.load import load
+from finetune.data.load import load, load_file, refuse_unusable, with_validation
 from finetune.data.mapping import Mapping
-from finetune.data.mix import load_mix
+from finetune.data.mix import load_mix, shared
 from finetune.data.report import report
 from finetune.data.steps import EDITED, STEP, Steps
 from finetune.errors import DataError, NotAllowed
@@ -80,6 +80,16 @@ def save_dataset(
     Raises:
         DataError: no row can be used (code ``data_not_trainable``).
     """
+    refuse_untrainable(dataset)
+    return keep_dataset(store, dataset, owner, fixed_with)
+
+
+def refuse_untrainable(dataset: Dataset) -> None:
+    """See that there is a row to train on.
+
+    Raises:
+        DataError: no row can be used (code ``data_not_trainable``).
+    """
     if not dataset.examples:
         first = dataset.problems[0] if dataset.problems else None
         raise DataError(
@@ -88,7 +98,6 @@ def save_dataset(
             fix=f"First problem: {first.message} {first.hint}" if first else "Add examples.",
             code="data_not_trainable",
         )
-    return keep_dataset(store, dataset, owner, fixed_with)
 
 
 def keep_dataset(
@@ -207,16 +216,18 @@ def reload(record: DatasetRecord, mapping: Mapping | None = None, choices: tuple
     Raises:
         DataError: the files are gone, the mapping names no existing column, or there are several files to map.
     """
-    path, validation = originals(record)
+    path, validation = originals(record)  # which `load` may refuse by now (`refuse_unusable`)
     if not record.facts.parts:
-        return replace(load(path, validation, mapping, choices), name=record.name)
+        dataset = replace(load_file(path, mapping, choices), name=record.name)
+        return with_validation(dataset, load_file(validation, mapping, choices)) if validation else dataset
     if mapping:
         raise DataError(
             "This dataset is made of several files, each with its own columns.",
             where=record.name,
             fix="Map each file in the YAML file that lists them.",
         )
-    return load_mix(kept_parts(record), validation, name=record.name)
+    mix = load_mix(kept_parts(record), name=record.name)
+    return with_validation(mix, load_file(validation, shared(mix.parts))) if validation else mix
 
 
 def kept_parts(record: DatasetRecord) -> tuple[Part, ...]:
@@ -250,12 +261,14 @@ def reopen(record: DatasetRecord, mapping: Mapping | None = None) -> Dataset:
     """The dataset as it was stored, with its report: the originals with its mapping (or a new one) and its fixes.
 
     Raises:
-        DataError: the files are gone, or the mapping names no existing column, or gives other rows than were edited.
+        DataError: the files are gone, or a new mapping fits no column, no row to hold out or not what was edited.
         ModelError: a fix counted tokens with a model that is no longer available.
     """
     kept, given = record.facts.mapping, fixed_with(record)
     header = tuple(code for code in record.facts.applied if code in HEADERS)  # it decides what may be mapped
     dataset = reload(record, mapping or (Mapping.from_dict(kept) if kept else None), header)
+    if mapping:
+        refuse_unusable(dataset)
     dataset = replace(dataset, applied=header)
     try:
         for code in (code for code in record.facts.applied if code not in header):

@@ -52,7 +52,8 @@ def load(
     recognised. `choices` are what a person decided where that is not clear, some of `finetune.data.choices.CHOICES`.
 
     Raises:
-        DataError: the file cannot be read at all, or the mapping names a column that does not exist.
+        DataError: the file cannot be read at all, the mapping names a column that does not exist, or no row of the
+            validation file can be used.
             Problems of single rows are not raised; see ``Dataset.problems`` and ``.rejected``.
 
     Example:
@@ -60,13 +61,15 @@ def load(
         True
     """
     if str(path).startswith(hub.PREFIX):
-        dataset = load_hub(*hub.parse(str(path)), mapping)
-        return with_validation(dataset, load_file(Path(validation), mapping, choices)) if validation else dataset
-    with path_errors(path):
-        train = train_file(Path(path))
-        held = Path(validation) if validation else beside(train)
-    dataset = load_file(train, mapping, choices)
-    return with_validation(dataset, load_file(held, mapping, choices)) if held else dataset
+        dataset, held = load_hub(*hub.parse(str(path)), mapping), Path(validation) if validation else None
+    else:
+        with path_errors(path):
+            train = train_file(Path(path))
+            held = Path(validation) if validation else beside(train)
+        dataset = load_file(train, mapping, choices)
+    joined = with_validation(dataset, load_file(held, mapping, choices)) if held else dataset
+    refuse_unusable(joined)
+    return joined
 
 
 def load_hub(
@@ -107,14 +110,15 @@ def load_hub(
     return replace(dataset, name=f"{name} ({cut})", problems=in_order([*dataset.problems, note]))
 
 
-def raw_rows(path: Path, count: int = 50) -> list[tuple[int, dict]]:
-    """The first rows exactly as they are in the file, with their line numbers; a mapping is previewed on them.
+def raw_rows(dataset: Dataset, count: int = 50) -> list[tuple[int, dict]]:
+    """The first rows exactly as they are in its file, with their line numbers; a mapping is previewed on them.
 
     Example:
-        >>> raw_rows(Path("sample_data/voice/train.csv"))[0][1].keys()
+        >>> raw_rows(load("sample_data/voice"))[0][1].keys()
         dict_keys(['prompt', 'completion'])
     """
-    fit = ((row.line, row.value) for row in read(path).rows if row.error is None and isinstance(row.value, dict))
+    rows = read(dataset.path, header=header_of(dataset.applied)).rows
+    fit = ((row.line, row.value) for row in rows if row.error is None and isinstance(row.value, dict))
     return list(islice(fit, count))
 
 
@@ -136,6 +140,26 @@ def with_validation(dataset: Dataset, validation: Dataset) -> Dataset:
     split = Split("file", len(dataset.examples), len(validation.examples))
     return replace(
         dataset, problems=in_order([*problems, *([leak] if leak else [])]), validation=validation, split=split
+    )
+
+
+def refuse_unusable(dataset: Dataset) -> None:
+    """See that a validation file has a row to use; otherwise rows would be held out that nobody asked for.
+
+    Where no row to train on can be used either, both files may need a mapping.
+
+    Raises:
+        DataError: with the file's first problem (code ``validation_unusable``).
+    """
+    held = dataset.validation
+    if held is None or held.examples or not dataset.examples:
+        return
+    first = held.problems[0] if held.problems else None
+    raise DataError(
+        "None of the validation file's rows can be used.",
+        where=held.path.name,
+        fix=f"First problem: {first.message} {first.hint}" if first else "Add examples.",
+        code="validation_unusable",
     )
 
 

@@ -22,7 +22,7 @@ from finetune.data.dataset import Dataset, Part
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
 from finetune.data.guess import clear_mapping
-from finetune.data.load import beside, load_file, load_hub, raw_rows, train_file, with_validation
+from finetune.data.load import beside, load_file, load_hub, raw_rows, refuse_unusable, train_file, with_validation
 from finetune.data.mapping import Mapping
 from finetune.data.read import path_errors
 from finetune.data.shapes.content import listed
@@ -43,7 +43,8 @@ def load_mix(
     its own; validation files beside the parts are not read, and named.
 
     Raises:
-        DataError: naming the file that is missing, cannot be read, has a share out of bounds or is listed twice.
+        DataError: naming the file that is missing, cannot be read, has a share out of bounds or is listed twice, or
+            the validation file of which no row can be used.
 
     Example:
         >>> mix = load_mix([Part("a.jsonl", share=0.7), Part("b.csv")])
@@ -82,7 +83,10 @@ def load_mix(
         parts=tuple(done),
         prints=prints,
     )
-    return with_validation(mix, load_file(Path(validation), _shared(done), choices)) if validation else mix
+    if validation:
+        mix = with_validation(mix, load_file(Path(validation), shared(done), choices))
+        refuse_unusable(mix)
+    return mix
 
 
 def drawn_places(count: int, share: float) -> list[int]:
@@ -108,7 +112,7 @@ def clear(dataset: Dataset) -> Mapping | None:
     """
     if dataset.mapping or dataset.examples or {row.code for row in dataset.rejected} != {"unknown_columns"}:
         return None
-    return clear_mapping(dataset.columns, [row for _, row in raw_rows(dataset.path)])
+    return clear_mapping(dataset.columns, [row for _, row in raw_rows(dataset)])
 
 
 def said_of(mapping: Mapping) -> Problem:
@@ -163,7 +167,7 @@ def _load(part: Part, mapping: Mapping | None, choices: tuple[str, ...]) -> Data
         path = train_file(Path(part.place))
         other = beside(path)
     header = () if part.header is None else (HEADER if part.header else NO_HEADER,)
-    dataset = load_file(path, mapping, (*choices, *header))
+    dataset = replace(load_file(path, mapping, (*choices, *header)), applied=header)
     if not other:
         return dataset
     message = f"{other.parent.name}/{other.name} was not read: several files share one validation file."
@@ -243,7 +247,7 @@ def _said(parts: Sequence[Part], rejected: Iterable[Rejected]) -> Problem:
     return Problem("mix", "note", len(left) or 1, tuple(left[:FIRST_LINES]) or (1,), message, hint)
 
 
-def _shared(parts: Sequence[Part]) -> Mapping | None:
+def shared(parts: Sequence[Part]) -> Mapping | None:
     """The mapping of the validation file: that of all files, if they have the same."""
     first = parts[0].mapping
     return first if all(part.mapping == first for part in parts) else None

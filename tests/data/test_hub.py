@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import datasets
+import pyarrow
 import pytest
 
 from finetune import data, models
@@ -152,6 +155,54 @@ def answered(monkeypatch: pytest.MonkeyPatch, lines: Iterable[dict]) -> None:
     monkeypatch.setattr(hub, "_ask", lambda wanted: None)
     monkeypatch.setattr(hub, "_config", lambda wanted, folder: "sums")
     monkeypatch.setattr(hub, "_stream", lambda wanted, config, folder: iter(lines))
+
+
+@pytest.mark.parametrize("column", ["audio", "speech"])
+def test_sound_is_not_decoded_so_that_the_text_beside_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, column: str
+) -> None:
+    """Decoding takes torchcodec, which is not installed with the app."""
+    sound = {"bytes": b"RIFF\xff\xfe", "path": "1.wav"}
+    table = pyarrow.table({"prompt": ["What is said?"], "completion": ["Good day."], column: [sound]})
+    rows = datasets.Dataset(table).cast_column(column, datasets.Audio()).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config, **own: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, **own: rows)
+    wanted = hub.Request("some/sounds", None, "train", None)
+    monkeypatch.setattr(hub, "_ask", lambda wanted: None)
+    monkeypatch.setattr(hub, "_config", lambda wanted, folder: "sounds")
+    path, _ = hub.fetch(wanted, tmp_path)
+    assert json.loads(path.read_text())[column] == {"bytes": "<6 bytes>", "path": "1.wav"}
+    read = data.load(path)
+    if column == "audio":
+        assert [row.code for row in read.rejected] == ["image_or_audio"]
+    else:
+        assert [row.answer for row in read.examples] == ["Good day."]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("To support decoding audio data, please install 'torchcodec'."), "(ImportError: To support"),
+        (TypeError("Couldn't cast array of type\nstring\nto\nint64"), "cast array of type string to int64)."),
+        (KeyError("text"), "(KeyError: 'text')."),
+        (EOFError("Compressed file ended"), "(EOFError: Compressed file ended)."),
+        (zipfile.BadZipFile("File is not a zip file"), "(BadZipFile: File is not a zip file)."),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_whatever_reading_ends_with_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, home: Path, error: Exception, said: str
+) -> None:
+    def broken() -> Iterator[dict]:
+        yield {"prompt": "Hi", "completion": "Hello"}
+        raise error
+
+    answered(monkeypatch, broken())
+    with pytest.raises(DataError) as told:
+        data.load_hub("some/sums")
+    assert told.value.code == "hub_unavailable"
+    assert said in told.value.what
+    assert told.value.fix
 
 
 def test_too_many_rows_are_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

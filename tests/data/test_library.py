@@ -165,3 +165,38 @@ def test_a_kept_dataset_that_is_gone_is_one_sentence(store: Store, odd: Path) ->
     record = data.keep_dataset(store, data.load(odd))
     with pytest.raises(DataError, match="is gone"):
         data.reload(replace(record, facts=record.facts.model_copy(update={"train_file": None})))
+
+
+def test_a_validation_file_without_a_usable_row_is_refused_unless_it_was_kept(store: Store, tmp_path: Path) -> None:
+    """Other rows would be held out in its place. What was kept by an earlier version is opened as it was."""
+    train, held = tmp_path / "train.csv", tmp_path / "validation.csv"
+    train.write_text("prompt,completion\n" + "".join(f"{i} + {i}?,{2 * i}\n" for i in range(12)))
+    held.write_text("first,second,third\na,b,c\n")
+    for read in (lambda: data.load(tmp_path), lambda: data.load(train, held)):
+        with pytest.raises(DataError, match="validation.csv: None of the validation file's rows can be used") as told:
+            read()
+        assert told.value.code == "validation_unusable"
+        assert "The columns (first, second, third) match no known format." in told.value.fix
+    (only := tmp_path / "rows.csv").write_text(train.read_text())
+    record = data.keep_dataset(store, data.with_validation(data.load(only), data.load(held)))
+    assert len(data.reload(record).examples) == len(data.reopen(record).examples) == 12
+
+
+def test_a_new_mapping_that_fits_no_row_to_hold_out_is_refused(store: Store, odd: Path, tmp_path: Path) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text("thing,saying\nfeather,\n")
+    record = data.keep_dataset(store, data.load(odd, held))
+    with pytest.raises(DataError, match="held|validation") as told:
+        data.reopen(record, data.Mapping("{thing}", "{saying}"))
+    assert told.value.code == "validation_unusable"
+
+
+def test_rows_are_looked_at_with_the_header_that_was_chosen(tmp_path: Path) -> None:
+    """So that their columns can be mapped: what is looked at anew may find another header."""
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(f"What is number {i} of them?,It is {i}.,Something about {i}" for i in range(9)))
+    for choice in data.HEADER, data.NO_HEADER:
+        dataset = data.apply(data.load(path), [choice])
+        rows = data.raw_rows(dataset)
+        assert tuple(rows[0][1]) == dataset.columns
+        assert len(rows) == dataset.rows

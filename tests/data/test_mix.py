@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune import data
-from finetune.data import Mapping, Part, apply, keep_dataset, load, load_mix, reopen, report
+from finetune.data import Mapping, Part, apply, keep_dataset, load, load_mix, reopen, report, with_validation
 from finetune.errors import DataError
 from finetune.store import Store
 from tests.conftest import conversation
@@ -117,6 +117,30 @@ def test_a_mapping_that_is_clear_is_used_for_the_file_that_needs_it(tmp_path: Pa
     assert [part.taken for part in mix.parts] == [100, 20]
     assert mix.parts[1].mapping == Mapping("{mail}", "{the_answer}")
     assert codes(mix)["mapping_used"] == 1
+
+
+def test_a_mapping_is_clear_by_the_header_that_was_chosen(tmp_path: Path) -> None:
+    """Looked at anew, the first line would be a row, and the columns would have other names."""
+    sentences = tmp_path / "sentences.csv"
+    header = ["Where is parcel number 9 of my mail?", "My answer is this reply"]
+    rows = [[f"Where is parcel number {i} of my order?", f"It is on its way by truck {i}"] for i in range(30)]
+    sentences.write_text("\n".join(map(",".join, [header, *rows])))
+    mix = load_mix([Part(str(sentences), header=True), Part(str(table(tmp_path)))])
+    assert [part.taken for part in mix.parts] == [30, 40]
+    assert mix.parts[0].mapping == Mapping("{Where is parcel number 9 of my mail?}", "{My answer is this reply}")
+
+
+def test_a_validation_file_without_a_usable_row_is_refused(store: Store, tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    held.write_text('{"messages": []}')
+    parts = [Part(str(chats(tmp_path))), Part(str(table(tmp_path)))]
+    with pytest.raises(DataError, match="held.jsonl: None of the validation file's rows can be used") as told:
+        load_mix(parts, held)
+    assert told.value.code == "validation_unusable"
+    earlier = with_validation(load_mix(parts), load(held))
+    again = reopen(keep_dataset(store, earlier))
+    assert again.validation
+    assert (len(again.examples), len(again.validation.rejected)) == (140, 1), "one that was kept earlier opens"
 
 
 def test_problems_of_all_files_are_added_up_and_duplicates_are_found_across_them(tmp_path: Path) -> None:

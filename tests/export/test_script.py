@@ -254,6 +254,27 @@ def test_a_run_that_was_stopped_is_repeated_up_to_there(
     assert again == {step: pytest.approx(losses(store, run)["training"][step], abs=NEAR) for step in ("1", "2")}
 
 
+def test_a_run_that_the_server_capped_is_repeated_with_its_steps(
+    store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schedule, and when it was measured, follow from the steps that it made."""
+    monkeypatch.setenv("FINETUNE_MAX_STEPS", "4")
+    run = train_tiny(store, tiny, small_dataset, max_steps=40, batch_size=4)
+    assert (run.state, run.code, run.steps) == ("succeeded", "steps_limited", 4)
+    monkeypatch.delenv("FINETUNE_MAX_STEPS")
+    folder = exported(store, run, tmp_path / "out")
+    assert "\nSTEPS = 4\n" in (folder / "train.py").read_text()
+    assert len(json.loads((folder / "order.json").read_text())) == 1
+    repeat(folder, tiny)
+    same_losses(folder, store, run)
+    same_adapter(folder, run)
+
+
+def test_the_script_trains_where_the_run_did() -> None:
+    """On Apple's GPU the Trainer would otherwise train, though the model is loaded for the CPU."""
+    assert "use_cpu=not gpu," in script(Recipe(train.TrainConfig()))
+
+
 def test_what_is_in_the_folder(store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path) -> None:
     run = train.start(store, train.TrainConfig(model=str(tiny)), data.save_dataset(store, small_dataset))
     folder = exported(store, run, tmp_path / "out")

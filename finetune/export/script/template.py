@@ -313,6 +313,7 @@ trainer = Trainer(
         neftune_noise_alpha=NEFTUNE_ALPHA,
         gradient_checkpointing=GRADIENT_CHECKPOINTING,
         bf16=gpu,
+        use_cpu=not gpu,  # as the run: Apple's GPU knows no float64
         seed=SEED,
         max_length=None,  # the rows are cut already
         dataset_kwargs={"skip_prepare_dataset": True},  # ... and are ids and labels already

@@ -175,7 +175,7 @@ def _files(subject: Subject) -> dict[str, str]:
     tokenizer = models.load_tokenizer(subject.model)
     learned, held, length = rendered(*subject.rows, tokenizer, subject.config)
     evaluated = measured(held, subject.config)
-    steps, order = _order(subject.config, learned, length)
+    steps, order = _order(subject.config, learned, length, subject.run.steps)
     known = _known(tokenizer, subject.config)
     about = recipe(subject, steps, length, models.end_of_turn(tokenizer), held=bool(known))
     settings = subject.config.model_copy(update={"model": about.model}).to_yaml("train.jsonl")
@@ -238,15 +238,20 @@ def _once(rows: list[Row]) -> list["Example"]:
     return list({id(example): example for example, _ in rows}.values())
 
 
-def _order(config: TrainConfig, rows: list[Row], length: int) -> tuple[int, list[list[int]]]:
-    """How many steps the run takes, and which rows (packed, if it packs) each epoch reads in which order."""
+def _order(config: TrainConfig, rows: list[Row], length: int, planned: int) -> tuple[int, list[list[int]]]:
+    """How many steps the run takes, and which rows (packed, if it packs) each epoch reads in which order.
+
+    `planned` are the steps the run set out to make, fewer than the settings ask for where the server allowed no more;
+    0 before it began.
+    """
     from finetune.train.packing import pack
     from finetune.train.sampler import Order
 
     lengths = [len(tokens["input_ids"]) for _, tokens in rows]
     if config.packing:
         lengths = [len(ids) for ids in pack([tokens for _, tokens in rows], length)["input_ids"]]
-    steps, order = config.steps_for(len(lengths)), Order(lengths, config.batch_size, config.seed)
+    wanted, order = config.steps_for(len(lengths)), Order(lengths, config.batch_size, config.seed)
+    steps = min(planned or wanted, wanted)
     return steps, [order.epoch(number) for number in range(math.ceil(steps / order.steps))]
 
 

@@ -93,7 +93,7 @@ def proposed(dataset: data.Dataset) -> data.Mapping | None:
     """The mapping of a dataset, or a guess; None when there is nothing to map, as in conversations."""
     if dataset.mapping or not dataset.columns or (dataset.format or "").startswith(("chat_", "sharegpt_")):
         return dataset.mapping
-    return data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset.path)])
+    return data.guess_mapping(dataset.columns, [row for _, row in data.raw_rows(dataset)])
 
 
 def described(user: str, assistant: str | None, system: str, marker: str, confirmed: bool) -> data.Mapping:
@@ -113,7 +113,7 @@ def tried(dataset: data.Dataset, mapping: data.Mapping) -> str:
         mapping.check(dataset.columns)
     except DataError as error:
         return failed(str(error))
-    for line, row in data.raw_rows(dataset.path, TRIED_ROWS):
+    for line, row in data.raw_rows(dataset, TRIED_ROWS):
         try:
             return as_chat(mapping.example(row, line)[0])
         except DataError as error:
