@@ -1,5 +1,6 @@
 """The Export tab: makes, shows the badge and its evidence, pushes only what is right, brings bundles in."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from huggingface_hub import constants
 
 from finetune import data
 from finetune.chat import Engine
-from finetune.errors import RunError
+from finetune.errors import NotAllowed, RunError
 from finetune.export import make, parity
 from finetune.export.formats import FORMATS
 from finetune.ledger import Ledger
@@ -45,6 +46,19 @@ def values(tab: export.ExportTab, run_id: str, **changed: Any) -> dict[Any, Any]
     given = {"run": run_id, "dtype": "float32", "quant": "f16", "with_data": False, "browser": STATE, "strength": 1.0}
     given |= {"repo": "", "what": "adapter", "public": False, "replace": False, **changed}
     return {tab.options.get(name) or getattr(tab, name): value for name, value in given.items()}
+
+
+def test_a_visitor_does_not_fill_the_disk_with_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = "f" * 32
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    for number in range(5):
+        (place := export._place(owner)).mkdir(parents=True)
+        os.utime(place, (time.time() + number, time.time() + number))
+    assert len(list(place.parent.iterdir())) == export.FILES_KEPT
+    assert place.is_dir()
+    monkeypatch.setattr("finetune.quota.shutil.disk_usage", lambda place: SimpleNamespace(free=10**6))
+    with pytest.raises(NotAllowed, match="nearly full"):
+        export._place(owner)
 
 
 def test_an_adapter_is_made_shown_and_remembered(tab: export.ExportTab, run: Run) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from finetune import quota, settings
 from finetune.errors import ConfigError, FinetuneError
 from finetune.export import hub, make, strength
 from finetune.export.bundle import read_bundle
@@ -45,9 +46,22 @@ KEPT = 24 * 3600
 """Seconds after which what was made may go, whether it was fetched or not."""
 
 
+FILES_KEPT = 3
+"""Exports of one visitor of a shared server that lie ready at a time: merged models take as much disk as their base."""
+
+
 def _place(owner: str) -> Path:
-    """A folder that Gradio serves from, that nobody can guess; those made long ago go."""
+    """A folder that Gradio serves from, that nobody can guess; those made long ago go.
+
+    Raises:
+        NotAllowed: the disk of a shared server is nearly full.
+    """
     mine = made_for(owner)
+    if settings.read().shared:
+        with contextlib.suppress(OSError):
+            for old in sorted(mine.glob("*"), key=lambda one: one.stat().st_mtime)[: 1 - FILES_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+        quota.refuse_full_disk(0)
     for old in mine.parent.glob("*/*"):
         with contextlib.suppress(OSError):  # another server of this user may be clearing up too
             if time.time() - old.stat().st_mtime > KEPT:
