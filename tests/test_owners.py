@@ -160,7 +160,7 @@ def test_clean_says_what_it_would_delete_and_deletes_with_yes(
 ) -> None:
     run = train_tiny(store, tiny, small_dataset)
     assert main(["clean"]) == 0
-    assert "Nothing is kept for a limited time here" in capsys.readouterr().out
+    assert "Nothing expires here" in capsys.readouterr().out
     assert said(capsys, "clean", "--runs-hours", "5")["things"] == []
     would = said(capsys, "clean", "--runs-hours", "0", "--data-hours", "0")
     assert [one["id"] for one in would["things"]] == [run.id, run.dataset]

@@ -52,7 +52,7 @@ def test_as_json_every_candidate_has_its_losses(store: Store, tiny: Path, tmp_pa
     [
         (["--minutes", "0"], 2, "is not a number of minutes"),
         (["--minutes", "soon"], 2, "invalid float value"),
-        ([], 1, "only 3 can be set apart"),
+        ([], 1, "Only 3 of 17 training rows can be set apart"),
         (["--set", "epochs=0"], 2, "epochs"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -17,9 +18,9 @@ from finetune.chat import Ask, Engine, Sampling
 from finetune.chat.engine import AT_ONCE
 from finetune.data import Example
 from finetune.errors import ConfigError, DataError
-from finetune.evaluate import measure
 from finetune.evaluate.arms import Asking
-from finetune.evaluate.measure import general
+from finetune.evaluate.measure import general, take
+from finetune.evaluate.stats import batched_interval
 from finetune.evaluate.task import Task
 from finetune.store import Run, Store
 from tests.chat.test_base import drawn
@@ -124,16 +125,16 @@ def test_answers_with_line_separators_are_read_again(store: Store, run: Run) -> 
     done(task, Engine())
     known = [one.model_copy(update={"text": "a\u2028b\u2029c\u0085d\u001ce"}) for one in evaluate.answered(task)]
     (task.folder / "answers.jsonl").unlink()
-    assert evaluate.take(task, known) == len(known)
+    assert take(task, known) == len(known)
     assert evaluate.answered(task) == known
-    assert evaluate.take(task, known) == 0
+    assert take(task, known) == 0
 
 
 def test_seconds_are_compared_by_what_was_answered_together(
     store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers are kept in the order in which they ended, which is not that of the rows."""
-    monkeypatch.setattr(measure, "AT_ONCE", 2)
+    monkeypatch.setattr(sys.modules["finetune.evaluate.measure"], "AT_ONCE", 2)
     task = evaluate.of_run(run, store, arms=("base", "tuned"), limit=8)
     done(task, Engine())
     known = evaluate.answered(task)
@@ -142,7 +143,7 @@ def test_seconds_are_compared_by_what_was_answered_together(
         for number, (place, row) in enumerate(zip(places, (3, 4, 0, 6, 1, 7, 2, 5), strict=True)):
             known[place] = known[place].model_copy(update={"row": row, "seconds": float(1 + number // 2)})
     found = evaluate.report(task, known).arms["tuned"]
-    together = measure.batched_interval([1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0])
+    together = batched_interval([1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0])
     assert together
     assert found.seconds_ci == [round(end, 3) for end in together]
 
