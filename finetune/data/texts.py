@@ -23,7 +23,7 @@ SPECIAL = re.compile(
 SECRET = re.compile(
     r"\b(?:sk-(?:ant-|proj-|or-)?[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}"
     r"|glpat-[\w\-]{20,}|AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|AIza[\w\-]{35}|xox[abpres]-[\w\-]{10,}|sk_live_[A-Za-z0-9]{16,}"
-    r"|eyJ[\w\-]{10,}\.eyJ[\w\-]{10,}\.[\w\-]{10,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|(?<![\w\-])eyJ[\w\-]{10,}\.eyJ[\w\-]{10,}\.[\w\-]{10,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 """API keys of well-known services, JSON web tokens, and private keys."""
 
@@ -35,7 +35,7 @@ SECRET_STARTS = {
 }
 """How matches of `SECRET` begin, by a character they must contain: a cheap test before the slow pattern."""
 
-EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})*\.[A-Za-z]{2,}\b")
+EMAIL = re.compile(r"\b[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){0,10}\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
     r"(?<![\w.)=])(?<![\d)=] )\+\d{1,3}[ \-.]?\(?\d{1,4}\)?(?:[ \-.]?\d{2,4}){2,4}(?!\w|-\d|\s*[=*/+^])"
     r"|\(\d{3}\) ?\d{3}-\d{4}(?!\w|-\d|\s*[=*/+^])"

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 RUN = re.compile("r[0-9a-f]{8}")
-SEARCH = "(state) => [state, window.location.search]"
-"""Adds what the address asks for to the browser's state."""
-
 SELECTED = 'document.querySelector("#tabs > .tab-wrapper [role=tab][aria-selected=true]")?.dataset.tabId'
 """The tab in view, by its id; none while a phone's page moves it out of the menu of those that have no room."""
 

@@ -37,9 +37,9 @@ class Download:
         >>> button.listen(lambda talk: ("talk.html", transcript(talk)), [talk])
     """
 
-    def __init__(self, label: str, name: str, width: int = 140):
+    def __init__(self, label: str, name: str, width: int = 140, *, visible: bool = True):
         self._file = f"{name}-file"
-        self.button = gr.Button(label, size="sm", scale=0, min_width=width, elem_id=name)
+        self.button = gr.Button(label, size="sm", scale=0, min_width=width, elem_id=name, visible=visible)
         self.hidden = gr.DownloadButton(elem_id=self._file, elem_classes="ba-gone")
 
     def listen(self, make: Callable[..., tuple[str, str | Callable[[Path], None]]], inputs: Sequence[Any]) -> None:

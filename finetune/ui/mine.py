@@ -30,8 +30,32 @@ INSTEAD = "<p class='ba-stats'>This browser then shows those things instead of i
 OPERATOR = "For whoever runs this server"
 """What the fold of `finetune.ui.admin` is called, which every visitor sees."""
 
-RELOAD = "() => { setTimeout(() => window.location.reload(), 500); }"
-"""Everything on the page is drawn again, once the browser has kept who it is."""
+ARRIVED = """(state) => {
+    const key = "before-and-after-first";
+    try {
+        if (state) localStorage.removeItem(key);
+        else {
+            const bytes = Array.from(crypto.getRandomValues(new Uint8Array(16)));
+            const made = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+            state = {owner: localStorage.getItem(key) ?? made};
+            localStorage.setItem(key, state.owner);
+        }
+    } catch { /* the browser keeps nothing for this page */ }
+    return [state, window.location.search];
+}"""
+"""Who comes, and what the address asks for. On a first visit the browser makes up who it is, before it asks anything:
+two windows that open together would otherwise get two owners from the server, and the data of one be lost."""
+
+RELOAD = """() => { setTimeout(() => {
+    localStorage.setItem("before-and-after-anew", Date.now());
+    window.location.reload();
+}, 500); }"""
+"""Everything on the page is drawn again, once the browser has kept who it is; in its other windows too (`ANEW`)."""
+
+ANEW = """window.addEventListener('storage', (event) => {
+    if (event.key === 'before-and-after-anew') window.location.reload();
+});"""
+"""For a window that shows the things of the owner before, and would make the browser that owner again."""
 
 
 def kept() -> list[str]:
@@ -47,7 +71,7 @@ class Mine:
     def __init__(self, services: Services, browser: gr.BrowserState):
         self.services, self.browser, self.pace = services, browser, Pace()
         with gr.Column(visible=settings.read().shared, elem_id="mine"):
-            self.line = gr.HTML(render(LINE, sentences=kept()), elem_id="mine-line")
+            self.line = gr.HTML(render(LINE, sentences=kept()), js_on_load=ANEW, elem_id="mine-line")
             with gr.Accordion("Delete my things, or take them to another browser", open=False, elem_id="mine-fold"):
                 self._draw()
         self._listen()

@@ -50,9 +50,10 @@ AWAKE = """async (moving) => {
         selected = SELECTED;
     }
     NOTE
-    return TABS.map((tab) => ({__type__: "update", active: moving && tab === selected}));
+    return TABS.map((tab) => ({__type__: "update", active: tab === selected && (moving || tab === "workshop")}));
 }"""
-"""Only the timer of the selected tab runs, and only while a run waits or trains: all else would ask for nobody.
+"""Only the timer of the selected tab runs, and only while a run waits or trains: all else would ask for nobody. In a
+workshop the runs of others may.
 
 The page decides this by itself, and looks at the tab that is selected rather than at the one that an event names:
 while the page loads, the event of its first tab can come after that of the tab that was clicked meanwhile.
@@ -209,7 +210,7 @@ class Page:
         remembered = [self.browser, self.train.run, self.data.dataset, *self.start.shown]
         remembered += [part for place in self.tuned for part in place.shown]
         loaded = page.load(self.train.restore, self.form, form, **QUIET).then(
-            self._remember, [self.browser, search], remembered, js=address.SEARCH, **QUIET
+            self._remember, [self.browser, search], remembered, js=mine.ARRIVED, **QUIET
         )
         loaded.then(None, None, self.tabs, **followed)
         loaded.then(**self.status.look)
@@ -252,6 +253,8 @@ class Page:
     def _keep_fresh(self) -> None:
         """Before `_listen`: Gradio answers the listeners of one event in turn, and entering Train can take minutes."""
         timers = {"data": self.data.kept.timer, "train": self.train.view.timer, "runs": self.runs.timer}
+        if self.services.workshop:
+            timers["workshop"] = self.workshop.timer
         awake = AWAKE.replace("TABS", json.dumps([*timers])).replace("SELECTED", address.SELECTED)
         moving, outputs = self.status.moving, [*timers.values()]
         selected = [place.select for place in self.tabs.children]

@@ -40,7 +40,15 @@ def test_by_mouse(app: str, page: Page, store: Store, tmp_path: Path) -> None:
     shot(page, "data-edit")
     page.click("#row-form [data-do=next]")
     shows(page, "#draft-said", "1 row edited")
-    expect(page.locator("#row-form .ba-head")).to_contain_text("Editing row")
+    expect(page.locator("#row-form .ba-head")).not_to_contain_text("line 45")
+    follows = answer.input_value()
+    assert follows[:1].isspace(), "the next row's own text, not the one that was typed"
+    page.click("#row-form [data-do=keep]")
+    expect(page.locator("#row-form")).to_be_hidden()
+    shows(page, "#draft-said", "1 row edited")
+    shows(page, "#as-chat", follows.strip())
+    page.click("#row-edit")
+    expect(answer).to_have_value(follows)
     page.click("#row-form [data-do=delete]")
     shows(page, "#draft-said", "1 row deleted")
     shows(page, "#as-chat", "deleted, not saved yet")
@@ -95,6 +103,26 @@ def test_by_mouse(app: str, page: Page, store: Store, tmp_path: Path) -> None:
     expect(page.locator("#status")).not_to_contain_text("dirty v2")
     shows(page, "#versions-list li[aria-current]", "v1")
     assert (newest.parent, first.version) == (first.id, 1)
+
+
+def test_a_form_shows_the_row_that_its_heading_names(app: str, page: Page) -> None:
+    page.goto(app)
+    tab(page, "Data")
+    page.click("#sample-voice")
+    shows(page, "#as-trained", "tokens")
+    page.click("#row-edit")
+    first, role = page.locator("#row-form textarea").first, page.locator("#row-form select").first
+    first.fill("Of the first row.")
+    role.select_option("tool")
+    page.click("#row-next")
+    shows(page, "#as-chat", "French Revolution")
+    page.click("#row-edit")
+    expect(page.locator("#row-form .ba-head")).to_contain_text("Editing row 2")
+    expect(first).to_have_value("When did the French Revolution begin?")
+    expect(role).to_have_value("user")
+    page.click("#row-form [data-do=keep]")
+    expect(page.locator("#row-form")).to_be_hidden()
+    expect(page.locator("#draft")).to_be_hidden()
 
 
 def test_by_keyboard_alone(app: str, page: Page, store: Store) -> None:

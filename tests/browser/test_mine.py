@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import held_up
 from tests.browser.test_data_tab import tab
 from tests.serving import serving
 
@@ -50,11 +51,31 @@ def test_a_recovery_key_brings_ones_things_into_another_browser(
     other.goto(shared[0])
     tab(other, "Data")
     expect(other.get_by_text("No data yet.").first).to_be_visible()
+    beside = other.context.new_page()
+    beside.goto(shared[0])
+    expect(beside.locator("#status")).to_contain_text("none yet")
     other.click("#mine-fold button")
     other.fill("#given-recovery input", key)
     other.click("#use-recovery")
     expect(other.locator("#status")).to_contain_text("tickets", timeout=30_000)
+    expect(beside.locator("#status")).to_contain_text("tickets", timeout=30_000)
     other.context.close()
+
+
+def test_two_windows_of_a_first_visit_are_one_visitor(shared: tuple[str, Path], page: Page) -> None:
+    """The server would give each another owner, and what comes last would be who the browser is."""
+    page.goto(shared[0])
+    expect(page.locator("#status")).to_contain_text("none yet")
+    page.evaluate("localStorage.clear()")
+    with held_up(page, ".search]"):
+        page.reload()
+        beside = page.context.new_page()
+        with_data(beside, shared[0])
+    tab(page, "Data")
+    expect(page.locator("#kept")).to_be_visible()
+    page.reload()
+    tab(page, "Data")
+    expect(page.locator("#kept")).to_be_visible()
 
 
 def test_everything_of_mine_is_deleted(shared: tuple[str, Path], page: Page) -> None:

@@ -6,11 +6,17 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from finetune import data
+from finetune.chat import Engine
+from finetune.services import Services
 from finetune.store import Store
+from finetune.ui.page import build
+from finetune.ui.workshop.tab import SECONDS
+from finetune.workshop import Wanted, Workshop
 from tests.browser.test_data_tab import fill, shot, tab
 from tests.serving import serving
 
@@ -188,3 +194,34 @@ def test_a_teacher_and_two_students(
     to(plum, "Runs")
     expect(plum.locator("#runs-table")).to_contain_text("succeeded")
     assert {run.state for run in store.runs()} == {"succeeded"}
+
+
+@pytest.fixture
+def quiet(store: Store, small_dataset: data.Dataset, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The page of a workshop in this process, in which nothing is prepared; its address."""
+    monkeypatch.setenv("FINETUNE_SHARED", "1")
+    room = Workshop(store, Wanted(sample=str(small_dataset.path), people=2, model=str(tiny)))
+    built = build(Services(store, Engine(), workshop=room)).queue()
+    built.launch(prevent_thread_lock=True, quiet=True)
+    yield built.local_url
+    gr.close_all(verbose=False)
+
+
+def test_the_page_asks_only_while_the_tab_is_in_view(quiet: str, page: Page) -> None:
+    page.goto(quiet)
+    expect(page.locator("#workshop-welcome")).to_contain_text("Choose a nickname")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+
+    def asks() -> bool:
+        """Once the tab has been entered, and what that asked is answered."""
+        page.wait_for_timeout(4000)
+        asked.clear()
+        page.wait_for_timeout(2000 * SECONDS)
+        return bool(asked)
+
+    assert asks()
+    tab(page, "Runs")
+    assert not asks()
+    tab(page, "Workshop")
+    assert asks()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -241,6 +242,65 @@ def test_a_message_marked_so_is_read_and_not_learned(key: str, no: object) -> No
     assert [m.get("weight") for m in example_of({"messages": marked})[0]] == [None, 0, None, 1]
 
 
+# Thoughts
+
+
+@pytest.mark.parametrize("flag", ["off", "On", " low ", "false", "none", False, True, 1, {"effort": "low"}])
+@pytest.mark.parametrize("name", ["reasoning", "thinking", "reasoning_content"])
+@pytest.mark.parametrize("asked", ["Hi", [ASKED]])
+def test_a_column_that_says_whether_to_think_is_no_thought(tmp_path: Path, flag: object, name: str, asked: Any) -> None:
+    dataset = load(jsonl(tmp_path, [{"prompt": asked, "completion": "In burrows.", name: flag}]))
+    assert dataset.examples[0].answer == "In burrows."
+    assert [p.message for p in dataset.problems if p.code == "unused_columns"] == [f"Not used: {name}."]
+
+
+def test_the_thought_beside_such_a_column_is_learned() -> None:
+    row = {"prompt": "2+2?", "completion": "4", "reasoning": "low", "thinking": "Two and two."}
+    messages, said = example_of(row)
+    assert messages[-1]["content"] == "<think>\nTwo and two.\n</think>\n\n4"
+    assert said == ["reasoning_in_answer", "unused_columns"]
+
+
+def test_a_message_that_says_whether_to_think_has_no_thought() -> None:
+    turn = {"role": "assistant", "content": "In burrows."}
+    messages, said = example_of({"messages": [ASKED, turn | {"reasoning": "off"}]})
+    assert (messages[-1], said) == (turn, ["message_unrecognized_key"])
+    assert example_of({"messages": [ASKED, turn | {"thinking": False}]}) == ([ASKED, turn], [])
+    assert example_of({"messages": [ASKED, turn | {"thinking": {"type": "enabled"}}]})[1] == [
+        "message_unrecognized_key"
+    ]
+
+
+def test_a_thought_among_the_parts_is_learned_whatever_a_key_says() -> None:
+    parts = [{"type": "thinking", "thinking": "Low"}, {"type": "text", "text": "4"}]
+    for key in ("", "  ", "low", None):
+        turn = {"role": "assistant", "content": parts, "reasoning": key}
+        assert example_of({"messages": [ASKED, turn]})[0][-1]["content"] == "<think>\nLow\n</think>\n\n4"
+
+
+@pytest.mark.parametrize(("thought", "answer"), [("4", "It is 4."), ("so", "Also so.")])
+def test_a_short_thought_that_the_answer_happens_to_contain_is_learned(thought: str, answer: str) -> None:
+    for row in (
+        {"prompt": "2+2?", "completion": answer, "reasoning": thought},
+        {"prompt": [ASKED], "completion": answer, "reasoning": thought},
+        {"messages": [ASKED, {"role": "assistant", "content": answer, "reasoning_content": thought}]},
+    ):
+        assert example_of(row)[0][-1]["content"] == f"<think>\n{thought}\n</think>\n\n{answer}"
+
+
+@pytest.mark.parametrize("answer", ["<think>\nTwo and two.\n</think>\n\n4", "<think>Two and two.</think>4"])
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_a_thought_that_the_answer_has_already_is_learned_once(answer: str, name: str) -> None:
+    thought = {name: " Two and two.\n"}
+    for row in (
+        {"prompt": "2+2?", "completion": answer} | thought,
+        {"prompt": [ASKED], "completion": [{"role": "assistant", "content": answer}]} | thought,
+        {"messages": [ASKED, {"role": "assistant", "content": answer} | thought]},
+    ):
+        messages, said = example_of(row)
+        assert (messages[-1]["content"], said) == (answer, [])
+
+
 # What Parquet pads with null
 
 
@@ -319,6 +379,16 @@ def test_a_null_that_the_schema_allows_stays(schema: dict) -> None:
 def test_a_null_that_padding_made_is_dropped_and_remarked(turn: dict, tools: list, kept: dict) -> None:
     messages, said = example_of({"messages": [ASKED, turn], "tools": tools})
     assert messages[1]["tool_calls"][0]["function"]["arguments"] == kept
+    assert set(said) == {"null_padding"}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"enum": "abc"}, {"enum": True}, {"anyOf": 5}, {"oneOf": "null"}, {"enum": {"a": 1}, "anyOf": True}]
+)
+def test_a_schema_that_is_none_costs_nothing_but_the_null(schema: dict) -> None:
+    row = {"messages": [ASKED, call("weather", city=None, bird="auk")], "tools": [tool("weather", city=schema)]}
+    messages, said = example_of(row)
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"bird": "auk"}
     assert set(said) == {"null_padding"}
 
 
@@ -416,7 +486,13 @@ def test_numbers_among_classes_are_not_judged_as_marks(tmp_path: Path, classes: 
     assert codes(dataset)["unused_columns"] == "note"
 
 
-@pytest.mark.parametrize("marks", [[True, False], [1, 0], ["true", "false"], [1, 1], [1, -1], ["1", "-1"]])
+@pytest.mark.parametrize(
+    "marks",
+    [
+        *([True, False], [1, 0], ["true", "false"], [1, 1], [1, -1], ["1", "-1"]),
+        *([1.0, 0.0], ["1.0", "0.0"], [1.0, -1.0], ["1.0", "-1.0"], [" 1.0", "0"]),
+    ],
+)
 def test_marks_alone_are_still_marks(tmp_path: Path, marks: list) -> None:
     rows = [{"question": f"Which is {i}?", "answer": f"Answer {i}.", "label": marks[i % 2]} for i in range(60)]
     assert load(jsonl(tmp_path, rows)).kind == "ratings"

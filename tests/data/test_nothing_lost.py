@@ -166,6 +166,79 @@ def test_a_column_of_thoughts_is_learned_before_the_answer(row: dict) -> None:
     assert [remark.code for remark in remarks] == ["reasoning_in_answer"]
 
 
+@pytest.mark.parametrize("completion", ["Hello", BOT, [BOT], json.dumps([BOT]), [BOT, USER, BOT]])
+def test_a_thought_beside_a_prompt_of_messages_is_that_of_its_last_answer(completion: object) -> None:
+    row = {"prompt": [USER], "completion": completion, "reasoning": "Look."}
+    example, remarks = to_example(row, "prompt_completion", 1)
+    assert example.answer == "<think>\nLook.\n</think>\n\nHello"
+    assert [remark.code for remark in remarks] == ["reasoning_in_answer"]
+
+
+@pytest.mark.parametrize("completion", [[BOT, USER], [BOT | {"thinking": "Greet."}]])
+def test_a_thought_that_no_answer_can_have_is_named(tmp_path: Path, completion: list) -> None:
+    rows = [{"prompt": [USER], "completion": completion, "reasoning": "Look.", "id": 1}]
+    dataset = load(jsonl(tmp_path, rows))
+    assert "Look." not in dataset.examples[0].answer
+    assert [p.message for p in dataset.problems if p.code == "unused_columns"] == ["Not used: id, reasoning."]
+
+
+def test_a_system_prompt_beside_a_prompt_that_has_another_is_named(tmp_path: Path) -> None:
+    kind = {"role": "system", "content": "Be kind."}
+    for text, left in (("Be quick.", ["Not used: system_prompt."]), ("Be kind.", [])):
+        rows = [{"prompt": [kind, USER], "completion": [BOT], "system_prompt": text}]
+        dataset = load(jsonl(tmp_path, rows))
+        assert dataset.examples[0].system == "Be kind."
+        assert [p.message for p in dataset.problems if p.code == "unused_columns"] == left
+
+
+def test_the_system_prompt_of_instances_is_read() -> None:
+    row = {"instruction": "Say it.", "instances": [{"input": "Hi", "output": "Hello"}], "system": "Be kind."}
+    assert said(messages_of(row)) == [("system", "Be kind."), ("user", "Say it.\n\nHi"), ("assistant", "Hello")]
+
+
+# JSON that somebody asked for
+
+
+@pytest.mark.parametrize("answer", ['{"city":  "Oslo"}', '["auk",  "gull"]', "[1, 2,3]", '[{"from": "Oslo"}]', "{}"])
+def test_an_answer_of_json_stays_as_it_is_written_beside_any_prompt(answer: str) -> None:
+    for prompt in ("Hi", [USER], json.dumps([USER])):
+        assert said(messages_of({"prompt": prompt, "completion": answer})) == [("user", "Hi"), ("assistant", answer)]
+    assert messages_of({"question": "Hi", "answers": '{"city":  "Oslo"}'})[-1]["content"] == '{"city":  "Oslo"}'
+
+
+@pytest.mark.parametrize("asked", ["[3, 1, 2]", '["b", "a"]', '[{"from": "Oslo", "to": "Bergen"}]', "[]", "[INST]"])
+def test_a_prompt_of_json_is_no_list_of_messages(asked: str) -> None:
+    assert said(messages_of({"prompt": asked, "completion": "Hello"})) == [("user", asked), ("assistant", "Hello")]
+
+
+@pytest.mark.parametrize("prompt", [[3, 1, 2], json.dumps([USER, {"content": "Ho"}]), [USER, "Ho"]])
+def test_broken_messages_are_still_refused(prompt: object) -> None:
+    with pytest.raises(DataError):
+        messages_of({"prompt": prompt, "completion": "Hello"})
+
+
+# Calls as ShareGPT writes them
+
+
+@pytest.mark.parametrize(
+    "said", ['{"name": "weather", "arguments": {"a": 1}}', "{'name': 'weather', 'arguments': {'a': 1}}"]
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_call_in_the_turn_of_a_speaker_is_a_call_where_there_are_tools(said: str, several: bool) -> None:
+    value = f"[{said}, {said}]" if several else said
+    turns = [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": value}]
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"a": 1}}}
+    _, answer = messages_of({"conversations": turns, "tools": json.dumps([TOOL])})
+    assert answer == {"role": "assistant", "content": "", "tool_calls": [call] * (1 + several)}
+    assert messages_of({"conversations": turns, "tools": "[]"})[1] == {"role": "assistant", "content": value}
+
+
+@pytest.mark.parametrize("value", ["weather(1)", '{"a": 1}', "[]", '[{"name": "weather"}, 1]', '{"name": 5}'])
+def test_a_call_that_is_none_stays_text(value: str) -> None:
+    turns = [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": value}]
+    assert messages_of({"conversations": turns, "tools": [TOOL]})[1] == {"role": "assistant", "content": value}
+
+
 # The column that is recognised is the one that is read
 
 

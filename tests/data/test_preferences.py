@@ -52,6 +52,12 @@ PAIRS: list[dict[str, Any]] = [
         "chosen": f"\n\nHuman: {ASKED['content']}\n\nAssistant: {GOOD}",
         "rejected": f"\n\nHuman: {ASKED['content']}\n\nAssistant: {BAD}",
     },
+    {"prompt": f"\n\nHuman: {ASKED['content']}\n\nAssistant:", "chosen": GOOD, "rejected": BAD},
+    {
+        "prompt": f"Human: {ASKED['content']}\n\nAssistant: ",
+        "chosen": f"\n\nHuman: {ASKED['content']}\n\nAssistant: {GOOD}",
+        "rejected": f"\n\nHuman: {ASKED['content']}\n\nAssistant: {BAD}",
+    },
     {"input": {"messages": [ASKED]}, "preferred_output": [says(GOOD)], "non_preferred_output": [says(BAD)]},
     {
         "input": {"messages": [ASKED], "tools": [], "parallel_tool_calls": True},
@@ -106,6 +112,55 @@ def test_the_system_prompt_and_earlier_turns_are_read_and_not_learned(tmp_path: 
     roles = [(m["role"], m.get("weight")) for m in example.messages]
     assert roles == [("system", None), ("user", None), ("assistant", 0), ("user", None), ("assistant", None)]
     assert [(row.line, row.code) for row in dataset.rejected] == [(2, "prompts_differ")], "one has a system prompt"
+
+
+@pytest.mark.parametrize("end", ["\n\nAssistant:", "\n\nAssistant: ", ""])
+def test_a_dialogue_in_the_prompt_is_split_into_its_turns(tmp_path: Path, end: str) -> None:
+    asked = f"\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: 2+2?{end}"
+    [example] = load(jsonl(tmp_path, [{"prompt": asked, "chosen": "4", "rejected": "5"}])).examples
+    said = [(message["role"], message["content"]) for message in example.messages]
+    assert said == [("user", "Hi"), ("assistant", "Hello"), ("user", "2+2?"), ("assistant", "4")]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["Human: an essay", "Write.\n\nHuman: Hi\n\nAssistant:", "\n\nHuman: Hi\n\nAssistant: Well,", "\n\nAssistant: Hi"],
+)
+def test_a_prompt_that_is_no_whole_dialogue_stays_as_it_is(tmp_path: Path, asked: str) -> None:
+    [example] = load(jsonl(tmp_path, [{"prompt": asked, "chosen": "Human: 4", "rejected": "5"}])).examples
+    assert [message["content"] for message in example.messages] == [asked, "Human: 4"]
+
+
+@pytest.mark.parametrize("column", [{"system": "Be quick."}, {"system_prompt": "Be quick."}])
+def test_a_system_prompt_beside_another_one_is_named(tmp_path: Path, column: dict) -> None:
+    system = {"role": "system", "content": "Be kind."}
+    row = {"prompt": [system, ASKED], "chosen": GOOD, "rejected": BAD}
+    dataset = load(jsonl(tmp_path, [row | column]))
+    assert dataset.examples[0].system == "Be kind."
+    assert [p.message for p in dataset.problems if p.code == "unused_columns"] == [f"Not used: {next(iter(column))}."]
+    same = load(jsonl(tmp_path, [row | {"system": "Be kind."}]))
+    assert "unused_columns" not in codes(same)
+
+
+def test_a_call_as_sharegpt_writes_it_is_compared_as_a_call(tmp_path: Path) -> None:
+    row = {
+        "conversations": [{"from": "human", "value": ASKED["content"]}],
+        "chosen": {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
+        "rejected": {"from": "gpt", "value": BAD},
+        "tools": '[{"name": "weather"}]',
+    }
+    [example] = load(jsonl(tmp_path, [row])).examples
+    assert example.messages[-1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": {"city": "Oslo"}}
+
+
+@pytest.mark.parametrize("column", [{"images": ["a.png"]}, {"audio": "a.wav"}, {"input_ids": [4, 5]}])
+def test_a_pair_or_a_rated_answer_about_an_image_is_rejected(tmp_path: Path, column: dict) -> None:
+    rated = {"prompt": "2+2?", "completion": "4", "label": True}
+    for row in (PAIRS[0], rated):
+        dataset = load(jsonl(tmp_path, [row | column, row | {next(iter(column)): None}]))
+        code = "token_ids" if "input_ids" in column else "image_or_audio"
+        assert [(one.line, one.code) for one in dataset.rejected] == [(1, code)]
+        assert len(dataset.examples) == 1
 
 
 def test_tools_of_openais_layout_are_kept(tmp_path: Path) -> None:
@@ -182,6 +237,9 @@ RATED: list[Callable[[int, bool], dict]] = [
     lambda i, good: {"messages": [{"role": "user", "content": f"{i}?"}, says(f"It is {i}.")], "label": good},
     lambda i, good: {"instruction": f"{i}?", "output": f"It is {i}.", "kto_tag": str(good).lower()},
     lambda i, good: {"question": f"{i}?", "answer": f"It is {i}.", "thumbs_up": int(good)},
+    lambda i, good: {"question": f"{i}?", "answer": f"It is {i}.", "label": float(good)},
+    lambda i, good: {"question": f"{i}?", "answer": f"It is {i}.", "label": "1.0" if good else "-1.0"},
+    lambda i, good: {"question": f"{i}?", "answer": f"It is {i}.", "label": 1.0 if good else -1.0},
 ]
 
 
@@ -293,6 +351,9 @@ def test_what_is_downloaded_reads_back_the_same(tmp_path: Path, kind: Any, rated
 def test_an_answer_that_is_json_stays_as_it_is_written(tmp_path: Path) -> None:
     rows = [{"prompt": "List two birds.", "chosen": '["auk",  "gull"]', "rejected": "auk, gull"}]
     assert load(jsonl(tmp_path, rows)).examples[0].answer == '["auk",  "gull"]'
+    rows = [{"prompt": "Which way?", "chosen": '[{"from":  "Oslo"}]', "rejected": '{"role":  "none"}'}]
+    [example] = load(jsonl(tmp_path, rows)).examples
+    assert (example.answer, example.worse) == ('[{"from":  "Oslo"}]', says('{"role":  "none"}'))
     table = tmp_path / "rows.csv"
     table.write_text('prompt,chosen,rejected\nList two.,"{""a"":  1}",none\n', encoding="utf-8")
     assert load(table).examples[0].answer == '{"a":  1}'

@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from finetune import data, train
 from finetune.chat import Ask, Engine, Reply, Sampling
-from finetune.errors import ModelError
+from finetune.errors import ModelError, RunError
 from finetune.services import Services
 from finetune.store import Run, Store
 from finetune.ui import answers
@@ -55,6 +55,14 @@ class Page:
             self.chat = chat.ChatTab(services, browser)
             self.blind = blind.BlindTest(services, browser, self.chat)
         self.request: Any = SimpleNamespace(session_hash="s")
+
+
+def failing(fault: Exception) -> Any:
+    async def stream(*arguments: Any) -> AsyncGenerator[list[Reply]]:
+        raise fault
+        yield []
+
+    return stream
 
 
 @pytest.fixture
@@ -99,6 +107,30 @@ def test_a_prompt_that_cannot_be_asked_is_passed_over(page: Page, run: Run, stor
     assert last[page.blind.blind] is None
     assert "No decided votes yet." in last[page.blind.view]
     assert [one["choice"] for one in store.votes(run.id, "local")] == ["tie", "neither"]
+
+
+@pytest.mark.parametrize(
+    "fault", [RunError("The server is busy: 32 requests are ahead.", code="busy"), ValueError("?")]
+)
+def test_a_prompt_that_got_no_answers_can_be_asked_again(
+    page: Page, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    held, seen = begin(page, run, "one\ntwo"), []
+    with monkeypatch.context() as busy:
+        busy.setattr(page.engine, "astream", failing(fault))
+        with pytest.raises((gr.Error, ValueError)):
+            seen.extend(said(page.blind._voter("left")(held, STATE, page.request)))
+    stuck = seen[-1]
+    usable = [button for button in (page.blind.again, page.blind.end) if stuck[button]["interactive"]]
+    assert usable == [page.blind.again, page.blind.end]
+    assert "two" in stuck[page.blind.view]
+    assert "Thinking" not in stuck[page.blind.view]
+    assert vote(page, stuck[page.blind.blind], "left") == [gr.skip()], "nobody votes on answers that never came"
+    after = list(said(page.blind._again(stuck[page.blind.blind], STATE, page.request)))[-1]
+    assert after[page.blind.again]["interactive"] is False
+    assert "Every vote" in vote(page, after[page.blind.blind], "tie")[-1][page.blind.view]
+    assert [one["choice"] for one in store.votes(run.id, "local")] == [held.left, "tie"]
+    assert list(said(page.blind._again(held, STATE, page.request))) == [gr.skip()], "it has its answers"
 
 
 def test_what_is_revealed_stays_revealed(page: Page, run: Run) -> None:

@@ -61,6 +61,14 @@ def test_what_was_sent_shows_at_once(tab: ChatTab, store: Store, tiny: Path) -> 
     assert first[tab.prompt] == ""
 
 
+def test_a_conversation_that_the_server_has_forgotten_is_not_called_a_model_that_is_missing(tab: ChatTab) -> None:
+    """Gradio keeps the state of so many pages; the page of an older one still shows its run."""
+    seen: list[dict] = []
+    with pytest.raises(gr.Error, match="no longer has this conversation. Load the page again"):
+        seen.extend(said_by(tab._reply("Hello?", None, None, "", STATE, REQUEST, 16, 0, 0, 1, 1)))
+    assert seen[-1][tab.prompt] == "Hello?"
+
+
 def test_what_is_typed_while_an_answer_comes_stays(
     tab: ChatTab, store: Store, tiny: Path, small_dataset: data.Dataset
 ) -> None:

@@ -192,6 +192,24 @@ def test_files_that_go_while_they_are_in_view_are_one_sentence(store: Store) -> 
     assert "No data yet." not in tab.facts.value, "before the browser has said what it had, nobody knows"
 
 
+def test_rejected_rows_are_written_when_they_are_asked_for(
+    store: Store, dirty: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is made before would stay on the server until it ends, whatever its owner deletes."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with gr.Blocks():
+        tab = DataTab(Services(store, chat.Engine()), gr.BrowserState(None), gr.Dropdown([]))
+    record = tab.opened.keep(dirty, None)
+    assert tab._show(record.id, None)[tab.download.button]["visible"] is True
+    assert list(temporary.rglob("*rejected*")) == []
+    name, write = tab._rejected(record.id, None)
+    write(tmp_path / name)
+    assert len((tmp_path / f"rejected-{record.id}.jsonl").read_text().splitlines()) == len(dirty.rejected)
+    assert tab._nothing()[tab.download.button]["visible"] is False
+
+
 def test_only_the_last_few_stay_open(store: Store, small_dataset: data.Dataset) -> None:
     opened = Opened(Services(store, chat.Engine()))
     records = [opened.keep(replace(small_dataset, name=f"number {i}"), None) for i in range(6)]

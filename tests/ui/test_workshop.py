@@ -16,7 +16,7 @@ from finetune.evaluate.findings import Arm, Conclusion, Report
 from finetune.services import Services, known
 from finetune.store import Run, Store
 from finetune.ui.chat import columns
-from finetune.ui.page import Page
+from finetune.ui.page import Page, build
 from finetune.ui.workshop.tab import SECONDS, SELDOM
 from finetune.workshop import LIMIT, Wanted, Workshop
 from tests.conftest import said
@@ -113,7 +113,7 @@ def test_the_tab_says_what_there_is_and_is_not_drawn_twice(page: Page, services:
     assert "The example is being prepared." in seen[tab.example]
     assert seen[tab.chat]["interactive"] is False
     assert seen[tab.mine]["visible"] is False
-    assert (seen[tab.timer].value, seen[tab.timer].active) == (SECONDS, True)
+    assert seen[tab.timer] == gr.update(value=SECONDS), "it runs while the tab is in view: the page sees to that"
     assert tab._look(seen[tab.last], ME) == gr.skip()
     services.workshop.address = "http://192.0.2.7:7860"  # type: ignore[union-attr]
     invited = tab._look(seen[tab.last], ME)[tab.invitation]
@@ -122,40 +122,61 @@ def test_the_tab_says_what_there_is_and_is_not_drawn_twice(page: Page, services:
     services.workshop.trouble = "The disk is full."  # type: ignore[union-attr]
     seen = tab._look(None, ME)
     assert "The disk is full." in seen[tab.example]
-    assert (seen[tab.timer].value, seen[tab.timer].active) == (SELDOM, True), "what others will show is seen, too"
+    assert seen[tab.timer] == gr.update(value=SELDOM), "what others will show is seen, too"
     services.workshop.closed = True  # type: ignore[union-attr]
-    assert tab._look(None, ME)[tab.timer].active is False
+    seen = tab._look(None, ME)
+    assert tab._look(seen[tab.last], ME)[tab.timer]["active"] is False, "also when the tab is entered again"
 
 
 def test_one_shows_ones_own_runs_and_nobody_elses(page: Page, services: Services, store: Store, theirs: Run) -> None:
     tab, mine = page.workshop, run_of(store, theirs, ME["owner"])
     with pytest.raises(gr.Error, match="Choose a nickname first"):
-        tab._show([mine.id], ME)
+        tab._show([mine.id], None, ME)
     people.join(store, ME["owner"], "Plum")
     for stranger in (theirs.id, "r0"):
         with pytest.raises(gr.Error):
-            tab._show([mine.id, stranger], ME)
+            tab._show([mine.id, stranger], None, ME)
         assert people.shown(store) == {theirs.id}, "nothing of a wrong wish is done"
-    tab._show([mine.id], ME)
+    tab._show([mine.id], None, ME)
     assert people.shown(store) == {theirs.id, mine.id}
     assert services.seen(mine.id, OTHER).id == mine.id
-    tab._show([], ME)
+    tab._show([], None, ME)
     assert people.shown(store) == {theirs.id}
 
 
 def test_a_run_that_makes_a_step_meanwhile_is_shown_all_the_same(
-    page: Page, services: Services, store: Store, theirs: Run, monkeypatch: pytest.MonkeyPatch
+    page: Page, store: Store, theirs: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tab, mine, runs = page.workshop, run_of(store, theirs, ME["owner"]), services.runs
+    tab, mine, runs = page.workshop, run_of(store, theirs, ME["owner"]), Services.runs
     people.join(store, ME["owner"], "Plum")
 
-    def after_a_step(state: Any) -> list[Run]:
+    def after_a_step(services: Services, state: Any) -> list[Run]:
         store.update(mine.id, step=mine.step + 1)
-        return runs(state)
+        return runs(services, state)
 
-    monkeypatch.setattr(services, "runs", after_a_step)
-    tab._show([mine.id], ME)
+    monkeypatch.setattr(Services, "runs", after_a_step)
+    tab._show([mine.id], None, ME)
     assert mine.id in people.shown(store)
+
+
+def test_a_run_that_was_hidden_in_another_window_stays_hidden(page: Page, store: Store, theirs: Run) -> None:
+    tab, mine = page.workshop, [run_of(store, theirs, ME["owner"]) for _ in range(3)]
+    people.join(store, ME["owner"], "Plum")
+    for run in mine[:2]:
+        people.show(store, run)
+    stale = tab._look(None, ME)
+    assert set(stale[tab.mine]["value"]) == {mine[0].id, mine[1].id}
+    people.show(store, mine[0], shown=False)
+    last = tab._show([*stale[tab.mine]["value"], mine[2].id], stale[tab.last], ME)
+    assert people.shown(store) == {theirs.id, mine[1].id, mine[2].id}
+    tab._show([mine[2].id], last, ME)
+    assert people.shown(store) == {theirs.id, mine[2].id}, "what was ticked just now is known before the next look"
+
+
+def test_the_tab_asks_only_while_it_is_in_view(services: Services) -> None:
+    awake = [fn for fn in build(services).fns.values() if '"runs", "workshop"].map' in str(fn.js)]
+    assert len(awake) == 2, "when a tab is entered, and when a run begins or ends"
+    assert [type(fn.outputs[3]) for fn in awake] == [gr.Timer] * 2
 
 
 def test_a_run_that_is_shown_opens_where_it_was_asked_for(page: Page, store: Store, theirs: Run) -> None:
@@ -267,7 +288,7 @@ def everything(page: Page, run: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     values = {page.export.run: run, page.export.browser: ME} | {part: None for part in page.export.options.values()}
     yield "export", lambda: page.export._chosen(values)
     yield "preset of parent", lambda: page.train._start_from("quick", "m", run, ME)
-    yield "show", lambda: page.workshop._show([run], ME)
+    yield "show", lambda: page.workshop._show([run], None, ME)
 
 
 def test_nothing_else_can_be_done_with_a_run_that_is_shown(page: Page, store: Store, theirs: Run) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune.data.read.decode import RowDecoder
 from finetune.data.read.table import MOST_COLUMNS, Notes
+from finetune.data.shapes.chat import is_turn
 from finetune.errors import DataError
 from finetune.records import Json
 
@@ -29,6 +30,8 @@ STRUCTURED = frozenset(
 parsed: a completion that happens to be JSON must be trained on exactly as written."""
 
 TURNS = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content|from|value)[\"']\s*:")
+SPEAKER = re.compile(r"[\"'](?:role|from)[\"']\s*:")
+"""How a list of turns begins, and what it has somewhere: other lists may begin so, too."""
 
 
 def column_names(header: list[str], line: int, name: str, notes: Notes) -> tuple[str, ...]:
@@ -78,11 +81,12 @@ def unpack(cells: Json, line: int, decoder: RowDecoder) -> Json:
 def _cell(name: str, cell: Any, line: int, decoder: RowDecoder) -> Any:
     if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
         return cell
-    if name.lower() not in STRUCTURED and not TURNS.match(cell):
+    structured = name.lower() in STRUCTURED
+    if not structured and not (TURNS.match(cell) and SPEAKER.search(cell)):
         return cell
     row = decoder.row(cell, line)
     if row.error is None:
-        return row.value
+        return row.value if structured or any(map(is_turn, row.value)) else cell
     decoder.notes.once(
         "cell_not_json",
         line,

@@ -19,8 +19,9 @@ from finetune.records import Json
 PYTHON = re.compile(r"[{\[,:]\s*(?:'|True\b|False\b|None\b)")
 PYTHON_CHARS, PYTHON_VALUES = 1_000_000, 50_000
 """`ast.literal_eval` needs about a kilobyte of memory per value, so these limits are lower than those for JSON."""
-TRAILING = re.compile(r'("(?:[^"\\\n]|\\.)*")|,\s*([}\]])')
-"""A text, to pass over it, or a comma before a closing bracket."""
+TRAILING = re.compile(r'("(?:[^"\\\n]++|\\.)*+(?:"|\\?(?=\n|\Z)))|,\s*([}\]])')
+"""A text, to pass over it, even one that is never closed (else each quotation mark in it would be tried again); or a
+comma before a closing bracket."""
 
 TRAILING_COMMA = (
     "A comma after the last item of a list or an object was ignored.",

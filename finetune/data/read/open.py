@@ -15,6 +15,7 @@ from finetune.data.read.refuse import is_workbook, refuse
 from finetune.data.read.sheet import Sheet
 from finetune.data.read.source import Source, Text
 from finetune.data.read.table import MOST_ROWS, Notes, Row, Table, bad_row
+from finetune.data.shapes.content import listed
 from finetune.errors import DataError
 
 KINDS = {
@@ -152,6 +153,10 @@ def _say_wrapped(layout: Layout, notes: Notes) -> None:
     if layout.key:
         message = f"The rows were taken from the list under the key {layout.key[:40]!r}."
         notes.once("rows_under_key", 1, message, "Nothing to do.")
+    if layout.before:
+        message = f"Only the list of rows was read, not what stands before it: {listed(layout.before, 80)}."
+        hint = "If the rows need it, such as a system prompt, write it into each row."
+        notes.once("keys_before_not_read", 1, message, hint, "warning")
 
 
 def _say_kind(source: Source, kind: str, notes: Notes) -> None:

@@ -23,7 +23,8 @@ FIRST_OBJECTS = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a text: its `kind`, and for JSON the `key` of the list of rows and where that list `start`s.
+    """How to read a text: its `kind`, and for JSON the `key` of the list of rows, where that list `start`s, and the
+    keys `before` it.
 
     If all of it is on one line, the rows are `numbered`: their line would say nothing.
     """
@@ -32,6 +33,7 @@ class Layout:
     cells: Cells | None = None
     start: int = 0
     key: str = ""
+    before: tuple[str, ...] = ()
     numbered: bool = False
 
 
@@ -139,14 +141,14 @@ def _wrapper(head: str, whole: bool, name: str) -> Layout | None:
         if head[end:].strip(" \t\r\n,") or not whole:
             return None
         _refuse_columns(value, name)
-    key, start = _first_list_of_objects(head, begin + 1)
+    key, start, before = _first_list_of_objects(head, begin + 1)
     if not key:
         return None
     element, _ = _value(head, head.index("{", start))
     of_turns = isinstance(element, dict) and bool(TURN_KEYS & element.keys())
     if of_turns or (key.lower() in STRUCTURED and not _holds_turns(element)):
         return None
-    return Layout("json", start=start, key=key)
+    return Layout("json", start=start, key=key, before=before)
 
 
 def _holds_turns(element: Any) -> bool:
@@ -155,16 +157,19 @@ def _holds_turns(element: Any) -> bool:
     return any(isinstance(turn, dict) and bool(TURN_KEYS & turn.keys()) for one in lists for turn in one[:1])
 
 
-def _first_list_of_objects(head: str, at: int) -> tuple[str, int]:
-    """The first key whose value is a list of objects, and where that list starts; ("", 0) if there is none."""
+def _first_list_of_objects(head: str, at: int) -> tuple[str, int, tuple[str, ...]]:
+    """The first key whose value is a list of objects, where that list starts, and the keys before it; "" for no key."""
+    before: list[str] = []
     while match := KEY.match(head, at):
         start = match.end()
+        key = str(_value(head, match.start(1))[0])
         if re.compile(r"\[\s*\{").match(head, start):
-            return str(_value(head, match.start(1))[0]), start
+            return key, start, tuple(before)
+        before.append(key)
         _, at = _value(head, start)
         if at < 0:
             break
-    return "", 0
+    return "", 0, ()
 
 
 def _value(head: str, at: int) -> tuple[Any, int]:

@@ -1,7 +1,8 @@
 """Excel workbooks (.xlsx): the first sheet with rows, streamed. The line of a row is its number in the sheet.
 
 A cell is read as the spreadsheet shows it (0042, 25 %), not as it is stored (42, 0.25). A formula is read by the value
-that was saved with it; programs that write formulas without values leave cells that only look empty.
+that was saved with it; programs that write formulas without values leave cells that only look empty. A formula that
+failed has left an error (#N/A), which is no text.
 """
 
 import datetime
@@ -19,8 +20,10 @@ from finetune.data.read.source import Source
 from finetune.data.read.table import MOST_COLUMNS, Row, bad_row, too_large
 from finetune.errors import DataError
 
-NUMBER = re.compile(r'((?:"[^"]*"|\\.|[^0#?,.%"])*)([0#?,]+)(?:\.([0#?]+))?( ?%)?((?:"[^"]*"|\\.|[^0#?,.%"])*)')
+NUMBER = re.compile(r'((?:"[^"]*"|\\.|[^0#?,.%"\\])*)([0#?,]+)(?:\.([0#?]+))?( ?%)?((?:"[^"]*"|\\.|[^0#?,.%"\\])*)')
 """A number format that can be followed: what stands before, digits, decimals, a per cent sign, what stands after."""
+LONGEST_FORMAT = 255
+"""Characters of a number format, as in Excel itself; a file may claim one of millions."""
 DRESSING = re.compile(r"\[[^\]]*\]|_.|\*.")
 """Colours, locales, and space as wide as a character: nothing that is shown as text."""
 EXCEL_ROWS = 1_048_576
@@ -95,17 +98,20 @@ class Sheet:
 
     def rows(self) -> Iterator[Row]:
         with self._open:
-            for line, (values, unsaved) in enumerate(self._values(), start=self._begin):
+            for line, (values, unsaved, failed) in enumerate(self._values(), start=self._begin):
                 cells = [shown(value, form) for value, form in values]
                 if unsaved:
                     yield self._unsaved(line, unsaved, cells)
+                elif failed:
+                    yield self._failed(line, failed, cells)
                 elif any(cells):
                     yield self._row(cells, line)
                 else:
                     skip_empty(line, self._decoder.notes)
 
-    def _values(self) -> Iterator[tuple[list[tuple[Any, str]], str]]:
-        """Each row as values with their number formats, and the place of a formula without a value, or ""."""
+    def _values(self) -> Iterator[tuple[list[tuple[Any, str]], str, str]]:
+        """Each row as values with their number formats, and the columns of a formula without a value and of an error,
+        or "" where there is none."""
         width = len(self.columns) + EXTRA_COLUMNS
         found = self._sheet.iter_rows(min_row=self._begin, max_col=width)
         for _ in range(EXCEL_ROWS - self._begin + 1):
@@ -115,9 +121,11 @@ class Sheet:
                     return
                 values = [(cell.value, _format_of(cell)) for cell in cells]
                 unsaved = self._formula_without_value(values)
+                both = zip(self.columns, cells, strict=False)
+                failed = next((name for name, cell in both if cell.data_type == "e"), "")
             except DAMAGE as error:
                 raise self._damaged(error) from error
-            yield values, unsaved
+            yield values, unsaved, failed
         if next(found, None) is not None:
             raise self._damaged(ValueError(f"it has more than {EXCEL_ROWS:,} rows"))
 
@@ -142,6 +150,15 @@ class Sheet:
             "formula_without_value",
             f"The cell of {column!r} has a formula without a saved value.",
             "Open the file in a spreadsheet and save it again, which saves the values.",
+        )
+
+    def _failed(self, line: int, column: str, cells: list[str]) -> Row:
+        return bad_row(
+            line,
+            "\t".join(cells),
+            "formula_failed",
+            f"The cell of {column!r} shows an error ({cells[self.columns.index(column)][:20]}), not a value.",
+            "Correct its formula, or drop the row.",
         )
 
     def _row(self, cells: list[str], line: int) -> Row:
@@ -199,7 +216,8 @@ def shown(value: Any, form: str) -> str:
     """
     if form in ("", "General", "@") or isinstance(value, bool) or not isinstance(value, int | float):
         return cell_text(value)
-    found = NUMBER.fullmatch(DRESSING.sub("", form.split(";")[0]))
+    short = form if len(form) <= LONGEST_FORMAT else ""
+    found = NUMBER.fullmatch(DRESSING.sub("", short.split(";")[0]))
     if not found:
         return cell_text(value)
     before, digits, decimals, percent, after = found.groups(default="")

@@ -16,10 +16,10 @@ from typing import Any
 
 from finetune.data.example import Example
 from finetune.data.shapes import preference
-from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation
+from finetune.data.shapes.chat import ROLES, SPEAKERS, Message, conversation, with_calls
 from finetune.data.shapes.columns import METADATA, SYSTEMS, filled, first_of, names_used, shape_of
 from finetune.data.shapes.content import Remark, Remarks, as_json, bad, is_missing, parsed
-from finetune.data.shapes.not_sft import PLACEHOLDER, RATINGS, not_sft, rating_of, unfilled
+from finetune.data.shapes.not_sft import PLACEHOLDER, RATINGS, not_sft, not_text, rating_of, unfilled
 from finetune.data.shapes.pairs import is_conversational, label_of, messages_of, system_of
 from finetune.data.shapes.speakers import names_of, unknown_speakers
 from finetune.data.shapes.tools import tools_of, without_padding
@@ -156,6 +156,8 @@ def to_example(value: Any, shape: str, line: int, rated: bool = True) -> tuple[E
     if fields is None:
         raise bad("data_type", "The row is not a JSON object.", "Write each row as {…}.")
     if shape == preference.SHAPE:
+        if error := not_text(fields):
+            raise error
         return _pair(fields, line)
     error = not_sft(fields, rated=rated and shape not in UNRATED)
     if error is None:
@@ -170,9 +172,9 @@ def to_example(value: Any, shape: str, line: int, rated: bool = True) -> tuple[E
 def _pair(fields: Json, line: int) -> tuple[Example, list[Remark]]:
     """A better and a worse answer to the same prompt."""
     remarks = Remarks()
-    messages, worse = preference.pair_of(fields, turns_of(fields), remarks)
     asked = parsed(fields.get("input"))
     tools = tools_of(asked if isinstance(asked, dict) else fields, remarks)
+    messages, worse = preference.pair_of(fields, turns_of(fields), tools, remarks)
     *turns, worse = without_padding((*messages, worse), tools, remarks)
     finished((*turns, worse), line, remarks, tools)
     remarks.items.append(PAIRED)
@@ -186,7 +188,7 @@ def _answer(fields: Json, shape: str, line: int) -> tuple[Example, list[Remark]]
     messages = messages_of(fields, shape, remarks)
     label = label_of(fields) if shape == "classification" else None
     tools = tools_of(fields, remarks) if "tools" in fields and is_conversational(fields, shape) else ()
-    used = names_used(fields, shape)
+    used = names_used(fields, shape) - remarks.ignored
     left = _filled(fields, fields.keys() - (used | KNOWN_BESIDE_TURNS if tools else used))
     if shape == "text" and not METADATA.issuperset(left):
         remarks.add(
@@ -202,13 +204,13 @@ def _answer(fields: Json, shape: str, line: int) -> tuple[Example, list[Remark]]
 def _conversation(fields: Json, shape: str, line: int, remarks: Remarks) -> tuple[Example, list[Remark]]:
     name, turns = turns_of(fields) or _first_of_turns(fields)
     roles = SPEAKERS if shape == "sharegpt" or name == "contents" else ROLES
+    tools = tools_of(fields, remarks)
     if isinstance(turns, list):
-        turns = [*_system_turn(fields, turns), *turns]
+        turns = with_calls([*_system_turn(fields, turns), *turns], tools)
     try:
         messages = conversation(turns, remarks, roles)
     except DataError as error:
         raise (unknown_speakers(names) if (names := names_of(turns)) else error) from error
-    tools = tools_of(fields, remarks)
     known = {name, *KNOWN_BESIDE_TURNS, first_of(fields, SYSTEMS)}
     remarks.unused(_filled(fields, fields.keys() - known))
     return finished(without_padding(messages, tools, remarks), line, remarks, tools)

@@ -10,10 +10,10 @@ The problem codes are those of OpenAI's fine-tuning cookbook where it has one
 (https://cookbook.openai.com/examples/chat_finetuning_data_prep).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from finetune.data.shapes.content import Remarks, as_json, bad, is_missing, listed, text_of
+from finetune.data.shapes.content import Remarks, as_json, bad, is_flag, is_missing, listed, parsed, text_of
 from finetune.data.shapes.not_sft import TRAINED, YES_NO
 from finetune.data.shapes.parts import Parts, parts_of
 from finetune.data.shapes.tools import calls_of
@@ -52,7 +52,11 @@ SPEAKERS = ROLES | {
 CONTENTS = ("content", "value", "parts", "text")
 """Where a message may keep what it says; the first that is filled in is read."""
 
+SAID = frozenset((*CONTENTS, "tool_calls", "function_call", "refusal"))
+"""Keys of which a message has at least one."""
+
 SPOKEN_BY = ("role", "from", "author", "speaker")
+SPOKEN = frozenset(SPOKEN_BY[:2])
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 KNOWN = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "from", "value"),
@@ -87,6 +91,44 @@ def conversation(turns: Any, remarks: Remarks, roles: dict[str, str] = ROLES) ->
             "Add the missing answer, if there is one.",
         )
     return tuple(messages)
+
+
+def turns_in(text: str) -> list[Any]:
+    """The turns that a text holds as JSON; none if it is an answer, or a prompt, that happens to be JSON.
+
+    Example:
+        >>> turns_in('{"role": "user", "content": "Hi"}'), turns_in('[3, 1, 2]')
+        ([{'role': 'user', 'content': 'Hi'}], [])
+    """
+    known = parsed(text)
+    turns = known if isinstance(known, list) else [known]
+    return turns if any(map(is_turn, turns)) else []
+
+
+def is_turn(value: Any) -> bool:
+    """Whether a value is a message, by its keys: {"from": "Oslo", "to": "Bergen"} is none."""
+    return isinstance(value, dict) and not SPOKEN.isdisjoint(value) and not SAID.isdisjoint(value)
+
+
+def with_calls(turns: list[Any], tools: Sequence[Json]) -> list[Any]:
+    """Turns in which ShareGPT's ``function_call`` calls a tool of the row. Without tools it is learned as text.
+
+    Example:
+        >>> with_calls([{"from": "function_call", "value": '{"name": "count"}'}], tools)
+        [{'from': 'function_call', 'tool_calls': [{'name': 'count'}]}]
+    """
+    return [_with_calls(turn) if isinstance(turn, dict) else turn for turn in turns] if tools else turns
+
+
+def _with_calls(turn: Json) -> Json:
+    if next((turn[name] for name in SPOKEN_BY if turn.get(name) is not None), None) != "function_call":
+        return turn
+    place = _place(turn)
+    said = parsed(turn.get(place))
+    calls = said if isinstance(said, list) else [said]
+    if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return turn
+    return {key: value for key, value in turn.items() if key != place} | {"tool_calls": calls}
 
 
 def _check_roles(roles: list[str]) -> None:
@@ -150,6 +192,7 @@ def _message(turn: dict, role: str, content: Any, parts: Parts | None, remarks: 
 def _remark_unknown(turn: dict, place: str, remarks: Remarks) -> None:
     by = next((name for name in SPOKEN_BY if turn.get(name) is not None), "role")
     left = [key for key in turn if key not in ALWAYS_READ and key not in (place, by)]
+    left += [key for key in THOUGHTS if turn.get(key) and (is_flag(turn[key]) or not isinstance(turn[key], str))]
     unknown = [str(key) for key in left if turn[key] not in (None, "", [], turn.get(place))]
     if unknown:
         what, fix = unused_keys(unknown)
@@ -168,7 +211,7 @@ def _is_text(value: Any) -> bool:
 
 def _role(turn: dict, roles: dict[str, str]) -> str:
     role = next((turn[name] for name in SPOKEN_BY if turn.get(name) is not None), None)
-    if role is None or not ({*CONTENTS, "tool_calls", "function_call", "refusal"} & set(turn)):
+    if role is None or SAID.isdisjoint(turn):
         raise bad("message_missing_key", "A message has no 'role' or no 'content'.", "Every message needs both.")
     if not isinstance(role, str) or role not in roles:
         raise bad("unrecognized_role", f"Unknown role {str(role)[:30]!r}.", f"Use {', '.join(map(repr, ROLES))}.")
@@ -204,15 +247,17 @@ def _content(turn: dict, role: str, content: Any, has_calls: bool, remarks: Rema
 
 def _with_thought(text: str, turn: dict, role: str, parts: Parts | None, remarks: Remarks) -> str:
     """A message's text, after its thoughts if it has any."""
-    thoughts = [turn.get(name) for name in THOUGHTS] + ([parts.thought] if parts else [])
+    thoughts = [turn[name] for name in THOUGHTS if name in turn and not is_flag(turn[name])]
+    thoughts += [parts.thought] if parts else []
     thought = next((one.strip() for one in thoughts if isinstance(one, str) and one.strip()), "")
-    if not thought or role != "assistant":
-        return text
-    return after_thought(thought, text, remarks)
+    return after_thought(thought, text, remarks) if role == "assistant" else text
 
 
 def after_thought(thought: str, text: str, remarks: Remarks) -> str:
-    """An answer after what was thought before it, in the tags that chat templates know."""
+    """An answer after what was thought before it, in the tags that chat templates know; as it is, if it has them."""
+    before, closed, _ = text.partition("</think>")
+    if not thought or (closed and thought in before):
+        return text
     remarks.add(
         "reasoning_in_answer",
         "'reasoning_content' was put before the answer, in <think> tags.",

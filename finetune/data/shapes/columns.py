@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from finetune.data.shapes.content import is_missing
+from finetune.data.shapes.content import is_flag, is_missing
 from finetune.records import Json
 
 ANSWERS = ("completion", "response", "answer", "output", "target", "answers", "reply", "ideal")
@@ -153,7 +153,8 @@ def names_used(fields: Fields, shape: str) -> frozenset[str]:
     context = context_column(fields) if shape == "question_answer" else ""
     if fields.keys().isdisjoint(SYSTEMS) and fields.keys().isdisjoint(THOUGHTS):
         return _used(shape, asked, answer, context)
-    more = {first_of(fields, SYSTEMS), None if shape == "classification" else first_of(fields, THOUGHTS)}
+    unthought = shape in ("classification", "self_instruct")
+    more = {first_of(fields, SYSTEMS), None if unthought else thought_column(fields)}
     return _used(shape, asked, answer, context) | {name for name in more if name}
 
 
@@ -174,6 +175,11 @@ def _pair(fields: Fields) -> tuple[str, str]:
     pairs = _pairs(tuple(fields))
     found = (pair for pair in pairs if not any(is_missing(fields[name]) for name in pair))
     return next(found, pairs[0] if pairs else OTHER_PAIRS[0])
+
+
+def thought_column(fields: Fields) -> str | None:
+    """The column with what was thought before the answer; not one that only says whether to think."""
+    return next((name for name in THOUGHTS if not is_missing(fields.get(name)) and not is_flag(fields[name])), None)
 
 
 def label_column(fields: Fields) -> str:

@@ -17,6 +17,16 @@ LONGEST_LITERAL = 200_000
 """Most characters of a Python literal that are parsed: `ast.literal_eval` is slow."""
 
 
+FLAGS = frozenset(
+    (
+        *("on", "off", "true", "false", "yes", "no", "enabled", "disabled", "auto", "default"),
+        *("none", "minimal", "low", "medium", "high", "max", "0", "1"),
+    )
+)
+SETTINGS = {"type", "enabled", "effort", "summary", "budget_tokens", "max_tokens"}
+"""What a column of thoughts holds if it says only whether to think, and how much; keys of an object that does."""
+
+
 @dataclass(frozen=True)
 class Remark:
     """A remark about a row that is kept. `names` are the columns it is about, which the report collects."""
@@ -30,9 +40,10 @@ class Remark:
 
 @dataclass
 class Remarks:
-    """Collects the remarks of one row."""
+    """Collects the remarks of one row, and the columns that it turned out not to use though its format does."""
 
     items: list[Remark] = field(default_factory=list)
+    ignored: set[str] = field(default_factory=set)
 
     def add(self, code: str, message: str, hint: str, severity: Severity = "note", names: tuple[str, ...] = ()) -> None:
         self.items.append(Remark(code, message, hint, severity, names))
@@ -81,6 +92,18 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and value != value)
+
+
+def is_flag(value: Any) -> bool:
+    """Whether a value says only that a model was to think, or how much; it is no thought.
+
+    Example:
+        >>> is_flag("off"), is_flag(True), is_flag({"effort": "low"}), is_flag("Look it up.")
+        (True, True, True, False)
+    """
+    if isinstance(value, dict):
+        return value.keys() <= SETTINGS
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and value.strip().lower() in FLAGS)
 
 
 def text_of(value: Any, where: str, remarks: Remarks) -> str:

@@ -66,6 +66,8 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
     """
     if NAMES.isdisjoint(fields):
         return None
+    if error := not_text(fields):
+        return error
     if not COMPARED.isdisjoint(fields) and (pair := next((one for one in PREFERENCE if _all(fields, one)), None)):
         if pair in UNDECIDED:
             return bad(
@@ -87,6 +89,22 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
             "This is a completion with a thumbs-up or thumbs-down for KTO, not for supervised fine-tuning.",
             "Train on the rows marked true with one click, or drop the column with the marks.",
         )
+    if not RETRIEVED.isdisjoint(fields) and any(_all(fields, pair) for pair in RETRIEVAL):
+        return bad(
+            "retrieval_pairs",
+            "This is a pair of texts for training embeddings or retrieval; it has no answer to learn.",
+            "Use rows with a prompt and a completion.",
+        )
+    return None
+
+
+def not_text(fields: Json) -> DataError | None:
+    """The error for a row with an image, a sound or token ids: whatever else is in it is about what cannot be read.
+
+    Example:
+        >>> not_text({"prompt": "Who is it?", "chosen": "A puffin", "rejected": "An auk", "image": "a.png"}).code
+        'image_or_audio'
+    """
     if any(not _is_empty(fields.get(name)) for name in MEDIA):
         return bad(
             "image_or_audio",
@@ -99,12 +117,6 @@ def not_sft(fields: Json, rated: bool = False) -> DataError | None:
             "The row contains token ids instead of text; they suit only one tokenizer.",
             "Use the text they were made from.",
         )
-    if not RETRIEVED.isdisjoint(fields) and any(_all(fields, pair) for pair in RETRIEVAL):
-        return bad(
-            "retrieval_pairs",
-            "This is a pair of texts for training embeddings or retrieval; it has no answer to learn.",
-            "Use rows with a prompt and a completion.",
-        )
     return None
 
 
@@ -115,8 +127,7 @@ def rating_of(fields: Json) -> bool | None:
         >>> rating_of({"prompt": "2+2?", "completion": "5", "label": "false"})
         False
     """
-    marks = (fields[name] for name in RATINGS if name in fields)
-    marks = (mark.strip().lower() if isinstance(mark, str) else mark for mark in marks)
+    marks = (_whole(fields[name]) for name in RATINGS if name in fields)
     mark = next((mark for mark in marks if _is_yes_no(mark)), None)
     return None if mark is None else mark in YES
 
@@ -125,10 +136,10 @@ def is_graded(value: Any) -> bool:
     """Whether a number in a column of `RATINGS` is more than a yes or a no: a class, or stars.
 
     Example:
-        >>> is_graded(3), is_graded("4.5"), is_graded(1), is_graded("ok"), is_graded(None)
+        >>> is_graded(3), is_graded("4.5"), is_graded("1.0"), is_graded("ok"), is_graded(None)
         (True, True, False, False, False)
     """
-    return is_number(value) and not _is_yes_no(value.strip() if isinstance(value, str) else value)
+    return is_number(value) and not _is_yes_no(_whole(value))
 
 
 def marks_of(rows: Iterable[Json]) -> frozenset[str]:
@@ -185,6 +196,13 @@ def unfilled(messages: Sequence[Json]) -> DataError | None:
 
 def _all(fields: Json, names: tuple[str, ...]) -> bool:
     return fields.keys() >= set(names) and not any(is_missing(fields[name]) for name in names)
+
+
+def _whole(mark: Any) -> Any:
+    """A mark as `YES` and `NO` have it: pandas writes 1 as 1.0 in a column with an empty cell."""
+    if isinstance(mark, float) and mark.is_integer():
+        return int(mark)
+    return mark.strip().lower().removesuffix(".0") if isinstance(mark, str) else mark
 
 
 def _is_yes_no(value: Any) -> bool:

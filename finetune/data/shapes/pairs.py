@@ -15,8 +15,16 @@ One sample row per format:
 
 from typing import Any
 
-from finetune.data.shapes.chat import Message, after_thought, conversation
-from finetune.data.shapes.columns import SYSTEMS, THOUGHTS, Fields, columns_of, context_column, label_column
+from finetune.data.shapes.chat import THOUGHTS, Message, after_thought, conversation, turns_in
+from finetune.data.shapes.columns import (
+    SYSTEMS,
+    Fields,
+    columns_of,
+    context_column,
+    first_of,
+    label_column,
+    thought_column,
+)
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
 from finetune.data.shapes.parts import parts_of
 
@@ -56,11 +64,8 @@ def messages_of(fields: Fields, shape: str, remarks: Remarks) -> tuple[Message, 
 
 def _with_thought(fields: Fields, shape: str, answer: str, remarks: Remarks) -> str:
     """The answer, after what was thought before it if a column says so."""
-    if shape == "classification" or fields.keys().isdisjoint(THOUGHTS):
-        return answer
-    thought = next((fields[name] for name in THOUGHTS if not is_missing(fields.get(name))), None)
-    said = "" if thought is None else text_of(thought, "reasoning", remarks).strip()
-    return answer if said in answer else after_thought(said, answer, remarks)
+    name = None if shape == "classification" else thought_column(fields)
+    return after_thought(text_of(fields[name], "reasoning", remarks).strip(), answer, remarks) if name else answer
 
 
 def label_of(fields: Fields) -> str:
@@ -116,7 +121,7 @@ def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
         remarks.add(
             "instances_as_turns", "Rows with several instances became conversations of several turns.", "Nothing to do."
         )
-    messages: list[Message] = []
+    messages = _system(fields, remarks)
     for number, item in enumerate(instances):
         extra = _optional(item, "input", remarks)
         instruction = _text(fields, "instruction", remarks)
@@ -126,15 +131,17 @@ def _instances(fields: Fields, remarks: Remarks) -> tuple[Message, ...]:
 
 
 def is_conversational(fields: Fields, shape: str) -> bool:
-    """Whether the prompt is a list of messages, as in TRL's conversational format and in logs of OpenAI's API."""
+    """Whether the prompt is a list of messages, as in TRL's conversational format and in logs of OpenAI's API.
+
+    A text such as "[3, 1, 2]" is a prompt as it stands.
+    """
     if shape in ("text", "self_instruct", "classification"):
         return False
     prompt = fields.get(columns_of(fields, shape)[0])
-    prompt = parsed(prompt) if _is_list(prompt) else None
-    if not isinstance(prompt, list):
-        return False
-    of_turns = bool(prompt) and all(isinstance(turn, dict) and "role" in turn for turn in prompt)
-    return shape == "prompt_completion" or of_turns
+    if isinstance(prompt, str):
+        return _is_list(prompt) and bool(turns_in(prompt))
+    of_turns = isinstance(prompt, list) and all(isinstance(turn, dict) and "role" in turn for turn in prompt)
+    return isinstance(prompt, list) and (shape == "prompt_completion" or (bool(prompt) and of_turns))
 
 
 def _is_list(value: Any) -> bool:
@@ -144,20 +151,37 @@ def _is_list(value: Any) -> bool:
 
 def _conversational(fields: Fields, asked: str, answer: str, remarks: Remarks) -> tuple[Message, ...]:
     """Lists of messages as prompt and completion. Only the completion is learned."""
-    prompt, completion = parsed(fields[asked]), parsed(fields.get(answer))
+    prompt, completion = parsed(fields[asked]), fields.get(answer)
     if answer == "ideal":
         completion = _only(completion, answer, remarks)
+    if isinstance(completion, str):  # an answer that happens to be JSON is learned as it is written
+        completion = turns_in(completion) or {"role": "assistant", "content": completion}
     if isinstance(completion, dict) and "role" in completion:
         completion = [completion]
-    if isinstance(completion, str):
-        completion = [{"role": "assistant", "content": completion}]
     if not isinstance(completion, list) or not completion:
         raise bad("missing_content", "The completion is empty or missing.", "Fill it in, or drop the row.")
     turns = [{**m, "weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m for m in prompt]
-    system = (
-        [] if turns and isinstance(turns[0], dict) and turns[0].get("role") == "system" else _system(fields, remarks)
-    )
-    return conversation([*system, *turns, *completion], remarks)
+    system = _system(fields, remarks)
+    if turns and isinstance(turns[0], dict) and turns[0].get("role") == "system":
+        if system and turns[0].get("content") != system[0]["content"]:
+            remarks.ignored.add(first_of(fields, SYSTEMS) or "")
+        system = []
+    return conversation([*system, *turns, *_thinking(completion, fields, remarks)], remarks)
+
+
+def _thinking(completion: list[Any], fields: Fields, remarks: Remarks) -> list[Any]:
+    """The turns of the completion, the last one with what a column says was thought before it."""
+    *before, last = completion
+    name = thought_column(fields)
+    if name is None:
+        return completion
+    thought = text_of(fields[name], "reasoning", remarks).strip()
+    answers = isinstance(last, dict) and last.get("role") == "assistant"
+    own = [last[key] for key in THOUGHTS if not is_missing(last.get(key))] if answers else []
+    if not answers or any(one != thought for one in own):
+        remarks.ignored.add(name)
+        return completion
+    return [*before, {**last, "reasoning_content": thought}]
 
 
 def _history(fields: Fields, remarks: Remarks) -> list[Message]:
@@ -214,7 +238,9 @@ def _only(target: Any, where: str, remarks: Remarks) -> Any:
     answers = parsed(target)
     if isinstance(answers, dict) and isinstance(answers.get("text"), list):
         answers = answers["text"]
-    if not isinstance(answers, list) or not answers:
+    if not isinstance(answers, list):
+        return target  # as it is written
+    if not answers:
         return answers
     if len(answers) > 1:
         remarks.add("first_answer", "A row has several answers; the first is used.", "Keep one answer per row.")

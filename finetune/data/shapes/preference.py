@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from finetune.data.example import Example, answer_place
-from finetune.data.shapes.chat import SPEAKERS, SPOKEN_BY, Message, conversation
+from finetune.data.shapes.chat import SPEAKERS, SPOKEN_BY, Message, conversation, turns_in, with_calls
 from finetune.data.shapes.columns import SYSTEMS, first_of
 from finetune.data.shapes.content import Remarks, bad, is_missing, join, parsed, text_of
 from finetune.data.shapes.not_sft import PAIRS
@@ -51,7 +51,9 @@ def columns_of_pair(fields: Json) -> tuple[str, str] | None:
     return None
 
 
-def pair_of(fields: Json, turns: tuple[str, Any] | None, remarks: Remarks) -> tuple[tuple[Message, ...], Message]:
+def pair_of(
+    fields: Json, turns: tuple[str, Any] | None, tools: tuple[Json, ...], remarks: Remarks
+) -> tuple[tuple[Message, ...], Message]:
     """The conversation that ends with the better answer, and the worse answer.
 
     `turns` are the row's column with a list of turns, and those: a prompt, as LLaMA-Factory writes it.
@@ -61,10 +63,13 @@ def pair_of(fields: Json, turns: tuple[str, Any] | None, remarks: Remarks) -> tu
     """
     better, worse = columns_of_pair(fields) or PAIRS[0]
     where, prompt = _prompt(fields, turns, remarks)
-    said = [_said(fields.get(name), words, bool(prompt), remarks) for name, words in _names(better, worse)]
+    asked = bool(prompt) and not _is_dialogue(fields.get(where))
+    said = [_said(fields.get(name), words, asked, remarks) for name, words in _names(better, worse)]
     system = system_of(fields)
-    whole = [_whole(prompt, one, system, remarks) for one in said]
-    used = {better, worse, where, "tools", "functions", first_of(fields, SYSTEMS)}
+    whole = [_whole(with_calls(prompt, tools), with_calls(one, tools), system, remarks) for one in said]
+    first = whole[0][0]
+    heard = (first["role"], first["content"]) == ("system", system)  # not where the prompt begins with another one
+    used = {better, worse, where, "tools", "functions", first_of(fields, SYSTEMS) if heard else None}
     used |= {"input"} if where == "instruction" else set()
     remarks.unused(name for name, value in fields.items() if name not in used and not _is_empty(value))
     return _compared(*whole)
@@ -140,14 +145,27 @@ def _prompt(fields: Json, turns: tuple[str, Any] | None, remarks: Remarks) -> tu
         return name, []
     extra = fields.get("input") if name == "instruction" else None
     text = join(text_of(fields[name], name, remarks), "" if is_missing(extra) else text_of(extra, "input", remarks))
-    return name, [{"role": "user", "content": text}]
+    return name, _asked_in_dialogue(text) or [{"role": "user", "content": text}]
+
+
+def _asked_in_dialogue(text: str) -> Turns | None:
+    """The turns of a prompt as HH writes it, up to the answer that is to come; None if it is not one."""
+    turns = _dialogue(text) or []
+    if len(turns) < 2 and not text.startswith("\n\n"):  # a prompt that merely begins with the word
+        return None
+    turns = turns[: len(turns) - (turns[-1:] == [{"role": "assistant", "content": ""}])]
+    whole = turns and turns[-1]["role"] == "user" and all(turn["content"] for turn in turns)
+    return turns if whole else None
+
+
+def _is_dialogue(value: Any) -> bool:
+    return isinstance(value, str) and _asked_in_dialogue(value) is not None
 
 
 def _said(value: Any, where: str, asked: bool, remarks: Remarks) -> Turns:
     """One of the two answers as turns: the answer alone, or with the conversation before it."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        known = parsed(value)
-        value = known if _are_turns(known) or _is_turn(known) else value  # else an answer that happens to be JSON
+    if isinstance(value, str) and (turns := turns_in(value)):  # else an answer that happens to be JSON
+        return turns
     if _is_turn(value):
         return [value]
     if _are_turns(value):

@@ -94,9 +94,13 @@ def allows_null(schema: Any) -> bool:
     kinds = schema.get("type")
     if kinds is not None and (kinds == "null" or (isinstance(kinds, list) and "null" in kinds)):
         return True
-    if schema.get("nullable") is True or None in (schema.get("enum") or ()):
+    if schema.get("nullable") is True or None in _listed(schema, "enum"):
         return True
-    return any(allows_null(one) for key in ("anyOf", "oneOf") for one in schema.get(key) or ())
+    return any(allows_null(one) for key in ("anyOf", "oneOf") for one in _listed(schema, key))
+
+
+def _listed(schema: Json, key: str) -> list[Any]:
+    return found if isinstance(found := schema.get(key), list) else []
 
 
 def without_padding(messages: tuple[Json, ...], tools: tuple[Json, ...], remarks: Remarks) -> tuple[Json, ...]:

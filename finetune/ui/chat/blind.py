@@ -136,6 +136,7 @@ class BlindTest:
                 side: gr.Button(f"{place} · {label}", elem_classes="ba-vote", elem_id=f"vote-{side}", min_width=90)
                 for place, (side, label) in enumerate(SIDES.items(), 1)
             }
+            self.again = gr.Button("Ask this prompt again", min_width=90, elem_id="blind-again")
             self.end = gr.Button("Reveal now", min_width=90, elem_id="blind-end")
         with gr.Row(elem_classes="ba-controls"):
             self.votes = Download("Download all votes", "blind-votes", 200)
@@ -143,7 +144,7 @@ class BlindTest:
             self.learn = gr.Button("Train on these votes", size="sm", scale=0, min_width=200, elem_id="blind-learn")
 
     def _listen(self) -> None:
-        drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.end]
+        drawn = [self.blind, self.view, self.ballot, *self.sides.values(), self.again, self.end]
         streaming: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": None, **QUIET}
         self.begin.click(
             self._begin,
@@ -151,6 +152,7 @@ class BlindTest:
             drawn,
             **streaming,
         )
+        self.again.click(self._again, [self.blind, self.browser], drawn, **streaming)
         # "once" would drop a key pressed before the last event has quite ended; a ballot counts once anyway
         streaming["trigger_mode"] = "multiple"
         for side, button in self.sides.items():
@@ -195,7 +197,10 @@ class BlindTest:
         return tuple(sorted(rows, key=lambda text: text in seen)[:count])
 
     async def _answers(self, blind: Blind, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
-        """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over."""
+        """Both answers as they grow; when both are there, the ballot. A prompt that cannot be asked is passed over.
+
+        When the server is busy, or fails, the question stays, to be asked once more.
+        """
         stop = answers.begin(request, HERE)
         begun = {self.blind: blind, self.ballot: gr.update(visible=True), **self._votable(False)}
         yield begun if blind.over else begun | {self.view: question(blind, (Reply(), Reply()))}
@@ -207,12 +212,22 @@ class BlindTest:
                 return
             except FinetuneError as error:
                 if error.code == "busy":  # so will the next prompt be
+                    yield self._unanswered(blind, request, stop)
                     raise notice(error) from error
                 gr.Warning(text(f"A prompt was skipped: {error}"))
                 if not answers.counts(request, HERE, stop):
                     return
                 blind, stop = blind.skipped(), answers.begin(request, HERE)  # the one before ended with its answers
+            except Exception:
+                yield self._unanswered(blind, request, stop)
+                raise
         yield await run_sync(self._reveal, blind)
+
+    def _unanswered(self, blind: Blind, request: gr.Request, stop: threading.Event) -> dict[Any, Any]:
+        if not answers.counts(request, HERE, stop):
+            return gr.skip()
+        usable = {button: gr.update(interactive=True) for button in (self.again, self.end)}
+        return {self.blind: blind, self.view: question(blind, ())} | self._votable(False) | usable
 
     async def _stream(self, blind: Blind, request: gr.Request, stop: threading.Event) -> AsyncGenerator[dict[Any, Any]]:
         base, tuned = blind.talk.asks(blind.prompt)
@@ -242,13 +257,27 @@ class BlindTest:
             elif blind.over:
                 yield await run_sync(self._reveal, blind)
             else:
-                with noticed():  # the other run may be somebody's who shows it no longer
-                    await run_sync(columns.refuse_hidden, self.services, blind.talk, state)
-                async with aclosing(self._answers(blind, request)) as changes:
+                async with aclosing(self._asked(blind, state, request)) as changes:
                     async for change in changes:
                         yield change
 
         return vote
+
+    async def _asked(self, blind: Blind, state: Browser, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
+        with noticed():  # the other run may be somebody's who shows it no longer
+            await run_sync(columns.refuse_hidden, self.services, blind.talk, state)
+        async with aclosing(self._answers(blind, request)) as changes:
+            async for change in changes:
+                yield change
+
+    async def _again(self, blind: Blind | None, state: Browser, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
+        """The prompt that got no answers, once more."""
+        if blind is None or blind.replies:
+            yield gr.skip()
+            return
+        async with aclosing(self._asked(blind, state, request)) as changes:
+            async for change in changes:
+                yield change
 
     def _keep(self, blind: Blind, ballot: str, state: Browser) -> bool:
         """Keep the newest vote; False when this ballot was used already."""
@@ -267,7 +296,8 @@ class BlindTest:
         return {self.blind: None, self.view: scores, self.ballot: gr.update(visible=False), **self._votable(False)}
 
     def _votable(self, yes: bool) -> dict[Any, Any]:
-        return {button: gr.update(interactive=yes) for button in (*self.sides.values(), self.end)}
+        ready = {button: gr.update(interactive=yes) for button in (*self.sides.values(), self.end)}
+        return ready | {self.again: gr.update(interactive=False)}
 
     def _leave(self, run_id: str | None, state: Browser, request: gr.Request) -> dict[Any, Any]:
         """Another run was chosen: this test is over, whatever was still to come, and other runs can be compared."""

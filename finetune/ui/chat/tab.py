@@ -252,8 +252,8 @@ class ChatTab:
         event = answers.begin(request, HERE)
         answer = expected.answer if expected is not None and expected.asked == prompt else ""
         try:
-            if talk is None:
-                raise RunError("There is no tuned model to ask yet.", fix="Train one on the Train tab first.")
+            if talk is None:  # the tab shows a run, but the server keeps no more than the newest pages in memory
+                raise RunError("The server no longer has this conversation.", fix="Load the page again.")
             await run_sync(columns.refuse_hidden, self.services, talk, state)
             if talk.system != system:
                 talk = replace(talk, system=system, turns=())

@@ -53,8 +53,16 @@ element.addEventListener('click', (event) => {
 });
 const focus = () => element.querySelector('textarea')?.focus();
 focus();
-watch('value', focus);"""
-"""What is typed is sent when a button is pressed; turns come and go in the browser."""
+watch('value', () => {
+  for (const box of element.querySelectorAll('textarea')) box.value = box.defaultValue;
+  for (const role of element.querySelectorAll('option')) role.selected = role.defaultSelected;
+  focus();
+});"""
+"""What is typed is sent when a button is pressed; turns come and go in the browser.
+
+Gradio changes the text nodes and attributes of the form that is there into those of the next row: a box that was typed
+in, and a role that was chosen, would show what they were, and send it as the next row's.
+"""
 
 BACK = "() => { document.querySelector('#row-edit')?.focus({preventScroll: true}); }"
 """The form is gone: who works by keyboard is where they were before."""

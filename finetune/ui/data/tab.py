@@ -1,6 +1,6 @@
 """The Data tab: bring data, see what is wrong with it, mend it, see what will be trained."""
 
-import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.rows import RowView, anew, max_length
 from finetune.ui.data.sources import FIND, Sources, take
 from finetune.ui.data.versions import Versions
+from finetune.ui.download import Download
 from finetune.ui.errors import noticed
 from finetune.ui.events import STATUS
 from finetune.ui.html import cut, masked
@@ -41,7 +42,6 @@ class DataTab:
         self.services, self.browser, self.model = services, browser, model
         self.opened = Opened(services)
         self.dataset = gr.State("")  # not known yet; None, once it is known that there is no data
-        self._rejected = tempfile.TemporaryDirectory(prefix="rejected-")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self.sources = Sources(self.opened, browser)
@@ -54,9 +54,7 @@ class DataTab:
         self.many = Many(self.editor)
         self.versions = Versions(self.opened, browser, self.dataset)
         self.rejected = gr.HTML(elem_id="rejected-rows")
-        self.download = gr.DownloadButton(
-            "Download the rejected rows", size="sm", visible=False, elem_id="rejected-download"
-        )
+        self.download = Download("Download the rejected rows", "rejected-download", 220, visible=False)
         self.length = self.rows.length
         self._listen_to_changes()
         self._listen_to_dataset()
@@ -64,6 +62,7 @@ class DataTab:
         self.many.listen()
         self.versions.listen()
         self.kept.listen(self.dataset, self.facts, self.refusal)
+        self.download.listen(self._rejected, [self.dataset, browser])
 
     def _draw(self) -> None:
         self.refusal = gr.HTML(js_on_load=STATUS, elem_id="data-refusal")
@@ -101,7 +100,7 @@ class DataTab:
             self.numbers,
             self.table,
             self.rejected,
-            self.download,
+            self.download.button,
             self.rows.box,
             self.rows.row,
             self.rows.moved,
@@ -150,7 +149,7 @@ class DataTab:
             return self._nothing() | {self.dataset: "", self.facts: report.refused(str(error))}
 
     def _nothing(self) -> dict[Any, Any]:
-        hidden = dict.fromkeys((self.go, self.download, self.rows.box), gr.update(visible=False))
+        hidden = dict.fromkeys((self.go, self.download.button, self.rows.box), gr.update(visible=False))
         cleared = {self.numbers: "", self.table: "", self.rejected: "", self.rows.row: 1, self.rows.moved: anew()}
         return {**hidden, **cleared, **self.remedies.offer([], None), **self.mapping.fill(None)}
 
@@ -164,19 +163,21 @@ class DataTab:
             self.numbers: LOADING if dataset.examples else "",
             self.table: report.first_rows(dataset),
             self.rejected: report.rejected(dataset),
-            self.download: self._download(dataset_id, dataset),
+            self.download.button: gr.update(visible=bool(dataset.rejected) and not report.unmapped(dataset)),
             self.rows.box: ready,
             self.rows.moved: anew(),
             **self.remedies.offer(data.fixes(dataset), dataset),
             **self.mapping.fill(dataset),
         }
 
-    def _download(self, dataset_id: str, dataset: data.Dataset) -> dict:
-        if not dataset.rejected or report.unmapped(dataset):
-            return gr.update(visible=False)
-        path = Path(self._rejected.name) / f"rejected-{dataset_id}.jsonl"
-        data.write_rejected(dataset, path)
-        return gr.update(visible=True, value=str(path))
+    def _rejected(self, dataset_id: str | None, state: Browser) -> tuple[str, Callable[[Path], None]]:
+        """The rejected rows, to take away: nothing of them is written before somebody asks for it."""
+        dataset = self.opened.get(dataset_id, state)
+
+        def write(place: Path) -> None:
+            data.write_rejected(dataset, place)
+
+        return f"rejected-{dataset_id}.jsonl", write
 
     def _count(self, model: str, length: str, dataset_id: str | None, state: Browser) -> dict[Any, Any]:
         nothing = self.remedies.offer_one(TOO_LONG, None) | self.remedies.offer_one(FOLD, None)

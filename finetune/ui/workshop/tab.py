@@ -91,7 +91,8 @@ class WorkshopTab:
         joined.then(self._join, [self.nickname, self.browser], [self.browser, dataset, self.nickname], **QUIET).success(
             **self.look
         )
-        self.mine.input(self._show, [self.mine, self.browser], None, **QUIET).then(**self.look)
+        ticked = [self.mine, self.last, self.browser]
+        self.mine.input(self._show, ticked, self.last, **QUIET).then(**self.look)
 
     def _look(self, last: Any, state: Browser) -> Any:
         state = known(state)
@@ -105,7 +106,8 @@ class WorkshopTab:
         moving = bool(phase) or not (example or trouble) or any(run.state in ACTIVE for run in others)
         ids = [run.id for run in others if run.owner == owner(state)]
         mark = [*map(str, (welcome, said, shown, self.workshop.address)), [[run.id, run.name] for run in mine], ids]
-        if mark == last:
+        closed = self.workshop.closed
+        if mark == last and not closed:
             return gr.skip()
         choices, first, second = offered(self.services, state, mine), "primary", "secondary"
         return {
@@ -116,7 +118,8 @@ class WorkshopTab:
             self.table: shown,
             self.mine: gr.update(choices=choices, value=ids, visible=bool(mine)),
             self.invitation: invitation(self.workshop.address),
-            self.timer: gr.Timer(SECONDS if moving else SELDOM, active=not self.workshop.closed),
+            # while the tab is in view the page turns it on: see AWAKE in `finetune.ui.page`
+            self.timer: gr.update(active=False) if closed else gr.update(value=SECONDS if moving else SELDOM),
             self.last: mark,
         }
 
@@ -150,15 +153,22 @@ class WorkshopTab:
                 state |= {"dataset": self.workshop.keep_sample(owner(state)).id}
         return state, state["dataset"], nickname
 
-    def _show(self, chosen: list[str], state: Browser) -> None:
-        """Show the ticked runs to everybody, and none of the visitor's others."""
-        store = self.services.store
+    def _show(self, chosen: list[str], last: Any, state: Browser) -> Any:
+        """Show to everybody what was ticked since the page was drawn, and hide what was unticked since.
+
+        The rest of the list may be stale: a run that was hidden in another window stays hidden.
+        """
+        store, mine = self.services.store, self.services.runs(state)
+        before = set(last[-1]) if last else people.shown(store) & {run.id for run in mine}
         with noticed():
             if chosen and not people.nickname(store, owner(known(state))):
                 raise ConfigError("Nobody would know whose run it is.", fix="Choose a nickname first.")
-            ticked = {self.services.run(run_id, state).id for run_id in chosen}
-            for run in self.services.runs(state):
-                people.show(store, run, run.id in ticked)
+            for run in [self.services.run(run_id, state) for run_id in chosen if run_id not in before]:
+                people.show(store, run)
+            for run in mine:
+                if run.id in before and run.id not in chosen:
+                    people.show(store, run, shown=False)
+        return [*last[:-1], chosen] if last else None
 
     def asked(self, event: gr.EventData, state: Browser) -> tuple[str, str]:
         """The run that was clicked, and the tab on which it is to be opened.

@@ -107,13 +107,44 @@ def test_rows_under_one_key(taken, key: str) -> None:
     table, rows = taken(content, "rows.json")
     assert values(rows) == [A, B]
     assert lines(rows) == [7, 10]
-    assert codes(table) == {"rows_under_key": 1}
+    assert codes(table) == {"rows_under_key": 1, "keys_before_not_read": 1}
 
 
 def test_what_follows_the_list_of_rows_is_not_left_out_in_silence(taken) -> None:
     table, rows = taken('{"train": [{"a": 1}], "test": [{"a": 2}]}', "rows.json")
     assert values(rows) == [A]
     assert "keys_not_read" in codes(table)
+
+
+def test_nor_is_what_stands_before_it(taken) -> None:
+    table, rows = taken('{"system_prompt": "Be brief.", "n": 2, "rows": [{"a": 1}], "license": "MIT"}', "rows.json")
+    assert values(rows) == [A]
+    said = {note.code: note for note in table.notes}
+    assert said["keys_before_not_read"].severity == said["keys_not_read"].severity == "warning"
+    assert "not what stands before it: system_prompt, n." in said["keys_before_not_read"].message
+    table, _ = taken('{"rows": [{"a": 1}]}', "rows.json")
+    assert not {"keys_before_not_read", "keys_not_read"} & codes(table).keys()
+
+
+@pytest.mark.parametrize("piece", ['\\"', '\\\\\\"', '\\"a,]', "\\\\", '\\"\\'])
+def test_a_text_that_is_never_closed_is_a_bad_row_at_once(taken, piece: str) -> None:
+    _, rows = taken('{"a": 1}\n{"a": "' + piece * (200_000 // len(piece)) + '\n{"a": 2}')
+    assert errors(rows) == {2: "invalid_json"}
+    assert lines(rows) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": "x, ]\\"",}', {"a": 'x, ]"'}),
+        ('{"a": "\\\\", "b": [1, ],}', {"a": "\\", "b": [1]}),
+        ('{"a": "x", "b": ["y,]", ]\n}', {"a": "x", "b": ["y,]"]}),
+    ],
+)
+def test_a_comma_in_a_text_stays_where_one_after_the_last_item_goes(taken, text: str, value: dict) -> None:
+    table, rows = taken(text, "rows.json")
+    assert values(rows) == [value]
+    assert "trailing_comma" in codes(table)
 
 
 @pytest.mark.parametrize(

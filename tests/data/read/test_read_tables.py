@@ -114,6 +114,23 @@ def test_cells_with_turns_are_parsed_and_other_json_is_left_as_written(taken) ->
     assert codes(table) == {"python_literals": 3}
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '[{"value":  1e3}]',
+        '[{"content":"a", "n": 1.50}]',
+        '[{"from": "Oslo", "to":  "Bergen"}]',
+        '[{"role": "admin",  "rights": []}]',
+        "[{'value': 1}]",
+    ],
+)
+def test_a_cell_of_json_that_is_no_turns_stays_as_it_is_written(taken, cell: str) -> None:
+    quoted = cell.replace('"', '""')
+    table, rows = taken(f'prompt,completion\nHi,"{quoted}"\n', "rows.csv")
+    assert values(rows) == [{"prompt": "Hi", "completion": cell}]
+    assert not codes(table)
+
+
 def test_a_cell_that_only_looks_like_turns_stays_text(taken) -> None:
     table, rows = taken("messages,b\n[{'role': 'user'} {'role': 'x'}],1\n", "rows.csv")
     assert rows[0].value["messages"] == "[{'role': 'user'} {'role': 'x'}]"
@@ -221,6 +238,11 @@ def test_an_empty_workbook_and_a_headerless_one_are_refused(tmp_path: Path) -> N
         (2.5, "General", "2.5"),
         (12, '"No. "0', "No. 12"),
         (3, "# ?/?", "3"),
+        (3, "\\k\\g 0", "kg 3"),
+        (3, "\\x" * 40, "3"),
+        (3, "\\x" * 40 + "0", "x" * 40 + "3"),
+        (3, "0" * 300, "3"),
+        (3, "[" * 200_000, "3"),
     ],
 )
 def test_a_cell_of_a_workbook_is_read_as_it_is_shown(tmp_path: Path, value: float, form: str, text: str) -> None:
@@ -232,6 +254,16 @@ def test_a_cell_of_a_workbook_is_read_as_it_is_shown(tmp_path: Path, value: floa
     sheet["B2"].number_format = form
     book.save(tmp_path / "rows.xlsx")
     assert [row.value["completion"] for row in read(tmp_path / "rows.xlsx").rows] == [text]
+
+
+@pytest.mark.parametrize("error", ["#N/A", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!"])
+def test_an_error_of_the_spreadsheet_is_no_answer(tmp_path: Path, error: str) -> None:
+    rows = [["Hi", error], ["Hi", "Hello"], [error, "Hello"], ["What is #N/A?", "It is #N/A."]]
+    found = list(read(workbook(tmp_path / "rows.xlsx", [["prompt", "completion"], *rows])).rows)
+    assert errors(found) == {2: "formula_failed", 4: "formula_failed"}
+    assert found[0].error is not None
+    assert "'completion'" in found[0].error.what
+    assert error in found[0].error.what
 
 
 @pytest.mark.parametrize("formula", ["=A2", '=A2&"!"', "=SUM(1,2)"])
