@@ -36,6 +36,8 @@ def sentence(speed: float) -> str:
         return ""
     if rounds(speed):
         return f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32, so training multiplies gradients in it."
+    if speed >= ENOUGH:
+        return f"This CPU multiplies bf16 {speed:.2g} times as fast as fp32; training stays in fp32, as it was set."
     return f"This CPU multiplies bf16 only {speed:.2g} times as fast as fp32, so training stays in fp32."
 
 

@@ -65,7 +65,7 @@ def test_a_visitor_pays_for_their_own_job(
     run, supervisor = send(OFFER, {"owner": OWNER, "token": TOKEN}), train.Supervisor(store)
     account._logins.clear()  # the server was started anew
     supervisor.tick()
-    assert "Sign in with Hugging Face to go on following the job" in (store.run(run.id).reason or "")
+    assert "Sign in with Hugging Face to keep following the job" in (store.run(run.id).reason or "")
     assert store.run(run.id).state == "queued"
     jobs.remember(OWNER, TOKEN)
     ended = to_end(store, run, hub, supervisor=supervisor)
@@ -255,7 +255,7 @@ def test_price_and_time_are_said_for_what_they_are() -> None:
     said = offer.sentences(plan)
     assert said.startswith("At most $0.20: 30 min 00 s of t4-small at $0.0067 a minute.")
     assert "On this machine the run would take about 12 min, as measured here." in said
-    assert "is known once it runs there" in said
+    assert "is known only once it runs there" in said
     assert "was not measured" in offer.sentences(None)
     assert jobs.Offer(jobs.Flavor("cpu-basic", "", "", 0.000167), 300).most == 0.01, "never nothing"
 

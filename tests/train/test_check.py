@@ -206,7 +206,7 @@ def test_a_length_within_which_nothing_is_learned(
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     long = data.save_dataset(store, data.load(path))
-    with pytest.raises(DataError, match="Within 32 tokens every answer is cut off") as caught:
+    with pytest.raises(DataError, match="Every answer is cut off at 32 tokens") as caught:
         train.start(store, TrainConfig(model=str(tiny), max_length=32), long)
     assert (caught.value.where, caught.value.code) == ("max_length", "no_trained_tokens")
     assert train.start(store, TrainConfig(model=str(tiny)), long).state == "queued"

@@ -47,9 +47,11 @@ def test_a_run_goes_on_with_the_copy_of_the_base_that_it_began_with(store: Store
     with pytest.raises(ModelError, match="The run was trained on another copy of this model .packaged, not local."):
         lineage.find_base(str(parent.config["model"]), replace(parent, result=Result(source="packaged")), print)
     assert lineage.find_base(str(parent.config["model"]), parent, print).source == parent.result.source == "local"
-    store.move(parent.id, "paused", only_from=("succeeded",))
-    train.resume(store, parent.id)
-    assert store.run(parent.id).result.source == "local"
+    stopped = going_on(store, parent)
+    store.update(stopped.id, result=parent.result)
+    train.pause(store, stopped.id)
+    train.resume(store, stopped.id)
+    assert store.run(stopped.id).result.source == "local"
 
 
 def asked(rows: object) -> set[str]:

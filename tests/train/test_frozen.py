@@ -97,7 +97,7 @@ def test_rows_for_which_there_is_no_room_are_read_each_time(tiny: Path, tmp_path
         losses.append([log["loss"] for log in trainer.state.log_history if "loss" in log])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert 0 < len(little.lower._kept) < 16
-    assert "as fit in 0.0 GB (all would take 256.0 GB); the other rows are read" in little.lower.sentence(10**9)
+    assert "as fit in 0.0 GB (all would take 256.0 GB); the other rows are processed" in little.lower.sentence(10**9)
 
 
 def test_one_pass_keeps_only_what_is_held_out(tiny: Path, tmp_path: Path) -> None:
@@ -193,7 +193,9 @@ def test_a_run_of_the_upper_layers(store: Store, tiny: Path, small_dataset: data
     assert run.state == "succeeded", run.reason
     assert run.result.eval_loss < run.result.base_eval_loss
     lines = train.progress(run, store.events(run.id)).lines
-    said = [line for line in lines if line.startswith("The lower 1 of 2 layers do not learn. They read each row once")]
+    said = [
+        line for line in lines if line.startswith("The lower 1 of 2 layers do not learn. They process each row once")
+    ]
     assert len(said) == 1
     folder = train.adapter_folder(run.id)
     assert json.loads((folder / "adapter_config.json").read_text())["layers_to_transform"] == [1]

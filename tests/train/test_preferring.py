@@ -320,7 +320,7 @@ def test_an_answer_that_is_cut_off_on_either_side_teaches_nothing(store: Store, 
         data.save_dataset(store, data.load(path)),
         TrainConfig.parse({"model": str(tiny), "max_length": 32}),
     )
-    with pytest.raises(DataError, match="Within 32 tokens every answer is cut off"):
+    with pytest.raises(DataError, match="Every answer is cut off at 32 tokens"):
         train.start(store, config, record)
 
 

@@ -131,7 +131,7 @@ def test_rows_that_are_nearly_the_same_stay_together(store: Store, tmp_path: Pat
 
 
 def test_too_few_rows_are_refused_at_once(store: Store, tiny: Path, small_dataset: data.Dataset) -> None:
-    with pytest.raises(DataError, match="Of 17 training rows only 3 can be set apart .* it takes 8") as caught:
+    with pytest.raises(DataError, match="Only 3 of 17 training rows can be set apart .* 8 are needed") as caught:
         train.start_sweep(store, config_of(tiny), data.save_dataset(store, small_dataset))
     assert caught.value.code == "too_few_rows"
     assert store.runs() == []

@@ -78,7 +78,7 @@ def test_why_none_begins_stays_beside_the_button(
     for changes, said in (
         (press(page, None), "There is no data yet."),
         (press(page, record.id, "<b>soon"), "is not a number of minutes"),
-        (press(page, few.id), "only 3 can be set apart"),
+        (press(page, few.id), "Only 3 of 17 training rows can be set apart"),
         (press(page, record.id, parent="r12345678"), "Settings are tried on the base model."),
     ):
         assert set(changes) == {page.find.answer}
