@@ -49,8 +49,8 @@ def test_a_row_near_two_others_keeps_all_three_together(tmp_path: Path) -> None:
         "The ferry to the island leaves at nine from the second pier behind the old fish market. "
         "Bring a coat, for it is cold and windy out there even on days in June."
     )
-    one, other = middle.replace("The ferry to the", "A boat for this"), middle.replace("days in June.", "nights.")
-    rows = [("When?", one), ("What time?", other), ("At what hour?", middle)]
+    one, other = f"{middle} Pay on board only.", f"Hello, and thank you. {middle}"
+    rows = [("When?", one), ("At nine?", other), ("So when?", middle)]
     rows += [(f"Who is {n}?", f"Somebody {n * n}") for n in range(20)]
     dataset = pairs(tmp_path, rows)
     first, second, both = dataset.examples[:3]
