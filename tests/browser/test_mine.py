@@ -62,8 +62,9 @@ def test_a_recovery_key_brings_ones_things_into_another_browser(
     other.context.close()
 
 
-def test_two_windows_of_a_first_visit_are_one_visitor(shared: tuple[str, Path], page: Page) -> None:
+def test_two_windows_of_a_first_visit_are_one_visitor(shared: tuple[str, Path], chromium: Browser) -> None:
     """The server would give each another owner, and what comes last would be who the browser is."""
+    page = chromium.new_context().new_page()
     page.goto(shared[0])
     expect(page.locator("#status")).to_contain_text("none yet")
     page.evaluate("localStorage.clear()")
@@ -76,6 +77,7 @@ def test_two_windows_of_a_first_visit_are_one_visitor(shared: tuple[str, Path], 
     page.reload()
     tab(page, "Data")
     expect(page.locator("#kept")).to_be_visible()
+    page.context.close()
 
 
 def test_everything_of_mine_is_deleted(shared: tuple[str, Path], page: Page) -> None:

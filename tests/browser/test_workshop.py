@@ -1,5 +1,6 @@
 """A workshop as a teacher and two students see it, each in a browser of their own, one of them on a phone."""
 
+import json
 import re
 import time
 import zipfile
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
 from finetune import data
 from finetune.chat import Engine
@@ -197,31 +198,32 @@ def test_a_teacher_and_two_students(
 
 
 @pytest.fixture
-def quiet(store: Store, small_dataset: data.Dataset, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The page of a workshop in this process, in which nothing is prepared; its address."""
+def quiet(
+    store: Store, small_dataset: data.Dataset, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, int]]:
+    """The page of a workshop in this process, in which nothing is prepared: its address, and the id of its timer."""
     monkeypatch.setenv("FINETUNE_SHARED", "1")
     room = Workshop(store, Wanted(sample=str(small_dataset.path), people=2, model=str(tiny)))
     built = build(Services(store, Engine(), workshop=room)).queue()
     built.launch(prevent_thread_lock=True, quiet=True)
-    yield built.local_url
+    timer = next(fn.outputs[3] for fn in built.fns.values() if '"runs", "workshop"].map' in str(fn.js))
+    yield built.local_url, timer._id
     gr.close_all(verbose=False)
 
 
-def test_the_page_asks_only_while_the_tab_is_in_view(quiet: str, page: Page) -> None:
-    page.goto(quiet)
+def test_the_page_asks_only_while_the_tab_is_in_view(quiet: tuple[str, int], page: Page) -> None:
+    asked: list[int] = []
+
+    def heard(request: Request) -> None:
+        if "queue/join" in request.url:
+            asked.append(json.loads(request.post_data or "{}")["trigger_id"])
+
+    page.on("request", heard)
+    page.goto(quiet[0])
     expect(page.locator("#workshop-welcome")).to_contain_text("Choose a nickname")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
-
-    def asks() -> bool:
-        """Once the tab has been entered, and what that asked is answered."""
-        page.wait_for_timeout(4000)
+    for name, asks in (("Workshop", True), ("Runs", False), ("Workshop", True)):
+        tab(page, name)
+        page.wait_for_timeout(3000)
         asked.clear()
-        page.wait_for_timeout(2000 * SECONDS)
-        return bool(asked)
-
-    assert asks()
-    tab(page, "Runs")
-    assert not asks()
-    tab(page, "Workshop")
-    assert asks()
+        page.wait_for_timeout(3000 * SECONDS)
+        assert (quiet[1] in asked) == asks, name
