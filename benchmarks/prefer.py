@@ -68,6 +68,7 @@ def trainer_of(way: str, rows: Rows, config: TrainConfig, steps: int, folder: Pa
     trainer: Any = make_trainer(rows, config, steps, model, tokenizer, Checkpoints(folder / way))
     trainer.fuses = None if way in ("fused", "rounded") else False
     trainer.rounds = way == "rounded"
+    trainer.current_gradient_accumulation_steps = 1  # its own loop would say so
     trainer.create_optimizer()
     return trainer
 
