@@ -14,34 +14,8 @@ import finetune
 LONG = 100_000
 """Characters. What takes time in their square takes hours at once; what does not, a few milliseconds."""
 
-PIECES = (
-    *(
-        '"',
-        "'",
-        "\\",
-        '\\"',
-        "[",
-        "{",
-        "(",
-        "<",
-        "<|",
-        "`",
-        "#",
-        "-",
-        "_",
-        ".",
-        ",",
-        ":",
-        "/",
-        "|",
-        "=",
-        "@",
-        " ",
-        "\n",
-    ),
-    *("\n", "a", "A", "0", "eyJ", "eyJ-", "sk-", "a@", "a.", "a@1.", "1 ", "-1"),
-    *("{a", "[,", ", ", ": ", "' ", "<a", "\\x", "--"),
-)
+PIECES = [*"\"'\\[{(<`#-_.,:/|=@ \naA0", *('\\"', "<|", "eyJ", "eyJ-", "sk-", "a@", "a.", "a@1.", "1 ", "-1")]
+PIECES += ["{a", "[,", ", ", ": ", "' ", "<a", "\\x", "--"]
 
 ELSEWHERE = {
     "finetune.export.script.template": "a script",
@@ -67,8 +41,12 @@ def texts() -> Iterator[str]:
 
 
 def used(name: str) -> list[str]:
-    """The methods with which a constant of this name is used anywhere: what is only matched is not searched for."""
-    return sorted(set(re.findall(rf"\b{name}\.(match|fullmatch|search|sub|findall|finditer|split)\(", SOURCE)))
+    """The methods with which a constant of this name is used anywhere: what is only matched is not searched for.
+
+    Those that are used by another name, out of a list, are matched.
+    """
+    found = set(re.findall(rf"\b{name}\.(match|fullmatch|search|sub|findall|finditer|split)\(", SOURCE))
+    return sorted(found) or ["fullmatch", "match"]
 
 
 SOURCE = "\n".join(file.read_text(encoding="utf-8") for file in Path(finetune.__path__[0]).rglob("*.py"))
@@ -81,7 +59,7 @@ PATTERNS = dict(patterns())
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_text_keeps_a_pattern_busy(name: str) -> None:
     pattern, methods = PATTERNS[name], used(name.rsplit(".", 1)[1])
-    for text in texts():
+    for text in texts():  # what never ends ends this test, by its timeout
         value: Any = text.encode() if isinstance(pattern.pattern, bytes) else text
         for method in methods:
             found = getattr(pattern, method)(*((value[:0], value) if method == "sub" else (value,)))

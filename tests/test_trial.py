@@ -112,6 +112,7 @@ def test_who_waits_for_a_turn_can_stop(trials: Trials, tiny: Path) -> None:
     _until(lambda: (found := trials.look(ME)) and any(one.words == trial.WAITING for one in found.phases))
     trials.stop(ME)
     _until(lambda: not trials._going)
+    assert _states(trials)[1] == "next", "nothing was asked"
 
 
 def test_nobody_sees_anothers(trials: Trials, tiny: Path) -> None:
