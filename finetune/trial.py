@@ -37,8 +37,6 @@ ROWS = 30
 """Held-out rows that are asked: enough for a clear difference to show, few enough to wait for."""
 
 PRESET = "quick"
-TOOK = 223.0
-"""Seconds from the click to the verdict, by stopwatch: default model ready, two CPU cores (docs/performance.md)."""
 
 FILE = "trial.json"
 AT_ONCE = 2

@@ -11,7 +11,7 @@ from finetune.durations import clock
 from finetune.errors import FinetuneError
 from finetune.evaluate import finished
 from finetune.services import Browser, Services, known, owner
-from finetune.trial import TOOK, Status
+from finetune.trial import Status
 from finetune.ui.data.opened import FEW_AT_ONCE, Opened
 from finetune.ui.data.sources import take
 from finetune.ui.errors import noticed
@@ -25,7 +25,7 @@ BETWEEN = 1.5
 TRY, AGAIN, GO_ON = "Try it yourself", "Try it again", "Resume"
 WHAT = (
     "<p class='ba-stats'>Do all of this here and now: measure the base model on the sample, train it, and judge it "
-    f"on rows it never saw. On two CPU cores this took {clock(TOOK)}.</p>"
+    "on rows it never saw.</p>"
 )
 FORMATS = (
     "<h4 class='ba-head'>Use my data</h4><p class='ba-stats'>JSONL, JSON, CSV, TSV, Excel or Parquet: chats, or "
