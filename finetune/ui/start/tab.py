@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 
 from finetune import data
-from finetune.durations import clock
 from finetune.errors import FinetuneError
 from finetune.evaluate import finished
 from finetune.services import Browser, Services, known, owner
