@@ -32,7 +32,7 @@ from finetune.data.dataset import Dataset
 from finetune.data.disk_list import example_keeper, rejected_keeper
 from finetune.data.duplicates import Fingerprints
 from finetune.data.example import FIRST_LINES, Example, Problem, Rejected, in_order
-from finetune.data.load import load_file, with_validation
+from finetune.data.load import load_file, refuse_unusable, with_validation
 from finetune.data.mends import folded, stripped, unseparated, with_system
 from finetune.data.mix import load_mix
 from finetune.data.read import Row, read
@@ -140,7 +140,8 @@ def apply(dataset: Dataset, codes: Iterable[str], length: Length | None = None, 
 
     Raises:
         DataError: ``fix_unknown`` for an unknown code, or two that exclude each other; ``fix_needs_length`` when the
-            length is missing; ``fix_after_edits`` where the file would be read again without its edits.
+            length is missing; ``fix_after_edits`` where the file would be read again without its edits;
+            ``validation_unusable`` when no row of the validation file would be left.
     """
     wanted = set(codes)
     if unknown := wanted - set(TITLES):
@@ -218,6 +219,7 @@ def _reread(dataset: Dataset, code: str, length: Length | None, system: str | No
     fresh = replace(fresh, name=dataset.name, problems=in_order([*fresh.problems, *kept]), applied=choices)
     if held and dataset.split and dataset.split.by == "file":
         fresh = with_validation(fresh, load_file(held.path, dataset.mapping, choices))
+        refuse_unusable(fresh)
     for earlier in dataset.applied:
         if earlier not in CHOICES:
             fresh = _applied(fresh, earlier, length, system)
@@ -233,7 +235,9 @@ def _applied(dataset: Dataset, code: str, length: Length | None, system: str | N
     if code in ("strip_leading_space", "strip_separators", "fill_system_prompt", "fold_system_prompt"):
         system = system or _default_system(dataset)  # that of the training rows, not of the validation rows
         validation = rebuilt(validation, code, _changes(validation, code, length, system), why)
-    return rejoined(dataset, fixed, validation)
+    joined = rejoined(dataset, fixed, validation)
+    refuse_unusable(joined)
+    return joined
 
 
 def rejoined(dataset: Dataset, fixed: Dataset, validation: Dataset) -> Dataset:

@@ -203,7 +203,7 @@ def load_file(
     if rows.misjudged:  # what looked like marks were classes, as a later row shows
         return load_file(path, mapping, choices, rated=False)
     if mapping and rows.columns:
-        mapping.check(tuple(rows.columns))
+        mapping.check(tuple(rows.columns), path.name)
     examples, rejected = rows.examples.kept(), rows.rejected.kept()
     found, prints = rows.checks.finish(examples)
     problems = in_order([*rows.problems(), *found, *_table_problems(table)])

@@ -22,6 +22,7 @@ from finetune.data.example import Example
 from finetune.data.read import ROW_CHARS
 from finetune.data.shapes import Remark, Remarks, finished
 from finetune.data.shapes.content import bad, is_missing, listed, text_of
+from finetune.errors import DataError
 from finetune.records import Json
 
 NAMED = re.compile(r"\{([^{}\"'\n:]+)\}")
@@ -44,8 +45,7 @@ class Mapping:
         """Reject a template that could repeat a column thousands of times in every row."""
         longest = max(len(text or "") for text in (self.user, self.assistant, self.system, self.split))
         if longest > TEMPLATE_CHARS:
-            raise bad(
-                "mapping_invalid",
+            raise _invalid(
                 f"A template may have at most {TEMPLATE_CHARS:,} characters; this one has {longest:,}.",
                 "Shorten it.",
             )
@@ -69,24 +69,27 @@ class Mapping:
         """
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) - known:
-            raise bad("mapping_invalid", "A mapping has an unknown key.", "Use only: " + ", ".join(sorted(known)) + ".")
+            raise _invalid("A mapping has an unknown key.", "Use only: " + ", ".join(sorted(known)) + ".")
         if any(not isinstance(value, str | None) for value in values.values()):
-            raise bad("mapping_invalid", "Every part of a mapping must be text.", "Put the value in quotes.")
+            raise _invalid("Every part of a mapping must be text.", "Put the value in quotes.")
         return cls(**values)
 
-    def check(self, columns: Sequence[str]) -> None:
-        """Raise `DataError` (``mapping_invalid``) when a column does not exist, suggesting the closest name."""
+    def check(self, columns: Sequence[str], where: str = "") -> None:
+        """Raise `DataError` (``mapping_invalid``) when a column does not exist, suggesting the closest name.
+
+        `where` is the file with these columns: of a training file and a validation file, one may lack a column.
+        """
         if not self.assistant.strip():
-            raise bad("mapping_invalid", "The mapping has no answer.", "Choose the column with the answer.")
+            raise _invalid("The mapping has no answer.", "Choose the column with the answer.", where)
         if self.assistant not in columns and not NAMED.search(self.assistant):
             known = f"The columns are: {listed(columns, 200)}."
-            raise bad("mapping_invalid", f"There is no column {self.assistant[:60]!r}.", known)
+            raise _invalid(f"There is no column {self.assistant[:60]!r}.", known, where)
         for template in (self.user, self.assistant, self.system or ""):
             for name in NAMED.findall(template) if template not in columns else []:
                 if name not in columns:
                     near = get_close_matches(name, columns, n=1)
                     advice = f"Did you mean {near[0]!r}?" if near else f"The columns are: {listed(columns, 200)}."
-                    raise bad("mapping_invalid", f"There is no column {name!r}.", advice)
+                    raise _invalid(f"There is no column {name!r}.", advice, where)
 
     def example(self, value: Any, line: int) -> tuple[Example, list[Remark]]:
         """Convert one row.
@@ -136,3 +139,7 @@ class Mapping:
     @staticmethod
     def _cell(value: Any, where: str, remarks: Remarks) -> str:
         return "" if is_missing(value) else text_of(value, where, remarks)
+
+
+def _invalid(what: str, fix: str, where: str = "") -> DataError:
+    return DataError(what, where=where, fix=fix, code="mapping_invalid")

@@ -100,6 +100,18 @@ def test_after_edits_a_file_is_not_read_again(tmp_path: Path, name: str) -> None
         assert caught.value.code == "fix_after_edits"
 
 
+def test_a_choice_that_leaves_no_row_to_hold_out_is_refused(tmp_path: Path) -> None:
+    """Rows to train on would be held out in place of those of the validation file."""
+    rows = [{"prompt": f"{i} + {i}?", "completion": str(2 * i), "label": True} for i in range(12)]
+    train, held = tmp_path / "rows.jsonl", tmp_path / "held.jsonl"
+    train.write_text("\n".join(map(json.dumps, rows)))
+    held.write_text("\n".join(json.dumps({**row, "label": False}) for row in rows[:4]))
+    dataset = load(train, held)
+    with pytest.raises(DataError, match="held.jsonl: None of the validation file's rows can be used") as told:
+        apply(dataset, ["train_on_good"])
+    assert told.value.code == "validation_unusable"
+
+
 def test_an_unknown_fix_is_named(dataset: Dataset) -> None:
     with pytest.raises(DataError, match="'mend'"):
         apply(dataset, ["mend"])

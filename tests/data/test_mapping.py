@@ -81,6 +81,13 @@ def test_a_mapping_of_unknown_columns_is_refused(table: Path, mapping: Mapping, 
     assert caught.value.code == "mapping_invalid"
 
 
+def test_the_file_that_lacks_a_column_is_named(table: Path, tmp_path: Path) -> None:
+    other = tmp_path / "held-out.csv"
+    other.write_text("name,recipe\nSoup,Boil.\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"^held-out\.csv: There is no column 'title'\."):
+        load(table, other, Mapping("{title}", "recipe"))
+
+
 @pytest.mark.parametrize("values", [{"users": "x"}, {"user": 3}, {"assistant": ["x"]}])
 def test_a_mapping_from_json_is_checked(values: dict) -> None:
     with pytest.raises(DataError):
