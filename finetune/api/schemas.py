@@ -150,7 +150,7 @@ class JobError(BaseModel):
 class Chosen(BaseModel):
     """The hyperparameters of a job, once they are chosen."""
 
-    n_epochs: Auto | float
+    n_epochs: Auto | int | float
     batch_size: Auto | int
     learning_rate_multiplier: Auto | float
 

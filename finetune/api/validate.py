@@ -86,8 +86,8 @@ def begin(ledger: Ledger, job: Job) -> None:
     """
     asked = JobRequest.model_validate(job.request)
     dataset = _dataset(ledger, job.owner, asked)
-    record = data.save_dataset(ledger.store, dataset, job.owner)
     config, said = config_of(asked), "Files validated, moving job to queued state"
+    record = data.save_dataset(ledger.store, dataset, job.owner)
     if not dataset.validation:
         said += f"; without a validation file, {config.held_out:.0%} of the rows are held out"
     run = train.start(ledger.store, config, record, job.owner, beside=ledger.begins(job, said))

@@ -249,8 +249,8 @@ def _job(
     from finetune.chat.driver import Job
 
     adapters = list({ask.adapter.name: ask.adapter for ask in asks if ask.adapter}.values())
-    sources: set[str] = {adapter.run.result.source for adapter in adapters if adapter.run.result.source}
-    sources |= {source} if source else set()
+    named = [source, *(adapter.run.result.source for adapter in adapters)]
+    sources = {copy for one in named if (copy := models.copy_of(one))}
     if len(sources) > 1:
         raise RunError(
             f"These runs were trained on different copies of {model} ({', '.join(sorted(sources))}).",

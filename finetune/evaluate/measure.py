@@ -126,7 +126,8 @@ def carry(before: Task, task: Task) -> int:
     Only where the questions are the same to the letter and the same copy of the base answered; returns how many
     answers that were.
     """
-    if before.asks != task.asks or models.find(before.model, source=before.source).source != task.source:
+    copy = models.find(before.model, source=before.source).source
+    if before.asks != task.asks or models.copy_of(copy) != models.copy_of(task.source):
         return 0
     return take(task, [one for one in answered(before) if one.arm in task.arms])
 

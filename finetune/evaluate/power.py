@@ -13,14 +13,14 @@ from pathlib import Path
 from finetune import data
 from finetune.evaluate.kinds import kind_of
 from finetune.evaluate.stats import FEWEST, difference
-from finetune.evaluate.task import MOST_ROWS
+from finetune.evaluate.task import MOST_ROWS, askable
 
 
 @dataclass(frozen=True)
 class Foreseen:
     """How a dataset will be split: `train` rows to learn from and `held` rows to judge by, in examples.
 
-    `ratio` is the share held out, None when the held-out rows came as a file; `kind` that of the answers.
+    `ratio` is the share held out to judge by, None when the held-out rows came as a file; `kind` that of the answers.
     """
 
     train: int
@@ -85,8 +85,9 @@ def foresee(folder: str, ratio: float, seed: int) -> Foreseen:
         DataError: the rows cannot be read.
     """
     whole = data.held_out(data.load(Path(folder)), ratio, seed)
-    held = len(whole.validation.examples) if whole.validation else 0
+    held = whole.validation.examples if whole.validation else []
+    asked = askable(held)
+    share = ratio * len(asked) / len(held) if asked else ratio  # of rows like these, so many would be asked
     by_file = whole.split is not None and whole.split.by == "file"
-    return Foreseen(
-        len(whole.examples), held, None if by_file else ratio, kind_of([one.answer for one in whole.examples[:500]])
-    )
+    answers = [one.answer for one in whole.examples[:500] if one.good is not False]
+    return Foreseen(len(whole.examples), len(asked), None if by_file else share, kind_of(answers))

@@ -215,7 +215,10 @@ def known(run: Run) -> Strengths | None:
         with contextlib.suppress(OSError, ValueError):  # deleted meanwhile, or damaged: as good as not there
             found.append(Strengths.model_validate_json(file.read_bytes()))
     found.sort(key=lambda one: (one.origin is None, one.at or 0), reverse=True)
-    return next((one for one in found if one.adapter == adapter), None)
+    latest, judged = next((one for one in found if one.adapter == adapter), None), verdict_of(run)
+    if latest and judged and judged.n > MOST_ROWS and (judged.at or 0) > (latest.at or 0):
+        return latest.model_copy(update={"unseen": False})  # it asked more rows than the measurement left to verdicts
+    return latest
 
 
 def seconds(found: Report | None) -> float | None:

@@ -224,7 +224,7 @@ def _settled(draft: Task, limit: int, kind: str | None, before: Sequence[data.Ex
         if wrong := [one for one in given if one not in known]:
             raise ConfigError(f"There is no such {name}.", where=wrong[0], fix=f"Choose from: {', '.join(known)}.")
     unseen = _not_trained(before, _not_trained(draft.train, draft.rows))
-    fresh = _asked(unseen)
+    fresh = askable(unseen)
     if not fresh:
         raise DataError(
             "No held-out row is left to evaluate." if draft.rows else "Nothing is held out.",
@@ -264,7 +264,7 @@ def drawn(rows: Sequence[data.Example], limit: int, seed: int) -> list[data.Exam
     return [rows[place] for place in chosen]
 
 
-def _asked(rows: Sequence[data.Example]) -> list[data.Example]:
+def askable(rows: Sequence[data.Example]) -> list[data.Example]:
     """Each row once, and only those that are answered with text: nothing else is evidence here."""
     asked = (row for row in rows if row.answer.strip() and not row.tools and row.good is not False)
     return list({json.dumps(row.as_row(), sort_keys=True): row for row in asked}.values())

@@ -146,7 +146,7 @@ def _flatters(found: Strengths) -> str:
             "little better than it is."
         )
     return (
-        "The verdict uses these rows too, because there are too few others. The best of several strengths looks better "
+        "The verdict uses some or all of these rows. The best of several strengths looks better "
         "on them than it is, and no verdict was measured at that strength."
     )
 

@@ -11,7 +11,7 @@ from finetune.models.generation import choice, end_tokens, left_padded
 from finetune.models.light import counting_tokenizer
 from finetune.models.load import import_libraries, load_empty, load_model, load_tokenizer, load_weights
 from finetune.models.render import IGNORED, LONGEST, Rendered, Span, render, sequences
-from finetune.models.source import Found, find, here, local, refuse_name, stamp
+from finetune.models.source import Found, copy_of, find, here, local, refuse_name, stamp
 from finetune.models.template import can_think, end_of_turn, is_learned, prompt_ids, split_thought, thinks
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "end_of_turn",
     "end_tokens",
     "entry",
+    "copy_of",
     "find",
     "has_gpu",
     "here",

@@ -78,6 +78,16 @@ def find(name: str, say: Callable[[str], None] = lambda sentence: None, source: 
     raise _not_had(name, offered)
 
 
+def copy_of(source: str | None) -> str | None:
+    """Which copy of a model a source names: what was fetched from the Hub is in its cache from then on.
+
+    Example:
+        >>> copy_of("hub"), copy_of("packaged")
+        ('cache', 'packaged')
+    """
+    return "cache" if source == "hub" else source
+
+
 def _not_had(name: str, reason: str) -> ModelError:
     if settings.read().shared:
         return ModelError(

@@ -18,6 +18,7 @@ def test_the_tutorial_runs(client: OpenAI, job: FineTuningJob) -> None:
     assert (job.status, job.error, job.seed) == ("succeeded", None, 3), job
     assert job.metadata == {"course": "cookbook"}
     assert job.hyperparameters.n_epochs == 1
+    assert isinstance(job.hyperparameters.n_epochs, int), "OpenAI's are, and who counts with them needs it"
     assert job.method
     assert job.method.supervised
     assert job.method.supervised.hyperparameters

@@ -10,7 +10,9 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from finetune.chat import Engine
 from finetune.store import Store
+from finetune.ui.train import cards
 from tests.serving import page_alone, serving
+from tests.zygote import UNMEASURED, measure_no_cards
 
 CHROMIUM = "/usr/bin/chromium"
 expect.set_options(timeout=60_000)
@@ -91,6 +93,18 @@ def held_up(page: Page, script: str, place: int = 0) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def model_is_ready(default_model: str) -> None:
     """A page that counts tokens would prepare it anew for each test: half a minute of a core."""
+
+
+@pytest.fixture(autouse=True)
+def cards_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Train tab measures no card, except where a test is marked with `measures`."""
+    if request.node.get_closest_marker("measures"):
+        yield
+        return
+    monkeypatch.setenv(UNMEASURED, "1")
+    before = measure_no_cards()
+    yield
+    cards.Cards._obstacle = before  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)

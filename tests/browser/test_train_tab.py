@@ -24,6 +24,7 @@ def choose(page: Page, model: Path | str) -> None:
     page.click("#model-done")
 
 
+@pytest.mark.measures
 def test_cards_measure_themselves_and_a_reload_forgets_nothing(
     page: Page, tiny: Path, small_dataset: data.Dataset, address: str
 ) -> None:

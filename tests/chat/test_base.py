@@ -146,8 +146,17 @@ def test_runs_on_different_copies_of_a_base_are_not_compared(store: Store, tiny:
     for run, source in zip(runs, ("hub", "packaged"), strict=True):
         store.update(run.id, result={"source": source})
     asks = [Ask(ASKED, store.run(run.id)) for run in runs]
-    with pytest.raises(RunError, match="different copies of .*hub, packaged"):
+    with pytest.raises(RunError, match="different copies of .*cache, packaged"):
         Engine().answer(asks, str(tiny), SHORT)
+
+
+def test_what_was_fetched_and_what_was_in_the_cache_is_one_copy(store: Store, tiny: Path) -> None:
+    """The first run on a model fetches it, and each later one finds it there."""
+    runs = [drawn(store, tiny, seed) for seed in range(2)]
+    for run, source in zip(runs, ("hub", "cache"), strict=True):
+        store.update(run.id, result={"source": source})
+    asks = [Ask(ASKED, store.run(run.id)) for run in runs]
+    assert len(Engine().answer(asks, str(tiny), SHORT)) == 2
 
 
 def test_an_adapter_that_was_published_again_is_read_again(store: Store, tiny: Path) -> None:

@@ -86,6 +86,20 @@ def test_all_arms_are_measured_and_an_adapter_of_zeros_makes_no_difference(store
     assert sum(bool(row.arms["base"].right) for row in rows) == base.correct
 
 
+def test_stopped_amid_the_general_prompts_there_is_a_verdict_without_them(store: Store, run: Run) -> None:
+    """Those that are not answered in text end first, so base and tuned model may have as many of them."""
+    task = evaluate.of_run(run, store)
+    done(task, Engine())
+    file = task.folder / "answers.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    left = [one for one in lines if not (one["arm"].startswith("general") and one["row"] < 5)]
+    assert len(left) == len(lines) - 10
+    file.write_text("".join(f"{json.dumps(one)}\n" for one in left))
+    found = evaluate.conclude(task, "sums")
+    assert found.verdict
+    assert found.forgetting is None
+
+
 def test_the_loss_is_that_of_plain_transformers(tiny: Path) -> None:
     messages = [{"role": "user", "content": "What is 3 plus 3?"}]
     longer = [*conversation("What is 1 plus 1?", "2"), {"role": "user", "content": "What is 2 plus 20?"}]

@@ -1,5 +1,6 @@
 """What is said before training about the verdict is what the verdict's own statistics will do."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,33 @@ def test_enough_rows_say_what_can_be_told() -> None:
     assert "6 more right answers (11 points)" in Foreseen(306, 54, 0.15, "label").sentence
     assert "on 100 held-out rows" in Foreseen(2000, 200, 0.15, "json").sentence, "no more than 100 are asked"
     assert "loss of the expected answers on 27" in Foreseen(151, 27, 0.15, "free").sentence
+
+
+@pytest.mark.parametrize("kind", ["ratings", "tools"])
+def test_only_rows_that_a_verdict_would_ask_are_counted(kind: str, tmp_path: Path) -> None:
+    """Half of these rows are no evidence: a bad answer, or one that calls a tool."""
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    rows: list[dict] = []
+    for i in range(200):
+        asked = {"role": "user", "content": f"What is {i} plus {7 * i}?"}
+        said = {"role": "assistant", "content": f"It is {8 * i}, as one finds by adding."}
+        if kind == "ratings":
+            rows.append({"prompt": [asked], "completion": [said], "label": i % 2 == 0})
+        elif i % 2:
+            rows.append({"messages": [asked, {"role": "assistant", "tool_calls": [call]}], "tools": tools})
+        else:
+            rows.append({"messages": [asked, said]})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    dataset = data.load(tmp_path / "rows.jsonl")
+    assert len(dataset.examples) == 200
+    (tmp_path / "kept").mkdir()
+    write_examples(dataset, tmp_path / "kept")
+    found = evaluate.foresee(str(tmp_path / "kept"), 0.15, 0)
+    assert 0 < found.held < FEWEST
+    assert f"Only {found.held} rows are held out" in found.sentence
+    more = round(FEWEST / 0.15 * 30 / found.held) - 200
+    assert found.missing == pytest.approx(more, rel=0.3)
 
 
 def test_the_split_is_the_one_a_run_would_make(small_dataset: data.Dataset, tmp_path: Path) -> None:

@@ -110,6 +110,13 @@ def test_where_there_are_enough_rows_the_verdicts_are_left_alone(store: Store, t
     assert not judged & {row.asked for row in scan.task.rows}
     again = strengths.of_run(run, store)
     assert again.task.key == scan.task.key
+    found = measured(scan, Engine())
+    assert found.unseen
+    for limit, unseen in ((100, True), (200, False)):
+        task = evaluate.of_run(run, store, limit=limit)
+        list(evaluate.measure(task, Engine()))
+        evaluate.conclude(task, "sums")
+        assert strengths.known(run).unseen == unseen
 
 
 def test_killed_in_the_middle_it_goes_on(store: Store, run: Run) -> None:

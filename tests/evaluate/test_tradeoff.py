@@ -87,7 +87,7 @@ def test_the_sentences_have_the_figures_and_say_what_flatters() -> None:
     said = " ".join(table(values).sentences)
     assert "right on 43 of 60 rows (strength 1: 44; the most, at strength 1: 44)" in said
     assert "loss on general prompts is 1.70 (base 1.50, strength 1: 2.10)" in said
-    assert "The verdict uses these rows too" in said
+    assert "The verdict uses some or all of these rows" in said
     assert "The verdict uses none of these rows" in " ".join(table(values, unseen=True).sentences)
     assert "not measured here" in " ".join(table(values, **{"from": "bundle"}).sentences)
     assert "0.75         0.717    1.000         1.700  best trade-off" in str(table(values)).splitlines()

@@ -79,7 +79,9 @@ def test_rows_are_filtered_by_what_tuning_changed() -> None:
     assert counts == {"all": 5, "fixed": 1, "broke": 1, "wrong": 2, "gained": 5, "lost": 5}
 
 
-def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Store, tiny: Path, tmp_path: Path) -> None:
+def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(
+    store: Store, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"messages": conversation(f"What is {i} plus {7 * i}?", f"{8 * i}")} for i in range(150)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     run = train_tiny(store, tiny, data.load(tmp_path / "sums.jsonl"))
@@ -104,6 +106,10 @@ def test_a_run_is_judged_and_the_verdict_is_there_when_one_comes_back(store: Sto
     assert fewer[tab.limit] == 20, "the field has the number of the rows in view"
     assert tab.place.look(STATE)[tab.run]["value"] == run.id
     assert evaluate.MOST_ROWS == 100
+    monkeypatch.setattr(results, "MOST", 15)
+    many = tab._choose(run.id, 10, "", "", "all", STATE)
+    assert many[tab.verdict] == steps[-1][tab.verdict]
+    assert tab.limit not in many, "the field takes no number above its largest, and then no event would get through"
     with pytest.raises(gr.Error, match="no such run"):
         list(said(tab._evaluate("r0", 20, "", "", "all", STATE, request)))
 

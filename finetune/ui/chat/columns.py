@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from finetune import data, train
+from finetune import data, models, train
 from finetune.chat import talk
 from finetune.chat.talk import Column, Talk
 from finetune.errors import NotAllowed
@@ -26,7 +26,7 @@ def possible(services: Services, run: Run, state: Browser) -> list[tuple[str, st
     found += [(f"Checkpoint, step {step}", f"step:{step}") for step in train.checkpoint_steps(run.id) if step != shown]
     for other in services.seen_runs(state):
         same = other.config["model"] == run.config["model"] and other.id != run.id
-        same = same and other.result.source == run.result.source
+        same = same and models.copy_of(other.result.source) == models.copy_of(run.result.source)
         if same and train.adapter_folder(other.id).is_dir():
             found.append((f"{other.name} · {services.whose(other, state) or other.id}", f"run:{other.id}"))
     return found

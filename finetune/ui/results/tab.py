@@ -30,6 +30,9 @@ WAITS = (
     "training helped."
 )
 READ = "Only the owner of this run can evaluate it. You can read what was found."
+MOST = 200
+"""Largest number of rows that the field takes; the command line and the API take more."""
+
 HERE = "results"
 """This place, among those of a page where answers are given."""
 
@@ -52,7 +55,7 @@ class ResultsTab:
             )
             self.limit = gr.Slider(
                 FEWEST,
-                200,
+                MOST,
                 value=ROWS if self.services.workshop else evaluate.MOST_ROWS,
                 step=10,
                 label="Maximum rows",
@@ -167,6 +170,8 @@ class ResultsTab:
 
     def _rows_of(self, found: evaluate.Report, run: Run, chosen: str, only_look: bool) -> dict[Any, Any]:
         """The report with its rows, and the field with their number; nothing if the rows are not here."""
+        if found.n > MOST:  # asked for elsewhere: the field can have no such number, and rows are turned by it
+            return {}
         with contextlib.suppress(FinetuneError):
             task = evaluate.of_run(run, self.services.store, limit=found.n)
             if task.folder.is_dir() and (shown := self._found(task, chosen, only_look)).get(self.rows):
