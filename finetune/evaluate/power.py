@@ -21,12 +21,14 @@ class Foreseen:
     """How a dataset will be split: `train` rows to learn from and `held` rows to judge by, in examples.
 
     `ratio` is the share held out to judge by, None when the held-out rows came as a file; `kind` that of the answers.
+    Of the rows held out `unasked` are no evidence, so that no verdict asks them (`task.askable`).
     """
 
     train: int
     held: int
     ratio: float | None
     kind: str
+    unasked: int = 0
 
     @property
     def enough(self) -> bool:
@@ -40,7 +42,7 @@ class Foreseen:
             return 0
         if not self.ratio:
             return FEWEST - self.held
-        return max(1, math.ceil((FEWEST - 0.5) / self.ratio) - self.train - self.held)
+        return max(1, math.ceil((FEWEST - 0.5) / self.ratio) - self.train - self.held - self.unasked)
 
     @property
     def sentence(self) -> str:
@@ -90,4 +92,5 @@ def foresee(folder: str, ratio: float, seed: int) -> Foreseen:
     share = ratio * len(asked) / len(held) if asked else ratio  # of rows like these, so many would be asked
     by_file = whole.split is not None and whole.split.by == "file"
     answers = [one.answer for one in whole.examples[:500] if one.good is not False]
-    return Foreseen(len(whole.examples), len(asked), None if by_file else share, kind_of(answers))
+    unasked = len(held) - len(asked)
+    return Foreseen(len(whole.examples), len(asked), None if by_file else share, kind_of(answers), unasked)
