@@ -19,7 +19,7 @@ PIECES += ["{a", "[,", ", ", ": ", "' ", "<a", "\\x", "--"]
 
 ELSEWHERE = {
     "finetune.export.script.template": "a script",
-    "finetune.data.read.sheet": "number formats, of at most 255 characters",
+    "finetune.data.read.shown": "number formats, of at most 255 characters",
     "finetune.ui.languages.catalogue": "texts of at most 4,000 characters",
 }
 """Modules whose patterns are never given a long text, and what they are given."""

@@ -95,7 +95,8 @@ def outcome(run: Run) -> Json:
     answer |= {"code": run.code, "reason": run.reason}
     if run.state != "failed":
         return answer
-    fix = " ".join(f"{key}={value}" for key, value in train.remedy(run).items())
+    kind = Store(settings.read().home).dataset(run.dataset).facts.kind
+    fix = " ".join(f"{key}={value}" for key, value in train.remedy(run, kind).items())
     failed = RunError(run.reason or "The run failed.", where=run.id, fix=fix and f"Use --set {fix}", code=run.code)
     return answer | {"error": failed.as_dict()}
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
@@ -52,6 +53,13 @@ ORDERS = (
 ROLES = ("role", "speaker", "from", "author", "sender")
 SAID = ("content", "text", "message", "value", "utterance", "body")
 ISO_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+DAY = re.compile(r"(\d\d?)[-/.](\d\d?)[-/.](\d{4}|(?<!-)\d\d)\b")
+"""1/10/2024 or 1.10.24; not 24-10-01, which may begin with the year."""
+TIME = re.compile(
+    rf"(?:(?:(\d{{4}})[-/.](\d\d?)[-/.](\d\d?)|{DAY.pattern})(?:,?\s|$))?"
+    r"(?:(\d\d?):(\d\d)(?::(\d\d(?:\.\d+)?))?(?:\s?([ap])\.?m\.?)?)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -218,8 +226,17 @@ class _Threads:
         return messages
 
     def _threads(self) -> Iterator[Row]:
+        readings = _readings(node.order for nodes in self._nodes.values() for node in nodes) if self.by.order else []
         for nodes in self._nodes.values():
-            yield _row(nodes[0].row, [message for node in _in_order(nodes) for message in node.messages])
+            ordered = _in_order(nodes, readings)
+            if ordered is None:
+                message = (
+                    f"The order column {self.by.order!r} could not be read as times or numbers; "
+                    "rows were taken as they stand in the file."
+                )
+                hint = "Number the messages of each conversation, or write times as 2024-10-31 14:05, in every row."
+                self.notes.once("order_unread", nodes[0].row.line, message, hint, "warning")
+            yield _row(nodes[0].row, [message for node in ordered or nodes for message in node.messages])
 
     def _paths(self) -> Iterator[Row]:
         """From each message that nothing follows back to the first. What several share is learned in one of them."""
@@ -244,13 +261,62 @@ class _Threads:
                 yield Row(node.row.line, node.row.value, node.row.text, bad("thread_unknown", what, fix))
 
 
-def _in_order(nodes: list[_Node]) -> list[_Node]:
-    """By the column that says so, if it is numbers or days in ISO format; else as in the file."""
+def _in_order(nodes: list[_Node], readings: list[bool]) -> list[_Node] | None:
+    """By the column that says so, if it is numbers or times; as in the file, if it says nothing; else None."""
+    if len({_key(node.order) for node in nodes}) < 2:
+        return nodes
     if all(is_number(node.order) for node in nodes):
         return sorted(nodes, key=lambda node: float(node.order))
+    found = [_by_time(nodes, day_first) for day_first in readings]
+    if found and found[0] and all(other == found[0] for other in found):
+        return [nodes[place] for place in found[0]]
     if all(isinstance(node.order, str) and ISO_DAY.match(node.order) for node in nodes):
         return sorted(nodes, key=lambda node: node.order)
-    return nodes
+    return None
+
+
+def _readings(orders: Iterable[Any]) -> list[bool]:
+    """Whether the day comes first in dates such as 1/10/2024, by all those of a file: True, False, both or neither."""
+    days = [found for order in orders if isinstance(order, str) and (found := DAY.match(order.strip()))]
+    return [day_first for day_first in (True, False) if all(int(found[1 + day_first]) <= 12 for found in days)]
+
+
+def _by_time(nodes: list[_Node], day_first: bool) -> list[int] | None:
+    """The places of the rows in the order of their times; None if one cannot be read, or midnight may have passed.
+
+    Of a file that begins with the newest, those with the same time are turned round, too.
+    """
+    times = [_time(node.order, day_first) for node in nodes]
+    known = [time for time in times if time]
+    if len(known) < len(times):
+        return None
+    if min(known).year == 1 and max(known) - min(known) > timedelta(hours=12):
+        return None
+    places = range(len(known))
+    return sorted(places if known[0] < known[-1] else reversed(places), key=known.__getitem__)
+
+
+def _time(value: Any, day_first: bool) -> datetime | None:
+    """A time, of the year 1 where it has no date; None if it is none.
+
+    Example:
+        >>> _time("1/10/2024, 1:05 pm", day_first=True), _time("10:02", day_first=True)
+        (datetime.datetime(2024, 10, 1, 13, 5), datetime.datetime(1, 1, 1, 10, 2))
+    """
+    found = TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found or not found[0]:
+        return None
+    day, month, year = found.group(4, 5, 6) if day_first else found.group(5, 4, 6)
+    if found[1]:
+        year, month, day = found.group(1, 2, 3)
+    hour = int(found[7] or 0)
+    if half := found[10]:
+        hour = hour % 12 + 12 * (half in "pP")
+    try:
+        minute = datetime(int(year or 1), int(month or 1), int(day or 1), hour, int(found[8] or 0))
+        return minute + timedelta(seconds=float(found[9] or 0))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _once(node: _Node) -> list[Json]:

@@ -1,7 +1,7 @@
 """Why a run failed, from the exception or the exit status: a code, a cause, and the smallest fix."""
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError, RunError
 from finetune.files import chain, is_full
@@ -10,6 +10,9 @@ from finetune.models.catalogue import DEFAULT
 from finetune.store import Run
 from finetune.train.config import TrainConfig
 from finetune.train.rate import USUAL
+
+if TYPE_CHECKING:
+    from finetune.data.example import Kind
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 EXITS = {"disk_full": errno.ENOSPC, "out_of_memory": errno.ENOMEM}
@@ -58,8 +61,10 @@ def out_of_memory() -> RunError:
     )
 
 
-def remedy(run: Run) -> dict[str, Any]:
+def remedy(run: Run, kind: "Kind" = "answers") -> dict[str, Any]:
     """The smallest change of settings that answers why the run failed; empty when no setting does.
+
+    `kind` is what its rows teach: with some, not every setting can be used (`check.refuse_kind`).
 
     Example:
         >>> remedy(failed_for_memory)
@@ -67,9 +72,9 @@ def remedy(run: Run) -> dict[str, Any]:
     """
     config = TrainConfig(**run.config)
     if run.code in ("out_of_memory", "worker_killed"):
-        micro, _ = config.micro_and_accumulate
-        if micro > 1:
-            return {"micro_batch": micro // 2}
+        (micro, _), fewest = config.micro_and_accumulate, 2 if kind == "ratings" else 1
+        if smaller := [size for size in range(fewest, micro) if config.batch_size % size == 0]:
+            return {"micro_batch": min(smaller, key=lambda size: abs(size - micro / 2))}
         length = config.max_length or LONGEST
         return {"max_length": max(16, length // 2)} if length > 16 else {}
     if run.code == "non_finite_loss":
@@ -77,8 +82,6 @@ def remedy(run: Run) -> dict[str, Any]:
         return {"learning_rate": float(f"{used / 5:.1g}")}
     if run.code == "no_trained_tokens" and config.max_length:
         return {"max_length": min(131_072, 4 * config.max_length)}
-    if run.code == "model_unavailable" and config.model != DEFAULT:
+    if run.code == "model_unavailable" and config.model != DEFAULT and not run.lineage:  # an adapter fits one model
         return {"model": DEFAULT}
-    if run.code == "no_such_layer":
-        return {"target_modules": "all-linear"}
     return {}

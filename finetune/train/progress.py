@@ -5,7 +5,7 @@ A `Tally` reads every event once and keeps little, so that looking every second 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -248,7 +248,8 @@ def held_out(store: Store, run_id: str) -> tuple[list[Point], Point | None]:
         >>> held_out(store, run.id)
         ([(0, 1.7), (42, 0.48), (84, 0.41)], (84, 0.41))
     """
-    points = [(one.step, one.loss) for one in _counting(store, run_id, Evaluation)]
+    events = store.events_of(run_id, Evaluation.kind, Resumed.kind)
+    points = [(one.step, one.loss) for one in _counting(events, Evaluation)]
     return points, min(points, key=lambda point: point[1], default=None)
 
 
@@ -259,7 +260,17 @@ def measured(store: Store, run_id: str) -> tuple[dict[int, Step], dict[int, Eval
         >>> measured(store, run.id)[1][84].loss
         0.41
     """
-    steps, evaluations = _counting(store, run_id, Step), _counting(store, run_id, Evaluation)
+    return measured_in(store.events_of(run_id, Step.kind, Evaluation.kind, Resumed.kind))
+
+
+def measured_in(events: Sequence[Event]) -> tuple[dict[int, Step], dict[int, Evaluation]]:
+    """The same from events at hand; those of kind ``resumed`` must be among them, for they say what is void.
+
+    Example:
+        >>> measured_in(store.events(run.id))[1][84].loss
+        0.41
+    """
+    steps, evaluations = _counting(events, Step), _counting(events, Evaluation)
     return {one.step: one for one in steps}, {one.step: one for one in evaluations}
 
 
@@ -273,7 +284,8 @@ def result(store: Store, run_id: str, step: int) -> Result:
         >>> result(store, run.id, 84).eval_loss
         0.41
     """
-    steps, evaluations = _counting(store, run_id, Step), _counting(store, run_id, Evaluation)
+    events = store.events_of(run_id, Step.kind, Evaluation.kind, Resumed.kind)
+    steps, evaluations = _counting(events, Step), _counting(events, Evaluation)
     first = next((one.loss for one in evaluations if one.step == 0), None)
     seconds = sum(one.seconds for one in steps) + sum(one.seconds for one in evaluations)
     before = "start_eval_loss" if store.run(run_id).lineage else "base_eval_loss"
@@ -290,14 +302,14 @@ def result(store: Store, run_id: str, step: int) -> Result:
 Measured = TypeVar("Measured", Step, Evaluation)
 
 
-def _counting(store: Store, run_id: str, measured: type[Measured]) -> list[Measured]:
+def _counting(events: Iterable[Event], measured: type[Measured]) -> list[Measured]:
     """The steps, or the evaluations, of a run without those that a later attempt did again."""
     kept: list[Measured] = []
-    for event in map(typed, store.events_of(run_id, measured.kind, Resumed.kind)):
-        if isinstance(event, Resumed):
-            kept = [one for one in kept if one.step <= event.step]
-        elif isinstance(event, measured):
-            kept.append(event)
+    for event in events:
+        if event.kind == Resumed.kind:
+            kept = [one for one in kept if one.step <= event.data["step"]]
+        elif event.kind == measured.kind:
+            kept.append(measured.model_validate(event.data))
     return kept
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from transformers import TrainerCallback
 
-from finetune.errors import RunError
+from finetune.errors import ModelError, RunError
 from finetune.schema import EventData, Log
 from finetune.store import Run, Store
 from finetune.train import sample_answers
@@ -44,7 +44,7 @@ class Reporter(TrainerCallback):
     ):
         self.trainer, self.store, self.run_id, self.writes = trainer, store, run.id, writes
         self.asked, self.evaluations, self.config = asked, evaluations, TrainConfig(**run.config)
-        self.tally, self.continues = Tally(), bool(run.lineage)
+        self.tally, self.parent = Tally(), run.lineage[0].name if run.lineage else None
         self.tally.read(store, run.id)
         self.losses = held_out(store, run.id)[0]
         self._began, self._tokens = time.monotonic(), 0
@@ -57,8 +57,8 @@ class Reporter(TrainerCallback):
         self._began, self._tokens = time.monotonic(), self.trainer.tokens_read
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop at this step when the owner asked for it, with a checkpoint."""
-        if self.trainer.agreed(self.trainer.stopping()):
+        """Stop at this step when the owner asked for it, with a checkpoint. The last one ends the run in any case."""
+        if state.global_step < state.max_steps and self.trainer.agreed(self.trainer.stopping()):
             control.should_training_stop = control.should_save = True
             control.should_evaluate = False
 
@@ -83,8 +83,15 @@ class Reporter(TrainerCallback):
         self._add(step, step=state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Record the held-out loss, the sample answers, and what the curves say; stop when it rises for too long."""
+        """Record the held-out loss, the sample answers, and what the curves say; stop when it rises for too long.
+
+        Raises:
+            RunError: the loss is not a finite number (code ``non_finite_loss``).
+            ModelError: it was not even before the first step (code ``model_not_finite``).
+        """
         metrics, step = kwargs["metrics"], state.global_step
+        if step == 0:
+            self._refuse_start(metrics["eval_loss"])
         _refuse_non_finite(step, metrics["eval_loss"])
         names = ("loss", "tokens", "seconds", "accuracy", "ranked")
         figures = {name: metrics[f"eval_{name}"] for name in names if f"eval_{name}" in metrics}
@@ -99,7 +106,7 @@ class Reporter(TrainerCallback):
         since = len(self.losses) - 1 - self.losses.index(lowest)
         if self.config.early_stopping is not None and since >= self.config.early_stopping:
             control.should_training_stop = control.should_save = True
-            where = f"step {lowest[0]}" if lowest[0] else "the run it continues" if self.continues else "the base"
+            where = f"step {lowest[0]}" if lowest[0] else "the run it continues" if self.parent else "the base"
             text = f"Stopped early: {since} evaluations without improving on the held-out loss of {where}."
             self._add(Log(text=text))
 
@@ -112,6 +119,17 @@ class Reporter(TrainerCallback):
             (loss for step, loss in self.losses if step), default=math.inf
         )
         self._add(Saved(step=checkpoint.step, loss=checkpoint.loss, best=best, seconds=seconds), tries=0)
+
+    def _refuse_start(self, loss: float) -> None:
+        """No learning rate is to blame for what was measured before the first step."""
+        if math.isfinite(loss):
+            return
+        damaged = "The loss of this model is not a finite number even before training: its weights are probably damaged."
+        fix = "Choose another model, or fetch this one again."
+        if self.parent:
+            damaged = "The loss of the adapter is not a finite number even before training: its weights are damaged."
+            fix = "Continue another run, or train a new one."
+        raise ModelError(damaged, where=self.parent or self.config.model, fix=fix, code="model_not_finite")
 
     def _answer(self, step: int, model: Any) -> None:
         if not self.asked:

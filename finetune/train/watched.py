@@ -25,12 +25,16 @@ from finetune.train.sampler import Order
 BYTES_EACH = 12
 """Bytes that a checkpoint takes for each trained weight: itself and Adam's two moments, in fp32."""
 
+LAST = 4.0
+"""Seconds that the evaluation after the last step goes on once the run was asked to end: half of `supervisor.GRACE`,
+so that the last checkpoint, which is saved after it, is there before the process is killed."""
+
 
 class Watched(Trainer):
     """A trainer that a run can rely on; the class beside it, one of TRL's, has the loss.
 
     With `checkpoints`, what it saves (to their place for partial ones) is published there. `stopping`
-    is asked between the batches of an evaluation, which then ends without a figure.
+    is asked between the batches of an evaluation, which then ends without a figure; that of the last step gets `LAST`.
 
     Example:
         >>> class SupervisedTrainer(Watched, SFTTrainer): ...
@@ -94,7 +98,8 @@ class Watched(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Held-out loss: the mean over tokens (or pairs), not over batches (the Trainer's own weighs batches)."""
-        began = time.monotonic()
+        began, asked = time.monotonic(), None
+        patience = LAST if self.state.global_step >= self.state.max_steps else 0.0
         model: Any = self.model
         model.eval()
         sums = torch.zeros(5, dtype=torch.float64)  # loss, of how many, right ones, tokens; whether somebody stopped
@@ -103,8 +108,10 @@ class Watched(Trainer):
             for done, batch in enumerate(batches):
                 self.evaluating(done, len(batches))
                 if self.stopping():
-                    sums[4] = 1
-                    break
+                    asked = asked or time.monotonic()
+                    if time.monotonic() - asked >= patience:
+                        sums[4] = 1
+                        break
                 sums[:4] += torch.tensor(self._sums(self._prepare_inputs(batch)), dtype=torch.float64)
         model.train()
         loss, count, right, tokens, stopped = self.accelerator.reduce(sums.to(self.accelerator.device)).tolist()

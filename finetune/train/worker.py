@@ -205,8 +205,9 @@ class Worker:
             self.end("cancelled", CANCELS[asked], reason, result=figures)
         else:
             wanted = self.config.steps_for(self.rows)
-            capped = f"It made {steps:,} of {wanted:,} steps, the limit of this server." if steps < wanted else None
-            self.end("succeeded", "steps_limited" if capped else None, capped, result=figures)
+            capped = step >= steps and steps < wanted  # one that stopped early did not get to the limit
+            said = f"It made {steps:,} of {wanted:,} steps, the limit of this server." if capped else None
+            self.end("succeeded", "steps_limited" if capped else None, said, result=figures)
 
     def end(self, state: str, code: str | None, reason: str | None, **fields: Any) -> None:
         """Write the end of this attempt; nothing happens when the run has gone on without it."""

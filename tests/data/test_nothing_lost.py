@@ -362,6 +362,78 @@ def test_messages_of_a_table_are_joined_into_conversations(tmp_path: Path, names
     assert dataset.columns[:3] == names
 
 
+def in_order(folder: Path, *conversations: list[str | None]) -> tuple[list[str], list[str]]:
+    """What is said by the rows with these times, "0", "1" …, in the order in which it is learned; and the warnings."""
+    roles = ("assistant", "user")  # from the end
+    rows = [
+        {"conversation_id": n, "role": roles[i % 2], "content": str(i), "timestamp": time}
+        for n, times in enumerate(conversations)
+        for i, time in enumerate(times)
+    ]
+    dataset = load(jsonl(folder, rows))
+    found = ["".join(m["content"] for m in example.messages) for example in dataset.examples]
+    return found, [p.code for p in dataset.problems if p.code == "order_unread"]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["10:03", "10:02", "9:59", "9:58"],
+        ["10:03:07", "10:03:06.5", "10:03:06", "9:58:00"],
+        ["1:01 pm", "12:59 PM", "11:10 a.m.", "9:58AM"],
+        ["13/10/2024 10:03", "13/10/2024 10:02", "12/10/2024 10:04", "2/10/2024 9:58"],
+        ["10/13/2024, 1:03 PM", "10/13/2024, 1:02 PM", "10/13/2024, 9:10 AM", "10/2/2024, 10:58 AM"],
+        ["10/13/24, 1:03\u202fPM", "10/13/24, 1:02\u202fPM", "10/13/24, 9:10\u202fAM", "10/2/24, 10:58\u202fAM"],
+        ["31.10.2024", "30.10.2024", "29.10.2024", "1.10.2024"],
+        ["01/10/2024 10:03", "01/10/2024 10:02", "01/10/2024 10:01", "01/10/2024 10:00"],  # the day does not matter
+        ["02/10/2024 10:03", "02/10/2024 10:02", "01/10/2024 10:01", "01/10/2024 10:00"],
+        ["13/10/2024 10:03", "13/10/2024 10:03", "13/10/2024 10:02", "13/10/2024 10:02"],  # two in a minute
+        ["2024/10/01 10:03", "2024/10/01 10:02", "2024/10/01 9:59", "2024/9/30 10:04"],
+        ["2024-10-01 10:03", "2024-10-01 10:02", "2024-10-01 9:59", "2024-10-01 9:58"],
+        ["2024-10-01T10:03:00Z", "2024-10-01T10:02:00Z", "2024-10-01T09:59:00Z", "2024-10-01T09:58:00Z"],
+    ],
+)
+def test_messages_are_put_in_the_order_of_their_times(tmp_path: Path, times: list) -> None:
+    assert in_order(tmp_path, times) == (["3210"], [])
+
+
+def test_a_date_elsewhere_in_the_file_says_where_the_day_stands(tmp_path: Path) -> None:
+    doubtful = ["01/11/2024 9:00", "02/10/2024 9:00"]
+    assert in_order(tmp_path, doubtful, ["31/10/2024 9:03", "31/10/2024 9:02"]) == (["10", "10"], [])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["Tuesday", "Monday"],
+        ["02/10/2024", "01/11/2024"],  # February or October
+        ["13/10/2024", "10/13/2024"],
+        ["24-10-31", "24-10-30"],  # which of them is the year?
+        ["00:01", "23:59"],  # a day has passed between them, or has not
+        ["31/02/2024", "30/02/2024"],
+        ["25:10", "24:10"],
+        ["10:61", "10:60"],
+        ["10:03", None],
+        ["10:03", "2024-10-01 10:02"],
+    ],
+)
+def test_an_order_that_cannot_be_read_is_said(tmp_path: Path, times: list) -> None:
+    rows = [
+        {"conversation_id": 1, "role": role, "content": role, "timestamp": time}
+        for role, time in zip(("user", "assistant"), times, strict=True)
+    ]
+    dataset = load(jsonl(tmp_path, rows))
+    assert [[m["role"] for m in example.messages] for example in dataset.examples] == [["user", "assistant"]]
+    (problem,) = [p for p in dataset.problems if p.code == "order_unread"]
+    assert problem.severity == "warning"
+    assert "'timestamp'" in problem.message
+
+
+@pytest.mark.parametrize("times", [["Monday", "Monday"], [None, None], ["", " "]])
+def test_an_order_that_says_nothing_is_not_spoken_of(tmp_path: Path, times: list) -> None:
+    assert in_order(tmp_path, times)[1] == []
+
+
 @pytest.mark.parametrize(
     ("ids", "names"),
     [

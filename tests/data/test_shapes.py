@@ -72,3 +72,17 @@ def test_half_a_character_rejects_the_row(broken: str) -> None:
         with pytest.raises(DataError) as caught:
             to_example({"messages": row}, "chat", 1)
         assert caught.value.code == "broken_character"
+
+
+@pytest.mark.parametrize(
+    ("row", "left"),
+    [
+        ({"prompt": "a", "Prompt": "b", "completion": "c"}, "Prompt"),
+        ({"Prompt": "a", "prompt": "b", "completion": "c"}, "prompt (2)"),
+        ({"Prompt": "a", "completion": "c", "PROMPT": "b", "prompt": None}, "PROMPT"),
+    ],
+)
+def test_two_columns_that_differ_in_capitals_are_not_taken_for_one(row: dict, left: str) -> None:
+    example, remarks = to_example(row, "prompt_completion", 1)
+    assert [message["content"] for message in example.messages] == ["a", "c"]
+    assert [(remark.code, remark.message) for remark in remarks] == [("unused_columns", f"Not used: {left}.")]

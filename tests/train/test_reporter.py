@@ -1,17 +1,24 @@
 """What is said while a run learns: sample answers, the best checkpoint, and when to stop early."""
 
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from finetune import data, train
 from finetune.models import load_tokenizer
 from finetune.models.source import Found
 from finetune.store import Store
+from finetune.train import reporter, watched
 from finetune.train.checkpoints import Checkpoints
 from finetune.train.sample_answers import choose
-from tests.conftest import conversation, train_tiny
+from finetune.train.worker import Worker
+from tests.conftest import conversation, run_to_end, train_tiny
 
+PYTORCH = {"format": "pt"}
 DIVERGING = {"max_steps": 60, "eval_every": 2, "learning_rate": 0.3, "schedule": "constant", "warmup": 0}
 """Settings with which the tiny model gets worse and worse, without ever leaving the finite numbers."""
 
@@ -48,6 +55,74 @@ def test_a_run_that_gets_worse_stops_early_and_keeps_the_best(
     assert kept is not None
     assert (kept.step, kept.loss) == trained
     assert run.result.adapter_step == trained[0]
+
+
+def test_a_run_that_stopped_early_is_not_said_to_have_reached_the_limit(
+    store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_MAX_STEPS", "50")
+    run = train_tiny(store, tiny, small_dataset, early_stopping=3, **DIVERGING)
+    assert run.step < run.steps == 50
+    assert (run.state, run.code, run.reason) == ("succeeded", None, None)
+
+
+@pytest.mark.parametrize(("asked", "patience"), [("stop", watched.LAST), ("pause", watched.LAST), ("stop", 0.0)])
+def test_at_the_last_step_a_request_is_too_late(
+    store: Store, tiny: Path, small_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch, asked: str, patience: float
+) -> None:
+    """The last evaluation is still made, unless it takes so long that the process might be killed in it."""
+    begin = reporter.Reporter.on_step_begin
+
+    def asking(self: reporter.Reporter, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        begin(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            store.ask(self.run_id, asked)
+
+    monkeypatch.setattr(reporter.Reporter, "on_step_begin", asking)
+    monkeypatch.setattr(watched, "LAST", patience)
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 4, "eval_every": 10})
+    run = train.start(store, config, data.save_dataset(store, small_dataset))
+    assert store.claim(1, os.getpid(), 0.0, only=run.id)
+    worker = Worker(store, store.run(run.id))
+    with worker.heart:
+        worker.work()
+    run = store.run(run.id)
+    assert (run.state, run.step, run.result.adapter_step) == ("succeeded", 4, 4)
+    assert (run.result.eval_loss is not None) == (patience > 0)
+
+
+def test_a_model_that_is_damaged_is_not_said_to_have_diverged(
+    store: Store, tiny: Path, small_dataset: data.Dataset, tmp_path: Path
+) -> None:
+    spoil(Path(shutil.copytree(tiny, tmp_path / "damaged")) / "model.safetensors", "norm.weight")
+    run = train_tiny(store, tmp_path / "damaged", small_dataset)
+    assert (run.state, run.code, run.step) == ("failed", "model_not_finite", 0)
+    assert run.reason == (
+        f"{tmp_path / 'damaged'}: The loss of this model is not a finite number, before any training: its weights are "
+        "probably damaged. Choose another model, or fetch this one again."
+    )
+    assert train.remedy(run) == {}
+
+
+def test_an_adapter_that_is_damaged_is_named_by_the_run_that_continues_it(
+    store: Store, tiny: Path, small_dataset: data.Dataset
+) -> None:
+    parent = train_tiny(store, tiny, small_dataset)
+    spoil(train.adapter_folder(parent.id) / "adapter_model.safetensors", "lora_B")
+    config = train.TrainConfig.parse({"model": str(tiny), "max_steps": 4})
+    run = run_to_end(store, train.start(store, config, store.dataset(parent.dataset), parent=parent))
+    assert (run.state, run.code) == ("failed", "model_not_finite")
+    assert run.reason == (
+        f"{parent.name}: The loss of the adapter it continues is not a finite number, before any training: its weights "
+        "are probably damaged. Continue another run, or train a new one."
+    )
+
+
+def spoil(weights: Path, name: str) -> None:
+    """Make the weights of that name no numbers."""
+    tensors = load_file(weights)
+    assert any(name in one for one in tensors)
+    save_file({key: one * float("nan") if name in key else one for key, one in tensors.items()}, weights, PYTORCH)
 
 
 def test_the_best_checkpoint_is_kept_however_seldom_it_is_saved(

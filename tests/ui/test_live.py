@@ -18,11 +18,12 @@ from finetune.schema import Ancestor
 from finetune.services import Services
 from finetune.store import Facts, Run, Store
 from finetune.train import progress
-from finetune.train.events import Answer, Phase, Samples
+from finetune.train.events import Answer, Phase, Resumed, Samples
 from finetune.ui.train import live, measured
 from finetune.ui.train.runs import table
 from tests.conftest import train_tiny
 from tests.train.events import RUN, evaluation, recorded, series, step
+from tests.train.test_preferring import ratings
 
 
 def answers(number: int, text: str, prompt: str = "Title: Toast", expected: str = '["bread"]') -> Samples:
@@ -79,6 +80,22 @@ def test_the_curves_as_a_table_have_each_step_once() -> None:
         "1,1.5,,0.0001,0.5",
         "2,1.125,0.75,0.0001,0.5",
     ]
+
+
+def test_steps_that_a_resume_undid_are_in_no_table() -> None:
+    before = [evaluation(0, 2.0), *(step(number, 1.5) for number in range(1, 9)), evaluation(8, 0.5)]
+    lines = measured.table(series(*before, Resumed(step=4), step(5, 1.25))).splitlines()
+    assert lines[1:] == ["0,,2.0,,", *(f"{number},1.5,,0.0001,0.5" for number in range(1, 5)), "5,1.25,,0.0001,0.5"]
+
+
+def test_the_curves_that_are_saved_are_those_that_count(
+    store: Store, view: live.RunView, new_run: Callable[..., Run]
+) -> None:
+    run = new_run(state="running")
+    for one in (step(1, 1.5), step(2, 1.5), Resumed(step=1)):
+        store.add_event(run.id, one)
+    _, table = view._curves(run.id, None)
+    assert [line.split(",")[0] for line in table.splitlines()] == ["step", "1"]
 
 
 def test_the_card_names_the_best_when_it_is_not_the_last() -> None:
@@ -219,6 +236,18 @@ def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(
     assert state["run"] == again.id
     assert (again.state, again.dataset) == ("queued", dataset.id)
     assert again.config == config | {"micro_batch": 4}
+
+
+def test_rated_answers_are_tried_again_with_what_they_can_take(
+    store: Store, view: live.RunView, tmp_path: Path
+) -> None:
+    config = train.TrainConfig(model="owner/m", micro_batch=2, max_length=512).model_dump()
+    dataset = data.save_dataset(store, ratings(tmp_path / "rated.jsonl"))
+    failed = store.add_run(owner="local", name="n", dataset=dataset.id, config=config)
+    store.update(failed.id, state="failed", code="out_of_memory")
+    assert view._look(failed.id, None, None)[view.retry]["value"] == "Try again with max length 256"
+    update, _ = view._retry(failed.id, None)
+    assert store.run(update["value"]).config == config | {"max_length": 256}
 
 
 def test_a_continued_run_that_failed_is_tried_again_from_the_same_adapter(

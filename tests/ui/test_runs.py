@@ -1,5 +1,6 @@
 """The Runs tab: what it lists, what it does, and that it touches only the visitor's own runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from finetune.ui.train import measured, runs
 from finetune.ui.train.live import names
 from finetune.ui.train.tab import TrainTab
 from tests.conftest import train_tiny
-from tests.train.events import evaluation
+from tests.train.events import RUN, evaluation
 
 MINE, OTHER = {"owner": "a" * 32}, {"owner": "b" * 32}
 
@@ -237,3 +238,44 @@ def test_what_is_different_about_picked_runs(tab: runs.RunsTab, store: Store) ->
     shown = tab._chart([*made, other])
     assert shown.count("<figure") == 2
     assert "drawn separately" in shown
+
+
+HELD = {"held_out": list(range(1, 41)), "train_sha256": "a" * 64, "held_out_sha256": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("settings", "split", "together"),
+    [
+        ({"r": 64, "epochs": 1}, {}, True),
+        ({"seed": 1}, {}, True),
+        ({"eval_rows": 32}, {}, False),
+        ({"eval_rows": 40, "seed": 1}, {}, True),
+        ({"eval_rows": 40, "every_answer": True}, {}, False),
+        ({"max_length": 64}, {}, False),
+        ({}, {"held_out_sha256": "c" * 64}, False),
+    ],
+)
+def test_only_losses_on_the_same_rows_and_tokens_share_a_plot(
+    tab: runs.RunsTab, store: Store, settings: dict, split: dict, together: bool
+) -> None:
+    dataset = store.add_dataset(owner="local", name="d", folder="f", facts=Facts())
+    made = [
+        store.add_run(
+            owner="local", name="n", dataset=dataset.id, config=train.TrainConfig(**some).model_dump(), split=one
+        )
+        for some, one in (({}, HELD), (settings, HELD | split))
+    ]
+    for run in made:
+        store.add_event(run.id, evaluation(20))
+    shown = tab._chart(made)
+    assert (shown.count("<figure"), runs.APART in shown) == ((1, False) if together else (2, True))
+
+
+def test_of_the_evaluated_rows_the_seed_decides_and_so_it_did_of_all_in_older_runs() -> None:
+    def on(split: dict | None, **settings: Any) -> tuple:
+        return runs.measured_on(replace(RUN, config={"model": "m", **settings}, split=split))
+
+    assert on(HELD, eval_rows=8) == on(HELD, eval_rows=8)
+    assert on(HELD, eval_rows=8) != on(HELD, eval_rows=8, seed=1)
+    assert on(None) == on(None) != on(None, seed=1)
+    assert on(HELD) == on(HELD, every_answer=False), "a run of a version without this setting"

@@ -1,6 +1,7 @@
 """CSV, TSV, and tables separated by ``;`` or ``|``; a record may span several lines."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from itertools import chain, islice
 
 from finetune.data.read.cells import column_names, skip_empty, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
-from finetune.data.read.header import PEEKED, PEEKED_CHARS, header_of
+from finetune.data.read.header import PEEKED, PEEKED_CHARS, begins_with_a_row, header_of
 from finetune.data.read.source import Text, physical_lines
 from finetune.data.read.table import ROW_CHARS, Row, bad_row, too_large
 from finetune.errors import DataError
@@ -16,16 +17,25 @@ from finetune.errors import DataError
 CELL_LINES = 10_000
 """Most lines of a record; with more, a quote was surely never closed."""
 
+RULE = re.compile(r":?-{2,}:?")
+"""A cell of the line below the header of a Markdown table; a single hyphen may stand for an empty cell."""
+
 
 @dataclass(frozen=True)
 class Cells:
-    """How cells are separated, how many the header has, and the fraction of the first records with as many."""
+    """How cells are separated, how many the header has, and the fraction of the first records with as many.
+
+    Cells are `spaced` if a space separates the delimiter from a quotation mark (`"a", "b"`), or cells from bars. They
+    are `framed` if bars stand around each line, too, as in a Markdown table.
+    """
 
     delimiter: str
     quoted: bool
     columns: int
     agreement: float
     skip: int = 0
+    spaced: bool = False
+    framed: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,10 @@ def recognise_cells(head: str, whole: bool, ending: str) -> Cells:
 
 def _try(lines: list[str], delimiter: str, quoted: bool, skip: int) -> Cells:
     counts: list[int] = []
-    reader = _reader(iter([line + "\n" for line in lines]), delimiter, quoted)
+    bars = delimiter == "|"
+    framed = bars and bool(lines) and lines[0].startswith("|") and lines[0].rstrip().endswith("|")
+    spaced = quoted and (framed or _is_spaced(lines[1:], " | " if bars else f'{delimiter} "'))
+    reader = _reader(iter([line + "\n" for line in lines]), delimiter, quoted, spaced and not bars)
     while True:
         try:
             counts.append(len(next(reader)))
@@ -69,12 +82,24 @@ def _try(lines: list[str], delimiter: str, quoted: bool, skip: int) -> Cells:
     counts = [count for count in counts if count]
     columns = max(counts[0], 0) if counts else 0
     agreeing = sum(count == columns for count in counts[1:])
-    return Cells(delimiter, quoted, columns, agreeing / max(1, len(counts) - 1), skip)
+    return Cells(delimiter, quoted, columns, agreeing / max(1, len(counts) - 1), skip, spaced, framed)
 
 
-def _reader(lines: Iterator[str], delimiter: str, quoted: bool) -> "Iterator[list[str]]":
+def _is_spaced(lines: list[str], sign: str) -> bool:
+    """Whether most lines have a sign, which does not begin a doubled quotation mark."""
+    filled = [line for line in lines if line.strip()]
+    return 2 * sum(line.count(sign) > line.count(sign + '"') for line in filled) > len(filled)
+
+
+def _reader(lines: Iterator[str], delimiter: str, quoted: bool, unspaced: bool) -> "Iterator[list[str]]":
     csv.field_size_limit(2 * ROW_CHARS)  # _Lines enforces the limit on whole records
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+    return csv.reader(
+        lines,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=unspaced,
+        strict=True,
+    )
 
 
 class _Lines:
@@ -91,6 +116,8 @@ class _Lines:
 
     def __next__(self) -> str:
         item = self._again.popleft() if self._again else next(self._fresh)
+        if not self.taken and item[1].startswith("\ufeff"):  # files that were joined bring their byte order marks
+            item = (item[0], item[1].lstrip("\ufeff"), item[2])
         self.taken.append(item)
         self._chars += len(item[1])
         if not item[2] or self._chars > ROW_CHARS or len(self.taken) > CELL_LINES:
@@ -107,9 +134,10 @@ class _Lines:
 
 def records(text: Text, cells: Cells) -> Iterator[Record]:
     """Every non-empty record. After a misplaced quote, parsing resumes on the next line."""
+    bars = cells.delimiter == "|"
     with text.open() as stream:
         lines = _Lines(physical_lines(stream))
-        reader = _reader(lines, cells.delimiter, cells.quoted)
+        reader = _reader(lines, cells.delimiter, cells.quoted, cells.spaced and not bars)
         while True:
             lines.begin()
             try:
@@ -121,9 +149,26 @@ def records(text: Text, cells: Cells) -> Iterator[Record]:
                 continue
             line, first, _ = lines.taken[0]
             raw = first if len(lines.taken) == 1 else "".join(part for _, part, _ in lines.taken)
+            if bars:
+                found = _within_bars(found, cells)
             if line > cells.skip and found:
                 bad = too_large(line, raw) if over_limits(raw) else None
                 yield Record(line, raw.rstrip("\n"), found, bad)
+
+
+def _within_bars(found: list[str], cells: Cells) -> list[str]:
+    """The cells of a line as they are shown; none of the rule below the header of a Markdown table.
+
+    Example:
+        >>> _within_bars(["", " Hi? ", " Hello ", ""], Cells("|", True, 4, 1.0, spaced=True, framed=True))
+        ['Hi?', 'Hello']
+    """
+    bare = [cell.strip() for cell in found]
+    if any(bare) and all(RULE.fullmatch(cell) for cell in bare if cell):
+        return []
+    if not cells.spaced:
+        return found
+    return bare[not bare[0] : -1 if not bare[-1] else None] if cells.framed and bare else bare
 
 
 def _failed(lines: _Lines, error: csv.Error) -> Record:
@@ -156,6 +201,8 @@ class Delimited:
                 fix="Put the column names in the first line, with every quote closed.",
                 code="invalid_csv",
             )
+        # where somebody made a row the header, a row like it is no header
+        self._header = [] if begins_with_a_row(first.cells, [first.cells]) else first.cells
         names = first.cells if header else self._names(first, header)
         self.columns = column_names(names, first.line, text.source.name, decoder.notes)
 
@@ -169,6 +216,7 @@ class Delimited:
                 break
         others = [record.cells for record in peeked if not record.error]
         names, row = header_of(first.cells, others, first.line, self._decoder.notes, header)
+        self._header = [] if row else first.cells
         self._records = chain([first] if row else [], peeked, self._records)
         return names
 
@@ -176,6 +224,9 @@ class Delimited:
         for record in self._records:
             if record.error:
                 yield self._plain(record) or record.error
+            elif record.cells == self._header:  # of files that were joined
+                message = "Lines that repeat the names of the columns were left out."
+                self._decoder.notes.once("header_repeated", record.line, message, "Nothing to do.")
             elif any(record.cells):
                 yield self._row(record)
             else:

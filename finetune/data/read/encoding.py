@@ -5,6 +5,7 @@ a large file is found before the first row is returned.
 """
 
 import codecs
+import re
 
 from finetune.data.read.source import CHUNK, CONTROL, Source, Text
 from finetune.data.read.table import Notes
@@ -35,6 +36,13 @@ CANDIDATES = [
     "cp949",
 ]
 WINDOW = 1 << 16
+
+CENTRAL = re.compile(r"(?<=[^\W\d_])[ìùšž](?=[^\W\d_])")
+"""What ě, ů, š and ž of cp1250 look like in cp1252. Western words have these letters at their ends, or not at all."""
+HUNGARIAN = re.compile(r"õ(?!e)")
+"""What ő looks like. In Portuguese, an e always follows; Estonian has no á."""
+WESTERN = "àãåêñ"
+"""Letters that Czech, Slovak, Hungarian and Slovene do not have, or hardly, in their place in cp1250."""
 
 
 def find_encoding(source: Source, notes: Notes) -> Text:
@@ -129,8 +137,20 @@ def _likely(sample: bytes) -> str:
         return "cp1252"
     best = matches[0]
     if western and western.chaos <= best.chaos + 0.1 and western.coherence >= best.coherence - 0.1:
-        return "cp1252"
+        return "cp1250" if _is_central(sample.decode("cp1252", "replace")) else "cp1252"
     return best.encoding
+
+
+def _is_central(text: str) -> bool:
+    """Whether a text has letters where only central European ones stand, when it is read as cp1252.
+
+    Example:
+        >>> _is_central("hlavní mìsto"), _is_central("père, già")
+        (True, False)
+    """
+    central = len(CENTRAL.findall(text)) + ("á" in text) * len(HUNGARIAN.findall(text))
+    accented = sum(letter > "\x7f" and letter.isalpha() for letter in text)
+    return 20 * central >= accented and central > sum(map(text.count, WESTERN))
 
 
 def _line_of(source: Source, position: int) -> int:

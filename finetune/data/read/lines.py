@@ -18,7 +18,9 @@ def line_rows(text: Text, decoder: RowDecoder) -> Iterator[Row]:
         for number, line, whole in physical_lines(stream):
             if not whole:
                 yield too_large(number, line)
-            elif not line.isspace():
+                continue
+            line = line.lstrip("\ufeff")  # files that were joined bring their byte order marks
+            if line and not line.isspace():
                 row = decoder.row(line.rstrip("\n"), number)
                 if row.error is None or row.error.code != "invalid_json":
                     yield row

@@ -1,31 +1,31 @@
-"""Excel workbooks (.xlsx): the first sheet with rows, streamed. The line of a row is its number in the sheet.
+"""Excel workbooks (.xlsx): the first visible sheet with rows, streamed. The line of a row is its number in the sheet.
 
-A cell is read as the spreadsheet shows it (0042, 25 %), not as it is stored (42, 0.25). A formula is read by the value
-that was saved with it; programs that write formulas without values leave cells that only look empty. A formula that
-failed has left an error (#N/A), which is no text.
+A cell is read as the spreadsheet shows it (0042, 25 %), not as it is stored (42, 0.25), and a cell that is merged over
+rows is read in each of them. A formula is read by the value that was saved with it; programs that write formulas
+without values leave cells that only look empty. A formula that failed has left an error (#N/A), which is no text.
 """
 
-import datetime
 import re
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from itertools import zip_longest
+from typing import Any, BinaryIO
 
 from finetune.data.read.cells import column_names, skip_empty, unpack
 from finetune.data.read.decode import RowDecoder, over_limits
 from finetune.data.read.header import PEEKED, header_of
-from finetune.data.read.source import Source
+from finetune.data.read.shown import cell_text, shown
+from finetune.data.read.source import CHUNK, Source
 from finetune.data.read.table import MOST_COLUMNS, Row, bad_row, too_large
 from finetune.errors import DataError
 
-NUMBER = re.compile(r'((?:"[^"]*"|\\.|[^0#?,.%"\\])*)([0#?,]+)(?:\.([0#?]+))?( ?%)?((?:"[^"]*"|\\.|[^0#?,.%"\\])*)')
-"""A number format that can be followed: what stands before, digits, decimals, a per cent sign, what stands after."""
-LONGEST_FORMAT = 255
-"""Characters of a number format, as in Excel itself; a file may claim one of millions."""
-DRESSING = re.compile(r"\[[^\]]*\]|_.|\*.")
-"""Colours, locales, and space as wide as a character: nothing that is shown as text."""
+MERGED = re.compile(
+    rb"""<(?:\w{1,20}:)?mergeCell\s[^<>]{0,200}?ref=["']([A-Z]{1,3})(\d{1,7}):[A-Z]{1,3}(\d{1,7})["']"""
+)
+LONGEST_MERGED, MOST_MERGED = 300, 200_000
+"""Bytes of such an element, and the most merged areas that are kept in memory (about 40 MB)."""
 EXCEL_ROWS = 1_048_576
 EXTRA_COLUMNS = 10
 """Columns to the right of the header that are also read, to find rows with more cells than the header."""
@@ -50,6 +50,8 @@ DAMAGE = (
     AssertionError,
 )
 """Raised by openpyxl and its XML and zip parsers for damaged files (as observed: it has no exception of its own)."""
+Pair = tuple[Any, Any]
+"""A cell, and what it holds instead of its value: its formula, if any."""
 
 
 class Sheet:
@@ -62,13 +64,11 @@ class Sheet:
 
     def __init__(self, source: Source, decoder: RowDecoder, header: bool | None = None):
         _check_sizes(source)
-        import openpyxl
-
         warnings.filterwarnings("ignore", module="openpyxl")  # about styles and print areas, not about data
         self._source, self._decoder = source, decoder
         self._open = source.open()
         try:
-            self._book = openpyxl.load_workbook(self._open, read_only=True, data_only=True, keep_links=False)
+            self._book = _opened(self._open, data_only=True)
             self._sheet, first, cells = self._first_with_rows()
             names, self._begin = self._names(first, cells, header)
             self._formulas = self._second_look() if self._sheet is not None and _has_formulas(source) else None
@@ -83,6 +83,8 @@ class Sheet:
                 code="empty_file",
             )
         self.columns = column_names(names, first, source.name, decoder.notes)
+        self._merged = self._merged_areas()
+        self._down: dict[int, tuple[int, Pair]] = {}
 
     def _names(self, first: int, cells: list[str], header: bool | None) -> tuple[list[str], int]:
         """The names of the columns, and the line of the first row after them, or that they are in."""
@@ -114,34 +116,75 @@ class Sheet:
         or "" where there is none."""
         width = len(self.columns) + EXTRA_COLUMNS
         found = self._sheet.iter_rows(min_row=self._begin, max_col=width)
-        for _ in range(EXCEL_ROWS - self._begin + 1):
+        for line in range(self._begin, EXCEL_ROWS + 1):
             try:
                 cells = next(found, None)
                 if cells is None:
                     return
-                values = [(cell.value, _format_of(cell)) for cell in cells]
-                unsaved = self._formula_without_value(values)
-                both = zip(self.columns, cells, strict=False)
-                failed = next((name for name, cell in both if cell.data_type == "e"), "")
+                formulas = (next(self._formulas, None) if self._formulas else None) or ()
+                pairs = list(zip_longest(cells, formulas[: len(cells)]))
+                self._fill_down(line, pairs)
+                both = list(zip(self.columns, pairs, strict=False))
+                unsaved = (name for name, (cell, formula) in both if cell.value is None and formula is not None)
+                failed = (name for name, (cell, _) in both if cell.data_type == "e")
+                values = [(cell.value, _format_of(cell)) for cell, _ in pairs]
             except DAMAGE as error:
                 raise self._damaged(error) from error
-            yield values, unsaved, failed
+            yield values, next(unsaved, ""), next(failed, "")
         if next(found, None) is not None:
             raise self._damaged(ValueError(f"it has more than {EXCEL_ROWS:,} rows"))
 
     def _second_look(self) -> Iterator[tuple[Any, ...]]:
         """The same rows with formulas instead of their values."""
-        import openpyxl
-
-        book = openpyxl.load_workbook(self._open, read_only=True, data_only=False, keep_links=False)
-        sheet = book[self._sheet.title]
+        sheet = _opened(self._open, data_only=False)[self._sheet.title]
         sheet.reset_dimensions()
         return sheet.iter_rows(min_row=self._begin, max_col=MOST_COLUMNS, values_only=True)
 
-    def _formula_without_value(self, values: list[tuple[Any, str]]) -> str:
-        formulas = next(self._formulas, None) if self._formulas else None
-        both = zip(self.columns, values, formulas or (), strict=False)
-        return next((name for name, (value, _), formula in both if value is None and formula is not None), "")
+    def _merged_areas(self) -> dict[int, list[tuple[int, int]]]:
+        """The areas merged over several rows: first row → their columns (from 0) and last rows.
+
+        They stand after the rows in the file, and openpyxl does not tell them of a sheet that it streams.
+
+        Raises:
+            DataError: there are more than `MOST_MERGED`.
+        """
+        from openpyxl.utils import column_index_from_string
+
+        areas: dict[int, list[tuple[int, int]]] = {}
+        count, rest = 0, b""
+        try:
+            with self._sheet._get_source() as file:
+                while (chunk := file.read(CHUNK)) and count <= MOST_MERGED:
+                    chunk, end = rest + chunk, 0
+                    for found in MERGED.finditer(chunk):
+                        end, top, bottom = found.end(), int(found[2]), int(found[3])
+                        column = column_index_from_string(found[1].decode())
+                        if self._begin <= top < bottom and column <= len(self.columns):
+                            areas.setdefault(top, []).append((column - 1, bottom))
+                            count += 1
+                    rest = chunk[max(end, len(chunk) - LONGEST_MERGED) :]
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+        if count > MOST_MERGED:
+            raise self._too_many_merged()
+        return areas
+
+    def _fill_down(self, line: int, pairs: list[Pair]) -> None:
+        """Put the cell of an area merged over rows into each of these rows, as the sheet shows it there; not into a row
+        with no cell of its own, which is the lower part of the row above."""
+        if not self._merged and not self._down:
+            return
+        for column, (last, _) in list(self._down.items()):
+            if line > last:
+                del self._down[column]
+        own = any(cell.value is not None for place, (cell, _) in enumerate(pairs) if place not in self._down)
+        for column, (_, pair) in self._down.items() if own else ():
+            self._say_filled(line)
+            pairs[column] = pair
+        for column, last in self._merged.pop(line, ()):
+            cell, formula = pairs[column]
+            if cell.value is not None or formula is not None:
+                self._down[column] = last, pairs[column]
 
     def _unsaved(self, line: int, column: str, cells: list[str]) -> Row:
         return bad_row(
@@ -173,7 +216,7 @@ class Sheet:
         return Row(line, unpack(value, line, self._decoder), text)
 
     def _first_with_rows(self) -> tuple[Any, int, list[str]]:
-        for sheet in self._book.worksheets:
+        for sheet in sorted(self._book.worksheets, key=lambda sheet: sheet.sheet_state != "visible"):
             sheet.reset_dimensions()  # the declared size is often wrong, even a million columns
             for line, values in enumerate(sheet.iter_rows(max_row=HEADER_WITHIN, values_only=True), start=1):
                 cells = [cell_text(value) for value in values]
@@ -192,6 +235,23 @@ class Sheet:
                 "If you need another sheet, save it as a separate file.",
             )
 
+    def _say_filled(self, line: int) -> None:
+        self._decoder.notes.once(
+            "merged_cells",
+            line,
+            "Cells that are merged over several rows were read in each of these rows.",
+            "If the value belongs to the first row only, split the cells in a spreadsheet.",
+        )
+
+    def _too_many_merged(self) -> DataError:
+        self._open.close()
+        return DataError(
+            f"The sheet has more than {MOST_MERGED:,} merged cells.",
+            where=self._source.name,
+            fix="Split them in a spreadsheet, and fill in the values.",
+            code="too_large_file",
+        )
+
     def _damaged(self, error: BaseException) -> DataError:
         self._open.close()
         return DataError(
@@ -207,32 +267,31 @@ def _format_of(cell: Any) -> str:
     return cell.number_format if isinstance(cell.value, int | float) and not isinstance(cell.value, bool) else ""
 
 
-def shown(value: Any, form: str) -> str:
-    """A cell as the spreadsheet shows it, where its number format is a simple one.
+def _opened(file: BinaryIO, data_only: bool) -> Any:
+    """The workbook, streamed, with the texts that its cells share as they are written.
 
-    Example:
-        >>> shown(42, "0000"), shown(0.25, "0 %"), shown(1234.5, '#,##0.00 "€"'), shown(42, "General")
-        ('0042', '25 %', '1,234.50 €', '42')
+    openpyxl takes every "x005F_" out of these texts (and of no others), after which the end of a line that is written
+    _x000D_ and a text of these letters, written _x005F_x000D_, are the same.
     """
-    if form in ("", "General", "@") or isinstance(value, bool) or not isinstance(value, int | float):
-        return cell_text(value)
-    short = form if len(form) <= LONGEST_FORMAT else ""
-    found = NUMBER.fullmatch(DRESSING.sub("", short.split(";")[0]))
-    if not found:
-        return cell_text(value)
-    before, digits, decimals, percent, after = found.groups(default="")
-    number = abs(value) * (100 if percent else 1)
-    whole, _, rest = f"{number:.{len(decimals)}f}".partition(".")
-    rest = rest.rstrip("0").ljust(decimals.count("0"), "0")
-    whole = whole.zfill(digits.count("0"))
-    if "," in digits:
-        whole = f"{int(whole):,}"
-    sign = "-" if value < 0 else ""
-    return sign + _plain(before) + whole + (f".{rest}" if rest else "") + percent + _plain(after)
+    from openpyxl.cell.text import Text
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
+    from openpyxl.xml.functions import iterparse
 
+    class Reader(ExcelReader):
+        def read_strings(self) -> None:
+            part = self.package.find(SHARED_STRINGS)
+            if part is None:
+                return
+            with self.archive.open(part.PartName[1:]) as source:
+                for _, node in iterparse(source):
+                    if node.tag == f"{{{SHEET_MAIN_NS}}}si":
+                        self.shared_strings.append(Text.from_tree(node).content)
+                        node.clear()
 
-def _plain(part: str) -> str:
-    return part.replace('"', "").replace("\\", "")
+    reader = Reader(file, read_only=True, data_only=data_only, keep_links=False)
+    reader.read()
+    return reader.wb
 
 
 def _has_formulas(source: Source) -> bool:
@@ -241,28 +300,10 @@ def _has_formulas(source: Source) -> bool:
         for entry in archive.namelist():
             if entry.startswith("xl/worksheets/") and entry.endswith(".xml"):
                 with archive.open(entry) as sheet:
-                    while chunk := sheet.read(1 << 20):
+                    while chunk := sheet.read(CHUNK):
                         if b"<f>" in chunk or b"<f " in chunk:
                             return True
     return False
-
-
-def cell_text(value: Any) -> str:
-    """A cell as a CSV export would write it.
-
-    Example:
-        >>> [cell_text(value) for value in (None, 3.0, True, datetime.datetime(2024, 5, 1))]
-        ['', '3', 'TRUE', '2024-05-01']
-    """
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, bool):
-        return str(value).upper()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat().removesuffix("T00:00:00")
-    return str(value)
 
 
 def _check_sizes(source: Source) -> None:

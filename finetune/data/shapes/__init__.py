@@ -87,6 +87,8 @@ def fields_of(value: Any) -> Json | None:
     fields: Json = {}
     for key, item in value.items():
         fields.setdefault(_normal(key) if isinstance(key, str) else str(key), item)
+    if len(fields) < len(value):
+        fields |= _namesakes(value)
     for name in () if fields.keys().isdisjoint(WRAPPERS) else WRAPPERS:
         inner = fields.get(name)
         if isinstance(inner, dict) and any(isinstance(inner.get(key), list) for key in TURNS):
@@ -95,6 +97,18 @@ def fields_of(value: Any) -> Json | None:
     if isinstance(item := fields.get("item"), dict) and fields.keys() <= OF_EVALS:
         return {key: value for key, value in fields.items() if key != "item"} | (fields_of(item) or {})
     return fields
+
+
+def _namesakes(value: Json) -> Json:
+    """Columns that share their normalised name with an earlier one, by their own names: they are reported as unused."""
+    seen: set[str] = set()
+    others: Json = {}
+    for key, item in value.items():
+        name = _normal(str(key))
+        if name in seen:
+            others[str(key) if str(key) != name else f"{name} (2)"] = item
+        seen.add(name)
+    return others
 
 
 @lru_cache(10_000)

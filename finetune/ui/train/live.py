@@ -10,6 +10,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from finetune import limits, train
+from finetune.data.example import Kind
 from finetune.errors import FinetuneError
 from finetune.services import Browser, Services, known, owner
 from finetune.store import ENDED, Run, Store
@@ -109,15 +110,17 @@ def legal(run: Run) -> dict[str, bool]:
     return states | {"resume": train.can_resume(run) and again}
 
 
-def offer(run: Run) -> str:
+def offer(run: Run, kind: Kind = "answers") -> str:
     """What the button says that tries a failed run again with other settings; empty when no setting helps.
+
+    `kind` is what its rows teach.
 
     Example:
         >>> offer(failed_for_memory)
         'Try again with micro-batch 4'
     """
     here = run.sweep is None and not run.job  # what was a job is not repeated here unasked
-    change = train.remedy(run) if run.state == "failed" and here else {}
+    change = train.remedy(run, kind) if run.state == "failed" and here else {}
     titles = {name: str(train.TrainConfig.model_fields[name].title) for name in change}
     settings = ", ".join(f"{titles[name][:1].lower() + titles[name][1:]} {value}" for name, value in change.items())
     return f"Try again with {settings}" if settings else ""
@@ -217,19 +220,20 @@ class RunView:
             return gr.skip() if last is None else self._nothing()
         try:
             run = self.services.seen(run_id, state)
-            data = self.services.store.dataset(run.dataset).title
+            record = self.services.store.dataset(run.dataset)
         except FinetuneError as error:  # deleted meanwhile; a full disk hides it only for now
             return self._gone(state) if last is not None and error.code == "run_unknown" else gr.skip()
         seq, progress = self.tallies.look(run)
         who, (ahead, held) = self.services.whose(run, state), self._ahead(run)
         found = train.look(self.services.store, run) if run.sweep else None
-        of = (run, progress, data, ahead, held)
+        of = (run, progress, record.title, ahead, held)
         mark = [run.id, run.name, run.state, run.reason, seq, ahead, held]
         card = swept.card(*of, found) if found else measured.card(*of)
         card = watching(who) + card if who else card
         if mark == last:
             return {self.card: card} if run.state == "running" else gr.skip()
         mine, rows = not who, self.services.shows_rows(run, state)
+        retry = offer(run, record.facts.kind) if mine else ""
         may = legal(run) if mine else dict.fromkeys(ASKS, False)
         return {
             self.seen: mark,
@@ -237,7 +241,7 @@ class RunView:
             self.card: card,
             self.next: gr.update(visible=run.state in ENDED and train.adapter_folder(run.id).is_dir()),
             self.use: gr.update(visible=mine and bool(found and found.config)),
-            self.retry: gr.update(value=offer(run), visible=mine and bool(offer(run))),
+            self.retry: gr.update(value=retry, visible=bool(retry)),
             self.actions: gr.update(visible=any(may.values())),
             **{button: gr.update(visible=may[name]) for name, button in self.asks.items()},
             self.notes: _seen(swept.table(found) if found else measured.notes(progress)),
@@ -278,14 +282,14 @@ class RunView:
 
     def _curves(self, run_id: str, state: Browser) -> tuple[str, str]:
         run = self.services.seen(run_id, state)
-        return f"curves-{run.id}.csv", measured.table(self.services.store.events_of(run.id, "step", "eval"))
+        return f"curves-{run.id}.csv", measured.table(self.services.store.events_of(run.id, "step", "eval", "resumed"))
 
     def _retry(self, run_id: str | None, state: Any) -> tuple:
         state = known(state)
         with noticed():
             failed = self.services.run(run_id, state)
-            config = train.TrainConfig.parse({**failed.config, **train.remedy(failed)})
             record = self.services.store.dataset(failed.dataset)
+            config = train.TrainConfig.parse({**failed.config, **train.remedy(failed, record.facts.kind)})
             parent = failed if failed.lineage else None
             run = train.start(self.services.store, config, record, owner(state), parent, again=True)
         return gr.update(choices=offered(self.services, state), value=run.id), state | {"run": run.id}

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from finetune.durations import clock
 from finetune.store import Event, Run
 from finetune.train import Progress, state_word
+from finetune.train.progress import measured_in
 from finetune.ui.chart import Line, draw
 from finetune.ui.html import card as framed
 from finetune.ui.html import macros, render
@@ -174,25 +174,21 @@ def answers(progress: Progress) -> str:
     return TEMPLATES.answers(title, samples, latest.step, FIRST_ANSWERS, who)
 
 
-def table(events: Iterable[Event]) -> str:
+def table(events: Sequence[Event]) -> str:
     """What a run's ``step`` and ``eval`` events measured, as CSV with a line for each step.
 
-    A step that was measured again after a resume has its latest values. Step 0 is what the run began with.
+    What a resume made void is left out, as its ``resumed`` events tell. Step 0 is what the run began with.
 
     Example:
-        >>> table(store.events_of(run.id, "step", "eval")).splitlines()[:2]
+        >>> table(store.events_of(run.id, "step", "eval", "resumed")).splitlines()[:2]
         ['step,train_loss,held_out_loss,learning_rate,gradient_norm', '0,,3.21,,']
     """
-    lines: dict[int, dict[str, object]] = defaultdict(dict)
-    for event in events:
-        found = event.data
-        if event.kind == "eval":
-            lines[found["step"]]["held_out_loss"] = found["loss"]
-        else:
-            figures = {"train_loss": "loss", "learning_rate": "learning_rate", "gradient_norm": "grad_norm"}
-            lines[found["step"]] |= {name: found[kept] for name, kept in figures.items()}
+    steps, evaluations = measured_in(events)
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"step": step, **lines[step]} for step in sorted(lines))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for number in sorted({*steps, *evaluations}):
+        step, evaluation = steps.get(number), evaluations.get(number)
+        losses = step.loss if step else None, evaluation.loss if evaluation else None
+        writer.writerow([number, *losses, *((step.learning_rate, step.grad_norm) if step else (None, None))])
     return text.getvalue()

@@ -31,7 +31,7 @@ HINT = (
     "<p class='ba-stats'>Pick one run to open, copy, continue, rename or delete it; pick several to compare their "
     "curves and settings.</p>"
 )
-APART = "The runs use different data or base models, so their losses are drawn separately."
+APART = "The runs differ in their data, base model, held-out rows or max length, so their losses are drawn separately."
 QUESTION = """Delete {% for run in runs %}{{ "" if loop.first else ", " }}<b>{{ names[run.id]|cut(120) }}</b>
 {% endfor %}, with adapter, checkpoints and log? This cannot be undone."""
 PICK = """element.addEventListener('click', event => {
@@ -89,6 +89,21 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def measured_on(run: Run) -> tuple:
+    """What decides on which held-out rows, and in which tokens, a run is evaluated: equal for runs to be compared.
+
+    Example:
+        >>> measured_on(quick) == measured_on(balanced)  # the one evaluates 32 rows, the other all 150
+        False
+    """
+    config, split = train.TrainConfig().model_dump() | run.config, run.split or {}
+    held_out = split.get("held_out_sha256") or (config["held_out"], config["seed"])
+    length, every, some = config["max_length"], config["every_answer"], config["eval_rows"]
+    if not every and some and some >= len(split.get("held_out") or range(some + 1)):  # that is all of them
+        some = None
+    return run.dataset, config["model"], held_out, length, every, some and (some, config["seed"])
 
 
 class RunsTab:
@@ -207,9 +222,9 @@ class RunsTab:
         """What was picked, compared: a loss says something only beside others on the same rows, in the same tokens."""
         if not runs:
             return HINT
-        groups: dict[tuple[str, Any], list[Run]] = {}
+        groups: dict[tuple, list[Run]] = {}
         for run in runs:
-            groups.setdefault((run.dataset, run.config.get("model")), []).append(run)
+            groups.setdefault(measured_on(run), []).append(run)
         charts = [drawn for group in groups.values() if (drawn := self._curves(group, runs))]
         said = masked("No held-out loss has been measured yet.") if not charts else card(Markup("").join(charts))
         apart = masked(APART) if len(groups) > 1 else ""

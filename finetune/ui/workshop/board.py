@@ -156,7 +156,7 @@ class TeachersBoard:
         return "workshop.zip", lambda place: board.write(found, store, place, self._curves)
 
     def _curves(self, run_id: str) -> str:
-        return measured.table(self.services.store.events_of(run_id, "step", "eval"))
+        return measured.table(self.services.store.events_of(run_id, "step", "eval", "resumed"))
 
     def _close(self, key: str, sure: bool) -> tuple[str, Callable[[Path], None]]:
         """The export is written first: closing forgets who is who."""

@@ -60,6 +60,29 @@ def test_other_encodings_are_guessed_and_said(taken, encoding: str, content: str
     assert rows[0].value == dict(zip(header.split(","), first.split(","), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1250", "Jaké je hlavní město České republiky?,Praha je hlavní město České republiky.\n"),
+        ("cp1250", "Kolik lidí žije v Ostravě?,Přibližně 280 tisíc. Může jich být víc.\n"),
+        ("cp1250", "Čo je bryndza?,Mäkký ovčí syr. Aké máš otázky? Ježko sa ešte môže vrátiť.\n"),
+        ("cp1250", "Milyen idő lesz ma?,Esős, de később kisüt a nap. Egyszerű szabály.\n"),
+        ("cp1250", "Kdaj začne šola?,Začne se ob osmih. Leži ob reki, v bližini je še kaša.\n"),
+        ("cp1252", "Où est la bibliothèque ?,Près de l'église. Bien sûr, elle est fermée en août.\n"),
+        ("cp1252", "Perché il cielo è blu?,La luce blu è diffusa di più. Così è, ma lunedì può variare: È già là.\n"),
+        ("cp1252", "Hvor er søen?,Søen er nær skoven på Fyn. Rødgrød med fløde.\n"),
+        ("cp1252", "Quais são as opções?,Há informações, lições e canções. Ele propõe três páginas.\n"),
+        ("cp1252", "Mis on Eesti pealinn?,Tallinn. Õpetaja ütles sõna, šokolaad on hea, garaaž ka, õhtu ja põõsas.\n"),
+        ("cp1252", "Què és això?,És la llengua catalana, però també és més fàcil.\n"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 20])
+def test_the_letters_decide_between_western_and_central_europe(taken, encoding: str, text: str, times: int) -> None:
+    table, rows = taken(("prompt,completion\n" + text * times).encode(encoding), "rows.csv")
+    assert table.encoding == encoding
+    assert rows[0].text == text.rstrip("\n")
+
+
 def test_latin1_far_into_a_large_file_is_found_before_the_first_row(taken) -> None:
     content = b'{"a": "plain"}\n' * 100_000 + '{"a": "it’s"}\n'.encode("cp1252")
     table, rows = taken(content)

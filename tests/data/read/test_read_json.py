@@ -25,6 +25,13 @@ def test_every_kind_of_line_end_counts_once(taken, end: str) -> None:
     assert errors(rows) == {4: "invalid_json"}
 
 
+def test_files_joined_with_their_marks_of_the_encoding_lose_no_row(taken) -> None:
+    table, rows = taken('\ufeff{"a": 1}\n{"a": 2}\n\ufeff{"a": 3}\n\ufeff\n\ufeff\ufeff{"a": "\ufeff"}\n\ufeff')
+    assert [row.value for row in rows] == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": "\ufeff"}]
+    assert (lines(rows), rows[2].text) == ([1, 2, 3, 5], '{"a": 3}')
+    assert not table.notes
+
+
 def test_an_invalid_line_names_its_column_and_spoils_no_other(taken) -> None:
     _, rows = taken('{"a": 1}\n{"a" 2}\n{"a": 3}')
     assert errors(rows) == {2: "invalid_json"}

@@ -79,6 +79,74 @@ def test_ragged_rows_keep_their_cells_and_empty_ones_are_said(taken) -> None:
     assert codes(table) == {"empty_rows": 5}
 
 
+@pytest.mark.parametrize("header", ["prompt, completion", '"prompt", "completion"'])
+@pytest.mark.parametrize(("sign", "name"), [(",", "rows.csv"), (";", "rows.txt")])
+def test_a_space_before_a_quotation_mark_is_no_part_of_the_cell(taken, header: str, sign: str, name: str) -> None:
+    text = header + '\n"One, or two?", "Two, surely"\n"Why; then?", " So; it ""is"""\n"And?", "Yes"\n'
+    table, rows = taken(text.replace('", "', f'"{sign} "').replace("t, c", f"t{sign} c"), name)
+    assert table.columns == ("prompt", "completion")
+    assert values(rows) == [
+        {"prompt": "One, or two?", "completion": "Two, surely"},
+        {"prompt": "Why; then?", "completion": ' So; it "is"'},
+        {"prompt": "And?", "completion": "Yes"},
+    ]
+
+
+def test_a_space_before_a_cell_without_quotation_marks_is_kept(taken) -> None:
+    _, rows = taken('prompt,completion\nWho?, Ada\n"He said, ""Hi""", She did\n"Say, ""No""",No\n', "rows.csv")
+    assert [row.value["completion"] for row in rows] == [" Ada", " She did", "No"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("header", ["prompt,completion", '"prompt","completion"'])
+def test_a_header_that_is_there_again_is_no_row(taken, mark: str, header: str) -> None:
+    part = f"{mark}{header}\nWho?,Ada\nWhere?,Here\n"
+    table, rows = taken(part * 2, "rows.csv")
+    assert [list(row.value.values()) for row in rows] == [["Who?", "Ada"], ["Where?", "Here"]] * 2
+    assert lines(rows) == [2, 3, 5, 6]
+    assert codes(table) == {"header_repeated": 4}
+
+
+def test_a_mark_of_the_encoding_within_a_file_is_no_part_of_a_cell(taken) -> None:
+    _, rows = taken('\ufeffprompt,completion\nWho?,Ada\n\ufeff"Where, then?","H\n\ufeffere"\n', "rows.csv")
+    assert values(rows)[1] == {"prompt": "Where, then?", "completion": "H\n\ufeffere"}
+
+
+def test_a_row_that_repeats_made_up_names_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,completion\nWho?,Ada\n" * 2, encoding="utf-8")
+    assert lines(list(read(path, header=False).rows)) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rule", ["|---|---|", "| :--- | ---: |", "|:-----:|--|"])
+@pytest.mark.parametrize(
+    "row", ["| Hi, you? | Hello |", "|Hi, you?|Hello|", "| Hi, you?   | Hello", "|Hi, you?\t|Hello | "]
+)
+def test_a_table_in_markdown_is_read_without_its_rules(rule: str, row: str) -> None:
+    table = read_text(f"| prompt | completion |\n{rule}\n{row}\n| -- Why? | |\n| - | --- x |\n")
+    rows = list(table.rows)
+    assert table.columns == ("prompt", "completion")
+    assert [list(row.value.values()) for row in rows] == [["Hi, you?", "Hello"], ["-- Why?", ""], ["-", "--- x"]]
+    assert lines(rows) == [3, 4, 5]
+    assert not table.notes
+
+
+def test_a_table_in_markdown_may_have_no_outer_lines() -> None:
+    table = read_text("prompt | completion\n--- | ---\nHi? | Hello\nWhy? |\n | So\n")
+    assert [tuple(row.value.values()) for row in table.rows] == [("Hi?", "Hello"), ("Why?", ""), ("", "So")]
+
+
+@pytest.mark.parametrize("content", ["sep=|", "sep=|\n", "|", "x" * 300_000])
+def test_a_table_of_one_line_is_refused_or_empty(taken, content: str) -> None:
+    with pytest.raises(DataError):
+        assert taken(content, "rows.txt")[1]
+
+
+def test_bars_between_cells_are_no_markdown(taken) -> None:
+    _, rows = taken("prompt|completion\nHi| Hello \nWhy|\n|So\n-|-\n", "rows.csv")
+    assert [tuple(row.value.values()) for row in rows] == [("Hi", " Hello "), ("Why", ""), ("", "So"), ("-", "-")]
+
+
 def test_a_quote_that_is_not_closed_spoils_one_row(taken) -> None:
     _, rows = taken('a,b\n1,"open\n2,x\n3,"y"\n4,"bad"quote\n5,z\n', "rows.csv")
     assert errors(rows) == {2: "invalid_csv", 5: "invalid_csv"}
