@@ -124,7 +124,7 @@ class Reporter(TrainerCallback):
         """No learning rate is to blame for what was measured before the first step."""
         if math.isfinite(loss):
             return
-        damaged = "The loss of this model is not a finite number even before training: its weights are probably damaged."
+        damaged = "The loss of this model is not a finite number even before training: its weights are damaged."
         fix = "Choose another model, or fetch this one again."
         if self.parent:
             damaged = "The loss of the adapter is not a finite number even before training: its weights are damaged."

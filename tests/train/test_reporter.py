@@ -98,8 +98,8 @@ def test_a_model_that_is_damaged_is_not_said_to_have_diverged(
     run = train_tiny(store, tmp_path / "damaged", small_dataset)
     assert (run.state, run.code, run.step) == ("failed", "model_not_finite", 0)
     assert run.reason == (
-        f"{tmp_path / 'damaged'}: The loss of this model is not a finite number, before any training: its weights are "
-        "probably damaged. Choose another model, or fetch this one again."
+        f"{tmp_path / 'damaged'}: The loss of this model is not a finite number even before training: its weights are "
+        "damaged. Choose another model, or fetch this one again."
     )
     assert train.remedy(run) == {}
 
@@ -113,8 +113,8 @@ def test_an_adapter_that_is_damaged_is_named_by_the_run_that_continues_it(
     run = run_to_end(store, train.start(store, config, store.dataset(parent.dataset), parent=parent))
     assert (run.state, run.code) == ("failed", "model_not_finite")
     assert run.reason == (
-        f"{parent.name}: The loss of the adapter it continues is not a finite number, before any training: its weights "
-        "are probably damaged. Continue another run, or train a new one."
+        f"{parent.name}: The loss of the adapter is not a finite number even before training: its weights "
+        "are damaged. Continue another run, or train a new one."
     )
 
 
