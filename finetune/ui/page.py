@@ -11,7 +11,7 @@ from finetune.ui import address, admin, answers, mine, space, tools
 from finetune.ui.chat import blind
 from finetune.ui.chat import tab as chat
 from finetune.ui.data import tab as data
-from finetune.ui.events import PRIVATE, QUIET, keep_quick
+from finetune.ui.events import PRIVATE, QUIET, keep_quick, listen_apart
 from finetune.ui.export import tab as export
 from finetune.ui.html import terms
 from finetune.ui.languages import door
@@ -71,6 +71,7 @@ def build(services: Services) -> gr.Blocks:
     with door.Blocks(title="Before & After", analytics_enabled=False, delete_cache=cleared) as page:
         tools.publish(services)
         Page(services, page)
+        listen_apart(page)
     keep_quick(page)
     return page
 

@@ -52,3 +52,15 @@ def test_gradio_does_not_sort_out_all_events_after_each() -> None:
     events = [{"function": "look", "status": "success", "process_time": 0.1}] * 1_000
     assert queue.compute_analytics_summary(events) == {"functions": {}}
     assert queue.ANALYTICS_MAX_EVENTS == 100
+
+
+def test_no_listener_that_runs_again_shares_its_event(page: gr.Blocks) -> None:
+    """Gradio's page would let all listeners of the event run again, and two that overlap start each other for ever."""
+    heard: dict[tuple, list] = {}
+    for event in page.fns.values():
+        for target in set(event.targets):
+            if target[0] is not None:
+                heard.setdefault(target, []).append(event)
+    shared = [events for events in heard.values() if len(events) > 1]
+    assert len(shared) > 20
+    assert [one.name for events in shared for one in events if one.fn and one.trigger_mode == "always_last"] == []
