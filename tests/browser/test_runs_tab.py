@@ -49,6 +49,7 @@ def test_compare_open_copy_rename_delete(app: str, page: Page, chromium: Browser
     shows(page, "#runs-table", "No runs yet.")
     first, second = finished(store, "first run"), finished(store, EVIL, learning_rate=0.003, r=64)
 
+    page.evaluate("window.dispatchEvent(new Event('focus'))")  # nothing moves, so it looks when somebody comes back
     rows = page.locator("#runs-table tr[data-run]")
     expect(rows).to_have_count(2)
     shows(page, "#runs-table", "0.281")
