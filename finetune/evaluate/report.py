@@ -220,9 +220,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _forgetting(by_arm: dict[str, list[Answered]]) -> Forgetting | None:
     base, tuned = by_arm.get("general_base", []), by_arm.get("general_tuned", [])
-    if min(len(base), len(tuned)) < len(
-        general()
-    ):  # stopped before its end, perhaps with as many of one as of the other
+    if min(len(base), len(tuned)) < len(general()):  # stopped before its end, perhaps with as many of both
         return None
     before, after = ([one.loss / one.loss_tokens for one in arm] for arm in (base, tuned))
     gap = difference(after, before)

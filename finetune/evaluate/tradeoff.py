@@ -146,8 +146,8 @@ def _flatters(found: Strengths) -> str:
             "little better than it is."
         )
     return (
-        "The verdict uses some or all of these rows. The best of several strengths looks better "
-        "on them than it is, and no verdict was measured at that strength."
+        "The verdict uses some or all of these rows. The best of several strengths looks better on them than it is, "
+        "and no verdict was measured at that strength."
     )
 
 

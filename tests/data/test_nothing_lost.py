@@ -811,3 +811,11 @@ def test_keys_of_messages_are_named_for_all_rows_and_a_list_that_is_cut_says_so(
     assert len(messages) == 1
     assert "key_number_00, key_number_01" in messages[0]
     assert messages[0].endswith(", ….")
+
+
+def test_what_only_looks_like_a_number_orders_nothing_and_breaks_nothing(tmp_path: Path) -> None:
+    lines = ["conversation_id,role,content,turn", "1,user,Q1,--1", "1,assistant,A1,--2"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    dataset = load(tmp_path / "rows.csv")
+    assert dataset.examples[0].answer == "A1"
+    assert "order_unread" in {problem.code for problem in dataset.problems}

@@ -197,11 +197,12 @@ def is_number(value: Any) -> bool:
     """Whether a cell is a number, or text that is one.
 
     Example:
-        >>> is_number(3), is_number("-1.0"), is_number("joy")
-        (True, True, False)
+        >>> is_number(3), is_number("-1.0"), is_number("--1"), is_number("joy")
+        (True, True, False, False)
     """
     if isinstance(value, str):
-        return value.strip().lstrip("+-").replace(".", "", 1).isdecimal()
+        text = value.strip()
+        return (text[1:] if text[:1] in "+-" else text).replace(".", "", 1).isdecimal()
     return isinstance(value, int | float)
 
 
